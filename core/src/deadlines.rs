@@ -1,0 +1,318 @@
+//! Which lease ends next: an index over every lock of every database.
+//!
+//! One entry a lock, under the earliest deadline of its holds. A binary heap of small numbers is ordered by deadline;
+//! each number names an entry that knows the key and its own place in the heap. So the next deadline is found at
+//! once, and an entry is moved or removed from anywhere in `O(log n)`, mostly far less: a new lease ends after most
+//! others and stays where it was put. Entries live in chunks that never move, so that growth copies nothing.
+//!
+//! An entry says that a lock *may* end, no more: whoever acts on it looks at the lock under that key first. An entry
+//! that has outlived its lock is therefore harmless, and is dropped when its time comes.
+// Places in the heap and numbers of entries are made and kept in range here alone; `is_consistent` says what that means.
+#![allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::mem;
+use core::num::NonZeroU32;
+
+use crate::time::Moment;
+
+/// The number of a database.
+pub type Database = i32;
+
+/// Names an entry of one database's index, until it is removed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Slot(NonZeroU32);
+
+impl Slot {
+    fn of(number: usize) -> Self {
+        // Four thousand million entries would take a hundred gigabytes; beyond that the last number is shared, and an
+        // entry found to belong to another lock is dropped like any other that has outlived its own.
+        let number = u32::try_from(number).unwrap_or(u32::MAX - 1);
+        Self(NonZeroU32::MIN.saturating_add(number))
+    }
+
+    fn number(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
+
+/// The deadlines of all databases.
+#[derive(Debug, Default)]
+pub struct Deadlines {
+    databases: BTreeMap<Database, Index>,
+}
+
+/// A lock whose next lease ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Due<'a> {
+    /// The database it was noted in.
+    pub database: Database,
+    /// The key it was noted under.
+    pub key: &'a [u8],
+    /// Its entry.
+    pub slot: Slot,
+    /// When the lease ends.
+    pub deadline: Moment,
+}
+
+impl Deadlines {
+    /// An index without entries.
+    pub const fn new() -> Self {
+        Self { databases: BTreeMap::new() }
+    }
+
+    /// Notes that a lease of the lock under `key` ends at `deadline`.
+    pub fn insert(&mut self, database: Database, key: &[u8], deadline: Moment) -> Slot {
+        self.databases.entry(database).or_default().insert(key, deadline)
+    }
+
+    /// Notes that the lock of `slot` has another next deadline. Without effect when there is no such entry.
+    pub fn reschedule(&mut self, database: Database, slot: Slot, deadline: Moment) {
+        if let Some(index) = self.databases.get_mut(&database) {
+            index.reschedule(slot, deadline);
+        }
+    }
+
+    /// Forgets an entry. Without effect when there is no such entry.
+    pub fn remove(&mut self, database: Database, slot: Slot) {
+        if let Some(index) = self.databases.get_mut(&database) {
+            index.remove(slot);
+        }
+    }
+
+    /// The entry that is due first among those due by `now`.
+    pub fn first_due(&self, now: Moment) -> Option<Due<'_>> {
+        self.first().filter(|due| due.deadline <= now)
+    }
+
+    /// The entry that is due first.
+    pub fn first(&self) -> Option<Due<'_>> {
+        let firsts = self.databases.iter().filter_map(|(database, index)| index.first(*database));
+        firsts.min_by_key(|due| due.deadline)
+    }
+
+    /// Forgets every entry of one database, or of all.
+    pub fn clear(&mut self, database: Option<Database>) {
+        match database {
+            Some(database) => drop(self.databases.remove(&database)),
+            None => self.databases.clear(),
+        }
+    }
+
+    /// Exchanges two databases.
+    pub fn swap(&mut self, one: Database, other: Database) {
+        let (was_one, was_other) = (self.databases.remove(&one), self.databases.remove(&other));
+        self.databases.extend(was_one.map(|index| (other, index)));
+        self.databases.extend(was_other.map(|index| (one, index)));
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.databases.values().map(|index| index.heap.len()).sum()
+    }
+
+    /// Whether there is no entry.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether heap and entries agree: every entry in use stands in the heap where it says it does, once, and below
+    /// no later deadline.
+    pub fn is_consistent(&self) -> bool {
+        self.databases.values().all(Index::is_consistent)
+    }
+}
+
+/// Entries a chunk: 32 bytes each, so that a chunk is a few pages.
+const CHUNK: usize = 512;
+
+#[derive(Debug, Default)]
+struct Index {
+    chunks: Vec<Vec<Entry>>,
+    /// Numbers of the entries in use, as a heap with the earliest deadline first.
+    heap: Vec<u32>,
+    /// The entry to use next, the head of a list through the unused ones.
+    unused: Option<u32>,
+}
+
+#[derive(Debug)]
+enum Entry {
+    Used { key: Box<[u8]>, deadline: Moment, place: u32 },
+    Unused { next: Option<u32> },
+}
+
+impl Index {
+    fn insert(&mut self, key: &[u8], deadline: Moment) -> Slot {
+        let place = self.heap.len();
+        let entry = Entry::Used { key: key.into(), deadline, place: narrow(place) };
+        let number = match self.unused {
+            Some(number) => {
+                if let Entry::Unused { next } = mem::replace(self.entry_mut(number), entry) {
+                    self.unused = next;
+                }
+                number
+            }
+            None => self.append(entry),
+        };
+        self.heap.push(number);
+        self.sift_up(place);
+        Slot::of(number as usize)
+    }
+
+    fn append(&mut self, entry: Entry) -> u32 {
+        if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
+            self.chunks.push(Vec::with_capacity(CHUNK));
+        }
+        let before = (self.chunks.len() - 1) * CHUNK;
+        let last = self.chunks.len() - 1;
+        self.chunks[last].push(entry);
+        narrow(before + self.chunks[last].len() - 1)
+    }
+
+    fn reschedule(&mut self, slot: Slot, new_deadline: Moment) {
+        if let Some(Entry::Used { deadline, place, .. }) = self.get_mut(slot) {
+            *deadline = new_deadline;
+            let place = *place as usize;
+            let place = self.sift_up(place);
+            self.sift_down(place);
+        }
+    }
+
+    fn remove(&mut self, slot: Slot) {
+        let unused = Entry::Unused { next: self.unused };
+        let Some(entry @ Entry::Used { .. }) = self.get_mut(slot) else { return };
+        if let Entry::Used { place, .. } = mem::replace(entry, unused) {
+            self.unused = Some(narrow(slot.number()));
+            self.heap.swap_remove(place as usize);
+            if (place as usize) < self.heap.len() {
+                let place = self.sift_up(place as usize);
+                self.sift_down(place);
+            } else if self.heap.is_empty() {
+                // What a crowd of locks needed is given back once they are gone.
+                *self = Self::default();
+            }
+        }
+    }
+
+    fn first(&self, database: Database) -> Option<Due<'_>> {
+        let number = *self.heap.first()?;
+        match self.entry(number) {
+            Entry::Used { key, deadline, .. } => {
+                Some(Due { database, key, slot: Slot::of(number as usize), deadline: *deadline })
+            }
+            Entry::Unused { .. } => None,
+        }
+    }
+
+    fn get_mut(&mut self, slot: Slot) -> Option<&mut Entry> {
+        self.chunks.get_mut(slot.number() / CHUNK)?.get_mut(slot.number() % CHUNK)
+    }
+
+    fn entry(&self, number: u32) -> &Entry {
+        &self.chunks[number as usize / CHUNK][number as usize % CHUNK]
+    }
+
+    fn entry_mut(&mut self, number: u32) -> &mut Entry {
+        &mut self.chunks[number as usize / CHUNK][number as usize % CHUNK]
+    }
+
+    fn deadline_at(&self, place: usize) -> Option<Moment> {
+        match self.entry(*self.heap.get(place)?) {
+            Entry::Used { deadline, .. } => Some(*deadline),
+            Entry::Unused { .. } => None,
+        }
+    }
+
+    /// Tells the entry at `place` in the heap where it stands.
+    fn settle(&mut self, new_place: usize) {
+        let number = self.heap[new_place];
+        if let Entry::Used { place, .. } = self.entry_mut(number) {
+            *place = narrow(new_place);
+        }
+    }
+
+    fn exchange(&mut self, one: usize, other: usize) {
+        self.heap.swap(one, other);
+        self.settle(one);
+        self.settle(other);
+    }
+
+    /// Moves the entry at `place` towards the front until nothing ahead of it ends later; returns where it stands.
+    fn sift_up(&mut self, mut place: usize) -> usize {
+        self.settle(place);
+        while place > 0 {
+            let parent = (place - 1) / 2;
+            if self.deadline_at(parent) <= self.deadline_at(place) {
+                break;
+            }
+            self.exchange(place, parent);
+            place = parent;
+        }
+        place
+    }
+
+    /// Moves the entry at `place` towards the back until nothing behind it ends earlier.
+    fn sift_down(&mut self, mut place: usize) {
+        loop {
+            let (left, right) = (2 * place + 1, 2 * place + 2);
+            if left >= self.heap.len() {
+                break;
+            }
+            let right_is_earlier =
+                right < self.heap.len() && self.deadline_at(right) < self.deadline_at(left);
+            let child = if right_is_earlier { right } else { left };
+            if self.deadline_at(place) <= self.deadline_at(child) {
+                break;
+            }
+            self.exchange(place, child);
+            place = child;
+        }
+    }
+
+    fn is_consistent(&self) -> bool {
+        let used = self.chunks.iter().flatten().filter(|entry| matches!(entry, Entry::Used { .. })).count();
+        used == self.heap.len()
+            && self.heap.iter().enumerate().all(|(at, number)| {
+                let knows_its_place =
+                    matches!(self.entry(*number), Entry::Used { place, .. } if *place as usize == at);
+                knows_its_place && (at == 0 || self.deadline_at((at - 1) / 2) <= self.deadline_at(at))
+            })
+    }
+}
+
+/// Entry numbers and places fit 32 bits: see [`Slot::of`].
+fn narrow(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_takes_half_a_cache_line() {
+        assert_eq!(size_of::<Entry>(), 32);
+        assert_eq!(size_of::<Option<Slot>>(), 4);
+    }
+
+    #[test]
+    fn the_earliest_of_all_databases_comes_first() {
+        let mut deadlines = Deadlines::new();
+        deadlines.insert(3, b"c", Moment::from_micros(30));
+        let slot = deadlines.insert(9, b"a", Moment::from_micros(10));
+        deadlines.insert(3, b"b", Moment::from_micros(20));
+        assert_eq!(deadlines.first().map(|due| (due.database, due.key)), Some((9, &b"a"[..])));
+        assert_eq!(deadlines.first_due(Moment::from_micros(9)), None);
+        deadlines.reschedule(9, slot, Moment::from_micros(40));
+        assert_eq!(deadlines.first().map(|due| (due.database, due.key)), Some((3, &b"b"[..])));
+        deadlines.swap(3, 5);
+        assert_eq!(deadlines.first().map(|due| (due.database, due.key)), Some((5, &b"b"[..])));
+        deadlines.clear(Some(5));
+        assert_eq!(deadlines.len(), 1);
+        deadlines.remove(9, slot);
+        deadlines.remove(9, slot);
+        assert!(deadlines.is_empty());
+    }
+}

@@ -1,0 +1,301 @@
+//! A hold: one holder's part of a lock.
+
+use alloc::boxed::Box;
+use core::mem::size_of;
+use core::num::NonZeroU16;
+
+use crate::fence::Fence;
+use crate::time::Moment;
+use crate::token::{SEED_LEN, SEED_TEXT_LEN, Token, spell};
+
+/// The longest owner label, in bytes.
+pub const LONGEST_OWNER: usize = 255;
+
+/// How many holds a holder tolerates on its lock, its own included.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limit(Option<NonZeroU16>);
+
+impl Limit {
+    /// One: nobody else.
+    pub const EXCLUSIVE: Self = Self(Some(NonZeroU16::MIN));
+    /// No limit of its own.
+    pub const SHARED: Self = Self(None);
+
+    /// The limit with this number, 0 standing for [`Limit::SHARED`].
+    pub const fn from_number(number: u16) -> Self {
+        Self(NonZeroU16::new(number))
+    }
+
+    /// The limit as a number, 0 standing for [`Limit::SHARED`].
+    pub fn number(self) -> u16 {
+        self.0.map_or(0, NonZeroU16::get)
+    }
+
+    /// The most holds that may stand on the lock.
+    pub(crate) fn most(self) -> usize {
+        self.0.map_or(usize::MAX, |limit| usize::from(limit.get()))
+    }
+}
+
+/// What a hold is to be, apart from the fence and the moment its grant gives it.
+#[derive(Clone, Debug)]
+pub struct Terms<'a> {
+    /// Whoever presents it owns the hold.
+    pub token: Token,
+    /// How many holds this holder tolerates.
+    pub limit: Limit,
+    /// How long the hold lasts after its grant or last extension, in milliseconds, 1 to
+    /// [`crate::time::LONGEST_LEASE_MS`].
+    pub lease_ms: u64,
+    /// A label for people, at most [`LONGEST_OWNER`] bytes.
+    pub owner: Option<&'a [u8]>,
+}
+
+/// One holder's part of a lock.
+///
+/// Small on purpose, for there can be millions: what most holds do not have is kept apart, see [`Identity`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Hold {
+    identity: Identity,
+    fence: Fence,
+    granted_at: Moment,
+    deadline: Moment,
+    lease_ms: u64,
+}
+
+/// Who holds, and on what terms.
+///
+/// A hold is plain exactly when its token has the form the server makes, its limit is exclusive, its count one, and
+/// it has no label; so equal holds are equal in memory.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Identity {
+    Plain([u8; SEED_LEN]),
+    Detailed(Box<Details>),
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Details {
+    token: Token,
+    limit: Limit,
+    owner: Option<Box<[u8]>>,
+    count: u32,
+}
+
+impl From<Details> for Identity {
+    fn from(details: Details) -> Self {
+        match details.token.seed() {
+            Some(seed)
+                if details.limit == Limit::EXCLUSIVE && details.owner.is_none() && details.count == 1 =>
+            {
+                Self::Plain(*seed)
+            }
+            _ => Self::Detailed(Box::new(details)),
+        }
+    }
+}
+
+/// When a hold was granted, when its lease ends, and how often it was taken: what its terms do not say.
+#[derive(Clone, Copy, Debug)]
+pub struct Standing {
+    /// The fence of its grant.
+    pub fence: Fence,
+    /// When it was granted.
+    pub granted_at: Moment,
+    /// When its lease ends.
+    pub deadline: Moment,
+    /// How often it has to be given back, at least 1.
+    pub count: u32,
+}
+
+impl Hold {
+    /// The hold that `terms` come to when granted `now` under `fence`.
+    pub fn grant(terms: Terms<'_>, fence: Fence, now: Moment) -> Self {
+        let deadline = now.plus_ms(terms.lease_ms);
+        Self::restore(terms, Standing { fence, granted_at: now, deadline, count: 1 })
+    }
+
+    /// A hold that was granted before, here or elsewhere.
+    pub fn restore(terms: Terms<'_>, standing: Standing) -> Self {
+        Self {
+            identity: Identity::from(Details {
+                token: terms.token,
+                limit: terms.limit,
+                owner: terms.owner.map(Box::from),
+                count: standing.count,
+            }),
+            fence: standing.fence,
+            granted_at: standing.granted_at,
+            deadline: standing.deadline,
+            lease_ms: terms.lease_ms,
+        }
+    }
+
+    /// Whether `token` proves ownership of this hold.
+    pub fn is_owned_by(&self, token: &Token) -> bool {
+        match &self.identity {
+            Identity::Plain(seed) => token.seed() == Some(seed),
+            Identity::Detailed(details) => details.token == *token,
+        }
+    }
+
+    /// The token that owns it.
+    pub(crate) fn token(&self) -> Token {
+        match &self.identity {
+            Identity::Plain(seed) => Token::from_seed(*seed),
+            Identity::Detailed(details) => details.token.clone(),
+        }
+    }
+
+    /// The text of its token. `buffer` lends the space to spell it out.
+    pub fn token_text<'a>(&'a self, buffer: &'a mut [u8; SEED_TEXT_LEN]) -> &'a [u8] {
+        match &self.identity {
+            Identity::Plain(seed) => spell(seed, buffer),
+            Identity::Detailed(details) => details.token.text(buffer),
+        }
+    }
+
+    /// The fence of its grant.
+    pub fn fence(&self) -> Fence {
+        self.fence
+    }
+
+    /// How many holds its holder tolerates.
+    pub fn limit(&self) -> Limit {
+        match &self.identity {
+            Identity::Plain(_) => Limit::EXCLUSIVE,
+            Identity::Detailed(details) => details.limit,
+        }
+    }
+
+    /// The label its holder gave, for people.
+    pub fn owner(&self) -> Option<&[u8]> {
+        match &self.identity {
+            Identity::Plain(_) => None,
+            Identity::Detailed(details) => details.owner.as_deref(),
+        }
+    }
+
+    /// How often it has to be given back before it ends.
+    pub fn count(&self) -> u32 {
+        match &self.identity {
+            Identity::Plain(_) => 1,
+            Identity::Detailed(details) => details.count,
+        }
+    }
+
+    /// How long it lasts after its grant or last extension, in milliseconds.
+    pub fn lease_ms(&self) -> u64 {
+        self.lease_ms
+    }
+
+    /// When it was granted.
+    pub fn granted_at(&self) -> Moment {
+        self.granted_at
+    }
+
+    /// When its lease ends: the first moment at which it holds no more.
+    pub fn deadline(&self) -> Moment {
+        self.deadline
+    }
+
+    /// Whether its lease is still running.
+    pub fn is_live(&self, now: Moment) -> bool {
+        now < self.deadline
+    }
+
+    /// Bytes allocated besides its own size.
+    pub fn heap_size(&self) -> usize {
+        match &self.identity {
+            Identity::Plain(_) => 0,
+            Identity::Detailed(details) => {
+                let owner = details.owner.as_ref().map_or(0, |owner| owner.len());
+                size_of::<Details>().saturating_add(owner).saturating_add(details.token.heap_size())
+            }
+        }
+    }
+
+    /// Sets the lease anew: it is `lease_ms` long and begins `now`.
+    pub(crate) fn extend(&mut self, lease_ms: u64, now: Moment) {
+        self.lease_ms = lease_ms;
+        self.deadline = now.plus_ms(lease_ms);
+    }
+
+    /// Takes over the limit and the label that a retry names; what it does not name stays.
+    pub(crate) fn amend(&mut self, limit: Option<Limit>, owner: Option<&[u8]>) {
+        let limit = limit.filter(|limit| *limit != self.limit());
+        let owner = owner.filter(|owner| Some(*owner) != self.owner());
+        if limit.is_some() || owner.is_some() {
+            self.rewrite(|details| {
+                details.limit = limit.unwrap_or(details.limit);
+                details.owner = owner.map(Box::from).or_else(|| details.owner.take());
+            });
+        }
+    }
+
+    /// Gives one count back. False when it was the last one, and the hold has to end.
+    pub(crate) fn count_down(&mut self) -> bool {
+        let last = self.count() == 1;
+        if !last {
+            self.rewrite(|details| details.count = details.count.saturating_sub(1));
+        }
+        !last
+    }
+
+    fn rewrite(&mut self, change: impl FnOnce(&mut Details)) {
+        let mut details = match &mut self.identity {
+            Identity::Plain(seed) => {
+                Details { token: Token::from_seed(*seed), limit: Limit::EXCLUSIVE, owner: None, count: 1 }
+            }
+            Identity::Detailed(details) => (**details).clone(),
+        };
+        change(&mut details);
+        self.identity = Identity::from(details);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn terms(token: &[u8]) -> Option<Terms<'static>> {
+        let token = Token::from_text(token)?;
+        Some(Terms { token, limit: Limit::EXCLUSIVE, lease_ms: 50, owner: None })
+    }
+
+    fn hold(token: &[u8]) -> Option<Hold> {
+        Some(Hold::grant(terms(token)?, Fence::new(7)?, Moment::from_micros(0)))
+    }
+
+    #[test]
+    fn a_common_hold_needs_no_memory_besides_its_own() {
+        let plain = hold(b"0123456789abcdef0123456789abcdef");
+        assert_eq!(plain.map(|hold| hold.heap_size()), Some(0));
+        assert!(hold(b"mine").is_some_and(|hold| hold.heap_size() > 4));
+    }
+
+    #[test]
+    fn a_hold_that_changes_there_and_back_is_the_hold_it_was() {
+        let Some(before) = hold(b"0123456789abcdef0123456789abcdef") else { panic!("a token") };
+        let mut hold = before.clone();
+        hold.amend(Some(Limit::SHARED), None);
+        assert_eq!(hold.limit(), Limit::SHARED);
+        hold.amend(Some(Limit::EXCLUSIVE), None);
+        assert_eq!(hold, before);
+        hold.amend(None, Some(b"me"));
+        assert_eq!(hold.owner(), Some(&b"me"[..]));
+        hold.amend(Some(Limit::SHARED), None);
+        assert_eq!(hold.owner(), Some(&b"me"[..]));
+        assert_eq!(hold.deadline(), before.deadline());
+    }
+
+    #[test]
+    fn a_lease_ends_at_its_deadline_and_not_before() {
+        let Some(mut hold) = hold(b"mine") else { panic!("a token") };
+        assert!(hold.is_live(Moment::from_micros(49_999)));
+        assert!(!hold.is_live(Moment::from_micros(50_000)));
+        hold.extend(10, Moment::from_micros(45_000));
+        assert!(hold.is_live(Moment::from_micros(54_999)));
+        assert!(!hold.is_live(Moment::from_micros(55_000)));
+        assert_eq!(hold.lease_ms(), 10);
+    }
+}

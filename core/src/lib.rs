@@ -1,0 +1,43 @@
+//! What a lock is, apart from any server.
+//!
+//! This crate decides; it performs nothing. It holds the one rule of admission, the holds of a lock and their
+//! leases, the sequence of fences, the index of deadlines, the grammar of the commands and the form in which a lock
+//! travels. Time, tokens and wall-clock readings come in as arguments; decisions go out as data.
+//!
+//! What it does not do: read a clock, draw randomness, allocate keys in a database, write to a socket, know Redis.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`lock`] | the lock, the rule of admission, taking, giving back, extending, breaking |
+//! | [`hold`] | one holder's part of a lock, and how many others it tolerates |
+//! | [`token`] | the bytes that prove ownership |
+//! | [`fence`] | the sequence of fences |
+//! | [`time`] | moments and spans |
+//! | [`deadlines`] | which lease ends next |
+//! | [`request`] | what the words of a command mean |
+//! | [`refusal`] | every error a client can be given, and its text |
+//! | [`codec`] | holds as bytes: for snapshots, the append-only file and replicas |
+//! | [`invariants`] | what must be true of all of it at any time |
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod codec;
+pub mod deadlines;
+pub mod fence;
+pub mod hold;
+pub mod invariants;
+pub mod lock;
+pub mod refusal;
+pub mod request;
+pub mod time;
+pub mod token;
+
+pub use deadlines::{Deadlines, Slot};
+pub use fence::{Fence, FenceSequence};
+pub use hold::{Hold, Limit, Standing, Terms};
+pub use lock::{Lock, Released, Verdict};
+pub use refusal::Refusal;
+pub use time::Moment;
+pub use token::Token;

@@ -1,0 +1,275 @@
+//! A lock: its holds, and the one rule by which more are admitted.
+//!
+//! Every question takes the moment at which it is asked, and a hold whose lease has ended by then counts for nothing,
+//! whether or not it has been taken off the lock yet. So no answer depends on how promptly ended leases are swept.
+
+use alloc::vec::Vec;
+use core::{mem, slice};
+
+use crate::deadlines::Slot;
+use crate::fence::Fence;
+use crate::hold::{Hold, Limit};
+use crate::invariants;
+use crate::time::Moment;
+use crate::token::Token;
+
+/// A lock: the holds on it, in the order of their fences.
+///
+/// A lock without holds is never stored: with the last hold its key goes.
+#[derive(Debug, Default)]
+pub struct Lock {
+    holds: Holds,
+    /// Where the end of its next lease is noted, while it is.
+    pub slot: Option<Slot>,
+}
+
+/// One hold in place, or any number apart: nearly every lock has one.
+#[derive(Debug)]
+enum Holds {
+    One(Hold),
+    Many(Vec<Hold>),
+}
+
+impl Default for Holds {
+    fn default() -> Self {
+        Self::Many(Vec::new())
+    }
+}
+
+/// What the rule of admission says of a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// It gets a hold of its own.
+    Grant,
+    /// Its token holds the lock already: that hold is granted again.
+    Renew,
+    /// Not now.
+    Refuse,
+}
+
+/// What came of giving a lock back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Released {
+    /// The token held nothing.
+    NotHeld,
+    /// One count was given back, and more are left.
+    CountedDown,
+    /// The hold ended.
+    Ended,
+}
+
+/// **The one rule of admission**: one more hold is admitted when `holds + 1` is no more than the smallest limit among
+/// the holds and the request. Mutex, read/write lock and semaphore follow from it.
+fn admits(holds: impl Iterator<Item = Limit>, request: Limit) -> bool {
+    let alone = (0_usize, request.most());
+    let (count, smallest) =
+        holds.fold(alone, |(count, smallest), limit| (count.saturating_add(1), smallest.min(limit.most())));
+    count < smallest
+}
+
+impl Lock {
+    /// A lock that nobody holds, to be given its holds.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A lock with these holds, which stand in the order of their fences. Whether they could stand together is for the
+    /// caller to find out, see [`invariants`].
+    pub fn from_holds(mut holds: Vec<Hold>) -> Self {
+        let holds = match holds.pop() {
+            Some(only) if holds.is_empty() => Holds::One(only),
+            last => {
+                holds.extend(last);
+                Holds::Many(holds)
+            }
+        };
+        Self { holds, slot: None }
+    }
+
+    /// Its holds in the order of their fences, ended leases among them.
+    pub fn holds(&self) -> &[Hold] {
+        match &self.holds {
+            Holds::One(hold) => slice::from_ref(hold),
+            Holds::Many(holds) => holds,
+        }
+    }
+
+    /// The holds whose leases are running.
+    pub fn live_holds(&self, now: Moment) -> impl Iterator<Item = &Hold> {
+        self.holds().iter().filter(move |hold| hold.is_live(now))
+    }
+
+    /// Whether no hold is left, so that the key has to go.
+    pub fn is_empty(&self) -> bool {
+        self.holds().is_empty()
+    }
+
+    /// The hold that `token` owns, while its lease runs.
+    pub fn hold_of(&self, token: &Token, now: Moment) -> Option<&Hold> {
+        self.live_holds(now).find(|hold| hold.is_owned_by(token))
+    }
+
+    /// Judges a request. `limit` is the limit it names, if it names one: a newcomer without is exclusive, a holder
+    /// without keeps what it has. `token` is `None` when it is still to be made, and so can hold nothing yet.
+    pub fn judge(&self, token: Option<&Token>, limit: Option<Limit>, now: Moment) -> Verdict {
+        let held = token.and_then(|token| self.hold_of(token, now));
+        let others = self.live_holds(now).filter(|hold| held.is_none_or(|held| held.fence() != hold.fence()));
+        let mut others = others.map(Hold::limit);
+        match (held, limit) {
+            (None, limit) if admits(&mut others, limit.unwrap_or(Limit::EXCLUSIVE)) => Verdict::Grant,
+            (Some(_), None) => Verdict::Renew,
+            (Some(held), Some(limit)) if limit == held.limit() || admits(&mut others, limit) => {
+                Verdict::Renew
+            }
+            _ => Verdict::Refuse,
+        }
+    }
+
+    /// Sets a hold of this lock to what was decided: in place of the one its token owned, or as one more.
+    ///
+    /// This judges nothing, so that a decision can be carried out wherever it arrives.
+    pub fn put(&mut self, hold: Hold) {
+        let token = hold.token();
+        self.end_where(|old| old.is_owned_by(&token));
+        match &mut self.holds {
+            Holds::Many(holds) if holds.is_empty() => self.holds = Holds::One(hold),
+            Holds::Many(holds) => {
+                let place = holds.partition_point(|old| old.fence() < hold.fence());
+                holds.insert(place, hold);
+            }
+            Holds::One(_) => {
+                if let Holds::One(first) = mem::take(&mut self.holds) {
+                    let mut holds = Vec::from([first, hold]);
+                    holds.sort_by_key(Hold::fence);
+                    self.holds = Holds::Many(holds);
+                }
+            }
+        }
+        invariants::check_lock(self);
+    }
+
+    /// Grants the hold of `token` again: its lease begins `now`, and it takes over the limit and the label named.
+    /// Returns the hold as it is now. Judges nothing.
+    pub fn renew(
+        &mut self,
+        token: &Token,
+        lease_ms: u64,
+        limit: Option<Limit>,
+        owner: Option<&[u8]>,
+        now: Moment,
+    ) -> Option<&Hold> {
+        let hold = self.holds_mut().iter_mut().find(|hold| hold.is_owned_by(token))?;
+        hold.extend(lease_ms, now);
+        hold.amend(limit, owner);
+        Some(hold)
+    }
+
+    /// Gives one count of the token's hold back. `obey` is asked when the lease has ended already: a server that
+    /// carries out what another decided gives it back all the same.
+    pub fn release(&mut self, token: &Token, now: Moment, obey: impl FnOnce() -> bool) -> Released {
+        let Some(hold) = self.holds_mut().iter_mut().find(|hold| hold.is_owned_by(token)) else {
+            return Released::NotHeld;
+        };
+        if !hold.is_live(now) && !obey() {
+            return Released::NotHeld;
+        }
+        if hold.count_down() {
+            return Released::CountedDown;
+        }
+        let fence = hold.fence();
+        self.end(fence);
+        Released::Ended
+    }
+
+    /// Sets the lease of the token's hold to `lease_ms` from `now`, or to its own length again. False when the token
+    /// holds nothing: a lease that has ended cannot be revived, except where `obey` says that another server,
+    /// on whose clock it had not ended, has decided so.
+    pub fn extend(
+        &mut self,
+        token: &Token,
+        lease_ms: Option<u64>,
+        now: Moment,
+        obey: impl FnOnce() -> bool,
+    ) -> bool {
+        match self.holds_mut().iter_mut().find(|hold| hold.is_owned_by(token)) {
+            Some(hold) if hold.is_live(now) || obey() => {
+                hold.extend(lease_ms.unwrap_or(hold.lease_ms()), now);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Ends the hold with this fence. False when there is none.
+    pub fn end(&mut self, fence: Fence) -> bool {
+        self.end_where(|hold| hold.fence() == fence)
+    }
+
+    /// Takes the holds whose leases have ended off the lock, the oldest grants first and at most `at_most` of them,
+    /// and returns their fences.
+    pub fn end_lapsed(&mut self, now: Moment, at_most: usize) -> Vec<Fence> {
+        let lapsed = self.holds().iter().filter(|hold| !hold.is_live(now));
+        let fences: Vec<Fence> = lapsed.take(at_most).map(Hold::fence).collect();
+        if let (Some(_), Some(last)) = (fences.first(), fences.last()) {
+            // Holds stand in the order of their fences, so all the lapsed ones up to the last are those taken.
+            self.end_where(|hold| !hold.is_live(now) && hold.fence() <= *last);
+        }
+        fences
+    }
+
+    /// When the next of its leases ends.
+    pub fn next_deadline(&self) -> Option<Moment> {
+        self.holds().iter().map(Hold::deadline).min()
+    }
+
+    /// Bytes allocated besides its own size.
+    pub fn heap_size(&self) -> usize {
+        let apart = match &self.holds {
+            Holds::One(_) => 0,
+            Holds::Many(holds) => holds.capacity().saturating_mul(size_of::<Hold>()),
+        };
+        self.holds().iter().fold(apart, |sum, hold| sum.saturating_add(hold.heap_size()))
+    }
+
+    fn holds_mut(&mut self) -> &mut [Hold] {
+        match &mut self.holds {
+            Holds::One(hold) => slice::from_mut(hold),
+            Holds::Many(holds) => holds,
+        }
+    }
+
+    /// Ends the holds that `ends` names; true when there was one. A lock that is left with one hold keeps it in
+    /// place again.
+    pub fn end_where(&mut self, ends: impl Fn(&Hold) -> bool) -> bool {
+        match &mut self.holds {
+            Holds::One(hold) => {
+                let ended = ends(hold);
+                if ended {
+                    self.holds = Holds::default();
+                }
+                ended
+            }
+            Holds::Many(holds) => {
+                let before = holds.len();
+                holds.retain(|hold| !ends(hold));
+                let ended = holds.len() < before;
+                if holds.len() == 1
+                    && let Some(last) = holds.pop()
+                {
+                    self.holds = Holds::One(last);
+                }
+                ended
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_with_one_hold_fits_a_cache_line() {
+        assert_eq!(size_of::<Lock>(), 64);
+    }
+}

@@ -1,0 +1,51 @@
+//! Every error a client can be given, and its text. Nothing a client sent is ever part of it.
+
+use core::fmt;
+
+/// Why a request was refused. Contention is not among the reasons: it is answered with null or 0.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// A word that is no option here, an option twice, two that exclude each other, or one without its value.
+    Syntax,
+    /// A number that is none, or that no 64 bits hold.
+    NotAnInteger,
+    /// A lease of zero or less, or above the configured longest. Names the command.
+    InvalidExpire(&'static str),
+    /// LIMIT outside 1 to 65535.
+    LimitRange,
+    /// A token that is empty or too long.
+    TokenLength,
+    /// A label that is too long.
+    OwnerLength,
+    /// The key holds another type.
+    WrongType,
+    /// The sequence of fences has come to its end; see [`crate::fence`].
+    FencesExhausted,
+    /// The command failed inside the module; nothing the client did wrong.
+    Internal,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Syntax => f.write_str("ERR syntax error"),
+            Self::NotAnInteger => f.write_str("ERR value is not an integer or out of range"),
+            Self::InvalidExpire(command) => write!(f, "ERR invalid expire time in '{command}' command"),
+            Self::LimitRange => f.write_str("ERR LIMIT must be between 1 and 65535"),
+            Self::TokenLength => f.write_str("ERR token must be 1 to 255 bytes"),
+            Self::OwnerLength => f.write_str("ERR owner must be at most 255 bytes"),
+            Self::WrongType => {
+                f.write_str("WRONGTYPE Operation against a key holding the wrong kind of value")
+            }
+            Self::FencesExhausted => f.write_str(
+                "ERR no fence is left below 2^53: a lock with an extreme fence was loaded or restored; \
+                 remove it and restart from data saved before it came",
+            ),
+            Self::Internal => f.write_str(
+                "ERR the lock module failed on this command, see the server's log; please report it",
+            ),
+        }
+    }
+}
+
+impl core::error::Error for Refusal {}

@@ -1,0 +1,341 @@
+//! What the words of a command mean. The words come without the command's name and without the key.
+//!
+//! First all words are read, so that a request which is no sentence is always a syntax error; then their values are
+//! judged. Options come in any order and any case, at most once each.
+
+use crate::fence::Fence;
+use crate::hold::{LONGEST_OWNER, Limit};
+use crate::refusal::Refusal;
+use crate::time::LONGEST_LEASE_MS;
+use crate::token::Token;
+
+/// What a lease may be, in milliseconds, as configured.
+#[derive(Clone, Copy, Debug)]
+pub struct LeaseRules {
+    /// For requests that name none. Never more than the longest.
+    pub default_ms: u64,
+    /// The longest that may be asked for.
+    pub longest_ms: u64,
+}
+
+impl LeaseRules {
+    /// Whatever can be configured anywhere: for what another server has let pass.
+    pub const ANY: Self = Self { default_ms: LONGEST_LEASE_MS, longest_ms: LONGEST_LEASE_MS };
+}
+
+/// LOCK.ACQUIRE key [PX ms | EX s] [TOKEN token] [SHARED | LIMIT n] [OWNER label]
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Acquire<'a> {
+    /// The client's own token; without one the server makes it.
+    pub token: Option<Token>,
+    /// How long the lease is to be.
+    pub lease_ms: u64,
+    /// The limit named, if one is.
+    pub limit: Option<Limit>,
+    /// A label for people.
+    pub owner: Option<&'a [u8]>,
+}
+
+/// LOCK.EXTEND key token [PX ms | EX s]
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Extend {
+    /// Proof of ownership.
+    pub token: Token,
+    /// How long the lease is to be; without it, as long as it was.
+    pub lease_ms: Option<u64>,
+}
+
+/// LOCK.BREAK key [FENCE fence]
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Break {
+    /// Which holds are to end.
+    pub holds: Broken,
+}
+
+/// Which holds LOCK.BREAK ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Broken {
+    /// All of them.
+    All,
+    /// The one with this fence.
+    One(Fence),
+    /// None: the number given can be nobody's fence.
+    Nobody,
+}
+
+impl Broken {
+    /// Whether the hold with this fence is one of them.
+    pub fn names(self, fence: Fence) -> bool {
+        match self {
+            Self::All => true,
+            Self::One(named) => named == fence,
+            Self::Nobody => false,
+        }
+    }
+}
+
+impl<'a> Acquire<'a> {
+    /// The command's name.
+    pub const NAME: &'static str = "lock.acquire";
+
+    /// Reads what follows the key.
+    ///
+    /// # Errors
+    /// [`Refusal::Syntax`], or what is wrong with one of the values.
+    pub fn parse(mut words: impl Iterator<Item = &'a [u8]>, leases: LeaseRules) -> Result<Self, Refusal> {
+        let (mut lease, mut token, mut limit, mut owner) = (None, None, None, None);
+        while let Some(word) = words.next() {
+            match Keyword::of(word).ok_or(Refusal::Syntax)? {
+                Keyword::Lease(unit) => once(&mut lease, (unit, value(&mut words)?))?,
+                Keyword::Token => once(&mut token, value(&mut words)?)?,
+                Keyword::Shared => once(&mut limit, None)?,
+                Keyword::Limit => once(&mut limit, Some(value(&mut words)?))?,
+                Keyword::Owner => once(&mut owner, value(&mut words)?)?,
+                Keyword::Fence => return Err(Refusal::Syntax),
+            }
+        }
+        let lease_ms = lease.map(|lease| lease_ms(lease, leases, Self::NAME)).transpose()?;
+        Ok(Self {
+            token: token.map(parse_token).transpose()?,
+            lease_ms: lease_ms.unwrap_or(leases.default_ms),
+            limit: limit.map(|number| number.map_or(Ok(Limit::SHARED), parse_limit)).transpose()?,
+            owner: owner.map(parse_owner).transpose()?,
+        })
+    }
+}
+
+impl Extend {
+    /// The command's name.
+    pub const NAME: &'static str = "lock.extend";
+
+    /// Reads what follows the key.
+    ///
+    /// # Errors
+    /// [`Refusal::Syntax`], or what is wrong with one of the values.
+    pub fn parse<'a>(mut words: impl Iterator<Item = &'a [u8]>, leases: LeaseRules) -> Result<Self, Refusal> {
+        let (token, mut lease) = (value(&mut words)?, None);
+        while let Some(word) = words.next() {
+            match Keyword::of(word) {
+                Some(Keyword::Lease(unit)) => once(&mut lease, (unit, value(&mut words)?))?,
+                _ => return Err(Refusal::Syntax),
+            }
+        }
+        let token = parse_token(token)?;
+        let lease_ms = lease.map(|lease| lease_ms(lease, leases, Self::NAME)).transpose()?;
+        Ok(Self { token, lease_ms })
+    }
+}
+
+impl Break {
+    /// The command's name.
+    pub const NAME: &'static str = "lock.break";
+
+    /// Reads what follows the key.
+    ///
+    /// # Errors
+    /// [`Refusal::Syntax`], or [`Refusal::NotAnInteger`].
+    pub fn parse<'a>(mut words: impl Iterator<Item = &'a [u8]>) -> Result<Self, Refusal> {
+        let mut fence = None;
+        while let Some(word) = words.next() {
+            match Keyword::of(word) {
+                Some(Keyword::Fence) => once(&mut fence, value(&mut words)?)?,
+                _ => return Err(Refusal::Syntax),
+            }
+        }
+        let holds = match fence {
+            None => Broken::All,
+            Some(number) => fence_of(parse_integer(number)?).map_or(Broken::Nobody, Broken::One),
+        };
+        Ok(Self { holds })
+    }
+}
+
+/// Reads the token that LOCK.RELEASE and LOCK.CHECK take.
+///
+/// # Errors
+/// [`Refusal::TokenLength`]
+pub fn parse_token(text: &[u8]) -> Result<Token, Refusal> {
+    Token::from_text(text).ok_or(Refusal::TokenLength)
+}
+
+/// Reads the fence that LOCK.FENCE takes.
+///
+/// # Errors
+/// [`Refusal::NotAnInteger`] for what can be nobody's fence.
+pub fn parse_fence(number: &[u8]) -> Result<Fence, Refusal> {
+    fence_of(parse_integer(number)?).ok_or(Refusal::NotAnInteger)
+}
+
+fn fence_of(number: i64) -> Option<Fence> {
+    u64::try_from(number).ok().and_then(Fence::new)
+}
+
+#[derive(Clone, Copy)]
+enum Unit {
+    Milliseconds,
+    Seconds,
+}
+
+#[derive(Clone, Copy)]
+enum Keyword {
+    Lease(Unit),
+    Token,
+    Shared,
+    Limit,
+    Owner,
+    Fence,
+}
+
+impl Keyword {
+    fn of(word: &[u8]) -> Option<Self> {
+        let keywords: [(&[u8], Self); 7] = [
+            (b"PX", Self::Lease(Unit::Milliseconds)),
+            (b"EX", Self::Lease(Unit::Seconds)),
+            (b"TOKEN", Self::Token),
+            (b"SHARED", Self::Shared),
+            (b"LIMIT", Self::Limit),
+            (b"OWNER", Self::Owner),
+            (b"FENCE", Self::Fence),
+        ];
+        keywords.into_iter().find(|(name, _)| name.eq_ignore_ascii_case(word)).map(|(_, keyword)| keyword)
+    }
+}
+
+fn value<'a>(words: &mut impl Iterator<Item = &'a [u8]>) -> Result<&'a [u8], Refusal> {
+    words.next().ok_or(Refusal::Syntax)
+}
+
+/// Takes an option in, unless it or one that excludes it has come before.
+fn once<T>(option: &mut Option<T>, value: T) -> Result<(), Refusal> {
+    match option.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(Refusal::Syntax),
+    }
+}
+
+fn lease_ms(lease: (Unit, &[u8]), rules: LeaseRules, command: &'static str) -> Result<u64, Refusal> {
+    let (unit, number) = lease;
+    let ms_per_unit = match unit {
+        Unit::Milliseconds => 1,
+        Unit::Seconds => 1000,
+    };
+    let ms = parse_integer(number)?.checked_mul(ms_per_unit).and_then(|ms| u64::try_from(ms).ok());
+    ms.filter(|ms| (1..=rules.longest_ms).contains(ms)).ok_or(Refusal::InvalidExpire(command))
+}
+
+fn parse_limit(number: &[u8]) -> Result<Limit, Refusal> {
+    match u16::try_from(parse_integer(number)?) {
+        Ok(number @ 1..) => Ok(Limit::from_number(number)),
+        _ => Err(Refusal::LimitRange),
+    }
+}
+
+fn parse_owner(label: &[u8]) -> Result<&[u8], Refusal> {
+    if label.len() <= LONGEST_OWNER { Ok(label) } else { Err(Refusal::OwnerLength) }
+}
+
+/// An integer as Redis writes it: no plus sign, no blanks, no leading zeros, within 64 bits.
+fn parse_integer(text: &[u8]) -> Result<i64, Refusal> {
+    let digits = text.strip_prefix(b"-").unwrap_or(text);
+    let canonical = match digits {
+        [b'0'] => digits.len() == text.len(),
+        [b'1'..=b'9', rest @ ..] => rest.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    let text = if canonical { core::str::from_utf8(text).ok() } else { None };
+    text.and_then(|text| text.parse().ok()).ok_or(Refusal::NotAnInteger)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULES: LeaseRules = LeaseRules { default_ms: 30_000, longest_ms: 86_400_000 };
+
+    fn acquire(line: &str) -> Result<Acquire<'_>, Refusal> {
+        Acquire::parse(line.split_ascii_whitespace().map(str::as_bytes), RULES)
+    }
+
+    #[test]
+    fn options_come_in_any_order_and_case() {
+        let wanted = Acquire {
+            token: Token::from_text(b"t"),
+            lease_ms: 5_000,
+            limit: Some(Limit::from_number(3)),
+            owner: Some(b"me"),
+        };
+        assert_eq!(acquire("PX 5000 TOKEN t LIMIT 3 OWNER me"), Ok(wanted.clone()));
+        assert_eq!(acquire("owner me Limit 3 token t eX 5"), Ok(wanted));
+        let nothing_named = Acquire { token: None, lease_ms: 30_000, limit: None, owner: None };
+        assert_eq!(acquire(""), Ok(nothing_named));
+        assert_eq!(acquire("SHARED").map(|request| request.limit), Ok(Some(Limit::SHARED)));
+        assert_eq!(acquire("TOKEN px OWNER SHARED").map(|request| request.owner), Ok(Some(&b"SHARED"[..])));
+    }
+
+    #[test]
+    fn what_is_no_sentence_is_a_syntax_error_whatever_its_values() {
+        for line in [
+            "PX",
+            "PX 1 PX 1",
+            "PX 1 EX 1",
+            "EX 1 px 1",
+            "SHARED SHARED",
+            "SHARED LIMIT 2",
+            "LIMIT 2 SHARED",
+            "LIMIT",
+            "TOKEN",
+            "TOKEN a TOKEN a",
+            "OWNER",
+            "OWNER a OWNER b",
+            "FENCE 1",
+            "BLOCK 0",
+            "SESSION",
+            "REENTRANT",
+            "PXX 1",
+            "PX abc bogus",
+            "LIMIT 0 LIMIT 0",
+            "nonsense",
+        ] {
+            assert_eq!(acquire(line), Err(Refusal::Syntax), "{line}");
+        }
+    }
+
+    #[test]
+    fn values_out_of_range_say_which() {
+        let expire = Refusal::InvalidExpire("lock.acquire");
+        for (line, refusal) in [
+            ("PX 0", expire),
+            ("PX -1", expire),
+            ("PX 86400001", expire),
+            ("EX 86401", expire),
+            ("EX 9223372036854775807", expire),
+            ("PX -9223372036854775808", expire),
+            ("PX 9223372036854775808", Refusal::NotAnInteger),
+            ("PX 1.5", Refusal::NotAnInteger),
+            ("PX +1", Refusal::NotAnInteger),
+            ("PX 01", Refusal::NotAnInteger),
+            ("PX -0", Refusal::NotAnInteger),
+            ("PX -", Refusal::NotAnInteger),
+            ("PX 1e3", Refusal::NotAnInteger),
+            ("LIMIT 0", Refusal::LimitRange),
+            ("LIMIT 65536", Refusal::LimitRange),
+            ("LIMIT -1", Refusal::LimitRange),
+            ("LIMIT x", Refusal::NotAnInteger),
+        ] {
+            assert_eq!(acquire(line), Err(refusal), "{line}");
+        }
+        assert_eq!(acquire("PX 86400000").map(|request| request.lease_ms), Ok(86_400_000));
+        assert_eq!(acquire("LIMIT 65535").map(|request| request.limit), Ok(Some(Limit::from_number(65_535))));
+    }
+
+    #[test]
+    fn labels_and_tokens_have_their_lengths() {
+        let parse = |words: [&[u8]; 2]| Acquire::parse(words.into_iter(), RULES).err();
+        assert_eq!(parse([b"TOKEN", &[0; 255]]), None);
+        assert_eq!(parse([b"TOKEN", &[0; 256]]), Some(Refusal::TokenLength));
+        assert_eq!(parse([b"TOKEN", b""]), Some(Refusal::TokenLength));
+        assert_eq!(parse([b"OWNER", b""]), None);
+        assert_eq!(parse([b"OWNER", &[0; 255]]), None);
+        assert_eq!(parse([b"OWNER", &[0; 256]]), Some(Refusal::OwnerLength));
+    }
+}

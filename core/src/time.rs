@@ -1,0 +1,83 @@
+//! Moments on a monotonic clock, and the spans between them.
+//!
+//! Leases are asked for and shown in milliseconds, but counted in microseconds: a lease granted in the middle of a
+//! millisecond must not lose the half that has gone by.
+
+/// The longest lease that can be configured, asked for or loaded: a hundred years, in milliseconds. Far below what
+/// could overflow a [`Moment`].
+pub const LONGEST_LEASE_MS: u64 = 100 * 365 * 24 * 60 * 60 * 1000;
+
+const MICROS_PER_MS: i64 = 1000;
+
+/// A point on the server's monotonic clock, in microseconds from a zero of the clock's own choosing.
+///
+/// It may lie before that zero: a hold that was loaded from a file can be older than the process.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Moment(i64);
+
+impl Moment {
+    /// The moment `micros` microseconds after the clock's zero.
+    pub const fn from_micros(micros: i64) -> Self {
+        Self(micros)
+    }
+
+    /// Microseconds since the clock's zero.
+    pub const fn as_micros(self) -> i64 {
+        self.0
+    }
+
+    /// The moment `ms` milliseconds later.
+    #[must_use]
+    pub fn plus_ms(self, ms: u64) -> Self {
+        Self(self.0.saturating_add(span(ms)))
+    }
+
+    /// The moment `ms` milliseconds earlier.
+    #[must_use]
+    pub fn minus_ms(self, ms: u64) -> Self {
+        Self(self.0.saturating_sub(span(ms)))
+    }
+
+    /// Milliseconds from here until `later`, rounded up so that what is still to come is never shown as nothing; 0
+    /// when `later` has passed.
+    pub fn ms_until(self, later: Self) -> u64 {
+        let micros = later.0.saturating_sub(self.0).max(0).unsigned_abs();
+        micros.div_ceil(MICROS_PER_MS.unsigned_abs())
+    }
+
+    /// Whole milliseconds gone by since `earlier`; 0 when `earlier` is yet to come.
+    pub fn ms_since(self, earlier: Self) -> u64 {
+        let micros = self.0.saturating_sub(earlier.0).max(0).unsigned_abs();
+        micros.checked_div(MICROS_PER_MS.unsigned_abs()).unwrap_or(0)
+    }
+}
+
+fn span(ms: u64) -> i64 {
+    i64::try_from(ms).unwrap_or(i64::MAX).saturating_mul(MICROS_PER_MS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_of_a_lease_rounds_up_and_its_age_rounds_down() {
+        let granted = Moment::from_micros(1_500);
+        let end = granted.plus_ms(10);
+        assert_eq!(granted.ms_until(end), 10);
+        assert_eq!(Moment::from_micros(11_499).ms_until(end), 1);
+        assert_eq!(Moment::from_micros(11_500).ms_until(end), 0);
+        assert_eq!(Moment::from_micros(2_499).ms_since(granted), 0);
+        assert_eq!(Moment::from_micros(2_500).ms_since(granted), 1);
+    }
+
+    #[test]
+    fn no_span_overflows() {
+        assert_eq!(Moment::from_micros(i64::MAX - 1).plus_ms(u64::MAX).as_micros(), i64::MAX);
+        assert_eq!(Moment::from_micros(i64::MIN + 1).minus_ms(u64::MAX).as_micros(), i64::MIN);
+        assert_eq!(
+            Moment::from_micros(i64::MIN).ms_until(Moment::from_micros(i64::MAX)),
+            (i64::MAX as u64).div_ceil(1000)
+        );
+    }
+}

@@ -1,0 +1,445 @@
+//! The lock against an oracle that knows nothing but the contract: a plain list of holds, asked and changed by the
+//! slowest means. Random histories over few tokens, small limits and short leases lead both through the same states;
+//! after every step they must agree on everything that can be asked.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+#![allow(clippy::int_plus_one)] // the rule as the contract words it
+
+use std::collections::BTreeSet;
+
+use lock_core::invariants;
+use lock_core::token::SEED_TEXT_LEN;
+use lock_core::{Fence, FenceSequence, Hold, Limit, Lock, Moment, Released, Standing, Terms, Token, Verdict};
+use proptest::prelude::*;
+use proptest::sample::select;
+
+/// Tokens of a client's own, and two in the form the server makes, which the lock keeps in another way.
+const TOKENS: [&[u8]; 5] = [
+    b"a",
+    b"\0\r\n%s\xff",
+    b"0123456789abcdef0123456789abcdef",
+    b"0123456789abcdef0123456789abcdee",
+    b"0123456789ABCDEF0123456789ABCDEF",
+];
+
+/// What a request can say of its limit; 0 is shared.
+const LIMITS: [Option<u16>; 6] = [None, Some(0), Some(1), Some(2), Some(3), Some(u16::MAX)];
+
+type Who = usize;
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// Time passes, in microseconds.
+    Pass(i64),
+    /// A request of a token, or of one that is still to be made.
+    Acquire {
+        who: Option<Who>,
+        limit: Option<u16>,
+        lease_ms: u64,
+        owner: Option<&'static [u8]>,
+    },
+    /// A hold that was decided elsewhere arrives, as after a count of several or from a time gone by.
+    Arrive {
+        who: Who,
+        limit: u16,
+        lease_ms: u64,
+        remaining_ms: u64,
+        count: u32,
+    },
+    /// Whether to obey is what a server that carries out another's decisions is asked.
+    Release {
+        who: Who,
+        obey: bool,
+    },
+    Extend {
+        who: Who,
+        lease_ms: Option<u64>,
+        obey: bool,
+    },
+    /// Ends the hold at this place of the list, or none.
+    Break(usize),
+    /// Takes ended leases off.
+    Sweep {
+        at_most: usize,
+    },
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let who = || 0..TOKENS.len();
+    let lease = || 1_u64..=6;
+    let micros = select(vec![0_i64, 1, 499, 999, 1_000, 1_001, 2_500, 6_000]);
+    let owner = select(vec![None, Some(&b""[..]), Some(&b"me"[..]), Some(&b"\0you\xff"[..])]);
+    let acquire = (proptest::option::weighted(0.9, who()), select(LIMITS.to_vec()), lease(), owner);
+    let arrive = (who(), select(vec![0, 1, 2, 3]), 1_u64..=6, 0_u64..=6, 1_u32..=3);
+    let step = prop_oneof![
+        4 => micros.prop_map(Step::Pass),
+        8 => acquire.prop_map(|(who, limit, lease_ms, owner)| Step::Acquire { who, limit, lease_ms, owner }),
+        1 => arrive.prop_map(|(who, limit, lease_ms, remaining, count)| {
+            Step::Arrive { who, limit, lease_ms, remaining_ms: remaining.min(lease_ms), count }
+        }),
+        3 => (who(), any::<bool>()).prop_map(|(who, obey)| Step::Release { who, obey }),
+        2 => (who(), proptest::option::of(lease()), any::<bool>())
+            .prop_map(|(who, lease_ms, obey)| Step::Extend { who, lease_ms, obey }),
+        1 => (0_usize..5).prop_map(Step::Break),
+        2 => select(vec![0, 1, 2, usize::MAX]).prop_map(|at_most| Step::Sweep { at_most }),
+    ];
+    proptest::collection::vec(step, 1..80)
+}
+
+/// A hold as the contract lists its parts.
+#[derive(Clone, PartialEq, Debug)]
+struct Holding {
+    token: Vec<u8>,
+    fence: u64,
+    limit: u16,
+    lease_ms: u64,
+    owner: Option<Vec<u8>>,
+    count: u32,
+    granted_at: i64,
+    ends_at: i64,
+}
+
+impl Holding {
+    fn of(hold: &Hold) -> Self {
+        Self {
+            token: hold.token_text(&mut [0; SEED_TEXT_LEN]).to_vec(),
+            fence: hold.fence().get(),
+            limit: hold.limit().number(),
+            lease_ms: hold.lease_ms(),
+            owner: hold.owner().map(<[u8]>::to_vec),
+            count: hold.count(),
+            granted_at: hold.granted_at().as_micros(),
+            ends_at: hold.deadline().as_micros(),
+        }
+    }
+
+    fn lease_anew(&mut self, lease_ms: u64, now: i64) {
+        self.lease_ms = lease_ms;
+        self.ends_at = now + micros(lease_ms);
+    }
+}
+
+/// All that was granted and neither given back, broken nor swept, in the order of the grants.
+#[derive(Default)]
+struct Oracle {
+    holds: Vec<Holding>,
+}
+
+impl Oracle {
+    fn place_of(&self, token: &[u8]) -> Option<usize> {
+        self.holds.iter().position(|hold| hold.token == token)
+    }
+
+    fn is_live(&self, place: usize, now: i64) -> bool {
+        now < self.holds[place].ends_at
+    }
+
+    fn live_place_of(&self, token: &[u8], now: i64) -> Option<usize> {
+        self.place_of(token).filter(|place| self.is_live(*place, now))
+    }
+
+    fn live_others(&self, own: Option<usize>, now: i64) -> Vec<&Holding> {
+        let others = (0..self.holds.len()).filter(|place| self.is_live(*place, now) && Some(*place) != own);
+        others.map(|place| &self.holds[place]).collect()
+    }
+
+    /// "A request is granted when `holds + 1 <= the smallest limit among the holds and the request`."
+    fn rule(others: &[&Holding], limit: u16) -> bool {
+        let number = |limit: u16| if limit == 0 { u64::MAX } else { u64::from(limit) };
+        let mut smallest = number(limit);
+        for other in others {
+            smallest = smallest.min(number(other.limit));
+        }
+        let holds = others.len() as u64;
+        holds + 1 <= smallest
+    }
+
+    fn judge(&self, token: Option<&[u8]>, limit: Option<u16>, now: i64) -> Verdict {
+        let held = token.and_then(|token| self.live_place_of(token, now));
+        let others = self.live_others(held, now);
+        match held {
+            None if Self::rule(&others, limit.unwrap_or(1)) => Verdict::Grant,
+            None => Verdict::Refuse,
+            Some(place) => match limit {
+                None => Verdict::Renew,
+                Some(limit) if limit == self.holds[place].limit => Verdict::Renew,
+                Some(limit) if Self::rule(&others, limit) => Verdict::Renew,
+                Some(_) => Verdict::Refuse,
+            },
+        }
+    }
+
+    /// Whether the token's hold fits among the others that live. A server on whose clock its lease had not ended, and
+    /// which decides for others that it is extended, has granted nothing beside it that does not.
+    fn could_stand(&self, token: &[u8], now: i64) -> bool {
+        let place = self.place_of(token);
+        place.is_none_or(|place| Self::rule(&self.live_others(Some(place), now), self.holds[place].limit))
+    }
+
+    fn put(&mut self, hold: Holding) {
+        self.holds.retain(|old| old.token != hold.token);
+        self.holds.push(hold);
+        self.holds.sort_by_key(|hold| hold.fence);
+    }
+
+    /// The place of the token's hold, if it may be given back or extended.
+    fn usable(&self, token: &[u8], now: i64, obey: bool) -> Option<usize> {
+        self.place_of(token).filter(|place| obey || self.is_live(*place, now))
+    }
+
+    fn release(&mut self, token: &[u8], now: i64, obey: bool) -> Released {
+        match self.usable(token, now, obey) {
+            None => Released::NotHeld,
+            Some(place) if self.holds[place].count > 1 => {
+                self.holds[place].count -= 1;
+                Released::CountedDown
+            }
+            Some(place) => {
+                self.holds.remove(place);
+                Released::Ended
+            }
+        }
+    }
+
+    fn sweep(&mut self, now: i64, at_most: usize) -> Vec<u64> {
+        let lapsed = self.holds.iter().filter(|hold| hold.ends_at <= now).map(|hold| hold.fence);
+        let fences: Vec<u64> = lapsed.take(at_most).collect();
+        self.holds.retain(|hold| !fences.contains(&hold.fence));
+        fences
+    }
+}
+
+/// Lock and oracle, and what surrounds them.
+struct World {
+    lock: Lock,
+    oracle: Oracle,
+    fences: FenceSequence,
+    now: i64,
+    made: u8,
+}
+
+impl World {
+    fn moment(&self) -> Moment {
+        Moment::from_micros(self.now)
+    }
+
+    fn take(&mut self, step: Step) {
+        match step {
+            Step::Pass(micros) => self.now += micros,
+            Step::Acquire { who, limit, lease_ms, owner } => self.acquire(who, limit, lease_ms, owner),
+            Step::Arrive { who, limit, lease_ms, remaining_ms, count } => {
+                self.arrive(who, limit, lease_ms, remaining_ms, count);
+            }
+            Step::Release { who, obey } => {
+                let released = self.lock.release(&token(TOKENS[who]), self.moment(), || obey);
+                assert_eq!(released, self.oracle.release(TOKENS[who], self.now, obey));
+            }
+            Step::Extend { who, lease_ms, obey } => {
+                let obey = obey && self.oracle.could_stand(TOKENS[who], self.now);
+                let extended = self.lock.extend(&token(TOKENS[who]), lease_ms, self.moment(), || obey);
+                let place = self.oracle.usable(TOKENS[who], self.now, obey);
+                assert_eq!(extended, place.is_some());
+                if let Some(place) = place {
+                    let hold = &mut self.oracle.holds[place];
+                    hold.lease_anew(lease_ms.unwrap_or(hold.lease_ms), self.now);
+                }
+            }
+            Step::Break(place) => {
+                // A fence that no hold has ends nothing.
+                let unknown = self.fences.last().map_or(1, |last| last.get() + 1);
+                let fence = self.oracle.holds.get(place).map_or(unknown, |hold| hold.fence);
+                assert_eq!(self.lock.end(Fence::new(fence).unwrap()), fence != unknown);
+                self.oracle.holds.retain(|hold| hold.fence != fence);
+            }
+            Step::Sweep { at_most } => {
+                let ended = self.lock.end_lapsed(self.moment(), at_most);
+                let ended: Vec<u64> = ended.into_iter().map(Fence::get).collect();
+                assert_eq!(ended, self.oracle.sweep(self.now, at_most));
+            }
+        }
+    }
+
+    fn acquire(&mut self, who: Option<Who>, limit: Option<u16>, lease_ms: u64, owner: Option<&[u8]>) {
+        let text = who.map(|who| TOKENS[who]);
+        let asked = text.map(token);
+        let verdict = self.lock.judge(asked.as_ref(), limit.map(Limit::from_number), self.moment());
+        assert_eq!(verdict, self.oracle.judge(text, limit, self.now));
+        match verdict {
+            Verdict::Refuse => {}
+            Verdict::Grant => {
+                let token = asked.unwrap_or_else(|| {
+                    self.made += 1;
+                    Token::from_seed([self.made; 16])
+                });
+                let limit = Limit::from_number(limit.unwrap_or(1));
+                let fence = self.fences.draw(self.now.unsigned_abs()).unwrap();
+                let hold = Hold::grant(Terms { token, limit, lease_ms, owner }, fence, self.moment());
+                let mut holding = Holding::of(&hold);
+                holding.lease_anew(lease_ms, self.now);
+                assert_eq!(holding, Holding::of(&hold), "a lease begins with its grant");
+                assert_eq!((holding.count, holding.granted_at), (1, self.now));
+                self.lock.put(hold);
+                self.oracle.put(holding);
+            }
+            Verdict::Renew => {
+                let asked = asked.unwrap();
+                let named = limit.map(Limit::from_number);
+                let renewed = self.lock.renew(&asked, lease_ms, named, owner, self.moment()).map(Holding::of);
+                let place = self.oracle.place_of(text.unwrap()).unwrap();
+                let hold = &mut self.oracle.holds[place];
+                hold.lease_anew(lease_ms, self.now);
+                hold.limit = limit.unwrap_or(hold.limit);
+                hold.owner = owner.map(<[u8]>::to_vec).or_else(|| hold.owner.take());
+                assert_eq!(renewed.as_ref(), Some(&*hold), "the same fence and count, the lease set anew");
+            }
+        }
+    }
+
+    /// What another server grants stands there by the same rule, so it arrives only where the rule admits it.
+    fn arrive(&mut self, who: Who, limit: u16, lease_ms: u64, remaining_ms: u64, count: u32) {
+        if self.oracle.judge(Some(TOKENS[who]), Some(limit), self.now) != Verdict::Grant {
+            return;
+        }
+        let standing = Standing {
+            fence: self.fences.draw(0).unwrap(),
+            granted_at: self.moment().minus_ms(lease_ms - remaining_ms),
+            deadline: self.moment().plus_ms(remaining_ms),
+            count,
+        };
+        let terms =
+            Terms { token: token(TOKENS[who]), limit: Limit::from_number(limit), lease_ms, owner: None };
+        let hold = Hold::restore(terms, standing);
+        self.oracle.put(Holding::of(&hold));
+        self.lock.put(hold);
+    }
+
+    /// Everything that can be asked of both, asked now.
+    fn compare(&self) {
+        let (lock, now) = (&self.lock, self.moment());
+        let holds: Vec<Holding> = lock.holds().iter().map(Holding::of).collect();
+        assert_eq!(holds, self.oracle.holds);
+        assert_eq!(lock.is_empty(), holds.is_empty());
+        let live: Vec<Holding> = lock.live_holds(now).map(Holding::of).collect();
+        let wanted: Vec<Holding> = holds.iter().filter(|hold| self.now < hold.ends_at).cloned().collect();
+        assert_eq!(live, wanted);
+        let next = lock.next_deadline().map(Moment::as_micros);
+        assert_eq!(next, holds.iter().map(|hold| hold.ends_at).min());
+        for limit in LIMITS {
+            let named = limit.map(Limit::from_number);
+            for text in TOKENS {
+                let verdict = lock.judge(Some(&token(text)), named, now);
+                assert_eq!(verdict, self.oracle.judge(Some(text), limit, self.now), "{text:?} {limit:?}");
+            }
+            assert_eq!(lock.judge(None, named, now), self.oracle.judge(None, limit, self.now), "{limit:?}");
+        }
+        for text in TOKENS {
+            let held = lock.hold_of(&token(text), now).map(Holding::of);
+            let place = self.oracle.live_place_of(text, self.now);
+            assert_eq!(held, place.map(|place| self.oracle.holds[place].clone()));
+        }
+    }
+
+    fn check_invariants(&self) {
+        let lock = &self.lock;
+        assert!(invariants::fences_ascend(lock), "{lock:?}");
+        assert!(invariants::tokens_are_unique(lock), "{lock:?}");
+        assert!(invariants::counts_are_positive(lock), "{lock:?}");
+        assert!(invariants::deadlines_follow_leases(lock), "{lock:?}");
+        // An ended lease counts for nothing, swept or not.
+        let live = Lock::from_holds(lock.live_holds(self.moment()).cloned().collect());
+        assert!(invariants::holds_are_within_limits(&live), "{lock:?}");
+    }
+}
+
+fn token(text: &[u8]) -> Token {
+    Token::from_text(text).unwrap()
+}
+
+fn micros(ms: u64) -> i64 {
+    i64::try_from(ms).unwrap() * 1_000
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn a_lock_is_what_the_contract_says_after_every_step(steps in steps(), start in -5_000_i64..5_000) {
+        let (lock, oracle, fences) = (Lock::new(), Oracle::default(), FenceSequence::new());
+        let mut world = World { lock, oracle, fences, now: start, made: 0 };
+        for step in steps {
+            world.take(step);
+            world.compare();
+            world.check_invariants();
+        }
+    }
+
+    #[test]
+    fn a_lock_made_of_holds_is_the_lock_they_were_put_into_in_any_order(
+        fences in proptest::collection::btree_set(1_u64..1_000, 1..6),
+        order in any::<prop::sample::Index>(),
+    ) {
+        let now = Moment::from_micros(0);
+        let hold = |(place, fence): (usize, &u64)| {
+            let terms = Terms { token: token(TOKENS[place]), limit: Limit::SHARED, lease_ms: 1, owner: None };
+            Hold::grant(terms, Fence::new(*fence).unwrap(), now)
+        };
+        let holds: Vec<Hold> = fences.iter().enumerate().map(hold).collect();
+        let mut put = Lock::new();
+        let start = order.index(holds.len());
+        for place in 0..holds.len() {
+            put.put(holds[(start + place) % holds.len()].clone());
+        }
+        let whole = Lock::from_holds(holds);
+        prop_assert_eq!(put.holds(), whole.holds());
+    }
+}
+
+/// A reader's wish to write is refused while another reads, and its hold stays as it was; alone, it is granted.
+#[test]
+fn a_reader_becomes_the_writer_once_it_is_alone_and_a_writer_a_reader_at_once() {
+    let now = Moment::from_micros(0);
+    let mut lock = Lock::new();
+    for (number, text) in [(1, b"one"), (2, b"two")] {
+        let terms = Terms { token: token(text), limit: Limit::SHARED, lease_ms: 5, owner: None };
+        lock.put(Hold::grant(terms, Fence::new(number).unwrap(), now));
+    }
+    let one = token(b"one");
+    assert_eq!(lock.judge(Some(&one), Some(Limit::EXCLUSIVE), now), Verdict::Refuse);
+    assert_eq!(lock.release(&token(b"two"), now, || false), Released::Ended);
+    assert_eq!(lock.judge(Some(&one), Some(Limit::EXCLUSIVE), now), Verdict::Renew);
+    lock.renew(&one, 5, Some(Limit::EXCLUSIVE), None, now).expect("it is held");
+    assert_eq!(lock.judge(None, Some(Limit::SHARED), now), Verdict::Refuse);
+    assert_eq!(lock.judge(Some(&one), Some(Limit::SHARED), now), Verdict::Renew);
+    lock.renew(&one, 5, Some(Limit::SHARED), None, now).expect("it is held");
+    assert_eq!(lock.judge(None, Some(Limit::SHARED), now), Verdict::Grant);
+}
+
+/// Every set of up to three holders and every newcomer, by the rule written out.
+#[test]
+fn the_rule_of_admission_holds_for_every_small_lock() {
+    let now = Moment::from_micros(0);
+    let limits = [0_u16, 1, 2, 3, 4];
+    let sizes = (0..=3_u32).flat_map(|size| (0..limits.len().pow(size)).map(move |number| (size, number)));
+    let mut verdicts = BTreeSet::new();
+    for (size, number) in sizes {
+        let of = |place: u32| limits[number / limits.len().pow(place) % limits.len()];
+        let holders: Vec<u16> = (0..size).map(of).collect();
+        let hold = |(place, limit): (usize, &u16)| {
+            let terms = Terms {
+                token: token(TOKENS[place]),
+                limit: Limit::from_number(*limit),
+                lease_ms: 1,
+                owner: None,
+            };
+            Hold::grant(terms, Fence::new(place as u64 + 1).unwrap(), now)
+        };
+        let lock = Lock::from_holds(holders.iter().enumerate().map(hold).collect());
+        for limit in limits {
+            let tolerated = holders.iter().chain([&limit]).filter(|limit| **limit != 0).min();
+            let admitted = tolerated.is_none_or(|most| holders.len() < usize::from(*most));
+            let verdict = lock.judge(None, Some(Limit::from_number(limit)), now);
+            assert_eq!(verdict == Verdict::Grant, admitted, "{limit} to {holders:?}");
+            verdicts.insert(format!("{verdict:?}"));
+        }
+    }
+    assert_eq!(verdicts.len(), 2, "both were seen");
+}

@@ -1,0 +1,264 @@
+//! The grammar of the commands under words of every kind: none brings it down, none gets a value through that is out of
+//! its range, and the order of the options means nothing.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use lock_core::request::{Acquire, Break, Broken, Extend, LeaseRules, parse_token};
+use lock_core::token::SEED_TEXT_LEN;
+use lock_core::{Fence, Limit, Refusal, Token};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+const RULES: LeaseRules = LeaseRules { default_ms: 30_000, longest_ms: 86_400_000 };
+
+type Word = Vec<u8>;
+
+/// Words of every kind: options, numbers in and out of range, and bytes.
+fn words() -> impl Strategy<Value = Vec<Word>> {
+    let option = select(vec![
+        "PX",
+        "EX",
+        "TOKEN",
+        "SHARED",
+        "LIMIT",
+        "OWNER",
+        "FENCE",
+        "BLOCK",
+        "SESSION",
+        "REENTRANT",
+    ]);
+    let number = prop_oneof![
+        select(vec![
+            "0",
+            "-0",
+            "1",
+            "-1",
+            "+1",
+            "01",
+            "1.5",
+            "1e3",
+            "",
+            " 1",
+            "1 ",
+            "65535",
+            "65536",
+            "86400",
+            "86401",
+            "86400000",
+            "86400001",
+            "9007199254740992",
+            "9223372036854775807",
+            "9223372036854775808",
+            "-9223372036854775808",
+            "-9223372036854775809",
+            "99999999999999999999999999",
+        ])
+        .prop_map(str::to_owned),
+        any::<i64>().prop_map(|number| number.to_string()),
+        (1..=100_000_i64).prop_map(|number| number.to_string()),
+    ];
+    let word = prop_oneof![
+        5 => cased(option),
+        4 => number.prop_map(String::into_bytes),
+        2 => vec(any::<u8>(), 0..40),
+        1 => vec(any::<u8>(), 250..260),
+    ];
+    vec(word, 0..9)
+}
+
+/// The word in any mixture of cases.
+fn cased(word: impl Strategy<Value = &'static str>) -> impl Strategy<Value = Word> {
+    (word, any::<u32>()).prop_map(|(word, cases)| {
+        let letters = word.bytes().enumerate();
+        letters
+            .map(|(at, letter)| if cases >> at & 1 == 1 { letter.to_ascii_lowercase() } else { letter })
+            .collect()
+    })
+}
+
+fn slices(words: &[Word]) -> impl Iterator<Item = &[u8]> {
+    words.iter().map(Vec::as_slice)
+}
+
+fn text(token: &Token) -> Word {
+    token.text(&mut [0; SEED_TEXT_LEN]).to_vec()
+}
+
+/// An option with its words, and what it says if its value is in range.
+#[derive(Clone, Debug)]
+enum Said {
+    Lease(Result<u64, ()>),
+    Token(Word),
+    Limit(Result<Limit, ()>),
+    Owner(Word),
+}
+
+fn lease_option() -> impl Strategy<Value = (Vec<Word>, Said)> {
+    let number =
+        prop_oneof![1..=100_i64, 86_000..=87_000_i64, 86_399_999..=86_400_002_i64, -5..=0_i64, any::<i64>()];
+    (number, any::<bool>(), any::<u32>()).prop_flat_map(|(number, seconds, _)| {
+        let ms = if seconds { number.checked_mul(1_000) } else { Some(number) };
+        let said = ms.filter(|ms| (1..=86_400_000).contains(ms)).map(|ms| ms.unsigned_abs()).ok_or(());
+        let name = if seconds { "EX" } else { "PX" };
+        cased(Just(name))
+            .prop_map(move |name| (vec![name, number.to_string().into_bytes()], Said::Lease(said)))
+    })
+}
+
+fn token_option() -> impl Strategy<Value = (Vec<Word>, Said)> {
+    let token =
+        prop_oneof![vec(any::<u8>(), 0..40), vec(any::<u8>(), 254..258), cased(select(vec!["PX", "OWNER"]))];
+    (cased(Just("TOKEN")), token).prop_map(|(name, token)| (vec![name, token.clone()], Said::Token(token)))
+}
+
+fn limit_option() -> impl Strategy<Value = (Vec<Word>, Said)> {
+    let number = prop_oneof![-1..=3_i64, 65_534..=65_537_i64, any::<i64>()];
+    let numbered = (cased(Just("LIMIT")), number).prop_map(|(name, number)| {
+        let limit =
+            u16::try_from(number).ok().filter(|number| *number >= 1).map(Limit::from_number).ok_or(());
+        (vec![name, number.to_string().into_bytes()], Said::Limit(limit))
+    });
+    let shared = cased(Just("SHARED")).prop_map(|name| (vec![name], Said::Limit(Ok(Limit::SHARED))));
+    prop_oneof![numbered, shared]
+}
+
+fn owner_option() -> impl Strategy<Value = (Vec<Word>, Said)> {
+    let owner =
+        prop_oneof![vec(any::<u8>(), 0..40), vec(any::<u8>(), 254..258), cased(select(vec!["SHARED", "EX"]))];
+    (cased(Just("OWNER")), owner).prop_map(|(name, owner)| (vec![name, owner.clone()], Said::Owner(owner)))
+}
+
+/// At most one of each, in any order.
+fn options() -> impl Strategy<Value = Vec<(Vec<Word>, Said)>> {
+    (
+        option::of(lease_option()),
+        option::of(token_option()),
+        option::of(limit_option()),
+        option::of(owner_option()),
+    )
+        .prop_map(|(lease, token, limit, owner)| [lease, token, limit, owner].into_iter().flatten().collect())
+        .prop_shuffle()
+}
+
+fn sentence(options: &[(Vec<Word>, Said)]) -> Vec<Word> {
+    options.iter().flat_map(|(words, _)| words.clone()).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4_000))]
+
+    #[test]
+    fn no_words_bring_the_grammar_down_or_get_a_value_out_of_range_through(words in words()) {
+        if let Ok(request) = Acquire::parse(slices(&words), RULES) {
+            prop_assert!((1..=RULES.longest_ms).contains(&request.lease_ms));
+            prop_assert!(request.owner.is_none_or(|owner| owner.len() <= 255));
+            prop_assert!(request.token.is_none_or(|token| (1..=255).contains(&text(&token).len())));
+        }
+        if let Ok(request) = Extend::parse(slices(&words), RULES) {
+            prop_assert!(request.lease_ms.is_none_or(|lease_ms| (1..=RULES.longest_ms).contains(&lease_ms)));
+            prop_assert_eq!(Some(text(&request.token)), words.first().cloned());
+        }
+        match Break::parse(slices(&words)) {
+            Ok(request) => prop_assert_eq!(request.holds == Broken::All, words.is_empty()),
+            Err(refusal) => prop_assert!(matches!(refusal, Refusal::Syntax | Refusal::NotAnInteger)),
+        }
+    }
+
+    #[test]
+    fn an_acquire_says_what_its_options_say_in_whatever_order(options in options(), other_order in any::<u64>()) {
+        let words = sentence(&options);
+        let parsed = Acquire::parse(slices(&words), RULES);
+        let mut shuffled = options.clone();
+        let turn = usize::try_from(other_order % 4).unwrap().min(shuffled.len());
+        shuffled.rotate_left(turn);
+        shuffled.reverse();
+        let again = sentence(&shuffled);
+        prop_assert_eq!(&Acquire::parse(slices(&again), RULES), &parsed);
+
+        let mut wanted = Acquire { token: None, lease_ms: RULES.default_ms, limit: None, owner: None };
+        let mut refusals = Vec::new();
+        for (_, said) in &options {
+            match said {
+                Said::Lease(Ok(lease_ms)) => wanted.lease_ms = *lease_ms,
+                Said::Lease(Err(())) => refusals.push(Refusal::InvalidExpire("lock.acquire")),
+                Said::Token(token) if (1..=255).contains(&token.len()) => wanted.token = Token::from_text(token),
+                Said::Token(_) => refusals.push(Refusal::TokenLength),
+                Said::Limit(Ok(limit)) => wanted.limit = Some(*limit),
+                Said::Limit(Err(())) => refusals.push(Refusal::LimitRange),
+                Said::Owner(owner) if owner.len() <= 255 => wanted.owner = Some(owner),
+                Said::Owner(_) => refusals.push(Refusal::OwnerLength),
+            }
+        }
+        match parsed {
+            Ok(request) => {
+                prop_assert!(refusals.is_empty(), "passed over {refusals:?}");
+                prop_assert_eq!(request, wanted);
+            }
+            Err(refusal) => prop_assert!(refusals.contains(&refusal), "{refusal} is none of {refusals:?}"),
+        }
+    }
+
+    #[test]
+    fn an_option_too_many_or_a_word_too_few_is_a_syntax_error_whatever_the_values(
+        options in options(),
+        again in any::<prop::sample::Index>(),
+        cut in any::<bool>(),
+    ) {
+        prop_assume!(!options.is_empty());
+        let mut words = sentence(&options);
+        let (twice, _) = again.get(&options);
+        if cut {
+            // The last option loses its value; the ones without a value are repeated instead.
+            let last = options.last().map_or(0, |(words, _)| words.len());
+            if last == 2 { drop(words.pop()) } else { words.extend(twice.clone()) }
+        } else {
+            words.extend(twice.clone());
+        }
+        prop_assert_eq!(Acquire::parse(slices(&words), RULES), Err(Refusal::Syntax));
+    }
+
+    #[test]
+    fn an_extend_takes_its_token_and_one_lease(token in vec(any::<u8>(), 0..260), lease in option::of(lease_option())) {
+        let lease_words = lease.iter().flat_map(|(words, _)| words.clone());
+        let words: Vec<Word> = [token.clone()].into_iter().chain(lease_words).collect();
+        let sane_token = (1..=255).contains(&token.len());
+        let parsed = Extend::parse(slices(&words), RULES);
+        match lease.map(|(_, said)| said) {
+            _ if !sane_token => prop_assert!(parsed.is_err()),
+            Some(Said::Lease(Err(()))) => prop_assert_eq!(parsed, Err(Refusal::InvalidExpire("lock.extend"))),
+            said => {
+                let wanted = said.map(|said| match said {
+                    Said::Lease(Ok(lease_ms)) => lease_ms,
+                    other => panic!("a lease in range, not {other:?}"),
+                });
+                let request = parsed.unwrap();
+                prop_assert_eq!(request.lease_ms, wanted);
+                prop_assert_eq!(text(&request.token), token);
+            }
+        }
+    }
+
+    #[test]
+    fn a_break_takes_any_integer_for_a_fence(fence in any::<i64>(), name in cased(Just("FENCE"))) {
+        let words = vec![name, fence.to_string().into_bytes()];
+        let named = u64::try_from(fence).ok().and_then(Fence::new);
+        prop_assert_eq!(Break::parse(slices(&words)), Ok(Break { holds: named.map_or(Broken::Nobody, Broken::One) }));
+        let again = [words.clone(), words].concat();
+        prop_assert_eq!(Break::parse(slices(&again)), Err(Refusal::Syntax));
+    }
+
+    #[test]
+    fn a_token_is_any_1_to_255_bytes(bytes in vec(any::<u8>(), 0..300)) {
+        match parse_token(&bytes) {
+            Ok(token) => {
+                prop_assert!((1..=255).contains(&bytes.len()));
+                prop_assert_eq!(text(&token), bytes);
+            }
+            Err(refusal) => {
+                prop_assert_eq!(refusal, Refusal::TokenLength);
+                prop_assert!(bytes.is_empty() || bytes.len() > 255);
+            }
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! The commands, a file each: parse, ask the core, perform, reply.
+//!
+//! The word at 1 is the key, in every command that has one.
+
+mod acquire;
+mod break_;
+mod check;
+mod extend;
+mod fence;
+mod info;
+mod release;
+
+pub(crate) use acquire::Acquire;
+pub(crate) use break_::Break;
+pub(crate) use check::Check;
+pub(crate) use extend::Extend;
+pub(crate) use fence::Fence;
+pub(crate) use info::Info;
+pub(crate) use release::Release;
+
+use lock_core::{Lock, Refusal};
+
+use crate::perform::OpenLock;
+use crate::server::ffi::{Args, Context, Key};
+
+const KEY: usize = 1;
+
+/// The lock under the command's key, to be changed, or nothing yet.
+fn open<'a>(context: &'a Context, args: &Args<'a>) -> Result<OpenLock<'a>, Refusal> {
+    let key = args.name(KEY).ok_or(Refusal::Syntax)?;
+    OpenLock::open(context, key).map_err(|_| Refusal::WrongType)?.ok_or(Refusal::Internal)
+}
+
+/// The lock under the command's key, to be looked at; `None` where there is nothing.
+fn look<'a>(context: &'a Context, args: &Args<'a>) -> Result<Option<Key<'a, Lock>>, Refusal> {
+    let key = args.name(KEY).ok_or(Refusal::Syntax)?;
+    Key::open_to_read(context, key).map_err(|_| Refusal::WrongType)
+}
+
+/// A number as the protocol carries it; what it counts stays far below its end.
+fn number(number: impl TryInto<i64>) -> i64 {
+    number.try_into().unwrap_or(i64::MAX)
+}

@@ -1,0 +1,33 @@
+//! LOCK.CHECK key token
+//!
+//! Replies `[fence, remaining-ms]` when the token holds the lock, else a null array.
+
+use lock_core::request::parse_token;
+use lock_core::{Lock, Refusal};
+
+use super::{look, number};
+use crate::server::clock;
+use crate::server::ffi::{Args, Command, Context};
+
+pub(crate) struct Check;
+
+impl Command for Check {
+    type Error = Refusal;
+    const INTERNAL: Refusal = Refusal::Internal;
+
+    fn run(context: &Context, args: &Args<'_>) -> Result<(), Refusal> {
+        let token = parse_token(args.bytes(2))?;
+        let key = look(context, args)?;
+        let lock: Option<&Lock> = key.as_ref().and_then(|key| key.value());
+        let now = clock::now();
+        match lock.and_then(|lock| lock.hold_of(&token, now)) {
+            Some(hold) => {
+                context.reply_array(2);
+                context.reply_integer(number(hold.fence().get()));
+                context.reply_integer(number(now.ms_until(hold.deadline())));
+            }
+            None => context.reply_null_array(),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,31 @@
+//! LOCK.EXTEND key token [PX ms | EX s]
+//!
+//! Replies 1 when the token holds the lock, else 0.
+
+use lock_core::{Refusal, request};
+
+use super::open;
+use crate::config;
+use crate::server::clock;
+use crate::server::ffi::{Args, Command, Context};
+
+pub(crate) struct Extend;
+
+impl Command for Extend {
+    type Error = Refusal;
+    const INTERNAL: Refusal = Refusal::Internal;
+
+    fn run(context: &Context, args: &Args<'_>) -> Result<(), Refusal> {
+        let request = request::Extend::parse(args.from(2), config::leases()).or_else(|refusal| {
+            // The master's longest lease may be another than ours.
+            if context.obeys() {
+                request::Extend::parse(args.from(2), request::LeaseRules::ANY)
+            } else {
+                Err(refusal)
+            }
+        })?;
+        let extended = open(context, args)?.extend(&request.token, request.lease_ms, clock::now());
+        context.reply_integer(extended.into());
+        Ok(())
+    }
+}

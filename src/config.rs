@@ -1,0 +1,83 @@
+//! The settings: `lock.NAME` for CONFIG and redis.conf, `NAME value` among the words of `loadmodule`.
+//!
+//! A word of `loadmodule` replaces a setting's default, and a directive in redis.conf wins over it. So CONFIG REWRITE,
+//! which writes directives, is not undone by the words at the next start.
+
+use std::str;
+use std::sync::atomic::AtomicI64;
+
+use lock_core::request::LeaseRules;
+use lock_core::time::LONGEST_LEASE_MS;
+
+use crate::server::ffi::{Args, Context, NumericSetting, load_settings};
+
+const LONGEST: i64 = LONGEST_LEASE_MS.cast_signed();
+
+/// For requests that name no lease, in milliseconds.
+static DEFAULT_LEASE: NumericSetting = NumericSetting {
+    name: c"default-lease",
+    default: 30_000,
+    least: 1,
+    most: LONGEST,
+    value: AtomicI64::new(30_000),
+};
+
+/// The longest lease that may be asked for, in milliseconds.
+static MAX_LEASE: NumericSetting = NumericSetting {
+    name: c"max-lease",
+    default: 86_400_000,
+    least: 1,
+    most: LONGEST,
+    value: AtomicI64::new(86_400_000),
+};
+
+static SETTINGS: [&NumericSetting; 2] = [&DEFAULT_LEASE, &MAX_LEASE];
+
+/// What leases may be. The default yields where the longest is set below it, so that the two can be set in any order.
+pub(crate) fn leases() -> LeaseRules {
+    let longest_ms = MAX_LEASE.get().unsigned_abs();
+    LeaseRules { default_ms: DEFAULT_LEASE.get().unsigned_abs().min(longest_ms), longest_ms }
+}
+
+/// Registers the settings, with what the words of `loadmodule` say.
+///
+/// # Errors
+/// What is wrong with a word. The words themselves are the operator's, and are not repeated: they could be anything.
+pub(crate) fn load(context: &Context, args: &Args<'_>) -> Result<(), String> {
+    let mut defaults = SETTINGS.map(|setting| (setting, setting.default));
+    let mut words = args.from(0);
+    let mut position: u32 = 0;
+    while let Some(word) = words.next() {
+        position = position.saturating_add(1);
+        let name = word.strip_prefix(b"lock.").unwrap_or(word);
+        let setting = defaults
+            .iter_mut()
+            .find(|(setting, _)| setting.name.to_bytes().eq_ignore_ascii_case(name))
+            .ok_or_else(|| unknown_argument(position))?;
+        setting.1 =
+            words.next().and_then(|value| parse(setting.0, value)).ok_or_else(|| bad_value(setting.0))?;
+    }
+    if load_settings(context, defaults) {
+        Ok(())
+    } else {
+        Err("a lock.* setting is bad, see the line above".to_owned())
+    }
+}
+
+fn parse(setting: &NumericSetting, value: &[u8]) -> Option<i64> {
+    let number = str::from_utf8(value).ok()?.parse().ok()?;
+    (setting.least..=setting.most).contains(&number).then_some(number)
+}
+
+fn unknown_argument(position: u32) -> String {
+    let names = SETTINGS.map(|setting| setting.name.to_string_lossy()).join(", ");
+    format!(
+        "setting {position} given to loadmodule is unknown; what can be given is a name and a value of: {names}"
+    )
+}
+
+fn bad_value(setting: &NumericSetting) -> String {
+    let NumericSetting { name, least, most, .. } = setting;
+    let name = name.to_string_lossy();
+    format!("lock.{name} given to loadmodule must be a number from {least} to {most}")
+}

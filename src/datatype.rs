@@ -1,0 +1,79 @@
+//! The lock as a value: in snapshots, in the append-only file, in DUMP and RESTORE, in DEBUG DIGEST.
+
+use std::ffi::CStr;
+use std::mem::{size_of, size_of_val};
+
+use lock_core::token::SEED_TEXT_LEN;
+use lock_core::{Fence, Lock, codec};
+
+use crate::perform;
+use crate::replication;
+use crate::server::clock;
+use crate::server::ffi::{AofWriter, Digest, Handle, Place, Value};
+use crate::state::STATE;
+
+static HANDLE: Handle = Handle::new();
+
+/// Holds a command in a new append-only file, so that none grows beyond what a server reads at once.
+const HOLDS_PER_COMMAND: usize = 128;
+
+impl Value for Lock {
+    const NAME: &'static CStr = c"redislock";
+    const ENCODING_VERSION: i32 = 1;
+
+    fn handle() -> &'static Handle {
+        &HANDLE
+    }
+
+    fn load(bytes: &[u8], place: Option<Place<'_>>) -> Result<Self, String> {
+        let mut lock = codec::decode_lock(bytes, clock::now()).map_err(|damage| damage.to_string())?;
+        perform::loaded(&mut lock, place);
+        Ok(lock)
+    }
+
+    fn save(&self) -> Vec<u8> {
+        codec::encode(self.holds(), clock::now())
+    }
+
+    fn rewrite(&self, writer: &AofWriter<'_>) {
+        let now = clock::now();
+        for holds in self.holds().chunks(HOLDS_PER_COMMAND) {
+            writer.write(replication::ACQUIRE, &codec::encode(holds, now));
+        }
+    }
+
+    fn digest(&self, digest: &mut Digest<'_>) {
+        for hold in self.holds() {
+            digest.add_bytes(hold.token_text(&mut [0; SEED_TEXT_LEN]));
+            digest.add_bytes(hold.owner().unwrap_or_default());
+            digest.add_number(hold.owner().is_some().into());
+            digest.add_number(replication::signed(hold.fence()));
+            digest.add_number(hold.limit().number().into());
+            digest.add_number(hold.lease_ms().cast_signed());
+            digest.add_number(hold.count().into());
+            digest.end_sequence();
+        }
+    }
+
+    fn memory(&self) -> usize {
+        size_of_val(self).saturating_add(self.heap_size())
+    }
+
+    fn unlinked(&mut self, database: i32) {
+        perform::unlinked(self, database);
+    }
+
+    fn save_number() -> u64 {
+        STATE.with(|state| state.fences.last().map_or(0, Fence::get))
+    }
+
+    fn load_number(number: u64) -> bool {
+        match Fence::new(number) {
+            Some(fence) => STATE.with(|state| state.fences.raise_to(fence)),
+            None => return number == 0,
+        }
+        true
+    }
+}
+
+const _: () = assert!(size_of::<Lock>() <= 64, "a million locks are to stay small");

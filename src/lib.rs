@@ -1,0 +1,28 @@
+//! redis-lock: native locks for Redis and Valkey.
+//!
+//! The crate `lock-core` knows what a lock is and decides; this one is loaded into a server and performs.
+//!
+//! | module | does |
+//! |---|---|
+//! | [`registration`] | tells the server what there is: commands, type, settings, events |
+//! | [`commands`] | a file per command: parse, ask the core, perform, reply |
+//! | [`perform`] | carries out what the core decided: value, stream, deadline |
+//! | [`expiry`] | ends leases: one timer over the core's index of deadlines |
+//! | [`keyspace`] | follows a lock where other commands take its key |
+//! | [`datatype`] | the lock as a value: snapshots, append-only file, digest |
+//! | [`replication`] | the forms in which decisions travel |
+//! | [`config`] | the settings |
+//! | [`state`] | what the module remembers besides the keys |
+//! | [`server`] | the server as seen from here: clocks, randomness, text, and the module API |
+#![deny(unsafe_code)]
+
+mod commands;
+mod config;
+mod datatype;
+mod expiry;
+mod keyspace;
+mod perform;
+mod registration;
+mod replication;
+mod server;
+mod state;

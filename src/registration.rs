@@ -1,0 +1,143 @@
+//! Tells the server what there is: the type, the commands, the settings, the events.
+
+use std::ffi::CStr;
+
+use lock_core::Lock;
+
+use crate::commands;
+use crate::config;
+use crate::keyspace::Keyspace;
+use crate::server::ffi::{
+    Access, Arg, ArgKind, Args, CommandSpec, Context, Handler, register_commands, register_type, subscribe,
+};
+
+/// The module's name, and so the prefix of its settings.
+pub(crate) const MODULE_NAME: &CStr = c"lock";
+
+/// 0.1.0, as MODULE LIST shows it.
+pub(crate) const MODULE_VERSION: i32 = 100;
+
+const LEASE: Arg = Arg::required(
+    c"lease",
+    ArgKind::OneOf(&[
+        Arg::after(c"PX", c"milliseconds", ArgKind::Integer),
+        Arg::after(c"EX", c"seconds", ArgKind::Integer),
+    ]),
+)
+.optional();
+
+const LIMIT: Arg = Arg::required(
+    c"others",
+    ArgKind::OneOf(&[
+        Arg::after(c"SHARED", c"shared", ArgKind::PureToken),
+        Arg::after(c"LIMIT", c"holds", ArgKind::Integer),
+    ]),
+)
+.optional();
+
+const TOKEN: Arg = Arg::required(c"token", ArgKind::String);
+
+/// The command table: every command, and all that the server is told of it.
+static COMMANDS: [CommandSpec; 7] = [
+    CommandSpec {
+        name: c"lock.acquire",
+        handler: Handler::of::<commands::Acquire>(),
+        flags: c"write deny-oom fast",
+        categories: c"write fast",
+        access: Some(Access::Write),
+        arity: -2,
+        summary: c"Takes a lock, and replies its token and its fence. Null when others hold it.",
+        complexity: c"O(H) with H holds on the lock, 1 for an exclusive one",
+        args: &[
+            Arg::KEY,
+            LEASE,
+            Arg::after(c"TOKEN", c"token", ArgKind::String).optional(),
+            LIMIT,
+            Arg::after(c"OWNER", c"label", ArgKind::String).optional(),
+        ],
+    },
+    CommandSpec {
+        name: c"lock.release",
+        handler: Handler::of::<commands::Release>(),
+        flags: c"write fast",
+        categories: c"write fast",
+        access: Some(Access::Delete),
+        arity: 3,
+        summary: c"Gives a lock back if the token holds it.",
+        complexity: c"O(H) with H holds on the lock, 1 for an exclusive one",
+        args: &[Arg::KEY, TOKEN],
+    },
+    CommandSpec {
+        name: c"lock.extend",
+        handler: Handler::of::<commands::Extend>(),
+        flags: c"write fast",
+        categories: c"write fast",
+        access: Some(Access::Write),
+        arity: -3,
+        summary: c"Begins the lease anew if the token holds the lock.",
+        complexity: c"O(H) with H holds on the lock, 1 for an exclusive one",
+        args: &[Arg::KEY, TOKEN, LEASE],
+    },
+    CommandSpec {
+        name: c"lock.check",
+        handler: Handler::of::<commands::Check>(),
+        flags: c"readonly fast",
+        categories: c"read fast",
+        access: Some(Access::Read),
+        arity: 3,
+        summary: c"Replies fence and remaining milliseconds if the token holds the lock, else null.",
+        complexity: c"O(H) with H holds on the lock, 1 for an exclusive one",
+        args: &[Arg::KEY, TOKEN],
+    },
+    CommandSpec {
+        name: c"lock.info",
+        handler: Handler::of::<commands::Info>(),
+        flags: c"readonly",
+        categories: c"read",
+        access: Some(Access::Read),
+        arity: 2,
+        summary: c"Shows who holds a lock and who waits for it. Null when nobody holds it.",
+        complexity: c"O(H) with H holds on the lock",
+        args: &[Arg::KEY],
+    },
+    CommandSpec {
+        name: c"lock.break",
+        handler: Handler::of::<commands::Break>(),
+        flags: c"write admin",
+        categories: c"write admin dangerous",
+        access: Some(Access::Delete),
+        arity: -2,
+        summary: c"For operators: ends the hold with that fence, or all holds, whoever owns them.",
+        complexity: c"O(H) with H holds on the lock",
+        args: &[Arg::KEY, Arg::after(c"FENCE", c"fence", ArgKind::Integer).optional()],
+    },
+    CommandSpec {
+        name: c"lock.fence",
+        handler: Handler::of::<commands::Fence>(),
+        flags: c"write fast",
+        categories: c"write fast admin dangerous",
+        access: None,
+        arity: 2,
+        summary: c"Internal: keeps the highest fence in the append-only file. Clients are refused.",
+        complexity: c"O(1)",
+        args: &[Arg::required(c"fence", ArgKind::Integer)],
+    },
+];
+
+/// Registers everything.
+///
+/// # Errors
+/// Why the server must not start with this module, for its log.
+pub(crate) fn register(context: &Context, args: &Args<'_>) -> Result<(), String> {
+    context.declare_options();
+    if !register_type::<Lock>(context) {
+        return Err("the server refuses the type redislock: is the module loaded twice?".to_owned());
+    }
+    register_commands(context, &COMMANDS)
+        .map_err(|name| format!("the server refuses the command {}", name.to_string_lossy()))?;
+    config::load(context, args)?;
+    if !subscribe::<Keyspace>(context) {
+        return Err("the server refuses an event that the module needs".to_owned());
+    }
+    Ok(())
+}

@@ -1,0 +1,44 @@
+//! The forms in which decisions travel, to replicas and through the append-only file. Whoever applies them judges
+//! nothing: they say what was decided, never what was asked, and name no time of day.
+//!
+//! | what was decided | what travels |
+//! |---|---|
+//! | a hold was granted, or granted again | `LOCK.ACQUIRE key holds`, see [`lock_core::codec`] |
+//! | a count was given back | `LOCK.RELEASE key token`, as it came |
+//! | a lease was set anew | `LOCK.EXTEND key token [PX ms \| EX s]`, as it came |
+//! | a lease ended | `LOCK.BREAK key FENCE fence` |
+//! | holds were broken | `LOCK.BREAK key [FENCE fence]`, as it came |
+//! | the highest fence so far, into a new append-only file | `LOCK.FENCE fence` |
+//!
+//! What came as it is, names key and token or fence, and so is a decision already. The forms that no client may use
+//! are refused as what they look like from there: a syntax error.
+
+use std::ffi::CStr;
+
+use lock_core::{Fence, Hold, Moment, codec};
+
+use crate::server::ffi::{Context, Name};
+
+pub(crate) const ACQUIRE: &CStr = c"LOCK.ACQUIRE";
+const BREAK: &CStr = c"LOCK.BREAK";
+const FENCE: &CStr = c"LOCK.FENCE";
+
+/// Passes on that a hold of this key is now as it is.
+pub(crate) fn hold_is(context: &Context, key: Name<'_>, hold: &Hold, now: Moment) {
+    context.replicate_bytes(ACQUIRE, key, &codec::encode([hold], now));
+}
+
+/// Passes on that a lease of this key ended.
+pub(crate) fn lease_ended(context: &Context, key: Name<'_>, fence: Fence) {
+    context.replicate_number(BREAK, key, c"FENCE", signed(fence));
+}
+
+/// Writes the highest fence into the append-only file: one that is made anew holds only the locks there are.
+pub(crate) fn note_fence(context: &Context, fence: Fence) {
+    context.append_number(FENCE, signed(fence));
+}
+
+/// A fence as a number of the protocol, which it always fits.
+pub(crate) fn signed(fence: Fence) -> i64 {
+    fence.get().cast_signed()
+}

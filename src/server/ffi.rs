@@ -1,0 +1,53 @@
+//! The module API, made safe to call. The only unsafe code of the project is in this folder.
+//!
+//! What every argument for safety here rests on:
+//!
+//! 1. **One thread.** The server calls a module's commands, events, timers and type callbacks from its main thread,
+//!    one at a time; the exception is a type's `free`, which touches nothing but the value it is given.
+//! 2. **Borrowed for a call.** A context, the strings of a command and what hangs on them stay valid until the
+//!    callback that got them returns. The wrappers carry that as a lifetime and cannot be kept.
+//! 3. **The table is complete.** The server sets the API's function pointers at load, before anything else runs;
+//!    [`entry`] refuses a server that is too old to have them all, and a pointer that is missing all the same ends in
+//!    a panic that is caught, not in a call to nowhere.
+//! 4. **No unwinding into C.** Every function that the server calls is run by [`guard`].
+#![allow(unsafe_code)]
+
+/// Calls a function of the module API, inside an unsafe block with its own argument.
+macro_rules! api {
+    ($function:ident ( $($argument:expr),* $(,)? )) => {
+        match redis_module::raw::$function {
+            Some(function) => function($($argument),*),
+            None => $crate::server::ffi::guard::missing(stringify!($function)),
+        }
+    };
+}
+
+/// What the API calls success.
+#[allow(clippy::cast_possible_truncation, reason = "0, which the bindings give another type")]
+const OK: std::ffi::c_int = redis_module::raw::REDISMODULE_OK as std::ffi::c_int;
+
+/// What it calls failure.
+#[allow(clippy::cast_possible_truncation, reason = "1, which the bindings give another type")]
+const ERR: std::ffi::c_int = redis_module::raw::REDISMODULE_ERR as std::ffi::c_int;
+
+mod args;
+mod command;
+mod config;
+mod context;
+mod entry;
+mod events;
+mod guard;
+mod key;
+mod main_thread;
+mod timer;
+mod value;
+
+pub(crate) use args::{Args, Name, OwnedName};
+pub(crate) use command::{Access, Arg, ArgKind, Command, CommandSpec, Handler, register_commands};
+pub(crate) use config::{NumericSetting, load_settings};
+pub(crate) use context::Context;
+pub(crate) use events::{KeyspaceEvents, ServerEvents, subscribe};
+pub(crate) use key::{Key, Occupied};
+pub(crate) use main_thread::MainThread;
+pub(crate) use timer::{Fire, Timer};
+pub(crate) use value::{AofWriter, Digest, Handle, Place, Value, register_type};

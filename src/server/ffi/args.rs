@@ -1,0 +1,107 @@
+//! Strings of the server: a command's arguments, and names of keys.
+
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+use std::slice;
+
+use redis_module::raw::RedisModuleString;
+
+use super::Context;
+
+/// The words of a command, its name first.
+pub(crate) struct Args<'a> {
+    words: &'a [Name<'a>],
+}
+
+/// A string of the server, valid while the callback that got it runs.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(crate) struct Name<'a> {
+    string: NonNull<RedisModuleString>,
+    borrowed: PhantomData<&'a RedisModuleString>,
+}
+
+impl<'a> Args<'a> {
+    /// # Safety
+    /// `argv` points to `argc` strings that stay valid for `'a`, as the server passes them to a command.
+    pub(super) unsafe fn new(argv: *mut *mut RedisModuleString, argc: i32) -> Self {
+        let len = usize::try_from(argc).unwrap_or(0);
+        if argv.is_null() || len == 0 {
+            return Self { words: &[] };
+        }
+        // SAFETY: `Name` is a transparent non-null pointer, and the server passes no null among the arguments of a
+        // command; number and lifetime are the caller's promise.
+        Self { words: unsafe { slice::from_raw_parts(argv.cast::<Name<'a>>(), len) } }
+    }
+
+    /// How many words there are, the command's name included.
+    pub(crate) fn len(&self) -> usize {
+        self.words.len()
+    }
+
+    /// The word at `index`, an empty one's bytes if there is none.
+    pub(crate) fn bytes(&self, index: usize) -> &'a [u8] {
+        self.words.get(index).map_or(&[], |word| word.bytes())
+    }
+
+    /// The word at `index`, as a name of a key.
+    pub(crate) fn name(&self, index: usize) -> Option<Name<'a>> {
+        self.words.get(index).copied()
+    }
+
+    /// The bytes of the words from `index` on.
+    pub(crate) fn from(&self, index: usize) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        self.words.iter().skip(index).map(|word| word.bytes())
+    }
+}
+
+impl<'a> Name<'a> {
+    /// # Safety
+    /// `string` is a string of the server that stays valid and unchanged for `'a`.
+    pub(super) unsafe fn new(string: *const RedisModuleString) -> Option<Self> {
+        NonNull::new(string.cast_mut()).map(|string| Self { string, borrowed: PhantomData })
+    }
+
+    pub(super) fn raw(self) -> *mut RedisModuleString {
+        self.string.as_ptr()
+    }
+
+    /// The string's bytes, whatever they are.
+    pub(crate) fn bytes(self) -> &'a [u8] {
+        let mut len = 0;
+        // SAFETY: the string is valid for `'a`; the server returns its bytes and their number, and changes no string
+        // that it has lent.
+        unsafe {
+            let bytes = api!(RedisModule_StringPtrLen(self.raw(), &raw mut len));
+            if bytes.is_null() { &[] } else { slice::from_raw_parts(bytes.cast(), len) }
+        }
+    }
+}
+
+/// A string of our own making.
+pub(crate) struct OwnedName<'c> {
+    string: NonNull<RedisModuleString>,
+    context: &'c Context,
+}
+
+impl<'c> OwnedName<'c> {
+    /// A server string with these bytes. `None` if the server gives none, which it does not.
+    pub(crate) fn new(context: &'c Context, bytes: &[u8]) -> Option<Self> {
+        // SAFETY: pointer and length describe `bytes`, which the server copies.
+        let string =
+            unsafe { api!(RedisModule_CreateString(context.raw(), bytes.as_ptr().cast(), bytes.len())) };
+        NonNull::new(string).map(|string| Self { string, context })
+    }
+
+    /// The string, while it lives.
+    pub(crate) fn name(&self) -> Name<'_> {
+        Name { string: self.string, borrowed: PhantomData }
+    }
+}
+
+impl Drop for OwnedName<'_> {
+    fn drop(&mut self) {
+        // SAFETY: the string was created by `new` in this context, and no `Name` of it outlives it.
+        unsafe { api!(RedisModule_FreeString(self.context.raw(), self.string.as_ptr())) };
+    }
+}

@@ -1,0 +1,281 @@
+//! Commands: how one is told to the server, and how the server's call reaches it.
+
+use std::ffi::{CStr, c_char, c_int};
+use std::fmt::Display;
+use std::mem;
+use std::ptr;
+
+use redis_module::raw::{
+    self, RedisModuleCmdFunc, RedisModuleCommandArg, RedisModuleCommandArgType, RedisModuleCommandInfo,
+    RedisModuleCommandInfoVersion, RedisModuleCommandKeySpec, RedisModuleCtx, RedisModuleString,
+};
+
+use super::guard::guard;
+use super::{Args, Context, ERR, OK};
+
+/// What a command does.
+pub(crate) trait Command {
+    /// Why a command can fail. It is shown to the client, its code first.
+    type Error: Display;
+    /// The error for a command that fails through a fault of the module.
+    const INTERNAL: Self::Error;
+
+    /// Carries the command out, with exactly one reply unless it fails.
+    fn run(context: &Context, args: &Args<'_>) -> Result<(), Self::Error>;
+}
+
+/// A command as the server calls it.
+#[derive(Clone, Copy)]
+pub(crate) struct Handler(RedisModuleCmdFunc);
+
+impl Handler {
+    pub(crate) const fn of<C: Command>() -> Self {
+        Self(Some(run::<C>))
+    }
+}
+
+unsafe extern "C" fn run<C: Command>(
+    context: *mut RedisModuleCtx,
+    argv: *mut *mut RedisModuleString,
+    argc: c_int,
+) -> c_int {
+    // SAFETY: the server lends the context to this call.
+    let Some(context) = (unsafe { Context::new(context) }) else { return ERR };
+    let outcome = guard(|| {
+        // SAFETY: the server lends the arguments to this call, `argc` of them.
+        let args = unsafe { Args::new(argv, argc) };
+        C::run(&context, &args)
+    });
+    match outcome {
+        Some(Ok(())) => {}
+        Some(Err(error)) => context.reply_error(&error),
+        None => context.reply_error(&C::INTERNAL),
+    }
+    OK
+}
+
+/// A command as the server, its users and its access rules are told of it.
+pub(crate) struct CommandSpec {
+    pub(crate) name: &'static CStr,
+    pub(crate) handler: Handler,
+    /// The server's own flags, separated by blanks.
+    pub(crate) flags: &'static CStr,
+    /// Categories for access rules, separated by blanks, for servers that let a module say so.
+    pub(crate) categories: &'static CStr,
+    /// What it does with its key, the first argument; `None` for a command without a key.
+    pub(crate) access: Option<Access>,
+    /// Number of words, the command's name included; negative: at least so many.
+    pub(crate) arity: i32,
+    pub(crate) summary: &'static CStr,
+    pub(crate) complexity: &'static CStr,
+    pub(crate) args: &'static [Arg],
+}
+
+/// What a command does with its key.
+#[derive(Clone, Copy)]
+pub(crate) enum Access {
+    /// It reads it.
+    Read,
+    /// It may create or change it, and answers with what it found.
+    Write,
+    /// It may delete it.
+    Delete,
+}
+
+impl Access {
+    fn flags(self) -> u32 {
+        match self {
+            Self::Read => raw::REDISMODULE_CMD_KEY_RO | raw::REDISMODULE_CMD_KEY_ACCESS,
+            Self::Write => {
+                raw::REDISMODULE_CMD_KEY_RW
+                    | raw::REDISMODULE_CMD_KEY_ACCESS
+                    | raw::REDISMODULE_CMD_KEY_UPDATE
+            }
+            Self::Delete => raw::REDISMODULE_CMD_KEY_RW | raw::REDISMODULE_CMD_KEY_DELETE,
+        }
+    }
+}
+
+/// One argument, as COMMAND DOCS and redis-cli's hints show it.
+pub(crate) struct Arg {
+    pub(crate) name: &'static CStr,
+    pub(crate) kind: ArgKind,
+    /// The word that comes before it, if one does.
+    pub(crate) token: Option<&'static CStr>,
+    pub(crate) optional: bool,
+}
+
+/// What an argument is.
+pub(crate) enum ArgKind {
+    Key,
+    String,
+    Integer,
+    /// Its word alone.
+    PureToken,
+    /// One of several.
+    OneOf(&'static [Arg]),
+}
+
+impl Arg {
+    pub(crate) const KEY: Self = Self::required(c"key", ArgKind::Key);
+
+    pub(crate) const fn required(name: &'static CStr, kind: ArgKind) -> Self {
+        Self { name, kind, token: None, optional: false }
+    }
+
+    /// An argument that its word introduces.
+    pub(crate) const fn after(token: &'static CStr, name: &'static CStr, kind: ArgKind) -> Self {
+        Self { name, kind, token: Some(token), optional: false }
+    }
+
+    pub(crate) const fn optional(self) -> Self {
+        Self { name: self.name, kind: self.kind, token: self.token, optional: true }
+    }
+}
+
+/// Tells the server of its new commands; false, with the command's name, if it refuses one.
+pub(crate) fn register_commands(
+    context: &Context,
+    specs: &'static [CommandSpec],
+) -> Result<(), &'static CStr> {
+    let refused = specs.iter().find(|spec| !register(context, spec));
+    refused.map_or(Ok(()), |spec| Err(spec.name))
+}
+
+fn register(context: &Context, spec: &'static CommandSpec) -> bool {
+    let name = spec.name.as_ptr();
+    let mut info = CommandInfo::new(spec);
+    // SAFETY: every text is a C string that lives as long as the program; what else is passed lives in `info`, and
+    // the server copies all of it. The keys are described by key specs alone, not by the older three positions.
+    unsafe {
+        let created = api!(RedisModule_CreateCommand(
+            context.raw(),
+            name,
+            spec.handler.0,
+            spec.flags.as_ptr(),
+            0,
+            0,
+            0
+        ));
+        let command = api!(RedisModule_GetCommand(context.raw(), name));
+        if created != OK || command.is_null() {
+            return false;
+        }
+        // Servers before 7.2 have no such call; access rules there name commands.
+        if let Some(set_categories) = raw::RedisModule_SetCommandACLCategories
+            && set_categories(command, spec.categories.as_ptr()) != OK
+        {
+            return false;
+        }
+        api!(RedisModule_SetCommandInfo(command, &raw const *info.link())) == OK
+    }
+}
+
+/// The form in which the server takes what there is to know of a command. It tells the ends of its arrays by entries
+/// of zeros.
+struct CommandInfo {
+    info: RedisModuleCommandInfo,
+    key_specs: [RedisModuleCommandKeySpec; 2],
+    args: Vec<RedisModuleCommandArg>,
+    /// Arguments of arguments, which `args` points into.
+    choices: Vec<Vec<RedisModuleCommandArg>>,
+}
+
+/// Sizes of the structs as this module knows them, so that a server that knows other versions finds its way.
+static VERSION: RedisModuleCommandInfoVersion = RedisModuleCommandInfoVersion {
+    version: 1,
+    sizeof_historyentry: mem::size_of::<raw::RedisModuleCommandHistoryEntry>(),
+    sizeof_keyspec: mem::size_of::<RedisModuleCommandKeySpec>(),
+    sizeof_arg: mem::size_of::<RedisModuleCommandArg>(),
+};
+
+impl CommandInfo {
+    fn new(spec: &'static CommandSpec) -> Self {
+        let mut choices = Vec::new();
+        let args = list(spec.args, &mut choices);
+        let info = RedisModuleCommandInfo {
+            version: &raw const VERSION,
+            summary: spec.summary.as_ptr(),
+            complexity: spec.complexity.as_ptr(),
+            since: c"0.1.0".as_ptr(),
+            history: ptr::null_mut(),
+            tips: ptr::null(),
+            arity: spec.arity,
+            key_specs: ptr::null_mut(),
+            args: ptr::null_mut(),
+        };
+        Self { info, key_specs: [spec.access.map_or_else(no_key, one_key), no_key()], args, choices }
+    }
+
+    /// Sets the pointers from one part to another, which hold while it stays in place.
+    fn link(&mut self) -> &RedisModuleCommandInfo {
+        let mut choices = self.choices.iter_mut();
+        for arg in &mut self.args {
+            if arg.type_ == raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_ONEOF {
+                arg.subargs = choices.next().map_or(ptr::null_mut(), Vec::as_mut_ptr);
+            }
+        }
+        self.info.key_specs = self.key_specs.as_mut_ptr();
+        self.info.args = self.args.as_mut_ptr();
+        &self.info
+    }
+}
+
+fn list(args: &'static [Arg], choices: &mut Vec<Vec<RedisModuleCommandArg>>) -> Vec<RedisModuleCommandArg> {
+    let mut list: Vec<RedisModuleCommandArg> = args.iter().map(|arg| one_arg(arg, choices)).collect();
+    // SAFETY: all of the struct's fields are integers and pointers, for which zeros are valid.
+    list.push(unsafe { mem::zeroed() });
+    list
+}
+
+fn one_arg(arg: &'static Arg, choices: &mut Vec<Vec<RedisModuleCommandArg>>) -> RedisModuleCommandArg {
+    if let ArgKind::OneOf(args) = arg.kind {
+        // Choices are not nested, so their own choices need no place.
+        choices.push(list(args, &mut Vec::new()));
+    }
+    let optional =
+        if arg.optional { raw::REDISMODULE_CMD_ARG_OPTIONAL } else { raw::REDISMODULE_CMD_ARG_NONE };
+    RedisModuleCommandArg {
+        name: arg.name.as_ptr(),
+        type_: type_of(&arg.kind),
+        key_spec_index: if matches!(arg.kind, ArgKind::Key) { 0 } else { -1 },
+        token: text_or_null(arg.token),
+        summary: ptr::null(),
+        since: ptr::null(),
+        flags: optional.cast_signed(),
+        deprecated_since: ptr::null(),
+        subargs: ptr::null_mut(),
+        display_text: ptr::null(),
+    }
+}
+
+fn type_of(kind: &ArgKind) -> RedisModuleCommandArgType {
+    match kind {
+        ArgKind::Key => raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_KEY,
+        ArgKind::String => raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_STRING,
+        ArgKind::Integer => raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_INTEGER,
+        ArgKind::PureToken => raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_PURE_TOKEN,
+        ArgKind::OneOf(_) => raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_ONEOF,
+    }
+}
+
+fn text_or_null(text: Option<&'static CStr>) -> *const c_char {
+    text.map_or(ptr::null(), CStr::as_ptr)
+}
+
+/// The first argument is a key.
+fn one_key(access: Access) -> RedisModuleCommandKeySpec {
+    let mut spec = no_key();
+    spec.flags = u64::from(access.flags());
+    spec.begin_search_type = raw::RedisModuleKeySpecBeginSearchType_REDISMODULE_KSPEC_BS_INDEX;
+    spec.bs.index.pos = 1;
+    spec.find_keys_type = raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_RANGE;
+    spec.fk.range =
+        raw::RedisModuleCommandKeySpec__bindgen_ty_2__bindgen_ty_1 { lastkey: 0, keystep: 1, limit: 0 };
+    spec
+}
+
+fn no_key() -> RedisModuleCommandKeySpec {
+    // SAFETY: all of the struct's fields are integers, pointers and unions of them, for which zeros are valid.
+    unsafe { mem::zeroed() }
+}

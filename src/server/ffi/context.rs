@@ -1,0 +1,204 @@
+//! The context of a callback: through it the module replies, replicates and asks.
+
+use std::ffi::{CStr, CString, c_char, c_long};
+use std::fmt::Display;
+use std::ptr::{self, NonNull};
+
+use redis_module::raw::{self, RedisModuleCtx};
+
+use super::{Name, OK};
+
+/// What the server lends to a callback while it runs.
+pub(crate) struct Context {
+    raw: NonNull<RedisModuleCtx>,
+}
+
+impl Context {
+    /// # Safety
+    /// `raw` is a context that the server lends to the running callback, and the result does not outlive it.
+    pub(super) unsafe fn new(raw: *mut RedisModuleCtx) -> Option<Self> {
+        NonNull::new(raw).map(|raw| Self { raw })
+    }
+
+    pub(super) fn raw(&self) -> *mut RedisModuleCtx {
+        self.raw.as_ptr()
+    }
+
+    /// Writes a warning to the server's log. It must not hold anything a client sent.
+    pub(crate) fn warn(&self, line: &str) {
+        warn(self.raw(), line);
+    }
+
+    // Replies. Each is one value; arrays and maps are followed by as many values as they were announced to have.
+
+    pub(crate) fn reply_integer(&self, number: i64) {
+        // SAFETY: the context is valid.
+        unsafe { api!(RedisModule_ReplyWithLongLong(self.raw(), number)) };
+    }
+
+    pub(crate) fn reply_bytes(&self, bytes: &[u8]) {
+        // SAFETY: pointer and length describe `bytes`, which the server copies.
+        unsafe { api!(RedisModule_ReplyWithStringBuffer(self.raw(), bytes.as_ptr().cast(), bytes.len())) };
+    }
+
+    pub(crate) fn reply_null(&self) {
+        // SAFETY: the context is valid.
+        unsafe { api!(RedisModule_ReplyWithNull(self.raw())) };
+    }
+
+    /// The null of commands that otherwise reply an array or a map.
+    pub(crate) fn reply_null_array(&self) {
+        // SAFETY: the context is valid.
+        unsafe { api!(RedisModule_ReplyWithNullArray(self.raw())) };
+    }
+
+    /// An array of `len` values, which follow.
+    pub(crate) fn reply_array(&self, len: usize) {
+        // SAFETY: the context is valid.
+        unsafe { api!(RedisModule_ReplyWithArray(self.raw(), announced(len))) };
+    }
+
+    /// A map of `len` pairs, which follow; a flat array for clients that speak RESP2.
+    pub(crate) fn reply_map(&self, len: usize) {
+        // SAFETY: the context is valid.
+        unsafe { api!(RedisModule_ReplyWithMap(self.raw(), announced(len))) };
+    }
+
+    /// An error, its code first.
+    pub(crate) fn reply_error(&self, error: &impl Display) {
+        // Our own texts hold no NUL.
+        let text = CString::new(error.to_string()).unwrap_or_default();
+        // SAFETY: the text ends with a NUL and is copied; the server uses it as text, not as a format.
+        unsafe { api!(RedisModule_ReplyWithError(self.raw(), text.as_ptr())) };
+    }
+
+    // The stream to replicas and the append-only file.
+
+    /// Passes the running command on as it came.
+    pub(crate) fn replicate_verbatim(&self) {
+        // SAFETY: the context is a command's.
+        unsafe { api!(RedisModule_ReplicateVerbatim(self.raw())) };
+    }
+
+    /// Passes on `command key bytes`, and to which database it belongs by the one selected.
+    pub(crate) fn replicate_bytes(&self, command: &CStr, key: Name<'_>, bytes: &[u8]) {
+        // SAFETY: the format names a string of the server and a buffer with its length, which is what is passed; all
+        // of it is copied or retained before the call returns.
+        unsafe {
+            api!(RedisModule_Replicate(
+                self.raw(),
+                command.as_ptr(),
+                c"sb".as_ptr(),
+                key.raw(),
+                bytes.as_ptr().cast::<c_char>(),
+                bytes.len(),
+            ));
+        }
+    }
+
+    /// Passes on `command key word number`.
+    pub(crate) fn replicate_number(&self, command: &CStr, key: Name<'_>, word: &CStr, number: i64) {
+        // SAFETY: as above; the format names a string of the server, a C string and a long long.
+        unsafe {
+            api!(RedisModule_Replicate(
+                self.raw(),
+                command.as_ptr(),
+                c"scl".as_ptr(),
+                key.raw(),
+                word.as_ptr(),
+                number,
+            ));
+        }
+    }
+
+    /// Writes `command number` to the append-only file alone.
+    pub(crate) fn append_number(&self, command: &CStr, number: i64) {
+        // SAFETY: as above; the format names a long long, and replicas (`R`) as those to leave out.
+        unsafe { api!(RedisModule_Replicate(self.raw(), command.as_ptr(), c"lR".as_ptr(), number)) };
+    }
+
+    /// Tells the server what the module takes care of itself: read errors while loading, and saying which keys have
+    /// changed.
+    pub(crate) fn declare_options(&self) {
+        let options =
+            raw::REDISMODULE_OPTIONS_HANDLE_IO_ERRORS | raw::REDISMODULE_OPTION_NO_IMPLICIT_SIGNAL_MODIFIED;
+        // SAFETY: the context is valid.
+        unsafe { api!(RedisModule_SetModuleOptions(self.raw(), options.cast_signed())) };
+    }
+
+    // Questions.
+
+    /// The database selected.
+    pub(crate) fn database(&self) -> i32 {
+        // SAFETY: the context is valid.
+        unsafe { api!(RedisModule_GetSelectedDb(self.raw())) }
+    }
+
+    /// Selects a database for what is done through this context; false when there is none of that number.
+    pub(crate) fn select_database(&self, database: i32) -> bool {
+        // SAFETY: the context is valid; the server checks the number.
+        unsafe { api!(RedisModule_SelectDb(self.raw(), database)) == OK }
+    }
+
+    /// Whether the running command is not a client's: it comes from this server's master, or from the file being
+    /// loaded.
+    pub(crate) fn obeys(&self) -> bool {
+        self.has_flag(raw::REDISMODULE_CTX_FLAGS_REPLICATED | raw::REDISMODULE_CTX_FLAGS_LOADING)
+    }
+
+    /// Whether this server decides about its data: it is a master, and not loading.
+    pub(crate) fn is_master(&self) -> bool {
+        self.has_flag(raw::REDISMODULE_CTX_FLAGS_MASTER) && !self.has_flag(raw::REDISMODULE_CTX_FLAGS_LOADING)
+    }
+
+    /// Whether the server writes an append-only file.
+    pub(crate) fn appends(&self) -> bool {
+        self.has_flag(raw::REDISMODULE_CTX_FLAGS_AOF)
+    }
+
+    fn has_flag(&self, any_of: u32) -> bool {
+        // SAFETY: the context is valid.
+        let flags = unsafe { api!(RedisModule_GetContextFlags(self.raw())) };
+        flags.cast_unsigned() & any_of != 0
+    }
+
+    /// Whether nothing may be written on the module's own account now: clients are paused, and a write would break
+    /// the promise made to whoever paused them. The server asserts it.
+    pub(crate) fn must_not_write(&self) -> bool {
+        // SAFETY: the function takes no arguments.
+        unsafe { api!(RedisModule_AvoidReplicaTraffic()) != 0 }
+    }
+
+    /// An integer field of a section of INFO, if there is one.
+    pub(crate) fn info_integer(&self, section: &CStr, field: &CStr) -> Option<i64> {
+        let mut status = 0;
+        // SAFETY: both names end with a NUL; the data is freed once, in the context it was got in.
+        let number = unsafe {
+            let info = api!(RedisModule_GetServerInfo(self.raw(), section.as_ptr()));
+            let number = api!(RedisModule_ServerInfoGetFieldSigned(info, field.as_ptr(), &raw mut status));
+            api!(RedisModule_FreeServerInfo(self.raw(), info));
+            number
+        };
+        (status == OK).then_some(number)
+    }
+}
+
+/// Writes a warning to the server's log outside any callback's context.
+pub(super) fn warn_anywhere(line: &str) {
+    warn(ptr::null_mut(), line);
+}
+
+fn warn(context: *mut RedisModuleCtx, line: &str) {
+    let line = CString::new(line).unwrap_or_default();
+    // SAFETY: the context is valid or null, which the server takes for a line of nobody's; the line is an argument
+    // of a format of ours, never a format itself.
+    unsafe {
+        if let Some(log) = raw::RedisModule_Log {
+            log(context, c"warning".as_ptr(), c"%s".as_ptr(), line.as_ptr());
+        }
+    }
+}
+
+fn announced(len: usize) -> c_long {
+    c_long::try_from(len).unwrap_or(c_long::MAX)
+}

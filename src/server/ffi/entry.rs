@@ -1,0 +1,76 @@
+//! Where the server enters the module.
+
+use std::ffi::c_int;
+
+use redis_module::raw::{self, RedisModuleCtx, RedisModuleString};
+
+use super::guard::{guard, log_panics};
+use super::{Args, Context, ERR, OK};
+use crate::registration;
+
+/// Memory comes from the server's allocator, so that `used_memory` and `maxmemory` count it. Tests of this crate run
+/// without a server, on the system's.
+#[cfg(not(test))]
+#[global_allocator]
+static ALLOCATOR: redis_module::alloc::RedisAlloc = redis_module::alloc::RedisAlloc;
+
+/// Called by the server when it loads the module, with the words behind the file's name.
+///
+/// # Safety
+/// For the server alone to call.
+#[unsafe(no_mangle)]
+#[expect(unreachable_pub, reason = "the server finds it by its name")]
+pub unsafe extern "C" fn RedisModule_OnLoad(
+    context: *mut RedisModuleCtx,
+    argv: *mut *mut RedisModuleString,
+    argc: c_int,
+) -> c_int {
+    // SAFETY: `context` is what the server passed. Nothing has been allocated before this, since the allocator is
+    // among the functions that this call looks up.
+    let initialised = unsafe {
+        raw::Export_RedisModule_Init(
+            context,
+            registration::MODULE_NAME.as_ptr(),
+            registration::MODULE_VERSION,
+            raw::REDISMODULE_APIVER_1.cast_signed(),
+        )
+    };
+    // SAFETY: the server lends the context to this call.
+    let (OK, Some(context)) = (initialised, unsafe { Context::new(context) }) else { return ERR };
+    if let Some(function) = missing_function() {
+        context.warn(&format!("this server is too old: it lacks RedisModule_{function}; use 7.0 or newer"));
+        return ERR;
+    }
+    log_panics();
+    let loaded = guard(|| {
+        // SAFETY: the server lends the arguments to this call, `argc` of them.
+        let args = unsafe { Args::new(argv, argc) };
+        registration::register(&context, &args)
+    });
+    match loaded {
+        Some(Ok(())) => OK,
+        Some(Err(reason)) => {
+            context.warn(&reason);
+            ERR
+        }
+        None => ERR,
+    }
+}
+
+/// The newest functions among those the module cannot do without: a server that has these has the others.
+fn missing_function() -> Option<&'static str> {
+    // SAFETY: the statics were set by the initialisation; they are copied here, and nobody writes them any more.
+    let (info, config, place) = unsafe {
+        (
+            raw::RedisModule_SetCommandInfo,
+            raw::RedisModule_RegisterNumericConfig,
+            raw::RedisModule_GetDbIdFromOptCtx,
+        )
+    };
+    let needed = [
+        ("SetCommandInfo", info.is_some()),
+        ("RegisterNumericConfig", config.is_some()),
+        ("GetDbIdFromOptCtx", place.is_some()),
+    ];
+    needed.into_iter().find(|(_, is_there)| !is_there).map(|(name, _)| name)
+}

@@ -1,0 +1,117 @@
+//! Events of the server, and what happens to keys.
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+
+use redis_module::raw::{
+    self, RedisModuleCtx, RedisModuleEvent, RedisModuleFlushInfo, RedisModuleString, RedisModuleSwapDbInfo,
+};
+
+use super::guard::guard;
+use super::{Context, Name, OK};
+
+/// What the module does when something happens to the server.
+pub(crate) trait ServerEvents {
+    /// One database is being emptied, or all.
+    fn flushed(database: Option<i32>);
+    /// Two databases have changed places.
+    fn swapped(one: i32, other: i32);
+    /// The server's own clockwork has ticked: several times a second, by a clock nobody can set.
+    fn ticked(context: &Context);
+    /// The server has forked, to write a snapshot or a new append-only file.
+    fn forked(context: &Context);
+}
+
+/// What the module does when a command has moved a key.
+pub(crate) trait KeyspaceEvents {
+    /// The key appeared under this name by a command that took it from elsewhere.
+    fn arrived(context: &Context, name: Name<'_>);
+}
+
+/// Subscribes to all of these; false if the server refuses one.
+pub(crate) fn subscribe<E: ServerEvents + KeyspaceEvents>(context: &Context) -> bool {
+    let server_events: [(u64, raw::RedisModuleEventCallback); 4] = [
+        (raw::REDISMODULE_EVENT_FLUSHDB, Some(flush::<E>)),
+        (raw::REDISMODULE_EVENT_SWAPDB, Some(swap::<E>)),
+        (raw::REDISMODULE_EVENT_CRON_LOOP, Some(cron::<E>)),
+        (raw::REDISMODULE_EVENT_FORK_CHILD, Some(fork::<E>)),
+    ];
+    let subscribed = server_events.into_iter().all(|(id, callback)| {
+        let event = RedisModuleEvent { id, dataver: 1 };
+        // SAFETY: the context is valid, and each callback takes what its event passes.
+        unsafe { api!(RedisModule_SubscribeToServerEvent(context.raw(), event, callback)) == OK }
+    });
+    // SAFETY: as above.
+    let notified = unsafe {
+        api!(RedisModule_SubscribeToKeyspaceEvents(
+            context.raw(),
+            raw::REDISMODULE_NOTIFY_GENERIC,
+            Some(keyspace::<E>)
+        ))
+    };
+    subscribed && notified == OK
+}
+
+unsafe extern "C" fn flush<E: ServerEvents>(
+    _context: *mut RedisModuleCtx,
+    _event: RedisModuleEvent,
+    subevent: u64,
+    data: *mut c_void,
+) {
+    if subevent == raw::REDISMODULE_SUBEVENT_FLUSHDB_START {
+        // SAFETY: this event passes this struct, valid for the callback.
+        let info = unsafe { &*data.cast::<RedisModuleFlushInfo>() };
+        guard(|| E::flushed((info.dbnum >= 0).then_some(info.dbnum)));
+    }
+}
+
+unsafe extern "C" fn swap<E: ServerEvents>(
+    _context: *mut RedisModuleCtx,
+    _event: RedisModuleEvent,
+    _subevent: u64,
+    data: *mut c_void,
+) {
+    // SAFETY: this event passes this struct, valid for the callback.
+    let info = unsafe { &*data.cast::<RedisModuleSwapDbInfo>() };
+    guard(|| E::swapped(info.dbnum_first, info.dbnum_second));
+}
+
+unsafe extern "C" fn cron<E: ServerEvents>(
+    context: *mut RedisModuleCtx,
+    _event: RedisModuleEvent,
+    _subevent: u64,
+    _data: *mut c_void,
+) {
+    // SAFETY: the server lends the context to this callback.
+    guard(|| unsafe { Context::new(context) }.map(|context| E::ticked(&context)));
+}
+
+unsafe extern "C" fn fork<E: ServerEvents>(
+    context: *mut RedisModuleCtx,
+    _event: RedisModuleEvent,
+    subevent: u64,
+    _data: *mut c_void,
+) {
+    if subevent == raw::REDISMODULE_SUBEVENT_FORK_CHILD_BORN {
+        // SAFETY: the server lends the context to this callback.
+        guard(|| unsafe { Context::new(context) }.map(|context| E::forked(&context)));
+    }
+}
+
+/// The events after which a key stands under a name where it did not stand before, though no command made it there.
+const ARRIVALS: [&CStr; 3] = [c"rename_to", c"move_to", c"restore"];
+
+unsafe extern "C" fn keyspace<E: KeyspaceEvents>(
+    context: *mut RedisModuleCtx,
+    _class: c_int,
+    event: *const c_char,
+    key: *mut RedisModuleString,
+) -> c_int {
+    // SAFETY: the server passes a C string and a name, both valid for the callback, as is the context.
+    let (event, context, name) = unsafe { (CStr::from_ptr(event), Context::new(context), Name::new(key)) };
+    if ARRIVALS.contains(&event)
+        && let (Some(context), Some(name)) = (context, name)
+    {
+        guard(|| E::arrived(&context, name));
+    }
+    OK
+}

@@ -1,0 +1,123 @@
+//! An open key.
+
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+
+use redis_module::raw::{self, RedisModuleKey};
+
+use super::{Context, Name, OK, Value};
+
+/// A key opened to read or change a value of type `V`.
+///
+/// While a reference to the value is out, nothing can be done with the key that would move or free the value: the
+/// borrow checker sees to it, since every such method takes `&mut self`.
+pub(crate) struct Key<'c, V> {
+    raw: NonNull<RedisModuleKey>,
+    context: &'c Context,
+    name: Name<'c>,
+    value: PhantomData<V>,
+}
+
+/// What the server calls the type of a key that does not exist.
+#[allow(clippy::cast_possible_truncation, reason = "0, which the bindings give another type")]
+const EMPTY: i32 = raw::REDISMODULE_KEYTYPE_EMPTY as i32;
+
+/// The key holds a value of another type.
+#[derive(Debug)]
+pub(crate) struct Occupied;
+
+impl<'c, V: Value> Key<'c, V> {
+    /// Opens a key to read it. `None` when it does not exist.
+    pub(crate) fn open_to_read(context: &'c Context, name: Name<'c>) -> Result<Option<Self>, Occupied> {
+        Self::open(context, name, raw::REDISMODULE_READ)
+    }
+
+    /// Opens a key to change it, whether it exists or not.
+    pub(crate) fn open_to_write(context: &'c Context, name: Name<'c>) -> Result<Option<Self>, Occupied> {
+        Self::open(context, name, raw::REDISMODULE_READ | raw::REDISMODULE_WRITE)
+    }
+
+    fn open(context: &'c Context, name: Name<'c>, mode: u32) -> Result<Option<Self>, Occupied> {
+        // SAFETY: context and name are valid for `'c`, for which the key stays open at most.
+        let raw = unsafe { api!(RedisModule_OpenKey(context.raw(), name.raw(), mode.cast_signed())) };
+        let Some(raw) = NonNull::new(raw.cast::<RedisModuleKey>()) else { return Ok(None) };
+        let key = Self { raw, context, name, value: PhantomData };
+        if key.has_own_type() || key.is_empty() { Ok(Some(key)) } else { Err(Occupied) }
+    }
+
+    fn has_own_type(&self) -> bool {
+        // SAFETY: the key is open.
+        let type_of_value = unsafe { api!(RedisModule_ModuleTypeGetType(self.raw.as_ptr())) };
+        V::handle().is(type_of_value)
+    }
+
+    fn is_empty(&self) -> bool {
+        // SAFETY: the key is open.
+        unsafe { api!(RedisModule_KeyType(self.raw.as_ptr())) == EMPTY }
+    }
+
+    /// The context the key was opened in.
+    pub(crate) fn context(&self) -> &'c Context {
+        self.context
+    }
+
+    /// The key's name.
+    pub(crate) fn name(&self) -> Name<'c> {
+        self.name
+    }
+
+    /// The value, if the key exists.
+    pub(crate) fn value(&self) -> Option<&V> {
+        // SAFETY: a value of our type is one that `set` or the type's loader made of a `Box<V>`; it stays where it is
+        // until the key is changed through `&mut self` or the key is closed. Nobody else has it: the server calls
+        // one callback at a time, and while this one runs no other has the key open.
+        unsafe { self.value_pointer().map(|value| value.as_ref()) }
+    }
+
+    /// The value, to be changed, if the key exists.
+    pub(crate) fn value_mut(&mut self) -> Option<&mut V> {
+        // SAFETY: as in `value`, and `&mut self` makes it the only reference.
+        unsafe { self.value_pointer().map(|mut value| value.as_mut()) }
+    }
+
+    fn value_pointer(&self) -> Option<NonNull<V>> {
+        if !self.has_own_type() {
+            return None;
+        }
+        // SAFETY: the key is open and holds a value of our type.
+        NonNull::new(unsafe { api!(RedisModule_ModuleTypeGetValue(self.raw.as_ptr())) }.cast())
+    }
+
+    /// Puts a value under the key, in place of what it held.
+    pub(crate) fn set(&mut self, value: V) {
+        let value = Box::into_raw(Box::new(value));
+        // SAFETY: the key is open; the server takes the value over and hands it to the type's `free` in the end. It
+        // refuses a key that is not open for writing: then the value is ours again.
+        unsafe {
+            let taken =
+                api!(RedisModule_ModuleTypeSetValue(self.raw.as_ptr(), V::handle().raw(), value.cast()));
+            if taken != OK {
+                drop(Box::from_raw(value));
+            }
+        }
+    }
+
+    /// Deletes the key.
+    pub(crate) fn delete(&mut self) {
+        // SAFETY: the key is open, and no reference to the value is out.
+        unsafe { api!(RedisModule_DeleteKey(self.raw.as_ptr())) };
+    }
+
+    /// Tells those who WATCH or track the key that it has changed.
+    pub(crate) fn signal_modified(&self) {
+        // SAFETY: context and name are valid.
+        unsafe { api!(RedisModule_SignalModifiedKey(self.context.raw(), self.name.raw())) };
+    }
+}
+
+impl<V> Drop for Key<'_, V> {
+    fn drop(&mut self) {
+        // SAFETY: the key is open and is closed once, here; no reference to the value outlives `self`.
+        unsafe { api!(RedisModule_CloseKey(self.raw.as_ptr())) };
+    }
+}

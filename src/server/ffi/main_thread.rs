@@ -1,0 +1,25 @@
+//! State that belongs to the server's main thread.
+
+use std::cell::RefCell;
+
+/// A value that only the main thread uses.
+///
+/// It lends itself for the length of a closure. The closure must not call the server: the server may call the module
+/// back before it returns (deleting a key reports the key's removal), and the value would be lent twice. That is
+/// noticed, and ends in a panic that [`super::guard`] catches, not in two borrows.
+pub(crate) struct MainThread<T>(RefCell<T>);
+
+// SAFETY: see 1. in the folder's head: only the main thread runs code that can reach this, so no two threads ever
+// touch the `RefCell`. The one callback that may run elsewhere, a value's `free`, uses no statics.
+unsafe impl<T> Sync for MainThread<T> {}
+
+impl<T> MainThread<T> {
+    pub(crate) const fn new(value: T) -> Self {
+        Self(RefCell::new(value))
+    }
+
+    /// Lends the value to `body`, which must not call the server.
+    pub(crate) fn with<R>(&self, body: impl FnOnce(&mut T) -> R) -> R {
+        body(&mut self.0.borrow_mut())
+    }
+}

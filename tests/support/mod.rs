@@ -1,0 +1,33 @@
+//! The fixture of the server tests: real servers, plain blocking clients, replies as they were on the wire.
+//!
+//! - [`Server`] starts a server with the module in a folder of its own and ends it when it goes out of scope.
+//! - [`Pair`] is a master with a replica.
+//! - [`Client`] is one connection; [`Reply`] is what it reads.
+//! - [`cmd!`] writes a command of mixed arguments; `Client::run` splits a command at its blanks.
+//! - [`locks`] speaks of grants and holds, [`errors`] of what is refused, [`wait_until`] waits for a state, [`Random`] repeats itself from a seed.
+//!
+//! A test file takes it in with `mod support;`. Environment: `REDIS_SERVER` is the server to start (default
+//! `redis-server`), `REDIS_LOCK_MODULE` the module to load (default `target/release/libredis_lock.so`),
+//! `REDIS_LOCK_SEED` the seed of random tests.
+#![allow(dead_code, unused_imports, unused_macros)] // each test file uses a part of it
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failure ends the test
+#![allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)] // likewise
+
+mod client;
+pub(crate) mod errors;
+mod launch;
+pub(crate) mod locks;
+mod pair;
+mod random;
+mod reply;
+mod server;
+mod wait;
+
+pub(crate) use client::{Client, ToArgument, cmd};
+pub(crate) use launch::{Builder, START_DEADLINE};
+pub(crate) use locks::{Grant, field, ok_grant};
+pub(crate) use pair::{Pair, caught_up};
+pub(crate) use random::Random;
+pub(crate) use reply::Reply;
+pub(crate) use server::{Data, Server};
+pub(crate) use wait::{PATIENCE, wait_until};
