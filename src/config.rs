@@ -3,13 +3,16 @@
 //! A word of `loadmodule` replaces a setting's default, and a directive in redis.conf wins over it. So CONFIG REWRITE,
 //! which writes directives, is not undone by the words at the next start.
 
-use std::str;
 use std::sync::atomic::AtomicI64;
 
-use lock_core::request::LeaseRules;
+use lock_core::queue::WaiterLimits;
+use lock_core::request::{LeaseRules, parse_integer};
 use lock_core::time::LONGEST_LEASE_MS;
 
 use crate::server::ffi::{Args, Context, NumericSetting, load_settings};
+
+/// More connections than any server takes.
+const MOST_WAITERS: i64 = 1_000_000;
 
 const LONGEST: i64 = LONGEST_LEASE_MS.cast_signed();
 
@@ -31,12 +34,36 @@ static MAX_LEASE: NumericSetting = NumericSetting {
     value: AtomicI64::new(86_400_000),
 };
 
-static SETTINGS: [&NumericSetting; 2] = [&DEFAULT_LEASE, &MAX_LEASE];
+/// The most clients that may wait on the whole server.
+static MAX_WAITERS: NumericSetting = NumericSetting {
+    name: c"max-waiters",
+    default: 10_000,
+    least: 0,
+    most: MOST_WAITERS,
+    value: AtomicI64::new(10_000),
+};
+
+/// The most clients that may wait for one key.
+static MAX_WAITERS_PER_KEY: NumericSetting = NumericSetting {
+    name: c"max-waiters-per-key",
+    default: 1_000,
+    least: 0,
+    most: MOST_WAITERS,
+    value: AtomicI64::new(1_000),
+};
+
+static SETTINGS: [&NumericSetting; 4] = [&DEFAULT_LEASE, &MAX_LEASE, &MAX_WAITERS, &MAX_WAITERS_PER_KEY];
 
 /// What leases may be. The default yields where the longest is set below it, so that the two can be set in any order.
 pub(crate) fn leases() -> LeaseRules {
     let longest_ms = MAX_LEASE.get().unsigned_abs();
     LeaseRules { default_ms: DEFAULT_LEASE.get().unsigned_abs().min(longest_ms), longest_ms }
+}
+
+/// How many clients may wait.
+pub(crate) fn waiter_limits() -> WaiterLimits {
+    let count = |setting: &NumericSetting| usize::try_from(setting.get()).unwrap_or(0);
+    WaiterLimits { in_all: count(&MAX_WAITERS), per_key: count(&MAX_WAITERS_PER_KEY) }
 }
 
 /// Registers the settings, with what the words of `loadmodule` say.
@@ -65,7 +92,7 @@ pub(crate) fn load(context: &Context, args: &Args<'_>) -> Result<(), String> {
 }
 
 fn parse(setting: &NumericSetting, value: &[u8]) -> Option<i64> {
-    let number = str::from_utf8(value).ok()?.parse().ok()?;
+    let number = parse_integer(value).ok()?;
     (setting.least..=setting.most).contains(&number).then_some(number)
 }
 

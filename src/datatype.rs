@@ -4,13 +4,13 @@ use std::ffi::CStr;
 use std::mem::{size_of, size_of_val};
 
 use lock_core::token::SEED_TEXT_LEN;
-use lock_core::{Fence, Lock, codec};
+use lock_core::{Fence, Lock, Place, codec};
 
 use crate::perform;
 use crate::replication;
 use crate::server::clock;
-use crate::server::ffi::{AofWriter, Digest, Handle, Place, Value};
-use crate::state::STATE;
+use crate::server::ffi::{AofWriter, Digest, Handle, Value};
+use crate::state::FENCES;
 
 static HANDLE: Handle = Handle::new();
 
@@ -59,17 +59,17 @@ impl Value for Lock {
         size_of_val(self).saturating_add(self.heap_size())
     }
 
-    fn unlinked(&mut self, database: i32) {
-        perform::unlinked(self, database);
+    fn unlinked(&mut self, place: Place<'_>) {
+        perform::unlinked(self, place);
     }
 
     fn save_number() -> u64 {
-        STATE.with(|state| state.fences.last().map_or(0, Fence::get))
+        FENCES.with(|fences| fences.last().map_or(0, Fence::get))
     }
 
     fn load_number(number: u64) -> bool {
         match Fence::new(number) {
-            Some(fence) => STATE.with(|state| state.fences.raise_to(fence)),
+            Some(fence) => perform::raise_fence(fence),
             None => return number == 0,
         }
         true

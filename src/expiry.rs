@@ -1,21 +1,22 @@
-//! Ends leases: one timer of the server over the core's index of deadlines.
+//! Ends leases and waits: one timer of the server over the core's indexes of what is due.
 //!
-//! The timer is armed for the earliest deadline. When that lock is given back early the timer stays, fires for
-//! nothing and is armed anew: that is cheaper than to move it with every lock. The server keys its timers by the
-//! wall clock; where that is set back the timer is late, and the server's own tick does its work.
+//! The timer is armed for what is due first. When that lock is given back early the timer stays, fires for nothing and
+//! is armed anew: that is cheaper than to move it with every lock. The server keys its timers by the wall clock; where
+//! that is set back the timer is late, and the server's own tick does its work.
 //!
 //! Only a master ends leases. A replica goes on counting, for the day it is promoted.
 
-use lock_core::Moment;
+use lock_core::{Moment, OwnedPlace};
 
-use crate::perform::OpenLock;
+use crate::perform::{self, OpenLock};
 use crate::server::clock;
 use crate::server::ffi::{Context, Fire, MainThread, OwnedName, Timer};
-use crate::state::STATE;
+use crate::state::{DEADLINES, QUEUES};
+use crate::waiting;
 
-/// The most holds ended in one turn of the server's loop: about a millisecond's work, after which clients get their
-/// turn.
-const HOLDS_PER_TURN: usize = 512;
+/// The most holds and waits ended in one turn of the server's loop: about a millisecond's work each, after which
+/// clients get their turn.
+const ENDED_PER_TURN: usize = 512;
 
 /// How long to leave the server alone while it must not be written to, in milliseconds.
 const PAUSE_MS: u64 = 10;
@@ -28,11 +29,19 @@ struct Armed {
 
 static ARMED: MainThread<Option<Armed>> = MainThread::new(None);
 
-/// Sees to it that the timer fires no later than the earliest deadline.
+/// Sees to it that the timer fires no later than what is due first.
 pub(crate) fn arm(context: &Context) {
-    if let Some(deadline) = STATE.with(|state| state.deadlines.first().map(|due| due.deadline)) {
-        arm_for(context, deadline);
+    let lease = DEADLINES.with(|deadlines| deadlines.first().map(|due| due.deadline));
+    let wait = QUEUES.with(|queues| queues.next_timeout());
+    if let Some(first) = lease.into_iter().chain(wait).min() {
+        arm_for(context, first);
     }
+}
+
+/// Sees to it that there is another turn soon, though no client may ask for one: something is left to do that this turn
+/// had no room for, or that must not be done yet.
+pub(crate) fn arm_for_pause(context: &Context) {
+    arm_for(context, clock::now().plus_ms(PAUSE_MS));
 }
 
 fn arm_for(context: &Context, at: Moment) {
@@ -63,7 +72,10 @@ impl Fire for Sweep {
 /// The server's tick: does the timer's work where the timer is late, and arms it where it never was because the data
 /// were being loaded or another server was master.
 pub(crate) fn tick(context: &Context) {
-    if STATE.with(|state| state.deadlines.first_due(clock::now()).is_some()) {
+    let now = clock::now();
+    let lease_is_due = DEADLINES.with(|deadlines| deadlines.first_due(now).is_some());
+    let wait_is_due = QUEUES.with(|queues| queues.next_timeout().is_some_and(|until| until <= now));
+    if lease_is_due || wait_is_due {
         disarm(context);
         sweep(context);
     } else {
@@ -71,41 +83,42 @@ pub(crate) fn tick(context: &Context) {
     }
 }
 
-/// Ends the leases that are due, as many as fit one turn, and arms the timer for the next.
+/// Ends the waits and the leases that are due, as many as fit one turn, and arms the timer for the next.
 fn sweep(context: &Context) {
-    if !context.is_master() {
-        return;
+    // Waits end whatever else may not be done: nobody waits longer than it asked to.
+    waiting::time_out(ENDED_PER_TURN);
+    if perform::may_decide(context) {
+        end_leases(context, clock::now());
+        arm(context);
+    } else if context.is_master() {
+        arm_for_pause(context);
     }
-    let now = clock::now();
-    if context.must_not_write() {
-        arm_for(context, now.plus_ms(PAUSE_MS));
-        return;
-    }
-    let mut ended = 0;
-    while ended < HOLDS_PER_TURN
-        && end_first_due(context, now, HOLDS_PER_TURN.saturating_sub(ended), &mut ended)
-    {}
-    arm(context);
 }
 
-/// Ends the leases of the lock that is due first; false when none is due.
-fn end_first_due(context: &Context, now: Moment, at_most: usize, ended: &mut usize) -> bool {
-    let due = STATE
-        .with(|state| state.deadlines.first_due(now).map(|due| (due.database, due.key.to_vec(), due.slot)));
-    let Some((database, key, slot)) = due else { return false };
-    let name = OwnedName::new(context, &key);
-    let open = match &name {
-        Some(name) if context.select_database(database) => {
-            OpenLock::open(context, name.name()).ok().flatten()
-        }
-        _ => None,
-    };
-    match open {
-        Some(open) if open.lock().is_some_and(|lock| lock.slot == Some(slot)) => {
-            *ended = ended.saturating_add(open.expire(now, at_most));
-        }
-        // The entry has outlived its lock.
-        _ => STATE.with(|state| state.deadlines.remove(database, slot)),
+fn end_leases(context: &Context, now: Moment) {
+    let mut left = ENDED_PER_TURN;
+    while left > 0 {
+        let due = DEADLINES
+            .with(|deadlines| deadlines.first_due(now).map(|due| (OwnedPlace::from(due.place), due.slot)));
+        let Some((place, slot)) = due else { return };
+        let place = place.as_place();
+        let name = OwnedName::new(context, place.key);
+        let open = match &name {
+            Some(name) if context.select_database(place.database) => {
+                OpenLock::open(context, name.name()).ok().flatten()
+            }
+            _ => None,
+        };
+        let done = match open {
+            Some(open) if open.lock().is_some_and(|lock| lock.slot == Some(slot)) => {
+                open.turn(now, |turn| turn.expire(left))
+            }
+            // The entry has outlived its lock.
+            _ => {
+                DEADLINES.with(|deadlines| deadlines.remove(place.database, slot));
+                1
+            }
+        };
+        left = left.saturating_sub(done.max(1));
     }
-    true
 }

@@ -1,35 +1,49 @@
-//! Follows locks where other commands take their keys, so that a lease runs on wherever its lock went.
+//! Follows locks where other commands take their keys, so that a lease runs on wherever its lock went and whoever waits
+//! is served when a key is free.
 //!
 //! A key that goes, by whatever command, is reported to its value ([`crate::perform::unlinked`]); what is left are the
-//! ways of the server that do not: a value that arrives under another name, databases that are emptied as a whole,
-//! and databases that change places.
+//! ways of the server that do not: a value that arrives under another name, databases that are emptied as a whole, and
+//! databases that change places. None of these callbacks writes: what the server passes on for the command that is
+//! running comes after what they would write, and a replica would lose the lock. They mark places, which are settled at
+//! the end of the turn or by the next command on that key.
 
-use lock_core::Lock;
+use lock_core::{ClientId, Place};
 
 use crate::expiry;
 use crate::perform;
 use crate::replication;
-use crate::server::ffi::{Context, Key, KeyspaceEvents, MainThread, Name, ServerEvents};
-use crate::state::STATE;
+use crate::server::ffi::{Context, KeyspaceEvents, MainThread, Name, ServerEvents};
+use crate::state::{DEADLINES, FENCES, QUEUES};
+use crate::waiting;
 
 pub(crate) struct Keyspace;
 
 impl KeyspaceEvents for Keyspace {
-    fn arrived(context: &Context, name: Name<'_>) {
-        if let Ok(Some(mut key)) = Key::<Lock>::open_to_write(context, name) {
-            perform::note_deadline(&mut key);
-            expiry::arm(context);
+    fn touched(context: &Context, name: Name<'_>) {
+        if !QUEUES.with(|queues| queues.is_empty()) {
+            let place = Place { database: context.database(), key: name.bytes() };
+            QUEUES.with(|queues| queues.mark(place));
         }
+    }
+
+    fn arrived(context: &Context, name: Name<'_>) {
+        perform::arrived(context, name);
     }
 }
 
 impl ServerEvents for Keyspace {
     fn flushed(database: Option<i32>) {
-        STATE.with(|state| state.deadlines.clear(database));
+        DEADLINES.with(|deadlines| deadlines.clear(database));
+        QUEUES.with(|queues| queues.mark_all(database));
     }
 
     fn swapped(one: i32, other: i32) {
-        STATE.with(|state| state.deadlines.swap(one, other));
+        DEADLINES.with(|deadlines| deadlines.swap(one, other));
+        // Who waits for a name in a database goes on doing so, whatever stands there now.
+        QUEUES.with(|queues| {
+            queues.mark_all(Some(one));
+            queues.mark_all(Some(other));
+        });
     }
 
     fn ticked(context: &Context) {
@@ -45,6 +59,18 @@ impl ServerEvents for Keyspace {
             note_fence(context);
         }
     }
+
+    fn turned(context: &Context) {
+        waiting::end_turn(context);
+    }
+
+    fn closed(client: ClientId) {
+        waiting::closed(client);
+    }
+
+    fn demoted() {
+        waiting::demoted();
+    }
 }
 
 /// A new append-only file has been begun while clients were paused, and still lacks the highest fence.
@@ -55,7 +81,7 @@ static FENCE_IS_DUE: MainThread<bool> = MainThread::new(false);
 fn note_fence(context: &Context) {
     let postponed = context.must_not_write();
     FENCE_IS_DUE.with(|due| *due = postponed);
-    if !postponed && let Some(fence) = STATE.with(|state| state.fences.last()) {
+    if !postponed && let Some(fence) = FENCES.with(|fences| fences.last()) {
         replication::note_fence(context, fence);
     }
 }

@@ -7,7 +7,8 @@
 //! | [`registration`] | tells the server what there is: commands, type, settings, events |
 //! | [`commands`] | a file per command: parse, ask the core, perform, reply |
 //! | [`perform`] | carries out what the core decided: value, stream, deadline |
-//! | [`expiry`] | ends leases: one timer over the core's index of deadlines |
+//! | [`waiting`] | clients that wait for a lock, and their replies |
+//! | [`expiry`] | ends leases and waits: one timer over the core's indexes |
 //! | [`keyspace`] | follows a lock where other commands take its key |
 //! | [`datatype`] | the lock as a value: snapshots, append-only file, digest |
 //! | [`replication`] | the forms in which decisions travel |
@@ -26,3 +27,4 @@ mod registration;
 mod replication;
 mod server;
 mod state;
+mod waiting;

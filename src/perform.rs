@@ -1,14 +1,15 @@
 //! Carries out what the core decided. This is the one place that changes a lock in the keyspace, and it leaves
-//! nothing half done: value, stream and deadline go together.
+//! nothing half done: value, stream, deadline and ties go together.
 
-use lock_core::request::{Acquire, Broken};
-use lock_core::{Fence, Hold, Lock, Moment, Released, Token};
+use lock_core::turn::{Answer, Perform, Turn};
+use lock_core::{ClientId, Fence, Hold, Lock, Moment, Place};
 
 use crate::expiry;
 use crate::replication;
 use crate::server::clock;
-use crate::server::ffi::{Context, Key, Name, Occupied, Place};
-use crate::state::STATE;
+use crate::server::ffi::{Context, Key, Name, Occupied};
+use crate::state::{DEADLINES, FENCES, QUEUES, TIES};
+use crate::waiting;
 
 /// The key of a lock, opened to change it: a lock, or nothing yet.
 pub(crate) struct OpenLock<'c> {
@@ -26,131 +27,98 @@ impl<'c> OpenLock<'c> {
         self.key.value()
     }
 
-    /// Grants a hold that was admitted.
-    pub(crate) fn grant(mut self, hold: Hold, now: Moment) {
-        self.end_lapsed(now, usize::MAX);
-        replication::hold_is(self.key.context(), self.key.name(), &hold, now);
-        self.put(hold);
-        self.settle();
-    }
-
-    /// Grants the hold of `token` again, on the terms that `request` names; `None` if it has none.
-    pub(crate) fn renew(mut self, token: &Token, request: &Acquire<'_>, now: Moment) -> Option<Fence> {
-        self.end_lapsed(now, usize::MAX);
+    /// Takes a turn at the lock, and leaves the key as the turn leaves the lock: gone when nobody holds it any more.
+    pub(crate) fn turn<R>(mut self, now: Moment, body: impl FnOnce(&mut Turn<'_, Performer<'c>>) -> R) -> R {
         let (context, name) = (self.key.context(), self.key.name());
-        let hold = self.key.value_mut()?.renew(token, request.lease_ms, request.limit, request.owner, now)?;
-        replication::hold_is(context, name, hold, now);
-        let fence = hold.fence();
-        self.settle();
-        Some(fence)
-    }
-
-    /// Sets holds to what another server decided.
-    pub(crate) fn apply(mut self, holds: Vec<Hold>) {
-        for hold in holds {
-            raise_fence(hold.fence());
-            self.put(hold);
+        let place = Place { database: context.database(), key: name.bytes() };
+        let mut performer = Performer { context, name, has_changed: false };
+        let mut made = Lock::new();
+        let result = QUEUES.with(|queues| {
+            let lock = self.key.value_mut().unwrap_or(&mut made);
+            body(&mut Turn { lock, queues, place, now, perform: &mut performer })
+        });
+        if performer.has_changed {
+            self.settle(made, place);
         }
-        self.key.context().replicate_verbatim();
-        self.settle();
+        expiry::arm(context);
+        result
     }
 
-    /// Gives one count of the token's hold back; false if it holds nothing.
-    pub(crate) fn release(mut self, token: &Token, now: Moment) -> bool {
-        let context = self.key.context();
-        let released = self.key.value_mut().map(|lock| lock.release(token, now, || context.obeys()));
-        let held = !matches!(released, None | Some(Released::NotHeld));
-        if held {
-            context.replicate_verbatim();
-            self.settle();
+    /// A lock that nobody holds goes, one that was made comes; when it is due is noted; who watches the key is told.
+    fn settle(&mut self, made: Lock, place: Place<'_>) {
+        if !made.is_empty() {
+            self.key.set(made);
         }
-        held
-    }
-
-    /// Sets the lease of the token's hold anew; false if it holds nothing.
-    pub(crate) fn extend(mut self, token: &Token, lease_ms: Option<u64>, now: Moment) -> bool {
-        let context = self.key.context();
-        let lock = self.key.value_mut();
-        let extended = lock.is_some_and(|lock| lock.extend(token, lease_ms, now, || context.obeys()));
-        if extended {
-            context.replicate_verbatim();
-            self.settle();
-        }
-        extended
-    }
-
-    /// Ends holds, whoever owns them. Returns how many of them were still held.
-    pub(crate) fn break_holds(mut self, broken: Broken, now: Moment) -> usize {
-        let Some(lock) = self.key.value_mut() else { return 0 };
-        let held = lock.live_holds(now).filter(|hold| broken.names(hold.fence())).count();
-        if lock.end_where(|hold| broken.names(hold.fence())) {
-            self.key.context().replicate_verbatim();
-            self.settle();
-        }
-        held
-    }
-
-    /// Ends up to `at_most` of the leases that have run out. Returns how many.
-    pub(crate) fn expire(mut self, now: Moment, at_most: usize) -> usize {
-        let ended = self.end_lapsed(now, at_most);
-        self.settle();
-        ended
-    }
-
-    fn end_lapsed(&mut self, now: Moment, at_most: usize) -> usize {
-        let ended = self.key.value_mut().map(|lock| lock.end_lapsed(now, at_most)).unwrap_or_default();
-        for fence in &ended {
-            replication::lease_ended(self.key.context(), self.key.name(), *fence);
-        }
-        ended.len()
-    }
-
-    fn put(&mut self, hold: Hold) {
         match self.key.value_mut() {
-            Some(lock) => lock.put(hold),
-            None => self.key.set(Lock::from_holds(vec![hold])),
-        }
-    }
-
-    /// Ends a change: a lock that nobody holds any more goes, the deadline of one that is held is noted, and those
-    /// who watch the key are told.
-    fn settle(mut self) {
-        let context = self.key.context();
-        if self.key.value().is_some_and(Lock::is_empty) {
-            self.key.delete();
-        } else {
-            note_deadline(&mut self.key);
+            Some(lock) if lock.is_empty() => self.key.delete(),
+            Some(lock) => note(lock, place),
+            None => {}
         }
         self.key.signal_modified();
-        expiry::arm(context);
     }
 }
 
-/// Notes when the next lease of the lock under this key ends.
-pub(crate) fn note_deadline(key: &mut Key<'_, Lock>) {
-    let (database, name) = (key.context().database(), key.name());
-    if let Some(lock) = key.value_mut() {
-        track(lock, Place { database, key: name.bytes() });
+/// Carries out what a turn at a key comes to, as it goes along.
+pub(crate) struct Performer<'c> {
+    context: &'c Context,
+    name: Name<'c>,
+    has_changed: bool,
+}
+
+impl Perform for Performer<'_> {
+    fn decides(&mut self) -> bool {
+        may_decide(self.context)
+    }
+
+    fn draw_fence(&mut self) -> Option<Fence> {
+        let wall_micros = clock::wall_micros();
+        FENCES.with(|fences| fences.draw(wall_micros))
+    }
+
+    fn hold_is(&mut self, hold: &Hold) {
+        self.has_changed = true;
+        replication::hold_is(self.context, self.name, hold);
+    }
+
+    fn hold_ended(&mut self, fence: Fence) {
+        self.has_changed = true;
+        replication::hold_ended(self.context, self.name, fence);
+    }
+
+    fn as_asked(&mut self) {
+        self.has_changed = true;
+        self.context.replicate_verbatim();
+    }
+
+    fn answer(&mut self, client: ClientId, answer: Answer) {
+        waiting::answer(client, answer);
     }
 }
 
-fn track(lock: &mut Lock, place: Place<'_>) {
-    let Some(deadline) = lock.next_deadline() else { return };
-    STATE.with(|state| match lock.slot {
-        Some(slot) => state.deadlines.reschedule(place.database, slot, deadline),
-        None => lock.slot = Some(state.deadlines.insert(place.database, place.key, deadline)),
+/// Whether this server may decide on its own account, and pass on what it decided.
+pub(crate) fn may_decide(context: &Context) -> bool {
+    context.is_master() && !context.must_not_write()
+}
+
+/// Notes what has to be known of a lock without looking at it: when it is due, and whose connections keep it alive.
+fn note(lock: &mut Lock, place: Place<'_>) {
+    if let Some(due) = lock.next_due() {
+        DEADLINES.with(|deadlines| match lock.slot {
+            Some(slot) => deadlines.reschedule(place.database, slot, due),
+            None => lock.slot = Some(deadlines.insert(place, due)),
+        });
+    }
+    let sessions = || lock.holds().iter().filter_map(Hold::session);
+    TIES.with(|ties| {
+        if !ties.is_empty() || sessions().next().is_some() {
+            ties.set(place, sessions());
+        }
     });
-}
-
-/// Draws the fence of a new grant.
-pub(crate) fn draw_fence() -> Option<Fence> {
-    let wall_micros = clock::wall_micros();
-    STATE.with(|state| state.fences.draw(wall_micros))
 }
 
 /// Takes note of a fence that was granted elsewhere or earlier.
 pub(crate) fn raise_fence(fence: Fence) {
-    STATE.with(|state| state.fences.raise_to(fence));
+    FENCES.with(|fences| fences.raise_to(fence));
 }
 
 /// A lock was read from a snapshot or by RESTORE and is about to stand at `place`.
@@ -160,13 +128,29 @@ pub(crate) fn raise_fence(fence: Fence) {
 pub(crate) fn loaded(lock: &mut Lock, place: Option<Place<'_>>) {
     lock.holds().iter().for_each(|hold| raise_fence(hold.fence()));
     if let Some(place) = place {
-        track(lock, place);
+        note(lock, place);
     }
 }
 
-/// A lock has left its key: for good, or to arrive under another.
-pub(crate) fn unlinked(lock: &mut Lock, database: i32) {
-    if let Some(slot) = lock.slot.take() {
-        STATE.with(|state| state.deadlines.remove(database, slot));
+/// A value has arrived under this name from elsewhere. If it is a lock, its leases run on here.
+pub(crate) fn arrived(context: &Context, name: Name<'_>) {
+    if let Ok(Some(mut key)) = Key::<Lock>::open_to_write(context, name)
+        && let Some(lock) = key.value_mut()
+    {
+        note(lock, Place { database: context.database(), key: name.bytes() });
+        expiry::arm(context);
     }
+}
+
+/// A lock has left its key: for good, or to arrive under another. Whoever waits there may have to be served.
+pub(crate) fn unlinked(lock: &mut Lock, place: Place<'_>) {
+    if let Some(slot) = lock.slot.take() {
+        DEADLINES.with(|deadlines| deadlines.remove(place.database, slot));
+    }
+    TIES.with(|ties| {
+        if !ties.is_empty() {
+            ties.set(place, []);
+        }
+    });
+    QUEUES.with(|queues| queues.mark(place));
 }

@@ -46,14 +46,18 @@ static COMMANDS: [CommandSpec; 7] = [
         categories: c"write fast",
         access: Some(Access::Write),
         arity: -2,
-        summary: c"Takes a lock, and replies its token and its fence. Null when others hold it.",
+        summary:
+            c"Takes a lock, or waits for it, and replies its token and its fence. Null when not available.",
         complexity: c"O(H) with H holds on the lock, 1 for an exclusive one",
         args: &[
             Arg::KEY,
             LEASE,
             Arg::after(c"TOKEN", c"token", ArgKind::String).optional(),
             LIMIT,
+            Arg::after(c"BLOCK", c"milliseconds", ArgKind::Integer).optional(),
             Arg::after(c"OWNER", c"label", ArgKind::String).optional(),
+            Arg::after(c"SESSION", c"session", ArgKind::PureToken).optional(),
+            Arg::after(c"REENTRANT", c"reentrant", ArgKind::PureToken).optional(),
         ],
     },
     CommandSpec {

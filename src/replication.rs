@@ -6,7 +6,7 @@
 //! | a hold was granted, or granted again | `LOCK.ACQUIRE key holds`, see [`lock_core::codec`] |
 //! | a count was given back | `LOCK.RELEASE key token`, as it came |
 //! | a lease was set anew | `LOCK.EXTEND key token [PX ms \| EX s]`, as it came |
-//! | a lease ended | `LOCK.BREAK key FENCE fence` |
+//! | a hold ended by itself | `LOCK.BREAK key FENCE fence` |
 //! | holds were broken | `LOCK.BREAK key [FENCE fence]`, as it came |
 //! | the highest fence so far, into a new append-only file | `LOCK.FENCE fence` |
 //!
@@ -15,8 +15,9 @@
 
 use std::ffi::CStr;
 
-use lock_core::{Fence, Hold, Moment, codec};
+use lock_core::{Fence, Hold, codec};
 
+use crate::server::clock;
 use crate::server::ffi::{Context, Name};
 
 pub(crate) const ACQUIRE: &CStr = c"LOCK.ACQUIRE";
@@ -24,12 +25,12 @@ const BREAK: &CStr = c"LOCK.BREAK";
 const FENCE: &CStr = c"LOCK.FENCE";
 
 /// Passes on that a hold of this key is now as it is.
-pub(crate) fn hold_is(context: &Context, key: Name<'_>, hold: &Hold, now: Moment) {
-    context.replicate_bytes(ACQUIRE, key, &codec::encode([hold], now));
+pub(crate) fn hold_is(context: &Context, key: Name<'_>, hold: &Hold) {
+    context.replicate_bytes(ACQUIRE, key, &codec::encode([hold], clock::now()));
 }
 
-/// Passes on that a lease of this key ended.
-pub(crate) fn lease_ended(context: &Context, key: Name<'_>, fence: Fence) {
+/// Passes on that a hold of this key ended: its lease ran out, or its connection closed.
+pub(crate) fn hold_ended(context: &Context, key: Name<'_>, fence: Fence) {
     context.replicate_number(BREAK, key, c"FENCE", signed(fence));
 }
 

@@ -1,15 +1,17 @@
-//! What the module remembers besides the keys: the sequence of fences, and which lease ends next.
+//! What the module remembers besides the keys.
 
-use lock_core::{Deadlines, FenceSequence};
+use lock_core::{Deadlines, FenceSequence, Queues, Ties};
 
 use crate::server::ffi::MainThread;
 
-/// See the module.
-pub(crate) struct State {
-    pub(crate) fences: FenceSequence,
-    pub(crate) deadlines: Deadlines,
-}
+/// The sequence of fences.
+pub(crate) static FENCES: MainThread<FenceSequence> = MainThread::new(FenceSequence::new());
 
-/// The one there is. Lent by [`MainThread::with`], within which the server must not be called.
-pub(crate) static STATE: MainThread<State> =
-    MainThread::new(State { fences: FenceSequence::new(), deadlines: Deadlines::new() });
+/// Which lease is due next.
+pub(crate) static DEADLINES: MainThread<Deadlines> = MainThread::new(Deadlines::new());
+
+/// Who waits for which key.
+pub(crate) static QUEUES: MainThread<Queues> = MainThread::new(Queues::new());
+
+/// Which connections keep holds alive.
+pub(crate) static TIES: MainThread<Ties> = MainThread::new(Ties::new());

@@ -168,6 +168,32 @@ fn a_ttl_someone_sets_on_a_lock_ends_it_if_it_comes_first() {
 }
 
 #[test]
+fn a_lock_whose_ttl_is_over_is_not_seen_even_before_the_server_has_removed_it() {
+    let server = Server::start();
+    let mut client = server.client();
+    client.ok("DEBUG SET-ACTIVE-EXPIRE 0");
+    for command in [
+        "LOCK.ACQUIRE k TOKEN b",
+        "LOCK.EXTEND k a",
+        "LOCK.RELEASE k a",
+        "LOCK.BREAK k",
+        "LOCK.CHECK k a",
+        "LOCK.INFO k",
+    ] {
+        acquire(&mut client, "k TOKEN a PX 60000");
+        let replies = client.run_all(&["PEXPIRE k 20", "DEBUG SLEEP 0.1", command]);
+        match &replies[2] {
+            Reply::Array(_) => {
+                assert_eq!(ok_grant(replies[2].clone()).0, b"b");
+                assert_eq!(client.run("PTTL k"), Reply::Int(-1), "a new lock has no TTL");
+            }
+            reply => assert!(reply.is_null() || *reply == Reply::Int(0), "{command}: {reply:?}"),
+        }
+        client.run("DEL k");
+    }
+}
+
+#[test]
 fn a_renamed_lock_is_the_same_lock_under_another_name() {
     let server = Server::start();
     let mut client = server.client();

@@ -6,6 +6,7 @@ mod support;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use support::errors::show;
 use support::locks::{acquire, exists, field, holder, holders, null, remaining};
 use support::{Client, PATIENCE, Random, Reply, Server, cmd, ok_grant, wait_until};
 
@@ -88,6 +89,50 @@ fn many_leases_end_each_in_its_time() {
     assert_eq!(client.run("DBSIZE"), Reply::Int(1));
 }
 
+/// Each lock is acquired, perhaps extended to a longer or shorter lease, perhaps renamed, all in one write.
+#[test]
+fn random_leases_extended_and_renamed_at_random_end_each_in_its_time() {
+    const LOCKS: usize = 400;
+    let mut random = Random::from_environment();
+    let server = Server::start();
+    let mut client = server.client();
+    let mut commands = Vec::new();
+    let mut ends = Vec::new();
+    for n in 0..LOCKS {
+        let (mut key, mut lease) = (format!("k{n}"), 50 + random.below(400));
+        commands.push(cmd!["LOCK.ACQUIRE", key, "TOKEN", "a", "PX", lease].to_vec());
+        for _ in 0..random.below(4) {
+            if random.below(3) == 0 {
+                let name = format!("{key}x");
+                commands.push(cmd!["RENAME", key, name].to_vec());
+                key = name;
+            } else {
+                lease = 50 + random.below(400);
+                commands.push(cmd!["LOCK.EXTEND", key, "a", "PX", lease].to_vec());
+            }
+        }
+        ends.push((key, Duration::from_millis(u64::try_from(lease - 1).unwrap())));
+    }
+    let start = Instant::now();
+    for (reply, command) in client.pipeline(&commands).iter().zip(&commands) {
+        assert!(
+            !reply.is_error() && !reply.is_null() && *reply != Reply::Int(0),
+            "{}: {reply:?}",
+            show(command)
+        );
+    }
+    let looks: Vec<_> = ends.iter().map(|(key, _)| cmd!["LOCK.CHECK", key, "a"]).collect();
+    wait_until("all leases have ended", PATIENCE, || {
+        let seen = client.pipeline(&looks);
+        let passed = start.elapsed();
+        for (reply, (key, due)) in seen.iter().zip(&ends) {
+            assert!(!reply.is_null() || passed >= *due, "{key}, due after {due:?}, ended after {passed:?}");
+        }
+        seen.iter().all(Reply::is_null)
+    });
+    wait_until("nothing is left", PATIENCE, || client.run("DBSIZE") == Reply::Int(0));
+}
+
 /// While the server is stalled no timer runs; the commands that follow in the same write are the first to look.
 #[test]
 fn no_command_sees_a_hold_after_its_lease_even_when_the_server_was_stalled() {
@@ -148,6 +193,67 @@ fn stalled_over_the_end_of_one_of_several_holds_only_the_others_count() {
     ok_grant(replies[1].clone());
     assert_eq!(replies[2], Reply::NullArray);
     assert_eq!(holders(&mut client, "k").len(), 2);
+}
+
+#[test]
+fn stalled_over_the_end_of_some_holds_only_the_others_are_shown_and_broken() {
+    let server = Server::start();
+    let mut client = server.client();
+    let kept = acquire(&mut client, "k SHARED TOKEN a PX 60000").fence;
+    let ended = acquire(&mut client, "k SHARED TOKEN b PX 60").fence;
+    let break_ended = format!("LOCK.BREAK k FENCE {ended}");
+    let replies = client.run_all(&["DEBUG SLEEP 0.2", "LOCK.INFO k", &break_ended, "LOCK.BREAK k"]);
+    let shown = field(&replies[1], "holders");
+    assert_eq!(shown.items().len(), 1, "{shown:?}");
+    assert_eq!(field(&shown.items()[0], "fence"), Reply::Int(kept));
+    assert_eq!(replies[2], Reply::Int(0));
+    assert_eq!(replies[3], Reply::Int(1));
+}
+
+#[test]
+fn stalled_over_the_deadline_a_hold_is_not_seen_wherever_its_key_was_taken() {
+    let server = Server::start();
+    let mut client = server.client();
+    for key in ["renamed", "moved", "swapped"] {
+        acquire(&mut client, &format!("{key} TOKEN a PX 60"));
+    }
+    let replies = client.run_all(&[
+        "DEBUG SLEEP 0.2",
+        "RENAME renamed new",
+        "LOCK.CHECK new a",
+        "LOCK.EXTEND new a PX 60000",
+        "MOVE moved 1",
+        "SELECT 1",
+        "LOCK.RELEASE moved a",
+        "SWAPDB 0 1",
+        "LOCK.INFO swapped",
+        "LOCK.ACQUIRE swapped TOKEN b",
+    ]);
+    assert_eq!(replies[2], Reply::NullArray, "RENAME");
+    assert_eq!(replies[3], Reply::Int(0), "RENAME");
+    assert_eq!(replies[6], Reply::Int(0), "MOVE");
+    assert_eq!(replies[8], Reply::NullArray, "SWAPDB");
+    ok_grant(replies[9].clone());
+    for db in [0, 1] {
+        client.ok(&format!("SELECT {db}"));
+        client.run("LOCK.RELEASE swapped b");
+        wait_until("nothing is left", PATIENCE, || client.run("DBSIZE") == Reply::Int(0));
+    }
+}
+
+#[test]
+fn while_writes_are_paused_an_ended_hold_is_not_seen_and_afterwards_it_is_gone() {
+    let server = Server::builder().aof().start();
+    let mut client = server.client();
+    acquire(&mut client, "k TOKEN a PX 60");
+    acquire(&mut client, "stays TOKEN a PX 60000");
+    client.ok("CLIENT PAUSE 60000 WRITE");
+    wait_until("the hold is no longer seen", PATIENCE, || remaining(&mut client, "k", "a").is_none());
+    assert_eq!(client.run("LOCK.INFO k"), Reply::NullArray);
+    assert!(remaining(&mut client, "stays", "a").is_some());
+    client.ok("CLIENT UNPAUSE");
+    wait_until("the key is gone", PATIENCE, || !exists(&mut client, "k"));
+    acquire(&mut client, "k TOKEN b");
 }
 
 #[test]

@@ -9,7 +9,8 @@
 //!   owner         1 byte for whether there is one, then 1 byte of length and as many bytes
 //! ```
 //!
-//! Integers are little-endian. No moment travels, only spans: the receiver counts them from when it reads them, so
+//! What is left out is the session: a connection is known to one server only, and nobody else could keep the hold alive
+//! by it. Integers are little-endian. No moment travels, only spans: the receiver counts them from when it reads them, so
 //! that on another clock a lease can end late, never early.
 //!
 //! What is read is judged wholly before any of it is believed: bytes from a damaged file or a hostile RESTORE come
@@ -152,7 +153,7 @@ fn decode_hold(reader: &mut Reader<'_>, now: Moment) -> Result<Hold, Damage> {
         deadline: now.plus_ms(remaining_ms),
         count,
     };
-    Ok(Hold::restore(Terms { token, limit, lease_ms, owner }, standing))
+    Ok(Hold::restore(Terms { token, limit, lease_ms, owner, session: None }, standing))
 }
 
 struct Reader<'a>(&'a [u8]);

@@ -16,10 +16,8 @@ use alloc::vec::Vec;
 use core::mem;
 use core::num::NonZeroU32;
 
+use crate::place::{Database, Place};
 use crate::time::Moment;
-
-/// The number of a database.
-pub type Database = i32;
 
 /// Names an entry of one database's index, until it is removed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,10 +45,8 @@ pub struct Deadlines {
 /// A lock whose next lease ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Due<'a> {
-    /// The database it was noted in.
-    pub database: Database,
-    /// The key it was noted under.
-    pub key: &'a [u8],
+    /// Where it was noted.
+    pub place: Place<'a>,
     /// Its entry.
     pub slot: Slot,
     /// When the lease ends.
@@ -63,9 +59,9 @@ impl Deadlines {
         Self { databases: BTreeMap::new() }
     }
 
-    /// Notes that a lease of the lock under `key` ends at `deadline`.
-    pub fn insert(&mut self, database: Database, key: &[u8], deadline: Moment) -> Slot {
-        self.databases.entry(database).or_default().insert(key, deadline)
+    /// Notes that a lease of the lock at `place` ends at `deadline`.
+    pub fn insert(&mut self, place: Place<'_>, deadline: Moment) -> Slot {
+        self.databases.entry(place.database).or_default().insert(place.key, deadline)
     }
 
     /// Notes that the lock of `slot` has another next deadline. Without effect when there is no such entry.
@@ -199,9 +195,11 @@ impl Index {
     fn first(&self, database: Database) -> Option<Due<'_>> {
         let number = *self.heap.first()?;
         match self.entry(number) {
-            Entry::Used { key, deadline, .. } => {
-                Some(Due { database, key, slot: Slot::of(number as usize), deadline: *deadline })
-            }
+            Entry::Used { key, deadline, .. } => Some(Due {
+                place: Place { database, key },
+                slot: Slot::of(number as usize),
+                deadline: *deadline,
+            }),
             Entry::Unused { .. } => None,
         }
     }
@@ -300,15 +298,15 @@ mod tests {
     #[test]
     fn the_earliest_of_all_databases_comes_first() {
         let mut deadlines = Deadlines::new();
-        deadlines.insert(3, b"c", Moment::from_micros(30));
-        let slot = deadlines.insert(9, b"a", Moment::from_micros(10));
-        deadlines.insert(3, b"b", Moment::from_micros(20));
-        assert_eq!(deadlines.first().map(|due| (due.database, due.key)), Some((9, &b"a"[..])));
+        deadlines.insert(Place { database: 3, key: b"c" }, Moment::from_micros(30));
+        let slot = deadlines.insert(Place { database: 9, key: b"a" }, Moment::from_micros(10));
+        deadlines.insert(Place { database: 3, key: b"b" }, Moment::from_micros(20));
+        assert_eq!(deadlines.first().map(|due| (due.place.database, due.place.key)), Some((9, &b"a"[..])));
         assert_eq!(deadlines.first_due(Moment::from_micros(9)), None);
         deadlines.reschedule(9, slot, Moment::from_micros(40));
-        assert_eq!(deadlines.first().map(|due| (due.database, due.key)), Some((3, &b"b"[..])));
+        assert_eq!(deadlines.first().map(|due| (due.place.database, due.place.key)), Some((3, &b"b"[..])));
         deadlines.swap(3, 5);
-        assert_eq!(deadlines.first().map(|due| (due.database, due.key)), Some((5, &b"b"[..])));
+        assert_eq!(deadlines.first().map(|due| (due.place.database, due.place.key)), Some((5, &b"b"[..])));
         deadlines.clear(Some(5));
         assert_eq!(deadlines.len(), 1);
         deadlines.remove(9, slot);

@@ -5,6 +5,7 @@ use core::mem::size_of;
 use core::num::NonZeroU16;
 
 use crate::fence::Fence;
+use crate::queue::ClientId;
 use crate::time::Moment;
 use crate::token::{SEED_LEN, SEED_TEXT_LEN, Token, spell};
 
@@ -49,6 +50,8 @@ pub struct Terms<'a> {
     pub lease_ms: u64,
     /// A label for people, at most [`LONGEST_OWNER`] bytes.
     pub owner: Option<&'a [u8]>,
+    /// The connection that keeps the hold alive, if one does.
+    pub session: Option<ClientId>,
 }
 
 /// One holder's part of a lock.
@@ -66,7 +69,7 @@ pub struct Hold {
 /// Who holds, and on what terms.
 ///
 /// A hold is plain exactly when its token has the form the server makes, its limit is exclusive, its count one, and
-/// it has no label; so equal holds are equal in memory.
+/// it has neither label nor session; so equal holds are equal in memory.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Identity {
     Plain([u8; SEED_LEN]),
@@ -79,16 +82,19 @@ struct Details {
     limit: Limit,
     owner: Option<Box<[u8]>>,
     count: u32,
+    session: Option<ClientId>,
+}
+
+impl Details {
+    fn is_plain(&self) -> bool {
+        self.limit == Limit::EXCLUSIVE && self.owner.is_none() && self.count == 1 && self.session.is_none()
+    }
 }
 
 impl From<Details> for Identity {
     fn from(details: Details) -> Self {
         match details.token.seed() {
-            Some(seed)
-                if details.limit == Limit::EXCLUSIVE && details.owner.is_none() && details.count == 1 =>
-            {
-                Self::Plain(*seed)
-            }
+            Some(seed) if details.is_plain() => Self::Plain(*seed),
             _ => Self::Detailed(Box::new(details)),
         }
     }
@@ -122,6 +128,7 @@ impl Hold {
                 limit: terms.limit,
                 owner: terms.owner.map(Box::from),
                 count: standing.count,
+                session: terms.session,
             }),
             fence: standing.fence,
             granted_at: standing.granted_at,
@@ -198,9 +205,27 @@ impl Hold {
         self.deadline
     }
 
-    /// Whether its lease is still running.
+    /// The connection that keeps it alive, if one does.
+    pub fn session(&self) -> Option<ClientId> {
+        match &self.identity {
+            Identity::Plain(_) => None,
+            Identity::Detailed(details) => details.session,
+        }
+    }
+
+    /// Whether it still holds: its lease is running, or a connection keeps it alive. The server may be late to extend
+    /// the lease of such a hold; that ends nothing.
     pub fn is_live(&self, now: Moment) -> bool {
-        now < self.deadline
+        now < self.deadline || self.session().is_some()
+    }
+
+    /// When something has to be done about its lease: at its end; or, where a connection keeps it alive, when half of
+    /// it has gone by.
+    pub fn due(&self) -> Moment {
+        match self.session() {
+            None => self.deadline,
+            Some(_) => self.deadline.minus_ms(self.lease_ms / 2),
+        }
     }
 
     /// Bytes allocated besides its own size.
@@ -220,16 +245,23 @@ impl Hold {
         self.deadline = now.plus_ms(lease_ms);
     }
 
-    /// Takes over the limit and the label that a retry names; what it does not name stays.
-    pub(crate) fn amend(&mut self, limit: Option<Limit>, owner: Option<&[u8]>) {
+    /// Takes over what a retry names; what it does not name stays.
+    pub(crate) fn amend(&mut self, limit: Option<Limit>, owner: Option<&[u8]>, session: Option<ClientId>) {
         let limit = limit.filter(|limit| *limit != self.limit());
         let owner = owner.filter(|owner| Some(*owner) != self.owner());
-        if limit.is_some() || owner.is_some() {
+        let session = session.filter(|session| Some(*session) != self.session());
+        if limit.is_some() || owner.is_some() || session.is_some() {
             self.rewrite(|details| {
                 details.limit = limit.unwrap_or(details.limit);
                 details.owner = owner.map(Box::from).or_else(|| details.owner.take());
+                details.session = session.or(details.session);
             });
         }
+    }
+
+    /// Has to be given back once more often. A count at its end, four thousand million, stays there.
+    pub(crate) fn count_up(&mut self) {
+        self.rewrite(|details| details.count = details.count.saturating_add(1));
     }
 
     /// Gives one count back. False when it was the last one, and the hold has to end.
@@ -243,9 +275,13 @@ impl Hold {
 
     fn rewrite(&mut self, change: impl FnOnce(&mut Details)) {
         let mut details = match &mut self.identity {
-            Identity::Plain(seed) => {
-                Details { token: Token::from_seed(*seed), limit: Limit::EXCLUSIVE, owner: None, count: 1 }
-            }
+            Identity::Plain(seed) => Details {
+                token: Token::from_seed(*seed),
+                limit: Limit::EXCLUSIVE,
+                owner: None,
+                count: 1,
+                session: None,
+            },
             Identity::Detailed(details) => (**details).clone(),
         };
         change(&mut details);
@@ -259,7 +295,7 @@ mod tests {
 
     fn terms(token: &[u8]) -> Option<Terms<'static>> {
         let token = Token::from_text(token)?;
-        Some(Terms { token, limit: Limit::EXCLUSIVE, lease_ms: 50, owner: None })
+        Some(Terms { token, limit: Limit::EXCLUSIVE, lease_ms: 50, owner: None, session: None })
     }
 
     fn hold(token: &[u8]) -> Option<Hold> {
@@ -277,13 +313,13 @@ mod tests {
     fn a_hold_that_changes_there_and_back_is_the_hold_it_was() {
         let Some(before) = hold(b"0123456789abcdef0123456789abcdef") else { panic!("a token") };
         let mut hold = before.clone();
-        hold.amend(Some(Limit::SHARED), None);
+        hold.amend(Some(Limit::SHARED), None, None);
         assert_eq!(hold.limit(), Limit::SHARED);
-        hold.amend(Some(Limit::EXCLUSIVE), None);
+        hold.amend(Some(Limit::EXCLUSIVE), None, None);
         assert_eq!(hold, before);
-        hold.amend(None, Some(b"me"));
+        hold.amend(None, Some(b"me"), None);
         assert_eq!(hold.owner(), Some(&b"me"[..]));
-        hold.amend(Some(Limit::SHARED), None);
+        hold.amend(Some(Limit::SHARED), None, None);
         assert_eq!(hold.owner(), Some(&b"me"[..]));
         assert_eq!(hold.deadline(), before.deadline());
     }

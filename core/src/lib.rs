@@ -13,6 +13,10 @@
 //! | [`token`] | the bytes that prove ownership |
 //! | [`fence`] | the sequence of fences |
 //! | [`time`] | moments and spans |
+//! | [`queue`] | who waits for which key, in which order |
+//! | [`ties`] | which connections keep holds alive |
+//! | [`place`] | keys in databases |
+//! | [`turn`] | a request and all that follows from it: the order in which things are decided |
 //! | [`deadlines`] | which lease ends next |
 //! | [`request`] | what the words of a command mean |
 //! | [`refusal`] | every error a client can be given, and its text |
@@ -29,15 +33,23 @@ pub mod fence;
 pub mod hold;
 pub mod invariants;
 pub mod lock;
+pub mod place;
+pub mod queue;
 pub mod refusal;
 pub mod request;
+pub mod ties;
 pub mod time;
 pub mod token;
+pub mod turn;
 
 pub use deadlines::{Deadlines, Slot};
 pub use fence::{Fence, FenceSequence};
 pub use hold::{Hold, Limit, Standing, Terms};
-pub use lock::{Lock, Released, Verdict};
+pub use lock::{Lock, Released, Renewal, Verdict};
+pub use place::{OwnedPlace, Place};
+pub use queue::{ClientId, Queues};
 pub use refusal::Refusal;
+pub use ties::Ties;
 pub use time::Moment;
 pub use token::Token;
+pub use turn::Turn;

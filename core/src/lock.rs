@@ -10,6 +10,7 @@ use crate::deadlines::Slot;
 use crate::fence::Fence;
 use crate::hold::{Hold, Limit};
 use crate::invariants;
+use crate::queue::ClientId;
 use crate::time::Moment;
 use crate::token::Token;
 
@@ -45,6 +46,21 @@ pub enum Verdict {
     Renew,
     /// Not now.
     Refuse,
+}
+
+/// What a retry asks for: the lease to begin anew, and what it names besides. What it does not name stays.
+#[derive(Clone, Copy, Debug)]
+pub struct Renewal<'a> {
+    /// How long the lease is to be, in milliseconds.
+    pub lease_ms: u64,
+    /// Another limit.
+    pub limit: Option<Limit>,
+    /// Another label.
+    pub owner: Option<&'a [u8]>,
+    /// The connection that is to keep the hold alive.
+    pub session: Option<ClientId>,
+    /// Whether it has to be given back once more often.
+    pub reentrant: bool,
 }
 
 /// What came of giving a lock back.
@@ -148,20 +164,27 @@ impl Lock {
         invariants::check_lock(self);
     }
 
-    /// Grants the hold of `token` again: its lease begins `now`, and it takes over the limit and the label named.
-    /// Returns the hold as it is now. Judges nothing.
-    pub fn renew(
-        &mut self,
-        token: &Token,
-        lease_ms: u64,
-        limit: Option<Limit>,
-        owner: Option<&[u8]>,
-        now: Moment,
-    ) -> Option<&Hold> {
+    /// Grants the hold of `token` again, and returns it as it is now. Judges nothing.
+    pub fn renew(&mut self, token: &Token, renewal: Renewal<'_>, now: Moment) -> Option<&Hold> {
         let hold = self.holds_mut().iter_mut().find(|hold| hold.is_owned_by(token))?;
-        hold.extend(lease_ms, now);
-        hold.amend(limit, owner);
+        hold.extend(renewal.lease_ms, now);
+        hold.amend(renewal.limit, renewal.owner, renewal.session);
+        if renewal.reentrant {
+            hold.count_up();
+        }
         Some(hold)
+    }
+
+    /// Gives the hold with this fence another limit, and returns it as it is then. Judges nothing.
+    pub(crate) fn restore_limit(&mut self, fence: Fence, limit: Limit) -> Option<&Hold> {
+        let hold = self.holds_mut().iter_mut().find(|hold| hold.fence() == fence)?;
+        hold.amend(Some(limit), None, None);
+        Some(hold)
+    }
+
+    /// The holds that connections keep alive and whose leases are due to be extended.
+    pub(crate) fn sessions_due(&mut self, now: Moment) -> impl Iterator<Item = &mut Hold> {
+        self.holds_mut().iter_mut().filter(move |hold| hold.session().is_some() && hold.due() <= now)
     }
 
     /// Gives one count of the token's hold back. `obey` is asked when the lease has ended already: a server that
@@ -217,9 +240,9 @@ impl Lock {
         fences
     }
 
-    /// When the next of its leases ends.
-    pub fn next_deadline(&self) -> Option<Moment> {
-        self.holds().iter().map(Hold::deadline).min()
+    /// When something has to be done about the next of its leases, see [`Hold::due`].
+    pub fn next_due(&self) -> Option<Moment> {
+        self.holds().iter().map(Hold::due).min()
     }
 
     /// Bytes allocated besides its own size.

@@ -17,6 +17,18 @@ pub enum Refusal {
     TokenLength,
     /// A label that is too long.
     OwnerLength,
+    /// BLOCK below zero.
+    NegativeTimeout,
+    /// BLOCK beyond all reason.
+    TimeoutRange,
+    /// SESSION where there is no connection.
+    NoConnection,
+    /// The request would exceed a cap on waiting clients. Names the setting.
+    QueueFull(&'static str),
+    /// Waiting could never end.
+    Deadlock,
+    /// The server that was to grant the lock is a replica now.
+    Demoted,
     /// The key holds another type.
     WrongType,
     /// The sequence of fences has come to its end; see [`crate::fence`].
@@ -34,6 +46,20 @@ impl fmt::Display for Refusal {
             Self::LimitRange => f.write_str("ERR LIMIT must be between 1 and 65535"),
             Self::TokenLength => f.write_str("ERR token must be 1 to 255 bytes"),
             Self::OwnerLength => f.write_str("ERR owner must be at most 255 bytes"),
+            Self::NegativeTimeout => f.write_str("ERR timeout is negative"),
+            Self::TimeoutRange => f.write_str("ERR timeout is out of range"),
+            Self::NoConnection => {
+                f.write_str("ERR SESSION ties a hold to a connection, and a script or function has none: use a lease")
+            }
+            Self::QueueFull(setting) => {
+                write!(f, "QUEUEFULL too many clients are waiting: try again later, or raise {setting}")
+            }
+            Self::Deadlock => f.write_str(
+                "DEADLOCK another holder of this lock waits to change its limit too: release the lock, then acquire it anew",
+            ),
+            Self::Demoted => f.write_str(
+                "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)",
+            ),
             Self::WrongType => {
                 f.write_str("WRONGTYPE Operation against a key holding the wrong kind of value")
             }

@@ -9,6 +9,9 @@ use crate::refusal::Refusal;
 use crate::time::LONGEST_LEASE_MS;
 use crate::token::Token;
 
+/// The longest that BLOCK may ask to wait, in milliseconds, other than without end: a hundred years.
+const LONGEST_BLOCK_MS: u64 = LONGEST_LEASE_MS;
+
 /// What a lease may be, in milliseconds, as configured.
 #[derive(Clone, Copy, Debug)]
 pub struct LeaseRules {
@@ -23,7 +26,7 @@ impl LeaseRules {
     pub const ANY: Self = Self { default_ms: LONGEST_LEASE_MS, longest_ms: LONGEST_LEASE_MS };
 }
 
-/// LOCK.ACQUIRE key [PX ms | EX s] [TOKEN token] [SHARED | LIMIT n] [OWNER label]
+/// LOCK.ACQUIRE key [PX ms | EX s] [TOKEN token] [SHARED | LIMIT n] [BLOCK ms] [OWNER label] [SESSION] [REENTRANT]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Acquire<'a> {
     /// The client's own token; without one the server makes it.
@@ -32,8 +35,14 @@ pub struct Acquire<'a> {
     pub lease_ms: u64,
     /// The limit named, if one is.
     pub limit: Option<Limit>,
+    /// How long to wait, in milliseconds, 0 for without end; `None` for not at all.
+    pub block_ms: Option<u64>,
     /// A label for people.
     pub owner: Option<&'a [u8]>,
+    /// Whether the connection is to keep the hold alive.
+    pub session: bool,
+    /// Whether a retry counts, so that the hold has to be given back as often.
+    pub reentrant: bool,
 }
 
 /// LOCK.EXTEND key token [PX ms | EX s]
@@ -83,14 +92,18 @@ impl<'a> Acquire<'a> {
     /// # Errors
     /// [`Refusal::Syntax`], or what is wrong with one of the values.
     pub fn parse(mut words: impl Iterator<Item = &'a [u8]>, leases: LeaseRules) -> Result<Self, Refusal> {
-        let (mut lease, mut token, mut limit, mut owner) = (None, None, None, None);
+        let (mut lease, mut token, mut limit, mut block, mut owner) = (None, None, None, None, None);
+        let (mut session, mut reentrant) = (None, None);
         while let Some(word) = words.next() {
             match Keyword::of(word).ok_or(Refusal::Syntax)? {
                 Keyword::Lease(unit) => once(&mut lease, (unit, value(&mut words)?))?,
                 Keyword::Token => once(&mut token, value(&mut words)?)?,
                 Keyword::Shared => once(&mut limit, None)?,
                 Keyword::Limit => once(&mut limit, Some(value(&mut words)?))?,
+                Keyword::Block => once(&mut block, value(&mut words)?)?,
                 Keyword::Owner => once(&mut owner, value(&mut words)?)?,
+                Keyword::Session => once(&mut session, ())?,
+                Keyword::Reentrant => once(&mut reentrant, ())?,
                 Keyword::Fence => return Err(Refusal::Syntax),
             }
         }
@@ -99,7 +112,10 @@ impl<'a> Acquire<'a> {
             token: token.map(parse_token).transpose()?,
             lease_ms: lease_ms.unwrap_or(leases.default_ms),
             limit: limit.map(|number| number.map_or(Ok(Limit::SHARED), parse_limit)).transpose()?,
+            block_ms: block.map(parse_block).transpose()?,
             owner: owner.map(parse_owner).transpose()?,
+            session: session.is_some(),
+            reentrant: reentrant.is_some(),
         })
     }
 }
@@ -182,19 +198,25 @@ enum Keyword {
     Token,
     Shared,
     Limit,
+    Block,
     Owner,
+    Session,
+    Reentrant,
     Fence,
 }
 
 impl Keyword {
     fn of(word: &[u8]) -> Option<Self> {
-        let keywords: [(&[u8], Self); 7] = [
+        let keywords: [(&[u8], Self); 10] = [
             (b"PX", Self::Lease(Unit::Milliseconds)),
             (b"EX", Self::Lease(Unit::Seconds)),
             (b"TOKEN", Self::Token),
             (b"SHARED", Self::Shared),
             (b"LIMIT", Self::Limit),
+            (b"BLOCK", Self::Block),
             (b"OWNER", Self::Owner),
+            (b"SESSION", Self::Session),
+            (b"REENTRANT", Self::Reentrant),
             (b"FENCE", Self::Fence),
         ];
         keywords.into_iter().find(|(name, _)| name.eq_ignore_ascii_case(word)).map(|(_, keyword)| keyword)
@@ -230,12 +252,20 @@ fn parse_limit(number: &[u8]) -> Result<Limit, Refusal> {
     }
 }
 
+fn parse_block(number: &[u8]) -> Result<u64, Refusal> {
+    let ms = u64::try_from(parse_integer(number)?).map_err(|_| Refusal::NegativeTimeout)?;
+    if ms <= LONGEST_BLOCK_MS { Ok(ms) } else { Err(Refusal::TimeoutRange) }
+}
+
 fn parse_owner(label: &[u8]) -> Result<&[u8], Refusal> {
     if label.len() <= LONGEST_OWNER { Ok(label) } else { Err(Refusal::OwnerLength) }
 }
 
 /// An integer as Redis writes it: no plus sign, no blanks, no leading zeros, within 64 bits.
-fn parse_integer(text: &[u8]) -> Result<i64, Refusal> {
+///
+/// # Errors
+/// [`Refusal::NotAnInteger`]
+pub fn parse_integer(text: &[u8]) -> Result<i64, Refusal> {
     let digits = text.strip_prefix(b"-").unwrap_or(text);
     let canonical = match digits {
         [b'0'] => digits.len() == text.len(),
@@ -262,11 +292,25 @@ mod tests {
             token: Token::from_text(b"t"),
             lease_ms: 5_000,
             limit: Some(Limit::from_number(3)),
+            block_ms: Some(700),
             owner: Some(b"me"),
+            session: true,
+            reentrant: true,
         };
-        assert_eq!(acquire("PX 5000 TOKEN t LIMIT 3 OWNER me"), Ok(wanted.clone()));
-        assert_eq!(acquire("owner me Limit 3 token t eX 5"), Ok(wanted));
-        let nothing_named = Acquire { token: None, lease_ms: 30_000, limit: None, owner: None };
+        assert_eq!(
+            acquire("PX 5000 TOKEN t LIMIT 3 BLOCK 700 OWNER me SESSION REENTRANT"),
+            Ok(wanted.clone())
+        );
+        assert_eq!(acquire("reentrant owner me Limit 3 token t bloCK 700 eX 5 session"), Ok(wanted));
+        let nothing_named = Acquire {
+            token: None,
+            lease_ms: 30_000,
+            limit: None,
+            block_ms: None,
+            owner: None,
+            session: false,
+            reentrant: false,
+        };
         assert_eq!(acquire(""), Ok(nothing_named));
         assert_eq!(acquire("SHARED").map(|request| request.limit), Ok(Some(Limit::SHARED)));
         assert_eq!(acquire("TOKEN px OWNER SHARED").map(|request| request.owner), Ok(Some(&b"SHARED"[..])));
@@ -288,9 +332,10 @@ mod tests {
             "OWNER",
             "OWNER a OWNER b",
             "FENCE 1",
-            "BLOCK 0",
-            "SESSION",
-            "REENTRANT",
+            "BLOCK",
+            "BLOCK 1 BLOCK 1",
+            "SESSION SESSION",
+            "REENTRANT reentrant",
             "PXX 1",
             "PX abc bogus",
             "LIMIT 0 LIMIT 0",
@@ -321,6 +366,9 @@ mod tests {
             ("LIMIT 65536", Refusal::LimitRange),
             ("LIMIT -1", Refusal::LimitRange),
             ("LIMIT x", Refusal::NotAnInteger),
+            ("BLOCK -1", Refusal::NegativeTimeout),
+            ("BLOCK 3153600000001", Refusal::TimeoutRange),
+            ("BLOCK 0.5", Refusal::NotAnInteger),
         ] {
             assert_eq!(acquire(line), Err(refusal), "{line}");
         }

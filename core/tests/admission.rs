@@ -8,7 +8,9 @@ use std::collections::BTreeSet;
 
 use lock_core::invariants;
 use lock_core::token::SEED_TEXT_LEN;
-use lock_core::{Fence, FenceSequence, Hold, Limit, Lock, Moment, Released, Standing, Terms, Token, Verdict};
+use lock_core::{
+    Fence, FenceSequence, Hold, Limit, Lock, Moment, Released, Renewal, Standing, Terms, Token, Verdict,
+};
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -272,7 +274,8 @@ impl World {
                 });
                 let limit = Limit::from_number(limit.unwrap_or(1));
                 let fence = self.fences.draw(self.now.unsigned_abs()).unwrap();
-                let hold = Hold::grant(Terms { token, limit, lease_ms, owner }, fence, self.moment());
+                let hold =
+                    Hold::grant(Terms { token, limit, lease_ms, owner, session: None }, fence, self.moment());
                 let mut holding = Holding::of(&hold);
                 holding.lease_anew(lease_ms, self.now);
                 assert_eq!(holding, Holding::of(&hold), "a lease begins with its grant");
@@ -283,7 +286,14 @@ impl World {
             Verdict::Renew => {
                 let asked = asked.unwrap();
                 let named = limit.map(Limit::from_number);
-                let renewed = self.lock.renew(&asked, lease_ms, named, owner, self.moment()).map(Holding::of);
+                let renewed = self
+                    .lock
+                    .renew(
+                        &asked,
+                        Renewal { lease_ms, limit: named, owner, session: None, reentrant: false },
+                        self.moment(),
+                    )
+                    .map(Holding::of);
                 let place = self.oracle.place_of(text.unwrap()).unwrap();
                 let hold = &mut self.oracle.holds[place];
                 hold.lease_anew(lease_ms, self.now);
@@ -305,8 +315,13 @@ impl World {
             deadline: self.moment().plus_ms(remaining_ms),
             count,
         };
-        let terms =
-            Terms { token: token(TOKENS[who]), limit: Limit::from_number(limit), lease_ms, owner: None };
+        let terms = Terms {
+            token: token(TOKENS[who]),
+            limit: Limit::from_number(limit),
+            lease_ms,
+            owner: None,
+            session: None,
+        };
         let hold = Hold::restore(terms, standing);
         self.oracle.put(Holding::of(&hold));
         self.lock.put(hold);
@@ -321,7 +336,7 @@ impl World {
         let live: Vec<Holding> = lock.live_holds(now).map(Holding::of).collect();
         let wanted: Vec<Holding> = holds.iter().filter(|hold| self.now < hold.ends_at).cloned().collect();
         assert_eq!(live, wanted);
-        let next = lock.next_deadline().map(Moment::as_micros);
+        let next = lock.next_due().map(Moment::as_micros);
         assert_eq!(next, holds.iter().map(|hold| hold.ends_at).min());
         for limit in LIMITS {
             let named = limit.map(Limit::from_number);
@@ -379,7 +394,7 @@ proptest! {
     ) {
         let now = Moment::from_micros(0);
         let hold = |(place, fence): (usize, &u64)| {
-            let terms = Terms { token: token(TOKENS[place]), limit: Limit::SHARED, lease_ms: 1, owner: None };
+            let terms = Terms { token: token(TOKENS[place]), limit: Limit::SHARED, lease_ms: 1, owner: None, session: None };
             Hold::grant(terms, Fence::new(*fence).unwrap(), now)
         };
         let holds: Vec<Hold> = fences.iter().enumerate().map(hold).collect();
@@ -399,17 +414,18 @@ fn a_reader_becomes_the_writer_once_it_is_alone_and_a_writer_a_reader_at_once() 
     let now = Moment::from_micros(0);
     let mut lock = Lock::new();
     for (number, text) in [(1, b"one"), (2, b"two")] {
-        let terms = Terms { token: token(text), limit: Limit::SHARED, lease_ms: 5, owner: None };
+        let terms =
+            Terms { token: token(text), limit: Limit::SHARED, lease_ms: 5, owner: None, session: None };
         lock.put(Hold::grant(terms, Fence::new(number).unwrap(), now));
     }
     let one = token(b"one");
     assert_eq!(lock.judge(Some(&one), Some(Limit::EXCLUSIVE), now), Verdict::Refuse);
     assert_eq!(lock.release(&token(b"two"), now, || false), Released::Ended);
     assert_eq!(lock.judge(Some(&one), Some(Limit::EXCLUSIVE), now), Verdict::Renew);
-    lock.renew(&one, 5, Some(Limit::EXCLUSIVE), None, now).expect("it is held");
+    lock.renew(&one, named(Limit::EXCLUSIVE), now).expect("it is held");
     assert_eq!(lock.judge(None, Some(Limit::SHARED), now), Verdict::Refuse);
     assert_eq!(lock.judge(Some(&one), Some(Limit::SHARED), now), Verdict::Renew);
-    lock.renew(&one, 5, Some(Limit::SHARED), None, now).expect("it is held");
+    lock.renew(&one, named(Limit::SHARED), now).expect("it is held");
     assert_eq!(lock.judge(None, Some(Limit::SHARED), now), Verdict::Grant);
 }
 
@@ -429,6 +445,7 @@ fn the_rule_of_admission_holds_for_every_small_lock() {
                 limit: Limit::from_number(*limit),
                 lease_ms: 1,
                 owner: None,
+                session: None,
             };
             Hold::grant(terms, Fence::new(place as u64 + 1).unwrap(), now)
         };
@@ -442,4 +459,8 @@ fn the_rule_of_admission_holds_for_every_small_lock() {
         }
     }
     assert_eq!(verdicts.len(), 2, "both were seen");
+}
+
+fn named(limit: Limit) -> Renewal<'static> {
+    Renewal { lease_ms: 5, limit: Some(limit), owner: None, session: None, reentrant: false }
 }

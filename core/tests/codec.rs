@@ -72,7 +72,7 @@ fn lock_of(drafts: &[Draft], now: Moment) -> Lock {
             draft.looseness.map_or(Limit::SHARED, |more| Limit::from_number(crowd.saturating_add(more)));
         let token = Token::from_text(&draft.token).unwrap();
         Hold::restore(
-            Terms { token, limit, lease_ms: draft.lease_ms, owner: draft.owner.as_deref() },
+            Terms { token, limit, lease_ms: draft.lease_ms, owner: draft.owner.as_deref(), session: None },
             standing,
         )
     };

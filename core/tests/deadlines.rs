@@ -5,7 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lock_core::deadlines::{Database, Due};
+use lock_core::deadlines::Due;
+use lock_core::place::{Database, Place};
 use lock_core::{Deadlines, Moment, Slot};
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -112,7 +113,7 @@ impl World {
     fn insert(&mut self, database: Database, deadline: i64) {
         self.keys += 1;
         let key = self.keys.to_string().into_bytes();
-        let slot = self.deadlines.insert(database, &key, Moment::from_micros(deadline));
+        let slot = self.deadlines.insert(Place { database, key: &key }, Moment::from_micros(deadline));
         let entries = self.oracle.entry(database).or_default();
         assert!(entries.iter().all(|entry| entry.slot != slot), "a name in use was given again");
         entries.push(Entry { slot, key, deadline });
@@ -132,7 +133,7 @@ impl World {
                 return;
             };
             assert!(due.deadline.as_micros() <= now);
-            let (database, slot) = (due.database, due.slot);
+            let (database, slot) = (due.place.database, due.slot);
             self.check_first();
             self.remove(database, slot);
         }
@@ -152,7 +153,7 @@ impl World {
         let first = self.deadlines.first();
         assert_eq!(first.map(|due| due.deadline.as_micros()), earliest);
         if let Some(due) = first {
-            let Due { database, key, slot, deadline } = due;
+            let Due { place: Place { database, key }, slot, deadline } = due;
             let entry = Entry { slot, key: key.to_vec(), deadline: deadline.as_micros() };
             assert!(self.entries().any(|known| known == (database, &entry)), "{due:?} was never noted");
         }
@@ -174,7 +175,7 @@ impl World {
         let mut known: BTreeSet<(i64, Vec<u8>, Database)> =
             self.entries().map(|(database, entry)| (entry.deadline, entry.key.clone(), database)).collect();
         let mut before = i64::MIN;
-        while let Some(Due { database, key, slot, deadline }) = self.deadlines.first() {
+        while let Some(Due { place: Place { database, key }, slot, deadline }) = self.deadlines.first() {
             let deadline = deadline.as_micros();
             assert!(before <= deadline, "{before} came before {deadline}");
             before = deadline;
@@ -220,8 +221,9 @@ proptest! {
 fn an_entry_that_is_gone_can_be_named_without_effect() {
     let mut deadlines = Deadlines::new();
     let at = Moment::from_micros;
-    let slots: Vec<Slot> = (0..700).map(|number| deadlines.insert(1, b"flushed", at(number))).collect();
-    deadlines.insert(2, b"stays", at(9));
+    let slots: Vec<Slot> =
+        (0..700).map(|number| deadlines.insert(Place { database: 1, key: b"flushed" }, at(number))).collect();
+    deadlines.insert(Place { database: 2, key: b"stays" }, at(9));
     deadlines.clear(Some(1));
     for slot in slots {
         for database in [1, 3, Database::MAX] {
@@ -232,18 +234,20 @@ fn an_entry_that_is_gone_can_be_named_without_effect() {
     }
     assert!(deadlines.is_consistent());
     assert_eq!(deadlines.len(), 1);
-    let first = deadlines.first().map(|due| (due.database, due.key.to_vec(), due.deadline));
+    let first = deadlines.first().map(|due| (due.place.database, due.place.key.to_vec(), due.deadline));
     assert_eq!(first, Some((2, b"stays".to_vec(), at(9))));
 }
 
 #[test]
 fn an_index_that_never_empties_takes_no_more_room_than_its_crowd() {
     let mut deadlines = Deadlines::new();
-    deadlines.insert(0, b"stays", Moment::from_micros(i64::MAX));
+    deadlines.insert(Place { database: 0, key: b"stays" }, Moment::from_micros(i64::MAX));
     let mut named = BTreeSet::new();
     for round in 0..1_000 {
-        let slots =
-            [1, 2, 3].map(|place| deadlines.insert(0, b"comes and goes", Moment::from_micros(round * place)));
+        let slots = [1, 2, 3].map(|place| {
+            deadlines
+                .insert(Place { database: 0, key: b"comes and goes" }, Moment::from_micros(round * place))
+        });
         named.extend(slots.map(|slot| format!("{slot:?}")));
         slots.iter().for_each(|slot| deadlines.remove(0, *slot));
     }

@@ -176,7 +176,7 @@ proptest! {
         let again = sentence(&shuffled);
         prop_assert_eq!(&Acquire::parse(slices(&again), RULES), &parsed);
 
-        let mut wanted = Acquire { token: None, lease_ms: RULES.default_ms, limit: None, owner: None };
+        let mut wanted = Acquire { token: None, lease_ms: RULES.default_ms, limit: None, block_ms: None, owner: None, session: false, reentrant: false };
         let mut refusals = Vec::new();
         for (_, said) in &options {
             match said {

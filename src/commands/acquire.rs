@@ -1,17 +1,19 @@
-//! LOCK.ACQUIRE key [PX ms | EX s] [TOKEN token] [SHARED | LIMIT n] [OWNER label]
+//! LOCK.ACQUIRE key [PX ms | EX s] [TOKEN token] [SHARED | LIMIT n] [BLOCK ms] [OWNER label] [SESSION] [REENTRANT]
 //!
-//! Replies `[token, fence]` when granted, a null array when not available.
+//! Replies `[token, fence]` when granted, a null array when not available; with BLOCK, once it is granted or the time is
+//! up.
 //!
 //! From a master, or while loading, it comes as `LOCK.ACQUIRE key holds`: see [`crate::replication`].
 
-use lock_core::token::SEED_TEXT_LEN;
-use lock_core::{Hold, Limit, Lock, Refusal, Terms, Verdict, codec, request};
+use lock_core::turn::{Acquired, Patience};
+use lock_core::{Moment, Refusal, codec, request};
 
-use super::{number, open};
+use super::open;
 use crate::config;
 use crate::perform;
 use crate::server::ffi::{Args, Command, Context};
 use crate::server::{clock, entropy};
+use crate::waiting;
 
 pub(crate) struct Acquire;
 
@@ -24,43 +26,38 @@ impl Command for Acquire {
             return apply(context, args);
         }
         let request = request::Acquire::parse(args.from(2), config::leases())?;
+        if request.session && !context.has_connection() {
+            return Err(Refusal::NoConnection);
+        }
         let now = clock::now();
-        let open = open(context, args)?;
-        let judge = |lock: &Lock| lock.judge(request.token.as_ref(), request.limit, now);
-        match (open.lock().map_or(Verdict::Grant, judge), &request.token) {
-            (Verdict::Renew, Some(token)) => {
-                let fence = open.renew(token, &request, now).ok_or(Refusal::Internal)?;
-                context.reply_array(2);
-                context.reply_bytes(token.text(&mut [0; SEED_TEXT_LEN]));
-                context.reply_integer(number(fence.get()));
-            }
-            (Verdict::Grant, _) => {
-                let fence = perform::draw_fence().ok_or(Refusal::FencesExhausted)?;
-                let terms = Terms {
-                    token: request.token.unwrap_or_else(entropy::new_token),
-                    limit: request.limit.unwrap_or(Limit::EXCLUSIVE),
-                    lease_ms: request.lease_ms,
-                    owner: request.owner,
-                };
-                let hold = Hold::grant(terms, fence, now);
-                context.reply_array(2);
-                context.reply_bytes(hold.token_text(&mut [0; SEED_TEXT_LEN]));
-                context.reply_integer(number(fence.get()));
-                open.grant(hold, now);
-            }
-            _ => context.reply_null_array(),
+        let patience = patience(context, &request, now);
+        let acquired = open(context, args)?
+            .turn(now, |turn| turn.acquire(&request, context.client(), patience, entropy::new_token))?;
+        match acquired {
+            Acquired::Granted(token, fence) => waiting::reply_grant(context, &token, fence),
+            Acquired::NotAvailable => context.reply_null_array(),
+            Acquired::Waits => waiting::block(context)?,
         }
         Ok(())
     }
 }
 
+/// Where a client cannot wait, BLOCK is as if not given.
+fn patience(context: &Context, request: &request::Acquire<'_>, now: Moment) -> Option<Patience> {
+    let block_ms = request.block_ms.filter(|_| context.can_wait())?;
+    let until = (block_ms > 0).then(|| now.plus_ms(block_ms));
+    Some(Patience { client: context.client(), until, limits: config::waiter_limits() })
+}
+
 /// Carries out what another server decided.
 fn apply(context: &Context, args: &Args<'_>) -> Result<(), Refusal> {
-    let holds = codec::decode(args.bytes(2), clock::now()).map_err(|damage| {
+    let now = clock::now();
+    let holds = codec::decode(args.bytes(2), now).map_err(|damage| {
         context.warn(&format!("a grant from the master or the append-only file is unreadable: {damage}"));
         Refusal::Syntax
     })?;
-    open(context, args)?.apply(holds);
+    holds.iter().for_each(|hold| perform::raise_fence(hold.fence()));
+    open(context, args)?.turn(now, |turn| turn.apply(holds));
     context.reply_integer(1);
     Ok(())
 }

@@ -16,7 +16,7 @@ impl Command for Break {
 
     fn run(context: &Context, args: &Args<'_>) -> Result<(), Refusal> {
         let request = request::Break::parse(args.from(2))?;
-        let broken = open(context, args)?.break_holds(request.holds, clock::now());
+        let broken = open(context, args)?.turn(clock::now(), |turn| turn.break_holds(request.holds));
         context.reply_integer(number(broken));
         Ok(())
     }

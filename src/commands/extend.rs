@@ -24,7 +24,8 @@ impl Command for Extend {
                 Err(refusal)
             }
         })?;
-        let extended = open(context, args)?.extend(&request.token, request.lease_ms, clock::now());
+        let extended = open(context, args)?
+            .turn(clock::now(), |turn| turn.extend(&request.token, request.lease_ms, || context.obeys()));
         context.reply_integer(extended.into());
         Ok(())
     }

@@ -17,7 +17,8 @@ impl Command for Release {
 
     fn run(context: &Context, args: &Args<'_>) -> Result<(), Refusal> {
         let token = parse_token(args.bytes(2))?;
-        let released = open(context, args)?.release(&token, clock::now());
+        let released =
+            open(context, args)?.turn(clock::now(), |turn| turn.release(&token, || context.obeys()));
         context.reply_integer(released.into());
         Ok(())
     }

@@ -31,6 +31,7 @@ const OK: std::ffi::c_int = redis_module::raw::REDISMODULE_OK as std::ffi::c_int
 const ERR: std::ffi::c_int = redis_module::raw::REDISMODULE_ERR as std::ffi::c_int;
 
 mod args;
+mod blocking;
 mod command;
 mod config;
 mod context;
@@ -43,6 +44,7 @@ mod timer;
 mod value;
 
 pub(crate) use args::{Args, Name, OwnedName};
+pub(crate) use blocking::{BlockedClient, Waiting};
 pub(crate) use command::{Access, Arg, ArgKind, Command, CommandSpec, Handler, register_commands};
 pub(crate) use config::{NumericSetting, load_settings};
 pub(crate) use context::Context;
@@ -50,4 +52,4 @@ pub(crate) use events::{KeyspaceEvents, ServerEvents, subscribe};
 pub(crate) use key::{Key, Occupied};
 pub(crate) use main_thread::MainThread;
 pub(crate) use timer::{Fire, Timer};
-pub(crate) use value::{AofWriter, Digest, Handle, Place, Value, register_type};
+pub(crate) use value::{AofWriter, Digest, Handle, Value, register_type};

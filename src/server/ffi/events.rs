@@ -3,7 +3,8 @@
 use std::ffi::{CStr, c_char, c_int, c_void};
 
 use redis_module::raw::{
-    self, RedisModuleCtx, RedisModuleEvent, RedisModuleFlushInfo, RedisModuleString, RedisModuleSwapDbInfo,
+    self, RedisModuleClientInfo, RedisModuleCtx, RedisModuleEvent, RedisModuleFlushInfo, RedisModuleString,
+    RedisModuleSwapDbInfo,
 };
 
 use super::guard::guard;
@@ -19,21 +20,32 @@ pub(crate) trait ServerEvents {
     fn ticked(context: &Context);
     /// The server has forked, to write a snapshot or a new append-only file.
     fn forked(context: &Context);
+    /// The server has carried out what its clients sent, and is about to wait for more.
+    fn turned(context: &Context);
+    /// A connection is being closed.
+    fn closed(client: u64);
+    /// The server has become a replica.
+    fn demoted();
 }
 
-/// What the module does when a command has moved a key.
+/// What the module does when something has happened to a key.
 pub(crate) trait KeyspaceEvents {
+    /// It was deleted, moved, expired or evicted, or came from elsewhere.
+    fn touched(context: &Context, name: Name<'_>);
     /// The key appeared under this name by a command that took it from elsewhere.
     fn arrived(context: &Context, name: Name<'_>);
 }
 
 /// Subscribes to all of these; false if the server refuses one.
 pub(crate) fn subscribe<E: ServerEvents + KeyspaceEvents>(context: &Context) -> bool {
-    let server_events: [(u64, raw::RedisModuleEventCallback); 4] = [
+    let server_events: [(u64, raw::RedisModuleEventCallback); 7] = [
         (raw::REDISMODULE_EVENT_FLUSHDB, Some(flush::<E>)),
         (raw::REDISMODULE_EVENT_SWAPDB, Some(swap::<E>)),
         (raw::REDISMODULE_EVENT_CRON_LOOP, Some(cron::<E>)),
         (raw::REDISMODULE_EVENT_FORK_CHILD, Some(fork::<E>)),
+        (raw::REDISMODULE_EVENT_EVENTLOOP, Some(event_loop::<E>)),
+        (raw::REDISMODULE_EVENT_CLIENT_CHANGE, Some(client_change::<E>)),
+        (raw::REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED, Some(role_change::<E>)),
     ];
     let subscribed = server_events.into_iter().all(|(id, callback)| {
         let event = RedisModuleEvent { id, dataver: 1 };
@@ -44,7 +56,9 @@ pub(crate) fn subscribe<E: ServerEvents + KeyspaceEvents>(context: &Context) -> 
     let notified = unsafe {
         api!(RedisModule_SubscribeToKeyspaceEvents(
             context.raw(),
-            raw::REDISMODULE_NOTIFY_GENERIC,
+            raw::REDISMODULE_NOTIFY_GENERIC
+                | raw::REDISMODULE_NOTIFY_EXPIRED
+                | raw::REDISMODULE_NOTIFY_EVICTED,
             Some(keyspace::<E>)
         ))
     };
@@ -97,6 +111,42 @@ unsafe extern "C" fn fork<E: ServerEvents>(
     }
 }
 
+unsafe extern "C" fn event_loop<E: ServerEvents>(
+    context: *mut RedisModuleCtx,
+    _event: RedisModuleEvent,
+    subevent: u64,
+    _data: *mut c_void,
+) {
+    if subevent == raw::REDISMODULE_SUBEVENT_EVENTLOOP_BEFORE_SLEEP {
+        // SAFETY: the server lends the context to this callback.
+        guard(|| unsafe { Context::new(context) }.map(|context| E::turned(&context)));
+    }
+}
+
+unsafe extern "C" fn client_change<E: ServerEvents>(
+    _context: *mut RedisModuleCtx,
+    _event: RedisModuleEvent,
+    subevent: u64,
+    data: *mut c_void,
+) {
+    if subevent == raw::REDISMODULE_SUBEVENT_CLIENT_CHANGE_DISCONNECTED {
+        // SAFETY: this event passes this struct, valid for the callback.
+        let info = unsafe { &*data.cast::<RedisModuleClientInfo>() };
+        guard(|| E::closed(info.id));
+    }
+}
+
+unsafe extern "C" fn role_change<E: ServerEvents>(
+    _context: *mut RedisModuleCtx,
+    _event: RedisModuleEvent,
+    subevent: u64,
+    _data: *mut c_void,
+) {
+    if subevent == raw::REDISMODULE_EVENT_REPLROLECHANGED_NOW_REPLICA {
+        guard(E::demoted);
+    }
+}
+
 /// The events after which a key stands under a name where it did not stand before, though no command made it there.
 const ARRIVALS: [&CStr; 3] = [c"rename_to", c"move_to", c"restore"];
 
@@ -108,10 +158,13 @@ unsafe extern "C" fn keyspace<E: KeyspaceEvents>(
 ) -> c_int {
     // SAFETY: the server passes a C string and a name, both valid for the callback, as is the context.
     let (event, context, name) = unsafe { (CStr::from_ptr(event), Context::new(context), Name::new(key)) };
-    if ARRIVALS.contains(&event)
-        && let (Some(context), Some(name)) = (context, name)
-    {
-        guard(|| E::arrived(&context, name));
-    }
+    guard(|| {
+        let (context, name) = (context?, name?);
+        E::touched(&context, name);
+        if ARRIVALS.contains(&event) {
+            E::arrived(&context, name);
+        }
+        Some(())
+    });
     OK
 }

@@ -6,6 +6,7 @@ use std::ptr;
 use std::slice;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
+use lock_core::Place;
 use redis_module::raw::{
     self, RedisModuleDigest, RedisModuleIO, RedisModuleKeyOptCtx, RedisModuleString, RedisModuleType,
     RedisModuleTypeMethods,
@@ -34,18 +35,11 @@ pub(crate) trait Value: Sized + Send + 'static {
     /// Bytes in memory, the value's own size included.
     fn memory(&self) -> usize;
     /// The value has left its key: deleted, overwritten, or about to appear under another.
-    fn unlinked(&mut self, database: i32);
+    fn unlinked(&mut self, place: Place<'_>);
     /// A number to be kept in snapshots beside all values, 0 for none.
     fn save_number() -> u64;
     /// Takes in that number; false when it cannot be one.
     fn load_number(number: u64) -> bool;
-}
-
-/// Where a value stands.
-#[derive(Clone, Copy)]
-pub(crate) struct Place<'a> {
-    pub(crate) database: i32,
-    pub(crate) key: &'a [u8],
 }
 
 /// The server's handle of a type; null until the type is registered.
@@ -226,11 +220,14 @@ unsafe extern "C" fn free<V: Value>(value: *mut c_void) {
 
 unsafe extern "C" fn unlink2<V: Value>(place: *mut RedisModuleKeyOptCtx, value: *const c_void) {
     guard(|| {
-        // SAFETY: `place` is what the server lends for this callback.
-        let database = unsafe { api!(RedisModule_GetDbIdFromOptCtx(place)) };
+        // SAFETY: `place` is what the server lends for this callback, and so is the name in it.
+        let (database, key) = unsafe {
+            let key = Name::new(api!(RedisModule_GetKeyNameFromOptCtx(place)));
+            (api!(RedisModule_GetDbIdFromOptCtx(place)), key.map_or(&[][..], Name::bytes))
+        };
         // SAFETY: the server passes a value of this type on the main thread. The one who made it drop the key holds
         // no reference to the value: `Key` gives none out while it deletes or overwrites.
-        unsafe { &mut *value.cast_mut().cast::<V>() }.unlinked(database);
+        unsafe { &mut *value.cast_mut().cast::<V>() }.unlinked(Place { database, key });
     });
 }
 

@@ -1,0 +1,67 @@
+//! The benchmarks. `make bench` runs them, prints their tables and writes `docs/benchmarks.md` from them.
+//!
+//! - `cargo bench --bench locks -- memory` runs the scenarios whose names contain `memory`; several words may be
+//!   given. Nothing is written then.
+//! - `BENCH_QUICK=1` measures less, in under a minute, to see that all of it works. Nothing is written then either.
+//! - `REDIS_LOCK_MODULE` and `REDIS_SERVER` name the module and the server, as in the tests.
+//!
+//! A scenario is a function in `scenarios` that starts its servers and gives a [`report::Section`]: its figures, how
+//! they came about, and the targets they are held to. To add one, write it and name it in [`SCENARIOS`].
+#![allow(clippy::unwrap_used, clippy::panic)] // a failure ends the run
+#![allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)] // likewise
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)] // figures to be rounded
+
+mod cpu;
+mod effort;
+mod fill;
+mod loads;
+mod machine;
+mod pipe;
+mod report;
+mod scenarios;
+mod stats;
+#[path = "../../tests/support/mod.rs"]
+mod support;
+
+use std::time::Instant;
+
+use effort::Effort;
+use report::Section;
+use scenarios::{crowd, lateness, mass_expiry, memory, pairs};
+
+/// Measures something and says what came out.
+type Scenario = fn(&Effort) -> Section;
+
+/// All scenarios by name, in the report's order.
+const SCENARIOS: [(&str, Scenario); 6] = [
+    ("pairs", pairs::in_memory),
+    ("aof", pairs::with_aof),
+    ("crowd", crowd::run),
+    ("memory", memory::run),
+    ("lateness", lateness::run),
+    ("mass-expiry", mass_expiry::run),
+];
+
+fn main() {
+    let effort = Effort::from_environment();
+    // Words with dashes are cargo's.
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let machine = machine::describe();
+    println!("{}", report::pairs_as_text(&machine));
+    let start = Instant::now();
+    let mut sections = Vec::new();
+    for (name, scenario) in SCENARIOS {
+        if wanted.is_empty() || wanted.iter().any(|word| name.contains(word)) {
+            let section = scenario(&effort);
+            println!("{}", section.as_text());
+            sections.push(section);
+        }
+    }
+    println!("{}", report::targets_as_text(&sections));
+    println!("{:.0} s", start.elapsed().as_secs_f64());
+    if wanted.is_empty() && !effort.is_quick {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/benchmarks.md");
+        std::fs::write(path, report::as_markdown(&machine, &sections)).unwrap();
+        println!("written to docs/benchmarks.md");
+    }
+}

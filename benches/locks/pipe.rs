@@ -1,0 +1,83 @@
+//! One connection that sends batches made ready beforehand, so that the server and not the client is what is slow.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+
+use crate::support::{PATIENCE, Server};
+
+/// Stands for any one byte in the replies a [`Batch`] expects.
+const ANY: u8 = b'?';
+
+/// Commands as they go over the wire, and the replies they must bring.
+#[derive(Clone, Default)]
+pub(crate) struct Batch {
+    wire: Vec<u8>,
+    /// All replies in a row; [`ANY`] where the server chooses the byte. Their length tells when all have come.
+    replies: Vec<u8>,
+}
+
+impl Batch {
+    /// Adds a command and what it is answered with, `?` standing for any byte.
+    pub(crate) fn push<A: AsRef<[u8]>>(&mut self, arguments: &[A], reply: &str) {
+        write!(self.wire, "*{}\r\n", arguments.len()).unwrap();
+        for argument in arguments {
+            let bytes = argument.as_ref();
+            write!(self.wire, "${}\r\n", bytes.len()).unwrap();
+            self.wire.extend_from_slice(bytes);
+            self.wire.extend_from_slice(b"\r\n");
+        }
+        self.replies.extend_from_slice(reply.as_bytes());
+    }
+
+    /// How long the commands are on the wire so far.
+    pub(crate) fn wire_len(&self) -> usize {
+        self.wire.len()
+    }
+
+    /// How long the replies are so far.
+    pub(crate) fn replies_len(&self) -> usize {
+        self.replies.len()
+    }
+
+    /// Writes over a part of the commands.
+    pub(crate) fn patch(&mut self, at: usize, bytes: &[u8]) {
+        self.wire[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+}
+
+/// The connection.
+pub(crate) struct Pipe {
+    stream: TcpStream,
+    received: Vec<u8>,
+}
+
+impl Pipe {
+    pub(crate) fn connect(server: &Server) -> Self {
+        let stream = TcpStream::connect(server.address()).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self { stream, received: Vec::new() }
+    }
+
+    /// Sends a batch, waits for all its replies, sees that they are the expected ones, and gives them.
+    pub(crate) fn exchange(&mut self, batch: &Batch) -> &[u8] {
+        self.stream.write_all(&batch.wire).unwrap();
+        self.received.resize(batch.replies.len(), 0);
+        let mut filled = 0;
+        while filled < self.received.len() {
+            match self.stream.read(&mut self.received[filled..]) {
+                Ok(0) => panic!("the server closed the connection"),
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => panic!("{error}, after {}", start(&self.received[..filled])),
+            }
+        }
+        let fits = self.received.iter().zip(&batch.replies).all(|(got, due)| got == due || *due == ANY);
+        assert!(fits, "got {}, not {}", start(&self.received), start(&batch.replies));
+        &self.received
+    }
+}
+
+fn start(bytes: &[u8]) -> String {
+    bytes[..bytes.len().min(200)].escape_ascii().to_string()
+}

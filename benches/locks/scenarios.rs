@@ -1,0 +1,7 @@
+//! What is measured, a file for each subject.
+
+pub(crate) mod crowd;
+pub(crate) mod lateness;
+pub(crate) mod mass_expiry;
+pub(crate) mod memory;
+pub(crate) mod pairs;

@@ -1,0 +1,83 @@
+//! Keys in databases, and tables over them.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+
+/// The number of a database.
+pub type Database = i32;
+
+/// A key in a database.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Place<'a> {
+    /// The database.
+    pub database: Database,
+    /// The key's name.
+    pub key: &'a [u8],
+}
+
+/// The same, kept.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct OwnedPlace {
+    database: Database,
+    key: Box<[u8]>,
+}
+
+impl OwnedPlace {
+    /// The place itself.
+    pub fn as_place(&self) -> Place<'_> {
+        Place { database: self.database, key: &self.key }
+    }
+}
+
+impl From<Place<'_>> for OwnedPlace {
+    fn from(place: Place<'_>) -> Self {
+        Self { database: place.database, key: place.key.into() }
+    }
+}
+
+/// Something for each of some places.
+#[derive(Debug)]
+pub(crate) struct Places<T> {
+    databases: BTreeMap<Database, BTreeMap<Box<[u8]>, T>>,
+}
+
+impl<T> Places<T> {
+    pub(crate) const fn new() -> Self {
+        Self { databases: BTreeMap::new() }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.databases.is_empty()
+    }
+
+    pub(crate) fn get(&self, place: Place<'_>) -> Option<&T> {
+        self.databases.get(&place.database)?.get(place.key)
+    }
+
+    pub(crate) fn get_mut(&mut self, place: Place<'_>) -> Option<&mut T> {
+        self.databases.get_mut(&place.database)?.get_mut(place.key)
+    }
+
+    /// What there is for this place, made if there is nothing.
+    pub(crate) fn at(&mut self, place: Place<'_>) -> &mut T
+    where
+        T: Default,
+    {
+        self.databases.entry(place.database).or_default().entry(place.key.into()).or_default()
+    }
+
+    pub(crate) fn remove(&mut self, place: Place<'_>) -> Option<T> {
+        let database = self.databases.get_mut(&place.database)?;
+        let removed = database.remove(place.key);
+        if database.is_empty() {
+            self.databases.remove(&place.database);
+        }
+        removed
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Place<'_>, &T)> {
+        self.databases.iter().flat_map(|(database, keys)| {
+            keys.iter().map(|(key, value)| (Place { database: *database, key }, value))
+        })
+    }
+}

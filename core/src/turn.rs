@@ -1,0 +1,350 @@
+//! A turn at one key: what is asked of its lock, what follows for those who wait, and what has to be done about it.
+//!
+//! Whatever frees a lock hands it over in the same turn. The rules, for every turn:
+//!
+//! 1. First what is marked at the key is put right ([`Queues`], rule 4), so that nobody comes between an event and
+//!    what follows from it.
+//! 2. Then the request is judged. Who does not hold the lock yet is admitted only when nobody waits.
+//! 3. Then the queue is served: the first is granted if the rule of admission has room for it, and so on, until the
+//!    first has to wait. Whose time is up is answered instead.
+//!
+//! Every change is told to [`Perform`] in the order in which it was made, so that whoever repeats the changes in that
+//! order has the same lock.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use crate::fence::Fence;
+use crate::hold::{Hold, Limit, Terms};
+use crate::lock::{Lock, Released, Renewal, Verdict};
+use crate::place::{OwnedPlace, Place};
+use crate::queue::{ClientId, Queues, Remedy, Waiter, WaiterLimits};
+use crate::refusal::Refusal;
+use crate::request::{Acquire, Broken};
+use crate::time::Moment;
+use crate::token::Token;
+
+/// Carries out what a turn comes to.
+pub trait Perform {
+    /// Whether this server may decide now: it is a master, and its clients are not paused. Asked only where there is
+    /// something to decide that no client's command has asked for.
+    fn decides(&mut self) -> bool;
+    /// Draws the fence of a new grant; `None` when the sequence has come to its end.
+    fn draw_fence(&mut self) -> Option<Fence>;
+    /// A hold is now as it is: pass it on.
+    fn hold_is(&mut self, hold: &Hold);
+    /// The hold with this fence has ended: pass it on.
+    fn hold_ended(&mut self, fence: Fence);
+    /// What was asked has been done, and says all there is to say: pass it on as it came.
+    fn as_asked(&mut self);
+    /// A client that waited is to be answered.
+    fn answer(&mut self, client: ClientId, answer: Answer);
+}
+
+/// What a client that waited is told.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Answer {
+    /// The lock is its own.
+    Granted(Grant),
+    /// Not within its time, or another request of its token took its place.
+    NotAvailable,
+    /// It cannot be served any more.
+    Refused(Refusal),
+}
+
+/// A grant, and what becomes of it if it cannot be delivered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Grant {
+    /// Where it was granted.
+    pub place: OwnedPlace,
+    /// The token that holds.
+    pub token: Token,
+    /// The fence of the hold.
+    pub fence: Fence,
+    /// What undoes it.
+    pub remedy: Remedy,
+}
+
+/// A client that can wait, and how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// The client.
+    pub client: ClientId,
+    /// When it stops waiting; `None` for never.
+    pub until: Option<Moment>,
+    /// The most that may wait.
+    pub limits: WaiterLimits,
+}
+
+/// What an ACQUIRE comes to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Acquired {
+    /// The token holds the lock under this fence.
+    Granted(Token, Fence),
+    /// Others hold it.
+    NotAvailable,
+    /// The client waits, and will be answered.
+    Waits,
+}
+
+/// A turn at one key.
+pub struct Turn<'a, P> {
+    /// The lock under the key, empty if there is none. If it is empty after the turn, there is to be none.
+    pub lock: &'a mut Lock,
+    /// All queues.
+    pub queues: &'a mut Queues,
+    /// The key.
+    pub place: Place<'a>,
+    /// When the turn is.
+    pub now: Moment,
+    /// Who carries out what it comes to.
+    pub perform: &'a mut P,
+}
+
+impl<P: Perform> Turn<'_, P> {
+    /// Takes the lock for `request`, or lets it wait if it has patience. `connection` is what a session is tied to;
+    /// `make_token` is called for a request that brings no token and needs one.
+    ///
+    /// # Errors
+    /// [`Refusal::FencesExhausted`], [`Refusal::QueueFull`], or [`Refusal::Deadlock`]. Nothing has changed then.
+    pub fn acquire(
+        &mut self,
+        request: &Acquire<'_>,
+        connection: ClientId,
+        patience: Option<Patience>,
+        make_token: impl FnOnce() -> Token,
+    ) -> Result<Acquired, Refusal> {
+        self.settle();
+        let session = request.session.then_some(connection);
+        match (self.lock.judge(request.token.as_ref(), request.limit, self.now), &request.token) {
+            (Verdict::Renew, Some(token)) => {
+                let renewal = Renewal {
+                    lease_ms: request.lease_ms,
+                    limit: request.limit,
+                    owner: request.owner,
+                    session,
+                    reentrant: request.reentrant,
+                };
+                let (fence, _) = self.renew(token, renewal).ok_or(Refusal::Internal)?;
+                self.serve();
+                Ok(Acquired::Granted(token.clone(), fence))
+            }
+            (Verdict::Grant, _) if self.queues.queue(self.place).is_none() => {
+                let fence = self.perform.draw_fence().ok_or(Refusal::FencesExhausted)?;
+                let token = request.token.clone().unwrap_or_else(make_token);
+                let limit = request.limit.unwrap_or(Limit::EXCLUSIVE);
+                let terms = Terms {
+                    token: token.clone(),
+                    limit,
+                    lease_ms: request.lease_ms,
+                    owner: request.owner,
+                    session,
+                };
+                self.grant(Hold::grant(terms, fence, self.now));
+                Ok(Acquired::Granted(token, fence))
+            }
+            _ => match patience {
+                None => Ok(Acquired::NotAvailable),
+                Some(patience) => self.wait(request, patience, make_token),
+            },
+        }
+    }
+
+    fn wait(
+        &mut self,
+        request: &Acquire<'_>,
+        patience: Patience,
+        make_token: impl FnOnce() -> Token,
+    ) -> Result<Acquired, Refusal> {
+        let ahead = self.holds(request.token.as_ref());
+        if ahead && self.upgrade_waits(request.token.as_ref()) {
+            // Each of the two waits for the other's hold to end.
+            return Err(Refusal::Deadlock);
+        }
+        let waiter = Waiter {
+            client: patience.client,
+            token: request.token.clone().unwrap_or_else(make_token),
+            limit: request.limit,
+            lease_ms: request.lease_ms,
+            owner: request.owner.map(Box::from),
+            session: request.session,
+            since: self.now,
+            until: patience.until,
+        };
+        if let Some(older) = self.queues.join(self.place, waiter, ahead, patience.limits)? {
+            self.perform.answer(older.client, Answer::NotAvailable);
+        }
+        Ok(Acquired::Waits)
+    }
+
+    fn holds(&self, token: Option<&Token>) -> bool {
+        token.is_some_and(|token| self.lock.hold_of(token, self.now).is_some())
+    }
+
+    /// Whether another holder than the one of `token` waits to change its limit.
+    fn upgrade_waits(&self, token: Option<&Token>) -> bool {
+        let queue = self.queues.queue(self.place);
+        let mut ahead = queue.into_iter().flat_map(|queue| queue.ahead()).map(|waiter| &waiter.token);
+        ahead.any(|other| token != Some(other) && self.holds(Some(other)))
+    }
+
+    /// Gives one count of the token's hold back; false if it holds nothing. For `obey` see [`Lock::release`].
+    pub fn release(&mut self, token: &Token, obey: impl FnOnce() -> bool) -> bool {
+        self.settle();
+        let released = self.lock.release(token, self.now, obey) != Released::NotHeld;
+        if released {
+            self.perform.as_asked();
+            self.serve();
+        }
+        released
+    }
+
+    /// Sets the lease of the token's hold anew; false if it holds nothing. For `obey` see [`Lock::extend`].
+    pub fn extend(&mut self, token: &Token, lease_ms: Option<u64>, obey: impl FnOnce() -> bool) -> bool {
+        self.settle();
+        let extended = self.lock.extend(token, lease_ms, self.now, obey);
+        if extended {
+            self.perform.as_asked();
+        }
+        extended
+    }
+
+    /// Ends holds, whoever owns them. Returns how many of them were still held.
+    pub fn break_holds(&mut self, broken: Broken) -> usize {
+        self.settle();
+        let held = self.lock.live_holds(self.now).filter(|hold| broken.names(hold.fence())).count();
+        if self.lock.end_where(|hold| broken.names(hold.fence())) {
+            self.perform.as_asked();
+            self.serve();
+        }
+        held
+    }
+
+    /// Does what is due at this lock: keeps alive the holds whose connections are open, and ends the leases that have
+    /// run out. At most `at_most` of them; returns how many.
+    pub fn expire(&mut self, at_most: usize) -> usize {
+        self.settle();
+        let mut kept = 0_usize;
+        for hold in self.lock.sessions_due(self.now).take(at_most) {
+            hold.extend(hold.lease_ms(), self.now);
+            self.perform.hold_is(hold);
+            kept = kept.saturating_add(1);
+        }
+        let ended = self.end_lapsed(at_most.saturating_sub(kept));
+        self.serve();
+        kept.saturating_add(ended)
+    }
+
+    /// Sets holds to what another server decided.
+    pub fn apply(&mut self, holds: impl IntoIterator<Item = Hold>) {
+        for hold in holds {
+            self.lock.put(hold);
+        }
+        self.perform.as_asked();
+    }
+
+    /// Puts right what is marked at this key, and serves the queue.
+    pub fn settle(&mut self) {
+        if self.queues.is_quiet() || !self.perform.decides() {
+            return;
+        }
+        for remedy in self.queues.take_mark(self.place) {
+            self.put_right(remedy);
+        }
+        self.serve();
+    }
+
+    fn put_right(&mut self, remedy: Remedy) {
+        match remedy {
+            Remedy::EndHold(fence) => self.end_holds(|hold| hold.fence() == fence),
+            Remedy::EndSession(client) => self.end_holds(|hold| hold.session() == Some(client)),
+            Remedy::RestoreLimit(fence, limit) => {
+                if let Some(hold) = self.lock.restore_limit(fence, limit) {
+                    self.perform.hold_is(hold);
+                }
+            }
+        }
+    }
+
+    fn end_holds(&mut self, ends: impl Fn(&Hold) -> bool) {
+        let fences: Vec<Fence> =
+            self.lock.holds().iter().filter(|hold| ends(hold)).map(Hold::fence).collect();
+        self.lock.end_where(ends);
+        fences.into_iter().for_each(|fence| self.perform.hold_ended(fence));
+    }
+
+    /// Serves the queue until its first has to wait.
+    fn serve(&mut self) {
+        if self.queues.is_empty() || !self.perform.decides() {
+            return;
+        }
+        while let Some(head) = self.queues.head(self.place) {
+            let client = head.client;
+            let is_late = head.until.is_some_and(|until| until <= self.now);
+            let verdict = self.lock.judge(Some(&head.token), head.limit, self.now);
+            if verdict == Verdict::Refuse && !is_late {
+                break;
+            }
+            let Some(waiter) = self.queues.remove(client) else { break };
+            let answer = if is_late { Answer::NotAvailable } else { self.admit(&waiter) };
+            self.perform.answer(client, answer);
+        }
+    }
+
+    /// Grants a request that waited and has come to the head of the queue.
+    fn admit(&mut self, waiter: &Waiter) -> Answer {
+        let session = waiter.session.then_some(waiter.client);
+        let granted = if self.holds(Some(&waiter.token)) {
+            let renewal = Renewal {
+                lease_ms: waiter.lease_ms,
+                limit: waiter.limit,
+                owner: waiter.owner.as_deref(),
+                session,
+                reentrant: false,
+            };
+            let renewed = self.renew(&waiter.token, renewal);
+            renewed.map(|(fence, before)| (fence, Remedy::RestoreLimit(fence, before)))
+        } else {
+            let fence = self.perform.draw_fence();
+            let terms = Terms {
+                token: waiter.token.clone(),
+                limit: waiter.limit.unwrap_or(Limit::EXCLUSIVE),
+                lease_ms: waiter.lease_ms,
+                owner: waiter.owner.as_deref(),
+                session,
+            };
+            fence.map(|fence| {
+                self.grant(Hold::grant(terms, fence, self.now));
+                (fence, Remedy::EndHold(fence))
+            })
+        };
+        match granted {
+            Some((fence, remedy)) => {
+                let (place, token) = (self.place.into(), waiter.token.clone());
+                Answer::Granted(Grant { place, token, fence, remedy })
+            }
+            None => Answer::Refused(Refusal::FencesExhausted),
+        }
+    }
+
+    fn grant(&mut self, hold: Hold) {
+        self.end_lapsed(usize::MAX);
+        self.perform.hold_is(&hold);
+        self.lock.put(hold);
+    }
+
+    /// Grants a hold again. Returns its fence, and the limit it had.
+    fn renew(&mut self, token: &Token, renewal: Renewal<'_>) -> Option<(Fence, Limit)> {
+        let before = self.lock.hold_of(token, self.now)?.limit();
+        self.end_lapsed(usize::MAX);
+        let hold = self.lock.renew(token, renewal, self.now)?;
+        self.perform.hold_is(hold);
+        Some((hold.fence(), before))
+    }
+
+    fn end_lapsed(&mut self, at_most: usize) -> usize {
+        let fences = self.lock.end_lapsed(self.now, at_most);
+        fences.iter().for_each(|fence| self.perform.hold_ended(*fence));
+        fences.len()
+    }
+}

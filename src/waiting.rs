@@ -1,0 +1,187 @@
+//! Clients that wait for a lock, on the server's side: each gets exactly one reply, and none keeps a lock that it never
+//! learned of.
+//!
+//! Who is granted what is decided in the core, in the turn of whatever freed the lock. The reply follows at the end of
+//! the same turn of the server's loop ([`deliver`]). Until then a client that goes away has its grant undone; so has one
+//! whose reply the server could not make after that.
+//!
+//! Handles go back to the server in one place, and there only. The server must not find one that was given back when
+//! CLIENT UNBLOCK comes: Redis before 7.4 would never reply to that client.
+
+use std::collections::BTreeMap;
+use std::mem;
+
+use lock_core::token::SEED_TEXT_LEN;
+use lock_core::turn::Answer;
+use lock_core::{ClientId, Fence, Refusal, Token};
+
+use crate::expiry;
+use crate::perform::{self, OpenLock};
+use crate::server::clock;
+use crate::server::ffi::{BlockedClient, Context, MainThread, OwnedName, Waiting};
+use crate::state::{QUEUES, TIES};
+
+/// The most marked places that are settled in one turn of the server's loop.
+const PLACES_PER_TURN: usize = 1024;
+
+/// A client that waits, or is about to be answered.
+struct Blocked {
+    handle: BlockedClient,
+    answer: Option<Answer>,
+}
+
+/// All of them.
+static BLOCKED: MainThread<BTreeMap<ClientId, Blocked>> = MainThread::new(BTreeMap::new());
+
+/// Those to be answered at the end of this turn.
+static READY: MainThread<Vec<ClientId>> = MainThread::new(Vec::new());
+
+/// Handles of clients that were replied to otherwise or are gone, to be given back at the end of this turn.
+static RETIRED: MainThread<Vec<BlockedClient>> = MainThread::new(Vec::new());
+
+/// Lets the client of the running command wait. It has joined a queue already.
+///
+/// # Errors
+/// [`Refusal::Internal`] if the server refuses; then the client has left the queue again.
+pub(crate) fn block(context: &Context) -> Result<(), Refusal> {
+    let client = context.client();
+    let Some(handle) = BlockedClient::block::<Clients>(context) else {
+        QUEUES.with(|queues| queues.leave(client));
+        return Err(Refusal::Internal);
+    };
+    BLOCKED.with(|blocked| blocked.insert(client, Blocked { handle, answer: None }));
+    Ok(())
+}
+
+/// Answers a client that has left its queue, at the end of this turn.
+pub(crate) fn answer(client: ClientId, answer: Answer) {
+    let waits = BLOCKED.with(|blocked| match blocked.get_mut(&client) {
+        Some(blocked) => {
+            blocked.answer = Some(answer);
+            true
+        }
+        None => false,
+    });
+    if waits {
+        READY.with(|ready| ready.push(client));
+    }
+}
+
+/// The end of a turn of the server's loop: what happened to keys and connections is followed up, and who is to be
+/// answered is.
+pub(crate) fn end_turn(context: &Context) {
+    settle_marked(context);
+    deliver();
+}
+
+/// Serves the queues at the places that were marked.
+fn settle_marked(context: &Context) {
+    if QUEUES.with(|queues| queues.is_unmarked()) {
+        return;
+    }
+    if !perform::may_decide(context) {
+        expiry::arm_for_pause(context);
+        return;
+    }
+    for _ in 0..PLACES_PER_TURN {
+        let Some(place) = QUEUES.with(|queues| queues.marked()) else { return };
+        let place = place.as_place();
+        if context.select_database(place.database)
+            && let Some(name) = OwnedName::new(context, place.key)
+            && let Ok(Some(open)) = OpenLock::open(context, name.name())
+        {
+            open.turn(clock::now(), |turn| turn.settle());
+        }
+        // Where a value of another type stands nothing can be served, until it goes and the place is marked again.
+        QUEUES.with(|queues| queues.take_mark(place));
+    }
+    expiry::arm_for_pause(context);
+}
+
+fn deliver() {
+    for client in READY.with(mem::take) {
+        if let Some(Blocked { handle, answer: Some(answer) }) =
+            BLOCKED.with(|blocked| blocked.remove(&client))
+        {
+            handle.answer::<Clients>(answer);
+        }
+    }
+    for handle in RETIRED.with(mem::take) {
+        handle.give_back();
+    }
+}
+
+/// Stops the waiting of clients whose time is up, up to `at_most` of them; returns how many.
+pub(crate) fn time_out(at_most: usize) -> usize {
+    let now = clock::now();
+    let late = (0..at_most).map_while(|_| QUEUES.with(|queues| queues.time_out(now)));
+    late.map(|client| answer(client, Answer::NotAvailable)).count()
+}
+
+/// The server is a replica now: nobody can be granted anything any more.
+pub(crate) fn demoted() {
+    for client in QUEUES.with(|queues| queues.dissolve()) {
+        answer(client, Answer::Refused(Refusal::Demoted));
+    }
+}
+
+/// A connection is being closed. It waits no longer, and what it kept alive ends.
+pub(crate) fn closed(client: ClientId) {
+    abandon(client);
+    for place in TIES.with(|ties| ties.cut(client)) {
+        QUEUES.with(|queues| queues.remedy(place.as_place(), lock_core::queue::Remedy::EndSession(client)));
+    }
+}
+
+/// A client is not there to be answered any more: it leaves its queue, and what it was granted is undone.
+fn abandon(client: ClientId) {
+    QUEUES.with(|queues| queues.leave(client));
+    let answer = BLOCKED.with(|blocked| blocked.get_mut(&client).and_then(|blocked| blocked.answer.take()));
+    if let Some(answer) = answer {
+        Clients::undelivered(answer);
+    }
+}
+
+fn retire(client: ClientId) -> Option<Answer> {
+    let blocked = BLOCKED.with(|blocked| blocked.remove(&client))?;
+    RETIRED.with(|retired| retired.push(blocked.handle));
+    blocked.answer
+}
+
+struct Clients;
+
+impl Waiting for Clients {
+    type Answer = Answer;
+
+    fn reply(context: &Context, answer: Answer) {
+        match answer {
+            Answer::Granted(grant) => reply_grant(context, &grant.token, grant.fence),
+            Answer::NotAvailable => context.reply_null_array(),
+            Answer::Refused(refusal) => context.reply_error(&refusal),
+        }
+    }
+
+    fn undelivered(answer: Answer) {
+        if let Answer::Granted(grant) = answer {
+            QUEUES.with(|queues| queues.remedy(grant.place.as_place(), grant.remedy));
+        }
+    }
+
+    fn timed_out(context: &Context, client: ClientId) {
+        QUEUES.with(|queues| queues.leave(client));
+        // A grant that was on its way came before the unblocking, and is what the client gets.
+        Self::reply(context, retire(client).unwrap_or(Answer::NotAvailable));
+    }
+
+    fn disconnected(client: ClientId) {
+        abandon(client);
+        retire(client);
+    }
+}
+
+/// Replies what LOCK.ACQUIRE replies when it is granted.
+pub(crate) fn reply_grant(context: &Context, token: &Token, fence: Fence) {
+    context.reply_array(2);
+    context.reply_bytes(token.text(&mut [0; SEED_TEXT_LEN]));
+    context.reply_integer(crate::replication::signed(fence));
+}

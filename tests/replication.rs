@@ -1,0 +1,551 @@
+//! Replication: replicas and their replicas agree with their master, decide nothing themselves, and know all once one
+//! of them is promoted.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+#[path = "support/payload.rs"]
+mod payload;
+#[path = "support/stock.rs"]
+mod stock;
+#[path = "support/stream.rs"]
+mod stream;
+mod support;
+
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use payload::{FAR_FENCE, raise_fences};
+use stock::{DATABASES, Stock, select};
+use stream::{Stream, every_decision, granted};
+use support::locks::{acquire, exists, fence_of, field, remaining, standing};
+use support::{Builder, Client, PATIENCE, Pair, Random, Reply, Server, cmd, errors, wait_until};
+
+#[test]
+fn the_stream_carries_decisions_and_no_questions() {
+    let server = Server::start();
+    let mut stream = Stream::of(&server);
+    let mut client = server.client();
+    let due = every_decision(&mut client);
+    assert_eq!(stream.until_now(&mut client), due);
+}
+
+#[test]
+fn a_replica_tells_its_own_replicas_what_it_was_told() {
+    let pair = Pair::start();
+    let mut stream = Stream::of(&pair.replica);
+    let mut client = pair.master.client();
+    let due = every_decision(&mut client);
+    assert_eq!(stream.until_now(&mut client), due);
+}
+
+/// The leases have ended but the timer could not run: who comes next ends them, and says so before what it gets.
+#[test]
+fn the_end_of_a_lease_is_told_before_the_grant_it_makes_room_for() {
+    let server = Server::start();
+    let mut client = server.client();
+    let mut stream = Stream::of(&server);
+    let first = fence_of(&mut client, "k TOKEN a PX 50");
+    let shared = fence_of(&mut client, "s TOKEN a SHARED PX 50");
+    let stays = fence_of(&mut client, "s TOKEN b SHARED PX 60000");
+    let replies = client.run_all(&[
+        "DEBUG SLEEP 0.2",
+        "LOCK.ACQUIRE k TOKEN b PX 60000",
+        "LOCK.ACQUIRE s TOKEN b PX 60000 LIMIT 1",
+    ]);
+    let second = support::ok_grant(replies[1].clone()).1;
+    assert_eq!(support::ok_grant(replies[2].clone()).1, stays);
+    let said: Vec<String> = stream.until_now(&mut client).into_iter().skip(3).collect();
+    let place = |line: String| {
+        said.iter().position(|said| *said == line).unwrap_or_else(|| panic!("{line} in {said:?}"))
+    };
+    let ended = place(format!("LOCK.BREAK k FENCE {first}"));
+    assert!(ended < place(granted("k", "b", second, 1, 60_000, None)), "{said:?}");
+    let ended = place(format!("LOCK.BREAK s FENCE {shared}"));
+    assert!(ended < place(granted("s", "b", stays, 1, 60_000, None)), "{said:?}");
+}
+
+#[test]
+fn what_a_transaction_or_a_script_decides_is_told_as_decisions_too() {
+    let server = Server::start();
+    let mut client = server.client();
+    let mut stream = Stream::of(&server);
+    client.run_all(&["MULTI", "LOCK.ACQUIRE k TOKEN a PX 60000", "LOCK.EXTEND k a PX 70000", "EXEC"]);
+    let fence = field(&support::locks::holder(&mut client, "k"), "fence").int();
+    let script =
+        "redis.call('LOCK.RELEASE', KEYS[1], 'a'); return redis.call('LOCK.ACQUIRE', KEYS[1], 'TOKEN', 'b')";
+    let second = support::ok_grant(client.call(&cmd!["EVAL", script, 1, "k"])).1;
+    let said = stream.until_now(&mut client);
+    let due = [
+        "MULTI".to_owned(),
+        granted("k", "a", fence, 1, 60_000, None),
+        "LOCK.EXTEND k a PX 70000".to_owned(),
+        "EXEC".to_owned(),
+        "MULTI".to_owned(),
+        "LOCK.RELEASE k a".to_owned(),
+        granted("k", "b", second, 1, 30_000, None),
+        "EXEC".to_owned(),
+    ];
+    assert_eq!(said, due);
+}
+
+/// What a server writes into its own file for its own sake is nobody else's business.
+#[test]
+fn a_rewrite_of_the_append_only_file_is_not_told_to_replicas() {
+    let server = Server::builder().aof().config("aof-use-rdb-preamble no").start();
+    let mut client = server.client();
+    let fence = fence_of(&mut client, "k TOKEN a PX 60000");
+    let mut stream = Stream::of(&server);
+    server.rewrite_aof();
+    client.ok("CONFIG SET appendonly no");
+    client.ok("CONFIG SET appendonly yes");
+    wait_until("the file is made", PATIENCE, || {
+        client.info("persistence", "aof_rewrite_in_progress") == "0"
+            && client.info("persistence", "aof_rewrite_scheduled") == "0"
+    });
+    assert_eq!(client.run("LOCK.RELEASE k a"), Reply::Int(1));
+    assert!(fence_of(&mut client, "k TOKEN b PX 60000") > fence);
+    let said = stream.until_now(&mut client);
+    let commands: Vec<&str> = said.iter().filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(commands, ["LOCK.RELEASE", "LOCK.ACQUIRE"], "{said:?}");
+}
+
+/// Commands of every kind over a few keys, tokens and databases, many leases so short that they end meanwhile.
+struct Workload {
+    random: Random,
+    /// What a DUMP gave, for RESTORE.
+    dumped: Option<Vec<u8>>,
+}
+
+impl Workload {
+    const DATABASES: usize = 3;
+    const KEYS: usize = 6;
+
+    fn key(&mut self) -> String {
+        format!("k{}", self.random.below(Self::KEYS))
+    }
+
+    fn lock_command(&mut self) -> Vec<Vec<u8>> {
+        let (key, token) = (self.key(), format!("t{}", self.random.below(4)));
+        let lease = *self.random.pick(&[1, 5, 20, 50, 60_000]);
+        match self.random.below(12) {
+            0 => cmd!["LOCK.ACQUIRE", key, "PX", lease].to_vec(),
+            1 | 2 => cmd!["LOCK.ACQUIRE", key, "PX", lease, "TOKEN", token].to_vec(),
+            3 | 4 => cmd!["LOCK.ACQUIRE", key, "PX", lease, "TOKEN", token, "SHARED"].to_vec(),
+            5 => {
+                let limit = 1 + self.random.below(4);
+                cmd!["LOCK.ACQUIRE", key, "PX", lease, "TOKEN", token, "LIMIT", limit, "OWNER", key].to_vec()
+            }
+            6 | 7 => cmd!["LOCK.RELEASE", key, token].to_vec(),
+            8 => cmd!["LOCK.EXTEND", key, token, "PX", lease].to_vec(),
+            9 => cmd!["LOCK.EXTEND", key, token].to_vec(),
+            10 => cmd!["LOCK.BREAK", key].to_vec(),
+            _ => {
+                let script = "redis.call('LOCK.ACQUIRE', KEYS[1], 'TOKEN', ARGV[1], 'SHARED', 'PX', ARGV[2]);
+                    return redis.call('LOCK.RELEASE', KEYS[1], ARGV[3])";
+                cmd!["EVAL", script, 1, key, token, lease, "t0"].to_vec()
+            }
+        }
+    }
+
+    fn other_command(&mut self) -> Vec<Vec<u8>> {
+        let (key, other) = (self.key(), self.key());
+        let (one, two) = (self.random.below(Self::DATABASES), self.random.below(Self::DATABASES));
+        match self.random.below(17) {
+            0 => cmd!["DEL", key, other].to_vec(),
+            1 => cmd!["UNLINK", key].to_vec(),
+            2 | 3 => cmd!["RENAME", key, other].to_vec(),
+            4 => cmd!["RENAMENX", key, other].to_vec(),
+            5 | 6 => cmd!["MOVE", key, one].to_vec(),
+            7 | 8 => cmd!["SWAPDB", one, two].to_vec(),
+            9 if one == 0 => cmd!["FLUSHALL"].to_vec(),
+            9 => cmd!["FLUSHDB", self.random.pick(&["SYNC", "ASYNC"])].to_vec(),
+            10 => cmd!["SET", key, "value"].to_vec(),
+            11 => cmd!["PEXPIRE", key, 10].to_vec(),
+            12 => cmd!["PERSIST", key].to_vec(),
+            13 => cmd!["COPY", key, other].to_vec(),
+            // Long enough for leases to end under a server that cannot look.
+            14 => cmd!["DEBUG", "SLEEP", "0.006"].to_vec(),
+            15 => match &self.dumped {
+                Some(payload) => cmd!["RESTORE", key, 0, payload, "REPLACE"].to_vec(),
+                None => cmd!["DEL", key].to_vec(),
+            },
+            _ => cmd!["SELECT", one].to_vec(),
+        }
+    }
+
+    fn command(&mut self) -> Vec<Vec<u8>> {
+        if self.random.below(4) == 0 { self.other_command() } else { self.lock_command() }
+    }
+
+    /// A batch as the server gets it in one write, now and then a transaction.
+    fn run(&mut self, client: &mut Client, count: usize) {
+        let mut batch: Vec<Vec<Vec<u8>>> = (0..count).map(|_| self.command()).collect();
+        if self.random.below(3) == 0 {
+            batch.insert(count / 2, cmd!["MULTI"].to_vec());
+            batch.push(cmd!["EXEC"].to_vec());
+        }
+        let replies = client.pipeline(&batch);
+        for (command, reply) in batch.iter().zip(&replies) {
+            let sound = !reply.is_error()
+                || [
+                    "no such key",
+                    "WRONGTYPE",
+                    "source and destination",
+                    "not supported for this module key",
+                    "BUSYKEY",
+                ]
+                .iter()
+                .any(|known| reply.error().contains(known));
+            assert!(sound, "{}: {reply:?}", errors::show(command));
+        }
+        let key = self.key();
+        if let Reply::Bulk(payload) = client.call(&cmd!["DUMP", key]) {
+            self.dumped = Some(payload);
+        }
+    }
+}
+
+fn digest(server: &Server) -> String {
+    server.client().run("DEBUG DIGEST").text()
+}
+
+/// Waits until both hold the same data. Leases that end meanwhile end on both sides.
+#[track_caller]
+fn agree(one: &Server, other: &Server) {
+    wait_until("the digests agree", PATIENCE, || digest(one) == digest(other));
+}
+
+#[test]
+fn replicas_and_the_append_only_file_agree_with_their_master_whatever_it_is_asked() {
+    let master = Server::builder().aof().config("aof-use-rdb-preamble no");
+    let mut pair = Pair::start_with(master, Server::builder());
+    let second = Server::builder().replica_of(&pair.replica).start();
+    let mut workload = Workload { random: Random::from_environment(), dumped: None };
+    let mut client = pair.master.client();
+    for round in 0..60 {
+        workload.run(&mut client, 100);
+        agree(&pair.master, &pair.replica);
+        agree(&pair.replica, &second);
+        if round % 20 == 19 {
+            // A restart of the link makes no difference, neither does reading everything anew.
+            pair.master.client().run("CLIENT KILL TYPE replica");
+            client.ok("DEBUG RELOAD");
+        }
+    }
+    // In the end there is something to agree on.
+    for database in 0..Workload::DATABASES {
+        select(&mut client, u16::try_from(database).unwrap());
+        (0..50).for_each(|_| drop(client.call(&workload.lock_command())));
+        acquire(&mut client, "last SHARED TOKEN a PX 60000");
+    }
+    wait_until("the short leases have ended", PATIENCE, || {
+        agree(&pair.master, &pair.replica);
+        !standings(&pair.master).iter().any(is_brief)
+    });
+    agree(&pair.master, &second);
+    let held = standings(&pair.master);
+    assert!(held.iter().filter(|standing| !standing.is_null()).count() >= Workload::DATABASES, "{held:?}");
+    for server in [&pair.replica, &second] {
+        assert_eq!(standings(server), held);
+    }
+    client.ok("DEBUG LOADAOF");
+    agree(&pair.master, &pair.replica);
+    assert_eq!(standings(&pair.master), held);
+    pair.master.assert_alive();
+    pair.replica.assert_alive();
+}
+
+/// LOCK.INFO of every key, but for what moves with time.
+#[track_caller]
+fn standings(server: &Server) -> Vec<Reply> {
+    let keys: Vec<String> = (0..Workload::KEYS).map(|n| format!("k{n}")).chain(["last".to_owned()]).collect();
+    let mut client = server.client();
+    let mut all = Vec::new();
+    for database in 0..Workload::DATABASES {
+        select(&mut client, u16::try_from(database).unwrap());
+        all.extend(keys.iter().map(|key| standing(&mut client, key)));
+    }
+    all
+}
+
+/// Whether a lease is as short as those that end within the test.
+fn is_brief(standing: &Reply) -> bool {
+    let holders = if standing.is_null() || standing.is_error() {
+        Vec::new()
+    } else {
+        field(standing, "holders").items().to_vec()
+    };
+    holders.iter().any(|holder| field(holder, "lease").int() < 1_000)
+}
+
+/// A replica that comes to a master which holds locks already.
+#[track_caller]
+fn a_full_sync_brings_every_lock(master: Builder, replica: Builder) {
+    let master = master.config("rdbcompression no").start();
+    let mut client = master.client();
+    raise_fences(&mut client);
+    let stock = Stock::lay_in(&mut client);
+    let newest = fence_of(&mut client, "gone TOKEN a PX 60000");
+    client.run("LOCK.RELEASE gone a");
+    select(&mut client, 1);
+    acquire(&mut client, "brief TOKEN a PX 1500");
+    acquire(&mut client, "later TOKEN a PX 3000");
+    let began = Instant::now();
+    let before = stock.view(&mut client);
+
+    // The replica has locks of its own, which the sync replaces.
+    let replica = replica.start();
+    let mut reader = replica.client();
+    acquire(&mut reader, "its-own TOKEN a PX 200");
+    acquire(&mut reader, "a TOKEN x PX 200");
+    reader.ok(&format!("REPLICAOF 127.0.0.1 {}", master.port()));
+    let pair = Pair { replica, master };
+    pair.wait_caught_up();
+    agree(&pair.master, &pair.replica);
+    stock.view(&mut reader).assert_is_later_than(&before);
+    select(&mut reader, 0);
+    assert!(!exists(&mut reader, "its-own"));
+
+    // The leases of before the sync touch nothing, and those that came with it end as the master says.
+    select(&mut reader, 1);
+    wait_until("the lease ends on both", PATIENCE, || !exists(&mut reader, "brief"));
+    agree(&pair.master, &pair.replica);
+    select(&mut reader, 0);
+    assert!(exists(&mut reader, "a"), "the lock of the same name is the master's, and is still there");
+
+    // Promoted, the replica ends the leases that came with the sync, and goes on above every fence, the ones that no lock
+    // carries any more among them.
+    reader.ok("REPLICAOF NO ONE");
+    select(&mut reader, 1);
+    wait_until("the lease ends on the promoted replica", PATIENCE, || !exists(&mut reader, "later"));
+    assert!(began.elapsed() >= Duration::from_millis(2_900), "too early, after {:?}", began.elapsed());
+    select(&mut reader, 0);
+    assert!(fence_of(&mut reader, "next") > newest);
+    assert_eq!(reader.run("LOCK.BREAK next"), Reply::Int(1));
+    stock.view(&mut reader).assert_is_later_than(&before);
+}
+
+#[test]
+fn a_full_sync_by_way_of_the_disk_brings_every_lock() {
+    let disk = || Server::builder().config("repl-diskless-sync no");
+    a_full_sync_brings_every_lock(disk(), Server::builder().config("repl-diskless-load disabled"));
+}
+
+#[test]
+fn a_full_sync_without_a_disk_brings_every_lock() {
+    let diskless = || Server::builder().config("repl-diskless-sync yes");
+    a_full_sync_brings_every_lock(diskless(), Server::builder().config("repl-diskless-load swapdb"));
+    a_full_sync_brings_every_lock(diskless(), Server::builder().config("repl-diskless-load on-empty-db"));
+}
+
+#[test]
+fn after_a_lost_link_the_replica_catches_up() {
+    let pair = Pair::start();
+    let mut client = pair.master.client();
+    acquire(&mut client, "released TOKEN a PX 60000");
+    acquire(&mut client, "expired TOKEN a PX 300");
+    acquire(&mut client, "kept TOKEN a PX 60000");
+    pair.wait_caught_up();
+    stop(&pair.replica);
+    client.run("CLIENT KILL TYPE replica");
+    client.run("LOCK.RELEASE released a");
+    let fence = fence_of(&mut client, "new TOKEN a PX 60000");
+    wait_until("the lease ends on the master", PATIENCE, || !exists(&mut client, "expired"));
+    go_on(&pair.replica);
+    pair.wait_caught_up();
+    agree(&pair.master, &pair.replica);
+    assert_ne!(client.info("stats", "sync_partial_ok"), "0", "by the backlog, not by a full sync");
+    let mut reader = pair.replica.client();
+    assert!(!exists(&mut reader, "expired") && !exists(&mut reader, "released"));
+    reader.ok("REPLICAOF NO ONE");
+    assert!(fence_of(&mut reader, "next") > fence);
+}
+
+#[track_caller]
+fn signal(server: &Server, name: &str) {
+    let status = Command::new("kill").args([name, &server.pid().to_string()]).status();
+    assert!(status.is_ok_and(|status| status.success()), "kill {name}");
+}
+
+/// Keeps a server from running, its sockets open.
+#[track_caller]
+fn stop(server: &Server) {
+    signal(server, "-STOP");
+}
+
+#[track_caller]
+fn go_on(server: &Server) {
+    signal(server, "-CONT");
+}
+
+/// With its master silent, a replica lets no lock go: what it says of a token is by its own clock, but the key stays.
+#[test]
+fn a_replica_ends_no_lease() {
+    let pair = Pair::start();
+    let mut client = pair.master.client();
+    acquire(&mut client, "k TOKEN a PX 400");
+    acquire(&mut client, "shared SHARED TOKEN a PX 400");
+    acquire(&mut client, "shared SHARED TOKEN b PX 60000");
+    pair.wait_caught_up();
+    stop(&pair.master);
+    let mut reader = pair.replica.client();
+    wait_until("the lease is over", PATIENCE, || remaining(&mut reader, "k", "a").is_none());
+    assert_eq!(remaining(&mut reader, "shared", "a"), None);
+    // Many turns of every timer the replica has.
+    let watched = Instant::now();
+    while watched.elapsed() < Duration::from_millis(500) {
+        assert!(exists(&mut reader, "k"), "the replica ended a lease");
+        assert_eq!(remaining(&mut reader, "k", "a"), None);
+        thread::sleep(Duration::from_millis(5));
+    }
+    assert!(remaining(&mut reader, "shared", "b").is_some());
+    go_on(&pair.master);
+    wait_until("the master ends the lease", PATIENCE, || !exists(&mut reader, "k"));
+    agree(&pair.master, &pair.replica);
+}
+
+/// A hold that by the replica's clock has ended is given back or extended all the same when the master says so. The clocks
+/// are brought apart by shortening the lease on a replica that can be written to.
+#[test]
+fn a_replica_obeys_for_a_lease_that_has_ended_on_its_own_clock() {
+    let pair = Pair::start();
+    let mut client = pair.master.client();
+    let mut writer = pair.replica.client();
+    writer.ok("CONFIG SET replica-read-only no");
+    for key in ["released", "extended", "retried"] {
+        acquire(&mut client, &format!("{key} TOKEN a PX 60000"));
+    }
+    pair.wait_caught_up();
+    for key in ["released", "extended", "retried"] {
+        assert_eq!(writer.run(&format!("LOCK.EXTEND {key} a PX 1")), Reply::Int(1));
+        wait_until("the lease is over there", PATIENCE, || remaining(&mut writer, key, "a").is_none());
+        assert!(exists(&mut writer, key));
+    }
+    assert_eq!(client.run("LOCK.RELEASE released a"), Reply::Int(1));
+    assert_eq!(client.run("LOCK.EXTEND extended a PX 70000"), Reply::Int(1));
+    acquire(&mut client, "retried TOKEN a PX 70000");
+    pair.wait_caught_up();
+    assert!(!exists(&mut writer, "released"));
+    for key in ["extended", "retried"] {
+        assert!(remaining(&mut writer, key, "a").is_some_and(|left| left > 60_000), "{key}");
+    }
+    agree(&pair.master, &pair.replica);
+}
+
+#[test]
+fn a_promoted_replica_ends_the_leases_it_knew() {
+    let mut pair = Pair::start();
+    let mut client = pair.master.client();
+    for database in DATABASES {
+        select(&mut client, database);
+        acquire(&mut client, "over TOKEN a PX 300");
+        acquire(&mut client, "later SHARED TOKEN a PX 1500");
+        acquire(&mut client, "later SHARED TOKEN b PX 600000");
+    }
+    let began = Instant::now();
+    pair.wait_caught_up();
+    stop(&pair.master);
+    let mut reader = pair.replica.client();
+    wait_until("a lease is over", PATIENCE, || remaining(&mut reader, "over", "a").is_none());
+    reader.ok("REPLICAOF NO ONE");
+    for database in DATABASES {
+        select(&mut reader, database);
+        wait_until("what was over by then ends", PATIENCE, || !exists(&mut reader, "over"));
+        wait_until("what was not yet ends in its time", PATIENCE, || {
+            support::locks::holders(&mut reader, "later").len() == 1
+        });
+        assert!(
+            began.elapsed() >= Duration::from_millis(1_400),
+            "a lease ended early: {:?}",
+            began.elapsed()
+        );
+        assert!(remaining(&mut reader, "later", "b").is_some());
+    }
+    pair.replica.assert_alive();
+}
+
+/// The fences are far ahead of the clock, so that the promoted server can know them from the stream alone.
+#[test]
+fn a_promoted_replica_goes_on_above_every_fence_of_its_master() {
+    let with_far_fences = || Server::builder().config("rdbcompression no");
+    let pair = Pair::start_with(with_far_fences(), Server::builder());
+    let mut client = pair.master.client();
+    raise_fences(&mut client);
+    let newest = fence_of(&mut client, "k TOKEN a PX 60000");
+    assert!(newest > FAR_FENCE);
+    assert_eq!(client.run("LOCK.RELEASE k a"), Reply::Int(1));
+    pair.wait_caught_up();
+    let mut reader = pair.replica.client();
+    reader.ok("REPLICAOF NO ONE");
+    assert!(fence_of(&mut reader, "k") > newest);
+}
+
+/// Both servers change their roles, leases running.
+#[test]
+fn a_coordinated_failover_loses_no_lock_and_prolongs_none() {
+    let mut pair = Pair::start();
+    let mut client = pair.master.client();
+    let stock = Stock::lay_in(&mut client);
+    let before = stock.view(&mut client);
+    select(&mut client, 1);
+    let newest = fence_of(&mut client, "brief TOKEN a PX 2000");
+    let began = Instant::now();
+    acquire(&mut client, "over TOKEN a PX 1");
+    pair.wait_caught_up();
+    client.ok("FAILOVER");
+    wait_until("the roles are exchanged", PATIENCE, || {
+        client.info("replication", "role") == "slave"
+            && client.info("replication", "master_link_status") == "up"
+    });
+    let mut writer = pair.replica.client();
+    stock.view(&mut writer).assert_is_later_than(&before);
+    stock.view(&mut client).assert_is_later_than(&before);
+    select(&mut writer, 1);
+    wait_until("a lease of before ends", PATIENCE, || !exists(&mut writer, "brief"));
+    assert!(began.elapsed() >= Duration::from_millis(1_900), "too early: {:?}", began.elapsed());
+    select(&mut client, 1);
+    wait_until("on the old master too", PATIENCE, || !exists(&mut client, "brief"));
+    assert!(!exists(&mut writer, "over"));
+    assert!(fence_of(&mut writer, "next TOKEN a PX 60000") > newest);
+    agree(&pair.master, &pair.replica);
+    pair.master.assert_alive();
+    pair.replica.assert_alive();
+}
+
+#[test]
+fn nobody_but_a_master_may_say_what_was_decided() {
+    let pair = Pair::start();
+    let mut stream = Stream::of(&pair.master);
+    let mut client = pair.master.client();
+    acquire(&mut client, "k TOKEN a PX 60000");
+    let commands = std::iter::repeat_with(|| stream.command());
+    let mut grants = commands.filter(|command| command[0] == b"LOCK.ACQUIRE");
+    let grant = grants.next().unwrap();
+    assert_eq!(client.run("LOCK.BREAK k"), Reply::Int(1));
+    pair.wait_caught_up();
+    let mut writer = pair.replica.client();
+    writer.ok("CONFIG SET replica-read-only no");
+    let syntax = Reply::Error(errors::SYNTAX.into());
+    for client in [&mut client, &mut writer] {
+        assert_eq!(client.call(&grant), syntax);
+        assert_eq!(client.run("LOCK.FENCE 5"), syntax);
+        assert!(!exists(client, "k"));
+    }
+}
+
+#[test]
+fn a_replica_answers_who_looks_and_refuses_who_asks() {
+    let pair = Pair::start();
+    let mut client = pair.master.client();
+    let grant = acquire(&mut client, "k TOKEN a PX 60000 OWNER me");
+    pair.wait_caught_up();
+    let mut reader = pair.replica.client();
+    let check = reader.run("LOCK.CHECK k a");
+    assert_eq!(check.items()[0], Reply::Int(grant.fence));
+    assert_eq!(standing(&mut reader, "k"), standing(&mut client, "k"));
+    for command in
+        ["LOCK.ACQUIRE l", "LOCK.ACQUIRE k TOKEN a", "LOCK.RELEASE k a", "LOCK.EXTEND k a", "LOCK.BREAK k"]
+    {
+        assert!(reader.run(command).error().starts_with("READONLY"), "{command}");
+    }
+}

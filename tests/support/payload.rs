@@ -1,0 +1,74 @@
+//! What DUMP gives and RESTORE takes, opened: the value's bytes and a footer, which holds a checksum over all before it.
+#![allow(dead_code)] // each test file uses a part of it
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use crc::{CRC_64_REDIS, Crc};
+
+use crate::support::{Client, Reply, cmd};
+
+/// Two bytes of format version and eight of checksum.
+const FOOTER: usize = 2 + 8;
+
+/// A payload of DUMP, to be changed and made good again.
+#[derive(Clone)]
+pub(crate) struct Payload {
+    /// Type, module and value.
+    pub(crate) body: Vec<u8>,
+    version: [u8; 2],
+}
+
+impl Payload {
+    /// DUMPs a key that must exist.
+    #[track_caller]
+    pub(crate) fn of<K: AsRef<[u8]>>(client: &mut Client, key: K) -> Self {
+        let whole = client.call(&[b"DUMP".as_slice(), key.as_ref()]).bytes();
+        let (body, footer) = whole.split_at(whole.len() - FOOTER);
+        let payload = Self { body: body.to_vec(), version: [footer[0], footer[1]] };
+        assert_eq!(payload.wire(), whole, "the checksum is understood");
+        payload
+    }
+
+    /// The payload with its footer, as RESTORE believes it.
+    pub(crate) fn wire(&self) -> Vec<u8> {
+        let mut wire = self.body.clone();
+        wire.extend(self.version);
+        let checksum = Crc::<u64>::new(&CRC_64_REDIS).checksum(&wire);
+        wire.extend(checksum.to_le_bytes());
+        wire
+    }
+
+    /// The same with another body.
+    pub(crate) fn with_body(&self, body: Vec<u8>) -> Self {
+        Self { body, version: self.version }
+    }
+
+    /// The same with `old` replaced by `new`; it must be there once.
+    #[track_caller]
+    pub(crate) fn with_number(&self, old: u64, new: u64) -> Self {
+        let old = old.to_le_bytes();
+        let places: Vec<usize> =
+            (0..self.body.len()).filter(|at| self.body[*at..].starts_with(&old)).collect();
+        assert_eq!(places.len(), 1, "{old:?} in {}", self.body.escape_ascii());
+        let mut body = self.body.clone();
+        body[places[0]..][..8].copy_from_slice(&new.to_le_bytes());
+        self.with_body(body)
+    }
+}
+
+/// A fence far ahead of what the wall clock gives for a hundred years, so that only memory of it makes a larger one.
+pub(crate) const FAR_FENCE: i64 = 1 << 52;
+
+/// Brings the server's sequence of fences to [`FAR_FENCE`] and leaves no lock behind. The server must run with
+/// `rdbcompression no`.
+#[track_caller]
+pub(crate) fn raise_fences(client: &mut Client) {
+    let (_, fence) = crate::support::ok_grant(client.run("LOCK.ACQUIRE raising PX 60000"));
+    let payload = Payload::of(client, "raising");
+    let far = payload.with_number(fence.unsigned_abs(), FAR_FENCE.unsigned_abs());
+    let restored = client.call(&cmd!["RESTORE", "raising", 0, far.wire(), "REPLACE"]);
+    assert_eq!(restored, Reply::Simple("OK".into()));
+    assert_eq!(client.run("LOCK.BREAK raising"), Reply::Int(1));
+    let (token, fence) = crate::support::ok_grant(client.run("LOCK.ACQUIRE raising PX 60000"));
+    assert_eq!(fence, FAR_FENCE + 1);
+    assert_eq!(client.call(&cmd!["LOCK.RELEASE", "raising", token]), Reply::Int(1));
+}

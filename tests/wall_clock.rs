@@ -1,0 +1,287 @@
+//! The wall clock is set forward and back under running servers: no lease notices, and every fence is above the last.
+//!
+//! A small library, preloaded into the server, shifts the wall clock for it and leaves the monotonic clock alone.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+#[path = "support/stock.rs"]
+mod stock;
+mod support;
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use stock::Stock;
+use support::locks::{acquire, exists, fence_of, field, holder, remaining};
+use support::{Builder, Client, Data, PATIENCE, Pair, Reply, Server, wait_until};
+use tempfile::TempDir;
+
+const HOUR: i64 = 3_600;
+
+/// A wall clock that can be set, for the servers started by it.
+struct WallClock {
+    folder: TempDir,
+    shift: File,
+}
+
+impl WallClock {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let shift = File::create(folder.path().join("shift")).unwrap();
+        let clock = Self { folder, shift };
+        clock.set(0);
+        compile(&clock.library());
+        clock
+    }
+
+    fn library(&self) -> PathBuf {
+        self.folder.path().join("wall_clock.so")
+    }
+
+    /// Sets the clock to so many seconds from what it really is.
+    fn set(&self, seconds: i64) {
+        let micros = seconds * 1_000_000;
+        self.shift.write_all_at(&micros.to_ne_bytes(), 0).unwrap();
+    }
+
+    /// Sets the clock and waits until a running server has noticed.
+    #[track_caller]
+    fn set_under(&self, client: &mut Client, seconds: i64) {
+        self.set(seconds);
+        wait_until("the server lives by this clock", PATIENCE, || {
+            (server_time(client) - real_time() - seconds).abs() < HOUR / 2
+        });
+    }
+
+    /// Has a server live by this clock.
+    fn of(&self, server: Builder) -> Builder {
+        server.preload(&self.library()).env("WALL_CLOCK_SHIFT", self.folder.path().join("shift"))
+    }
+
+    /// Starts a server that lives by this clock, and makes sure that it does.
+    fn start(&self, server: Builder) -> Server {
+        let server = self.of(server).start();
+        let mut client = server.client();
+        for seconds in [HOUR, -HOUR, 0] {
+            self.set_under(&mut client, seconds);
+        }
+        server
+    }
+}
+
+fn compile(library: &Path) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/wall_clock.c");
+    let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
+    let mut command = Command::new(&compiler);
+    command.args(["-shared", "-fPIC", "-O2", "-o"]).arg(library).arg(source);
+    let output = command.output().unwrap_or_else(|error| panic!("starting {}: {error}", compiler.display()));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn server_time(client: &mut Client) -> i64 {
+    client.run("TIME").items()[0].text().parse().unwrap()
+}
+
+fn real_time() -> i64 {
+    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap()
+}
+
+fn no_snapshot() -> Builder {
+    Server::builder().aof().config("aof-use-rdb-preamble no")
+}
+
+/// Milliseconds of a lease that is watched to its end.
+const LEASE: u64 = 2_000;
+
+/// How much later than in time a lease may end: what stalls a crowded machine, and no more than that.
+const LATE: Duration = Duration::from_secs(5);
+
+/// The end of a lease of [`LEASE`] that began at `began`, or later by no more than a reply takes.
+#[track_caller]
+fn assert_ends_in_time(client: &mut Client, began: Instant) {
+    wait_until("the lease ends", PATIENCE, || !exists(client, "k"));
+    let passed = began.elapsed();
+    assert!(passed >= Duration::from_millis(LEASE - 1), "too early, after {passed:?}");
+    assert!(passed < Duration::from_millis(LEASE) + LATE, "too late, after {passed:?}");
+}
+
+#[test]
+fn a_clock_set_forward_ends_no_lease() {
+    let clock = WallClock::new();
+    let mut server = clock.start(Server::builder());
+    let mut client = server.client();
+    let began = Instant::now();
+    acquire(&mut client, &format!("k TOKEN a PX {LEASE}"));
+    client.ok(&format!("SET expiring value NX PX {LEASE}"));
+    clock.set_under(&mut client, HOUR);
+    // An ordinary key of the same time to live is gone at once.
+    let looks = client.run_all(&["EXISTS expiring", "LOCK.CHECK k a"]);
+    assert_eq!(looks[0], Reply::Int(0));
+    assert!(!looks[1].is_null() || began.elapsed() >= Duration::from_millis(LEASE));
+    assert_ends_in_time(&mut client, began);
+    server.assert_alive();
+}
+
+/// The server keys a module's timers by the wall clock, so the timer alone would be an hour late.
+#[test]
+fn a_clock_set_back_prolongs_no_lease() {
+    let clock = WallClock::new();
+    let mut server = clock.start(Server::builder());
+    let mut client = server.client();
+    let began = Instant::now();
+    acquire(&mut client, &format!("k TOKEN a PX {LEASE}"));
+    client.ok(&format!("SET expiring value NX PX {LEASE}"));
+    clock.set_under(&mut client, -HOUR);
+    assert!(remaining(&mut client, "k", "a").is_none_or(|left| left <= 2_000));
+    assert_ends_in_time(&mut client, began);
+    // An ordinary key of the same time to live stays for the hour.
+    assert!(client.run("PTTL expiring").int() > 3_000_000);
+    server.assert_alive();
+}
+
+/// A lock granted after the step has a timer of the new time, one of before has not: both end, each in its time.
+#[test]
+fn leases_of_before_and_after_a_step_end_each_in_its_time() {
+    let clock = WallClock::new();
+    let server = clock.start(Server::builder());
+    let mut client = server.client();
+    for step in [-HOUR, HOUR, 0] {
+        let began = Instant::now();
+        acquire(&mut client, &format!("k TOKEN a PX {LEASE}"));
+        clock.set_under(&mut client, step);
+        let later = Instant::now();
+        acquire(&mut client, "short TOKEN a PX 200");
+        wait_until("the short lease ends", PATIENCE, || !exists(&mut client, "short"));
+        assert!(later.elapsed() >= Duration::from_millis(199), "too early, after {:?}", later.elapsed());
+        assert!(later.elapsed() < LATE, "too late, after {:?}", later.elapsed());
+        assert_ends_in_time(&mut client, began);
+    }
+}
+
+#[test]
+fn what_lock_info_shows_does_not_follow_the_wall_clock() {
+    let clock = WallClock::new();
+    let server = clock.start(Server::builder());
+    let mut client = server.client();
+    let stock = Stock::lay_in(&mut client);
+    let before = stock.view(&mut client);
+    for step in [HOUR, -HOUR] {
+        clock.set_under(&mut client, step);
+        stock.view(&mut client).assert_is_later_than(&before);
+        let age = field(&holder(&mut client, "a"), "age").int();
+        assert!((0..60_000).contains(&age), "{age}");
+    }
+}
+
+#[test]
+fn fences_rise_over_a_step_back() {
+    let clock = WallClock::new();
+    let server = clock.start(Server::builder());
+    let mut client = server.client();
+    let mut last = 0;
+    for step in [0, HOUR, 0, -HOUR, HOUR, -2 * HOUR] {
+        clock.set_under(&mut client, step);
+        for _ in 0..3 {
+            let fence = fence_of(&mut client, "k TOKEN a PX 60000");
+            assert!(fence > last, "{fence} came after {last}");
+            last = fence;
+            assert_eq!(client.run("LOCK.RELEASE k a"), Reply::Int(1));
+        }
+    }
+}
+
+/// Nothing is held when the server goes down, and its clock is set back before it comes up.
+#[track_caller]
+fn fences_rise_over_a_restart(builder: Builder, restart: fn(&mut Server)) {
+    let clock = WallClock::new();
+    let mut server = clock.start(builder);
+    let mut last = 0;
+    for step in [HOUR, 0, -HOUR] {
+        clock.set_under(&mut server.client(), step);
+        let fence = fence_of(&mut server.client(), "k TOKEN a PX 60000");
+        assert!(fence > last, "{fence} came after {last}");
+        last = fence;
+        assert_eq!(server.client().run("LOCK.RELEASE k a"), Reply::Int(1));
+        clock.set(step - HOUR);
+        restart(&mut server);
+        let fence = fence_of(&mut server.client(), "k TOKEN a PX 60000");
+        assert!(fence > last, "{fence} came after {last}");
+        last = fence;
+        assert_eq!(server.client().run("LOCK.RELEASE k a"), Reply::Int(1));
+    }
+}
+
+#[test]
+fn fences_rise_over_a_restart_from_a_snapshot_with_the_clock_set_back() {
+    fences_rise_over_a_restart(Server::builder(), |server| server.restart(Data::Save));
+}
+
+#[test]
+fn fences_rise_over_the_replay_of_the_append_only_file_with_the_clock_set_back() {
+    fences_rise_over_a_restart(no_snapshot(), |server| {
+        server.kill9();
+        server.start_again();
+    });
+}
+
+#[test]
+fn fences_rise_over_a_rewritten_append_only_file_with_the_clock_set_back() {
+    fences_rise_over_a_restart(no_snapshot(), |server| {
+        server.rewrite_aof();
+        server.kill9();
+        server.start_again();
+    });
+}
+
+/// While a server is down its clock is set: leases come back with what was left of them, as spans know no clock.
+#[track_caller]
+fn leases_survive_a_restart(builder: Builder, data: Data) {
+    let clock = WallClock::new();
+    let mut server = clock.start(builder);
+    for step in [HOUR, -HOUR] {
+        let mut client = server.client();
+        clock.set_under(&mut client, 0);
+        let stock = Stock::lay_in(&mut client);
+        let before = stock.view(&mut client);
+        server.stop(data);
+        clock.set(step);
+        server.start_again();
+        let mut client = server.client();
+        stock.view(&mut client).assert_is_later_than(&before);
+        client.ok("FLUSHALL");
+    }
+}
+
+#[test]
+fn leases_survive_a_restart_from_a_snapshot_with_the_clock_set() {
+    leases_survive_a_restart(Server::builder(), Data::Save);
+}
+
+#[test]
+fn leases_survive_a_restart_from_the_append_only_file_with_the_clock_set() {
+    leases_survive_a_restart(no_snapshot(), Data::NoSave);
+}
+
+/// The clocks of two servers need not agree for their leases to.
+#[test]
+fn a_replica_with_another_clock_has_the_same_leases_and_is_promoted_with_them() {
+    for step in [HOUR, -HOUR] {
+        let clock = WallClock::new();
+        let master = Server::builder();
+        let pair = Pair::start_with(master, clock.of(Server::builder()));
+        let (mut client, mut reader) = (pair.master.client(), pair.replica.client());
+        clock.set_under(&mut reader, step);
+        let stock = Stock::lay_in(&mut client);
+        let before = stock.view(&mut client);
+        let began = Instant::now();
+        acquire(&mut client, &format!("k TOKEN a PX {LEASE}"));
+        pair.wait_caught_up();
+        reader.ok("REPLICAOF NO ONE");
+        assert_ends_in_time(&mut reader, began);
+        stock.view(&mut reader).assert_is_later_than(&before);
+        assert!(fence_of(&mut reader, "next") > stock.highest_fence);
+    }
+}
