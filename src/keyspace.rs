@@ -10,8 +10,10 @@
 use lock_core::{ClientId, Place};
 
 use crate::expiry;
+use crate::listeners;
 use crate::perform;
 use crate::replication;
+use crate::server::clock;
 use crate::server::ffi::{Context, KeyspaceEvents, MainThread, Name, ServerEvents};
 use crate::state::{DEADLINES, FENCES, QUEUES};
 use crate::waiting;
@@ -48,40 +50,46 @@ impl ServerEvents for Keyspace {
 
     fn ticked(context: &Context) {
         expiry::tick(context);
-        if FENCE_IS_DUE.with(|due| *due) {
-            note_fence(context);
-        }
+        listeners::look(context);
     }
 
     fn forked(context: &Context) {
+        listeners::may_have_come();
         // Which child it is, the event does not say.
         if context.appends() && context.info_integer(c"persistence", c"aof_rewrite_in_progress") == Some(1) {
-            note_fence(context);
+            FENCE_IS_DUE.with(|due| *due = true);
         }
     }
 
     fn turned(context: &Context) {
         waiting::end_turn(context);
+        clock::end_turn();
+        if FENCE_IS_DUE.with(|due| *due) && !context.must_not_write() {
+            note_fence(context);
+        }
     }
 
     fn closed(client: ClientId) {
         waiting::closed(client);
     }
 
-    fn demoted() {
-        waiting::demoted();
+    fn role_changed(is_master: bool) {
+        listeners::may_have_come();
+        if !is_master {
+            waiting::demoted();
+        }
     }
 }
 
-/// A new append-only file has been begun while clients were paused, and still lacks the highest fence.
+/// A new append-only file has been begun, and still lacks the highest fence. It is not written where this is noticed: the
+/// command that began the file would be taken for one that has changed data, and be passed on itself.
 static FENCE_IS_DUE: MainThread<bool> = MainThread::new(false);
 
 /// Writes the highest fence behind the locks in the append-only file that is being made anew: without a snapshot at
 /// its head that file would begin with no fence but those of the locks that are held.
 fn note_fence(context: &Context) {
-    let postponed = context.must_not_write();
-    FENCE_IS_DUE.with(|due| *due = postponed);
-    if !postponed && let Some(fence) = FENCES.with(|fences| fences.last()) {
+    FENCE_IS_DUE.with(|due| *due = false);
+    if let Some(fence) = FENCES.with(|fences| fences.last()) {
         replication::note_fence(context, fence);
     }
 }

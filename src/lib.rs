@@ -12,6 +12,7 @@
 //! | [`keyspace`] | follows a lock where other commands take its key |
 //! | [`datatype`] | the lock as a value: snapshots, append-only file, digest |
 //! | [`replication`] | the forms in which decisions travel |
+//! | [`listeners`] | whether anybody listens to them |
 //! | [`config`] | the settings |
 //! | [`state`] | what the module remembers besides the keys |
 //! | [`server`] | the server as seen from here: clocks, randomness, text, and the module API |
@@ -22,6 +23,7 @@ mod config;
 mod datatype;
 mod expiry;
 mod keyspace;
+mod listeners;
 mod perform;
 mod registration;
 mod replication;

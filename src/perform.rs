@@ -31,7 +31,7 @@ impl<'c> OpenLock<'c> {
     pub(crate) fn turn<R>(mut self, now: Moment, body: impl FnOnce(&mut Turn<'_, Performer<'c>>) -> R) -> R {
         let (context, name) = (self.key.context(), self.key.name());
         let place = Place { database: context.database(), key: name.bytes() };
-        let mut performer = Performer { context, name, has_changed: false };
+        let mut performer = Performer { context, name, now, has_changed: false };
         let mut made = Lock::new();
         let result = QUEUES.with(|queues| {
             let lock = self.key.value_mut().unwrap_or(&mut made);
@@ -62,6 +62,7 @@ impl<'c> OpenLock<'c> {
 pub(crate) struct Performer<'c> {
     context: &'c Context,
     name: Name<'c>,
+    now: Moment,
     has_changed: bool,
 }
 
@@ -71,13 +72,13 @@ impl Perform for Performer<'_> {
     }
 
     fn draw_fence(&mut self) -> Option<Fence> {
-        let wall_micros = clock::wall_micros();
+        let wall_micros = clock::wall_micros(self.now);
         FENCES.with(|fences| fences.draw(wall_micros))
     }
 
     fn hold_is(&mut self, hold: &Hold) {
         self.has_changed = true;
-        replication::hold_is(self.context, self.name, hold);
+        replication::hold_is(self.context, self.name, hold, self.now);
     }
 
     fn hold_ended(&mut self, fence: Fence) {
@@ -121,10 +122,7 @@ pub(crate) fn raise_fence(fence: Fence) {
     FENCES.with(|fences| fences.raise_to(fence));
 }
 
-/// A lock was read from a snapshot or by RESTORE and is about to stand at `place`.
-///
-/// It may not come to stand there after all, when the command that read it fails later on. Then the entry of its
-/// deadline outlives it, and is dropped when it is due.
+/// A lock was read, from a snapshot in which it stands at `place`, or by a command that may still fail.
 pub(crate) fn loaded(lock: &mut Lock, place: Option<Place<'_>>) {
     lock.holds().iter().for_each(|hold| raise_fence(hold.fence()));
     if let Some(place) = place {
@@ -152,5 +150,9 @@ pub(crate) fn unlinked(lock: &mut Lock, place: Place<'_>) {
             ties.set(place, []);
         }
     });
-    QUEUES.with(|queues| queues.mark(place));
+    QUEUES.with(|queues| {
+        if !queues.is_empty() {
+            queues.mark(place);
+        }
+    });
 }

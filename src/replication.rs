@@ -15,9 +15,9 @@
 
 use std::ffi::CStr;
 
-use lock_core::{Fence, Hold, codec};
+use lock_core::{Fence, Hold, Moment, codec};
 
-use crate::server::clock;
+use crate::listeners;
 use crate::server::ffi::{Context, Name};
 
 pub(crate) const ACQUIRE: &CStr = c"LOCK.ACQUIRE";
@@ -25,8 +25,13 @@ const BREAK: &CStr = c"LOCK.BREAK";
 const FENCE: &CStr = c"LOCK.FENCE";
 
 /// Passes on that a hold of this key is now as it is.
-pub(crate) fn hold_is(context: &Context, key: Name<'_>, hold: &Hold) {
-    context.replicate_bytes(ACQUIRE, key, &codec::encode([hold], clock::now()));
+pub(crate) fn hold_is(context: &Context, key: Name<'_>, hold: &Hold, now: Moment) {
+    if context.is_of_command() && !listeners::may_be_there() {
+        // The server is to know that its data have changed, and looks no further.
+        context.replicate_verbatim();
+    } else {
+        context.replicate_bytes(ACQUIRE, key, &codec::encode_one(hold, now));
+    }
 }
 
 /// Passes on that a hold of this key ended: its lease ran out, or its connection closed.

@@ -95,7 +95,7 @@ fn an_owner_has_at_most_255_bytes() {
 fn options_come_in_any_order_and_any_case() {
     let server = Server::start();
     let mut client = server.client();
-    let options = ["px 60000", "ToKeN a", "LIMIT 3", "owneR me"];
+    let options = ["px 60000", "ToKeN a", "LIMIT 3", "owneR me", "blocK 5 session reEntrant"];
     for (index, order) in permutations(&options).into_iter().enumerate() {
         let key = format!("k{index}");
         let grant = acquire(&mut client, &format!("{key} {}", order.join(" ")));
@@ -133,6 +133,7 @@ fn an_option_twice_half_unknown_or_excluded_is_a_syntax_error() {
         "TOKEN",
         "LIMIT",
         "OWNER",
+        "BLOCK",
         "PX 100 TOKEN",
         "PX 100 PX 100",
         "EX 1 EX 1",
@@ -143,6 +144,12 @@ fn an_option_twice_half_unknown_or_excluded_is_a_syntax_error() {
         "OWNER a OWNER a",
         "LIMIT 2 LIMIT 2",
         "SHARED SHARED",
+        "BLOCK 0 BLOCK 0",
+        "BLOCK 0 PX 100 BLOCK 5",
+        "SESSION SESSION",
+        "SESSION 5",
+        "REENTRANT REENTRANT",
+        "REENTRANT 2",
         "SHARED LIMIT 2",
         "LIMIT 2 SHARED",
         "LIMIT 1 SHARED",
@@ -162,13 +169,22 @@ fn an_option_twice_half_unknown_or_excluded_is_a_syntax_error() {
 }
 
 #[test]
-fn options_of_later_versions_are_syntax_errors() {
+fn a_block_of_less_than_nothing_or_of_more_than_a_hundred_years_is_refused() {
     let server = Server::start();
     let mut client = server.client();
-    for options in ["BLOCK 0", "BLOCK 100", "SESSION", "REENTRANT"] {
-        fails(&mut client, &format!("LOCK.ACQUIRE k {options}"), errors::SYNTAX);
+    for (block, error) in [
+        ("-1", errors::TIMEOUT_NEGATIVE),
+        ("-9223372036854775808", errors::TIMEOUT_NEGATIVE),
+        ("3153600000001", errors::TIMEOUT_RANGE),
+        ("9223372036854775807", errors::TIMEOUT_RANGE),
+        ("9223372036854775808", errors::NOT_AN_INTEGER),
+    ] {
+        fails(&mut client, &format!("LOCK.ACQUIRE k BLOCK {block}"), error);
     }
     assert_eq!(client.run("EXISTS k"), Reply::Int(0));
+    for block in ["0", "1", "3153600000000"] {
+        acquire(&mut client, &format!("k{block} BLOCK {block}"));
+    }
 }
 
 #[test]
@@ -186,6 +202,8 @@ fn a_syntax_error_wins_over_a_bad_value() {
         format!("TOKEN {too_long} OWNER"),
         format!("OWNER {too_long} EX"),
         "EX 99999999999999999999 LIMIT".to_owned(),
+        "BLOCK -1 BLOCK 5".to_owned(),
+        "BLOCK abc WHAT".to_owned(),
     ] {
         fails(&mut client, &format!("LOCK.ACQUIRE k {options}"), errors::SYNTAX);
     }
@@ -267,7 +285,7 @@ fn a_number_is_a_canonical_decimal() {
         "--5",
         "-",
     ] {
-        for option in ["PX", "EX", "LIMIT"] {
+        for option in ["PX", "EX", "LIMIT", "BLOCK"] {
             errors::call_fails(
                 &mut client,
                 &cmd!["LOCK.ACQUIRE", "k", option, number],

@@ -11,7 +11,7 @@ use support::{Client, Reply, Server, cmd};
 
 /// Each command, whether it changes a lock, a call of it, and how few arguments it takes, its name included.
 const COMMANDS: [(&str, bool, &str, i64); 6] = [
-    ("lock.acquire", true, "LOCK.ACQUIRE k PX 100 TOKEN a OWNER o LIMIT 2", -2),
+    ("lock.acquire", true, "LOCK.ACQUIRE k PX 100 TOKEN a OWNER o LIMIT 2 BLOCK 5 SESSION REENTRANT", -2),
     ("lock.release", true, "LOCK.RELEASE k a", 3),
     ("lock.extend", true, "LOCK.EXTEND k a PX 100", -3),
     ("lock.check", false, "LOCK.CHECK k a", 3),
@@ -67,7 +67,7 @@ fn key_specs_say_who_reads_and_who_writes() {
 fn command_docs_explain_every_command_and_its_arguments() {
     let server = Server::start();
     let options: [(&str, &[&str]); 6] = [
-        ("lock.acquire", &["PX", "EX", "TOKEN", "SHARED", "LIMIT", "OWNER"]),
+        ("lock.acquire", &["PX", "EX", "TOKEN", "SHARED", "LIMIT", "BLOCK", "OWNER", "SESSION", "REENTRANT"]),
         ("lock.release", &[]),
         ("lock.extend", &["PX", "EX"]),
         ("lock.check", &[]),
@@ -157,7 +157,9 @@ fn with_memory_full_only_acquiring_is_refused() {
             acquire(&mut client, &format!("{key} TOKEN a PX 60000"));
         }
         client.ok("CONFIG SET maxmemory 1");
-        for call in ["LOCK.ACQUIRE m", "LOCK.ACQUIRE k TOKEN b", "LOCK.ACQUIRE k TOKEN a"] {
+        for call in
+            ["LOCK.ACQUIRE m", "LOCK.ACQUIRE k TOKEN b", "LOCK.ACQUIRE k TOKEN a", "LOCK.ACQUIRE k BLOCK 0"]
+        {
             let reply = client.run(call);
             assert!(reply.error().starts_with("OOM "), "{call}: {reply:?}");
         }

@@ -1,4 +1,4 @@
-//! Settings: lock.default-lease and lock.max-lease, wherever they are set.
+//! Settings: the leases, and how many may wait, wherever they are set.
 
 mod support;
 
@@ -8,6 +8,9 @@ use support::{Client, Data, Reply, Server};
 
 const DEFAULT_LEASE: &str = "lock.default-lease";
 const MAX_LEASE: &str = "lock.max-lease";
+
+/// How many may wait, and the defaults.
+const CAPS: [(&str, &str); 2] = [("lock.max-waiters", "10000"), ("lock.max-waiters-per-key", "1000")];
 
 /// A hundred years.
 const LONGEST_MS: i64 = 3_153_600_000_000;
@@ -20,6 +23,54 @@ fn the_defaults_are_half_a_minute_and_a_day() {
         let all = client.run("CONFIG GET lock.*");
         assert_eq!(field(&all, DEFAULT_LEASE).text(), "30000");
         assert_eq!(field(&all, MAX_LEASE).text(), "86400000");
+    }
+}
+
+#[test]
+fn ten_thousand_may_wait_and_a_thousand_for_one_key() {
+    let server = Server::start();
+    for mut client in [server.client(), server.client3()] {
+        let all = client.run("CONFIG GET lock.*");
+        for (name, default) in CAPS {
+            assert_eq!(field(&all, name).text(), default);
+        }
+    }
+}
+
+#[test]
+fn a_cap_on_waiters_lies_between_0_and_a_million() {
+    let server = Server::start();
+    let mut client = server.client();
+    for (name, default) in CAPS {
+        for value in ["-1", "1000001", "abc", "1.5", "9223372036854775807", "9223372036854775808"] {
+            let reply = client.call(&["CONFIG", "SET", name, value]);
+            assert!(reply.is_error(), "{name} {value}: {reply:?}");
+            assert_cap(&mut client, name, default);
+        }
+        for value in ["0", "1", "1000000"] {
+            client.ok(&format!("CONFIG SET {name} {value}"));
+            assert_cap(&mut client, name, value);
+        }
+    }
+}
+
+#[test]
+fn caps_on_waiters_may_stand_in_the_configuration_file_or_follow_the_modules_name() {
+    let [(all, _), (each, _)] = CAPS;
+    let directives = Server::builder().config("lock.max-waiters 70").config("lock.max-waiters-per-key 7");
+    let arguments = Server::builder().module_args("max-waiters-per-key 7 max-waiters 70");
+    let long_arguments = Server::builder().module_args("lock.max-waiters 70 lock.max-waiters-per-key 7");
+    for server in [directives, arguments, long_arguments] {
+        let mut server = server.start();
+        for restarted in [false, true] {
+            if restarted {
+                server.client().ok("CONFIG REWRITE");
+                server.restart(Data::NoSave);
+            }
+            let mut client = server.client();
+            assert_cap(&mut client, all, "70");
+            assert_cap(&mut client, each, "7");
+        }
     }
 }
 
@@ -170,6 +221,11 @@ fn a_bad_argument_keeps_the_server_from_starting_and_is_named_in_the_log() {
         ("max-lease abc", "max-lease"),
         ("max-lease 3153600000001", "max-lease"),
         ("lock.max-lease 0", "max-lease"),
+        ("max-waiters -1", "max-waiters"),
+        ("max-waiters 1000001", "max-waiters"),
+        ("max-waiters abc", "max-waiters"),
+        ("max-waiters-per-key -1", "max-waiters-per-key"),
+        ("max-waiters-per-key 1000001", "max-waiters-per-key"),
         ("default-lease", "default-lease"),
         ("default-lease 1000 max-lease", "max-lease"),
     ] {
@@ -178,17 +234,24 @@ fn a_bad_argument_keeps_the_server_from_starting_and_is_named_in_the_log() {
     }
 }
 
+/// MODULE LOAD is a client's command, so the arguments may be a client's bytes, and those stay out of the log.
 #[test]
-fn an_unknown_argument_keeps_the_server_from_starting_and_is_named_in_the_log() {
-    for (arguments, named) in [
-        ("colour 5", "colour"),
-        ("max-waiter 5", "max-waiter"),
-        ("default-leases 5000", "default-leases"),
-        ("DEFAULT-LEASE-MS 5000", "DEFAULT-LEASE-MS"),
-        ("default-lease 1000 colour 5", "colour"),
+fn an_unknown_argument_keeps_the_server_from_starting_and_is_named_in_the_log_by_its_place() {
+    for (arguments, place) in [
+        ("colour 5", 1),
+        ("max-waiter 5", 1),
+        ("default-leases 5000", 1),
+        ("DEFAULT-LEASE-MS 5000", 1),
+        ("default-lease 1000 colour 5", 3),
+        ("default-lease 1000 max-lease 2000 colour 5", 5),
     ] {
         let log = Server::builder().module_args(arguments).start_fails();
-        assert_refused_start(&log, arguments, named);
+        assert_refused_start(&log, arguments, &format!("argument {place}"));
+        let ours: Vec<&str> = log.lines().filter(|line| line.contains("<lock>")).collect();
+        assert!(!ours.is_empty(), "{log}");
+        for unknown in ["colour", "max-waiter", "default-leases", "DEFAULT-LEASE-MS", "5000"] {
+            assert!(!ours.iter().any(|line| line.contains(unknown)), "{unknown} in {ours:?}");
+        }
     }
 }
 
@@ -223,6 +286,13 @@ fn assert_settings(client: &mut Client, default_lease_ms: i64, max_lease_ms: i64
         let shown = client.call(&["CONFIG", "GET", name]);
         assert_eq!(field(&shown, name), Reply::Bulk(value.to_string().into_bytes()), "{name}");
     }
+}
+
+/// A cap on waiters as CONFIG GET shows it.
+#[track_caller]
+fn assert_cap(client: &mut Client, name: &str, value: &str) {
+    let shown = client.call(&["CONFIG", "GET", name]);
+    assert_eq!(field(&shown, name).text(), value, "{name}");
 }
 
 /// The lease of a lock that names none.

@@ -1,5 +1,5 @@
-//! RESTORE of what no server has DUMPed: every damage to a lock's bytes, the checksum made good again, comes to an error or
-//! to a lock like any other, and costs nothing that lasts.
+//! RESTORE of what no server has DUMPed: every damage to a lock's bytes, the checksum made good again, comes to an
+//! error or to a lock like any other, and costs nothing that lasts.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 #[path = "support/payload.rs"]

@@ -16,13 +16,14 @@ enum Place {
     Milliseconds,
     Seconds,
     Limit,
+    Block,
     Fence,
     Option,
 }
 
 /// Commands on the held lock `held`, `?` the place of the hostile bytes. None changes the lock when those are legal:
 /// the lock is exclusive, and the tokens are not its holder's.
-const TEMPLATES: [(&str, Place); 21] = [
+const TEMPLATES: [(&str, Place); 24] = [
     ("LOCK.ACQUIRE held TOKEN ?", Place::Token),
     ("LOCK.ACQUIRE held PX 5000 TOKEN ? SHARED", Place::Token),
     ("LOCK.ACQUIRE held OWNER ?", Place::Owner),
@@ -32,6 +33,9 @@ const TEMPLATES: [(&str, Place); 21] = [
     ("LOCK.ACQUIRE held EX ?", Place::Seconds),
     ("LOCK.ACQUIRE held TOKEN holder EX ?", Place::Seconds),
     ("LOCK.ACQUIRE held LIMIT ?", Place::Limit),
+    ("LOCK.ACQUIRE held TOKEN holder BLOCK ?", Place::Block),
+    ("LOCK.ACQUIRE held SESSION BLOCK 5 LIMIT ?", Place::Limit),
+    ("LOCK.ACQUIRE held SESSION REENTRANT ?", Place::Option),
     ("LOCK.ACQUIRE held ?", Place::Option),
     ("LOCK.ACQUIRE held ? 5", Place::Option),
     ("LOCK.ACQUIRE held TOKEN holder ?", Place::Option),
@@ -174,7 +178,8 @@ fn options_repeated_contradictory_unknown_or_half_are_refused() {
     let mut client = server.client();
     acquire(&mut client, "k TOKEN a");
     let before = standing(&mut client, "k");
-    let acquire_options = ["PX 5000", "EX 5", "TOKEN b", "SHARED", "LIMIT 2", "OWNER o"];
+    let acquire_options =
+        ["PX 5000", "EX 5", "TOKEN b", "SHARED", "LIMIT 2", "OWNER o", "BLOCK 5", "SESSION", "REENTRANT"];
     for option in acquire_options {
         let twice = format!("LOCK.ACQUIRE k {option} {option}");
         errors::fails(&mut client, &twice, errors::SYNTAX);
@@ -386,6 +391,7 @@ fn fill(template: &str, value: &[u8]) -> Vec<Vec<u8>> {
 /// The error the contract has for these bytes at that place; `None` when they are legal there.
 fn verdict(place: Place, value: &[u8], template: &str) -> Option<String> {
     const MAX_LEASE_MS: i64 = 86_400_000;
+    const MAX_BLOCK_MS: i64 = 3_153_600_000_000;
     let command = template.split(' ').next().unwrap();
     let lease = |unit_ms: i64| match canonical(value) {
         None => Some(errors::NOT_AN_INTEGER.to_owned()),
@@ -403,6 +409,12 @@ fn verdict(place: Place, value: &[u8], template: &str) -> Option<String> {
             None => Some(errors::NOT_AN_INTEGER.to_owned()),
             Some(1..=65_535) => None,
             Some(_) => Some(errors::LIMIT.to_owned()),
+        },
+        Place::Block => match canonical(value) {
+            None => Some(errors::NOT_AN_INTEGER.to_owned()),
+            Some(0..=MAX_BLOCK_MS) => None,
+            Some(..0) => Some(errors::TIMEOUT_NEGATIVE.to_owned()),
+            Some(_) => Some(errors::TIMEOUT_RANGE.to_owned()),
         },
         Place::Fence => canonical(value).is_none().then(|| errors::NOT_AN_INTEGER.to_owned()),
         Place::Option => Some(errors::SYNTAX.to_owned()),

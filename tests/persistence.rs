@@ -12,7 +12,7 @@ mod support;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use payload::{FAR_FENCE, Payload, raise_fences};
+use payload::{FAR_FENCE, raise_fences};
 use stock::{Stock, select};
 use support::locks::{acquire, exists, fence_of, remaining};
 use support::{Builder, Data, PATIENCE, Reply, Server, cmd, wait_until};
@@ -316,8 +316,7 @@ fn what_ended_stays_ended_after_a_rewrite_of_the_append_only_file() {
     what_ended_stays_ended(with_snapshot(), rewrite_and_power_cut);
 }
 
-/// A lock that ends while the file is being replayed is ended by a later line of that file, not by the clock: the leases
-/// begin anew with the replay.
+/// The lease begins anew with the replay, and is ended by a later line of the file, not by the clock.
 #[test]
 fn a_lease_that_ended_before_the_power_cut_holds_no_lock_after_it() {
     let mut server = commands_only().start();

@@ -24,7 +24,7 @@ pub(crate) fn ratios(left: &[f64], right: &[f64]) -> Vec<f64> {
     left.iter().zip(right).map(|(left, right)| left / right).collect()
 }
 
-/// The median and, of more than one figure, the range.
+/// The median, the lowest and the highest.
 pub(crate) fn spread(figures: &[f64]) -> String {
     format!("{:.2} ({:.2} to {:.2})", median(figures), percentile(figures, 0.0), percentile(figures, 100.0))
 }

@@ -10,11 +10,12 @@
 // Places in the heap and numbers of entries are made and kept in range here alone; `is_consistent` says what that means.
 #![allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::mem;
 use core::num::NonZeroU32;
+
+use smallvec::SmallVec;
 
 use crate::place::{Database, Place};
 use crate::time::Moment;
@@ -121,7 +122,7 @@ impl Deadlines {
     }
 }
 
-/// Entries a chunk: 32 bytes each, so that a chunk is a few pages.
+/// Entries a chunk: 40 bytes each, so that a chunk is a few pages.
 const CHUNK: usize = 512;
 
 #[derive(Debug, Default)]
@@ -133,16 +134,19 @@ struct Index {
     unused: Option<u32>,
 }
 
+/// A key's name: a short one in place.
+type Key = SmallVec<[u8; 16]>;
+
 #[derive(Debug)]
 enum Entry {
-    Used { key: Box<[u8]>, deadline: Moment, place: u32 },
+    Used { key: Key, deadline: Moment, place: u32 },
     Unused { next: Option<u32> },
 }
 
 impl Index {
     fn insert(&mut self, key: &[u8], deadline: Moment) -> Slot {
         let place = self.heap.len();
-        let entry = Entry::Used { key: key.into(), deadline, place: narrow(place) };
+        let entry = Entry::Used { key: Key::from_slice(key), deadline, place: narrow(place) };
         let number = match self.unused {
             Some(number) => {
                 if let Entry::Unused { next } = mem::replace(self.entry_mut(number), entry) {
@@ -186,10 +190,17 @@ impl Index {
                 let place = self.sift_up(place as usize);
                 self.sift_down(place);
             } else if self.heap.is_empty() {
-                // What a crowd of locks needed is given back once they are gone.
-                *self = Self::default();
+                self.forget_all();
             }
         }
+    }
+
+    /// Gives back what a crowd of locks needed, once they are all gone. One chunk stays, for the locks that come and go.
+    fn forget_all(&mut self) {
+        self.chunks.truncate(1);
+        self.chunks.iter_mut().for_each(Vec::clear);
+        self.heap.shrink_to(CHUNK);
+        self.unused = None;
     }
 
     fn first(&self, database: Database) -> Option<Due<'_>> {
@@ -290,8 +301,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_entry_takes_half_a_cache_line() {
-        assert_eq!(size_of::<Entry>(), 32);
+    fn an_entry_is_small() {
+        assert_eq!(size_of::<Entry>(), 40);
         assert_eq!(size_of::<Option<Slot>>(), 4);
     }
 

@@ -4,7 +4,9 @@
 use alloc::vec::Vec;
 
 use crate::hold::Hold;
-use crate::lock::Lock;
+use crate::lock::{Lock, Verdict};
+use crate::queue::{Queues, Waiter};
+use crate::time::Moment;
 use crate::token::Token;
 
 /// Fences rise in the order in which the holds stand; so no two are the same.
@@ -16,6 +18,23 @@ pub fn fences_ascend(lock: &Lock) -> bool {
 pub fn holds_are_within_limits(lock: &Lock) -> bool {
     let smallest = lock.holds().iter().map(|hold| hold.limit().most()).min();
     smallest.is_none_or(|smallest| lock.holds().len() <= smallest)
+}
+
+/// Of the holds whose leases run, there are never more than any of them tolerates.
+pub fn live_holds_are_within_limits(lock: &Lock, now: Moment) -> bool {
+    let smallest = lock.live_holds(now).map(|hold| hold.limit().most()).min();
+    smallest.is_none_or(|smallest| lock.live_holds(now).count() <= smallest)
+}
+
+/// Nobody waits at the head of a queue who could be granted. True whenever a turn at the key has ended, and when no
+/// place is marked and no lease is due.
+pub fn head_has_to_wait(lock: &Lock, head: Option<&Waiter>, now: Moment) -> bool {
+    head.is_none_or(|head| lock.judge(Some(&head.token), head.limit, now) == Verdict::Refuse)
+}
+
+/// Nobody waits longer than it asked to. True once the waits that are due were ended.
+pub fn nobody_waits_past_its_time(queues: &Queues, now: Moment) -> bool {
+    queues.next_timeout().is_none_or(|until| now < until)
 }
 
 /// No two holds of a lock belong to one token.

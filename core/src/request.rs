@@ -207,21 +207,28 @@ enum Keyword {
 
 impl Keyword {
     fn of(word: &[u8]) -> Option<Self> {
-        let keywords: [(&[u8], Self); 10] = [
-            (b"PX", Self::Lease(Unit::Milliseconds)),
-            (b"EX", Self::Lease(Unit::Seconds)),
-            (b"TOKEN", Self::Token),
-            (b"SHARED", Self::Shared),
-            (b"LIMIT", Self::Limit),
-            (b"BLOCK", Self::Block),
-            (b"OWNER", Self::Owner),
-            (b"SESSION", Self::Session),
-            (b"REENTRANT", Self::Reentrant),
-            (b"FENCE", Self::Fence),
-        ];
-        keywords.into_iter().find(|(name, _)| name.eq_ignore_ascii_case(word)).map(|(_, keyword)| keyword)
+        let mut upper = [0; LONGEST_KEYWORD];
+        let upper = upper.get_mut(..word.len())?;
+        upper.copy_from_slice(word);
+        upper.make_ascii_uppercase();
+        Some(match &*upper {
+            b"PX" => Self::Lease(Unit::Milliseconds),
+            b"EX" => Self::Lease(Unit::Seconds),
+            b"TOKEN" => Self::Token,
+            b"SHARED" => Self::Shared,
+            b"LIMIT" => Self::Limit,
+            b"BLOCK" => Self::Block,
+            b"OWNER" => Self::Owner,
+            b"SESSION" => Self::Session,
+            b"REENTRANT" => Self::Reentrant,
+            b"FENCE" => Self::Fence,
+            _ => return None,
+        })
     }
 }
+
+/// Bytes in the longest of the words.
+const LONGEST_KEYWORD: usize = b"REENTRANT".len();
 
 fn value<'a>(words: &mut impl Iterator<Item = &'a [u8]>) -> Result<&'a [u8], Refusal> {
     words.next().ok_or(Refusal::Syntax)

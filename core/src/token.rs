@@ -66,13 +66,39 @@ impl Token {
     }
 }
 
+/// The bytes that 32 lower-case hex digits spell. Every command that names a token comes this way: it is worth a table.
 fn seed_of(text: &[u8]) -> Option<[u8; SEED_LEN]> {
-    if text.len() != SEED_TEXT_LEN || text.iter().any(u8::is_ascii_uppercase) {
-        return None;
-    }
+    let digits: &[u8; SEED_TEXT_LEN] = text.try_into().ok()?;
     let mut seed = [0; SEED_LEN];
-    hex::decode_to_slice(text, &mut seed).ok()?;
-    Some(seed)
+    let mut strays = 0;
+    for (byte, pair) in seed.iter_mut().zip(digits.as_chunks::<2>().0) {
+        let [high, low] = pair.map(value_of);
+        strays |= high | low;
+        *byte = (high << 4) | (low & 0x0f);
+    }
+    (strays & NO_DIGIT == 0).then_some(seed)
+}
+
+/// Marks what is no digit: a bit that no digit's value has.
+const NO_DIGIT: u8 = 0x80;
+
+#[allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "a byte is within 256"
+)]
+const fn value_of(digit: u8) -> u8 {
+    const VALUES: [u8; 256] = {
+        let mut values = [NO_DIGIT; 256];
+        let mut value = 0;
+        while value < 16 {
+            values[b"0123456789abcdef"[value] as usize] = value as u8;
+            value += 1;
+        }
+        values
+    };
+    VALUES[digit as usize]
 }
 
 /// Writes the lower-case hex digits of `seed` into `buffer`.

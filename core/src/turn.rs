@@ -110,12 +110,12 @@ impl<P: Perform> Turn<'_, P> {
     pub fn acquire(
         &mut self,
         request: &Acquire<'_>,
-        connection: ClientId,
+        connection: impl FnOnce() -> ClientId,
         patience: Option<Patience>,
         make_token: impl FnOnce() -> Token,
     ) -> Result<Acquired, Refusal> {
         self.settle();
-        let session = request.session.then_some(connection);
+        let session = request.session.then(connection);
         match (self.lock.judge(request.token.as_ref(), request.limit, self.now), &request.token) {
             (Verdict::Renew, Some(token)) => {
                 let renewal = Renewal {

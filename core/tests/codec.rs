@@ -12,8 +12,8 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
-/// The fewest bytes a hold can take: what is fixed, a token of one byte, and no label.
-const SHORTEST_HOLD: usize = 4 * 8 + 2 + 4 + (1 + 1) + 1;
+/// The fewest bytes a hold can take: what is always there, and a token of one byte.
+const SHORTEST_HOLD: usize = 1 + 2 * 8 + (1 + 1);
 
 /// A hold to be, but for what its place in the lock decides.
 #[derive(Clone, Debug)]
@@ -197,13 +197,19 @@ fn raw_hold(
     count: u32,
     token: u8,
 ) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for number in [fence, lease_ms, remaining_ms, age_ms] {
-        bytes.extend(number.to_le_bytes());
-    }
-    bytes.extend(limit.to_le_bytes());
-    bytes.extend(count.to_le_bytes());
-    bytes.extend([1, token, 0]);
+    let parts = [remaining_ms != lease_ms, age_ms != 0, limit != 1, count != 1];
+    let mut bytes = vec![parts.iter().rev().fold(0, |bits, is_there| bits << 1 | u8::from(*is_there))];
+    bytes.extend(fence.to_le_bytes());
+    bytes.extend(lease_ms.to_le_bytes());
+    let values = [
+        remaining_ms.to_le_bytes().to_vec(),
+        age_ms.to_le_bytes().to_vec(),
+        limit.to_le_bytes().to_vec(),
+        count.to_le_bytes().to_vec(),
+    ];
+    bytes
+        .extend(parts.into_iter().zip(values).filter(|(is_there, _)| *is_there).flat_map(|(_, value)| value));
+    bytes.extend([1, token]);
     bytes
 }
 
@@ -255,8 +261,8 @@ fn as_many_holds_as_the_bytes_can_carry_take_memory_in_proportion() {
         let mut hold = raw_hold(fence, 10, 10, 0, 0, 1, 0);
         // Two bytes of token, so that each can have its own.
         let token = u16::try_from(fence).unwrap().to_le_bytes();
-        hold.truncate(hold.len() - 3);
-        hold.extend([2, token[0], token[1], 0]);
+        hold.truncate(hold.len() - 2);
+        hold.extend([2, token[0], token[1]]);
         hold
     };
     let holds: Vec<Vec<u8>> = (1..=10_000).map(shared).collect();

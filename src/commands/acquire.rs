@@ -32,7 +32,7 @@ impl Command for Acquire {
         let now = clock::now();
         let patience = patience(context, &request, now);
         let acquired = open(context, args)?
-            .turn(now, |turn| turn.acquire(&request, context.client(), patience, entropy::new_token))?;
+            .turn(now, |turn| turn.acquire(&request, || context.client(), patience, entropy::new_token))?;
         match acquired {
             Acquired::Granted(token, fence) => waiting::reply_grant(context, &token, fence),
             Acquired::NotAvailable => context.reply_null_array(),

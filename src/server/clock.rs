@@ -1,21 +1,35 @@
-//! The two clocks, each for its own purpose: leases run on the one that no operator can set, fences start from the
-//! one that other servers share.
+//! The two clocks, each for its own purpose: leases run on the one that no operator can set, fences start from the one
+//! that servers share.
 
-use std::sync::OnceLock;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use lock_core::Moment;
 
-/// Now, on a monotonic clock that starts with the module.
+use super::ffi::{MainThread, monotonic_micros};
+
+/// Now, on the server's monotonic clock.
 pub(crate) fn now() -> Moment {
-    static START: OnceLock<Instant> = OnceLock::new();
-    let start = START.get_or_init(Instant::now);
-    // Two hundred thousand years of microseconds fit.
-    Moment::from_micros(i64::try_from(start.elapsed().as_micros()).unwrap_or(i64::MAX))
+    // Three hundred thousand years of microseconds fit.
+    Moment::from_micros(i64::try_from(monotonic_micros()).unwrap_or(i64::MAX))
 }
 
-/// The wall clock in microseconds since 1970, 0 if it is set before that.
-pub(crate) fn wall_micros() -> u64 {
+/// How far the wall clock is ahead of the monotonic one, once it has been read in this turn of the server's loop.
+static AHEAD: MainThread<Option<i64>> = MainThread::new(None);
+
+/// The wall clock at `now`, in microseconds since 1970, 0 if it is set before that. It is read once in a turn of the
+/// server's loop.
+pub(crate) fn wall_micros(now: Moment) -> u64 {
+    let ahead =
+        AHEAD.with(|ahead| *ahead.get_or_insert_with(|| wall_clock().saturating_sub(now.as_micros())));
+    u64::try_from(now.as_micros().saturating_add(ahead)).unwrap_or(0)
+}
+
+/// A turn of the server's loop has ended: the wall clock may have been set.
+pub(crate) fn end_turn() {
+    AHEAD.with(Option::take);
+}
+
+fn wall_clock() -> i64 {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX)
+    i64::try_from(since_1970.as_micros()).unwrap_or(i64::MAX)
 }

@@ -47,7 +47,7 @@ pub(crate) use args::{Args, Name, OwnedName};
 pub(crate) use blocking::{BlockedClient, Waiting};
 pub(crate) use command::{Access, Arg, ArgKind, Command, CommandSpec, Handler, register_commands};
 pub(crate) use config::{NumericSetting, load_settings};
-pub(crate) use context::Context;
+pub(crate) use context::{Context, monotonic_micros};
 pub(crate) use events::{KeyspaceEvents, ServerEvents, subscribe};
 pub(crate) use key::{Key, Occupied};
 pub(crate) use main_thread::MainThread;

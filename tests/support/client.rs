@@ -205,6 +205,28 @@ impl Client {
         arrived
     }
 
+    /// The connection's id.
+    #[track_caller]
+    pub(crate) fn id(&mut self) -> i64 {
+        self.run("CLIENT ID").int()
+    }
+
+    /// Whether the server closes the connection, rather than leave it silent.
+    pub(crate) fn is_closed(&mut self) -> bool {
+        self.set_read_timeout(Duration::from_millis(100));
+        let end = matches!(self.try_read(), Ok(None));
+        self.set_read_timeout(PATIENCE);
+        end
+    }
+
+    /// Closes the connection with a reset, which closing is when something was left unread. Something must be.
+    #[track_caller]
+    pub(crate) fn reset(self) {
+        let mut byte = [0; 1];
+        let unread = self.stream.peek(&mut byte);
+        assert!(matches!(unread, Ok(1)), "nothing is left unread: {unread:?}");
+    }
+
     /// One field of INFO; panics when the section lacks it.
     #[track_caller]
     pub(crate) fn info(&mut self, section: &str, name: &str) -> String {

@@ -3,6 +3,7 @@
 //! - [`Server`] starts a server with the module in a folder of its own and ends it when it goes out of scope.
 //! - [`Pair`] is a master with a replica.
 //! - [`Client`] is one connection; [`Reply`] is what it reads.
+//! - [`Waiter`] is a connection that waits for a lock; `waiter` says who waits, and that nothing is left of it.
 //! - [`cmd!`] writes a command of mixed arguments; `Client::run` splits a command at its blanks.
 //! - [`locks`] speaks of grants and holds, [`errors`] of what is refused, [`wait_until`] waits for a state, [`Random`] repeats itself from a seed.
 //!
@@ -22,6 +23,7 @@ mod random;
 mod reply;
 mod server;
 mod wait;
+pub(crate) mod waiter;
 
 pub(crate) use client::{Client, ToArgument, cmd};
 pub(crate) use launch::{Builder, START_DEADLINE};
@@ -31,3 +33,4 @@ pub(crate) use random::Random;
 pub(crate) use reply::Reply;
 pub(crate) use server::{Data, Server};
 pub(crate) use wait::{PATIENCE, wait_until};
+pub(crate) use waiter::Waiter;

@@ -1,4 +1,4 @@
-//! What DUMP gives and RESTORE takes, opened: the value's bytes and a footer, which holds a checksum over all before it.
+//! What DUMP gives and RESTORE takes, opened: the value's bytes, and a footer with a checksum over all before it.
 #![allow(dead_code)] // each test file uses a part of it
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 

@@ -20,6 +20,11 @@ impl Random {
         Self { state: seed }
     }
 
+    /// The sequence of a seed: for one that another sequence gave.
+    pub(crate) fn from_seed(seed: u64) -> Self {
+        Self { state: seed }
+    }
+
     /// The next 64 bits.
     pub(crate) fn next(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);

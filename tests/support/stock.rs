@@ -1,11 +1,12 @@
-//! A stock of locks of every kind in several databases, what is seen of it, and whether it is the same elsewhere or later.
+//! A stock of locks of every kind in several databases, what is seen of it, and whether it is the same elsewhere and
+//! later.
 #![allow(dead_code)] // each test file uses a part of it
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use std::time::{Duration, Instant};
 
 use crate::support::locks::{field, standing};
-use crate::support::{Client, Reply, cmd, ok_grant};
+use crate::support::{Client, PATIENCE, Reply, Server, cmd, ok_grant, wait_until};
 
 /// The databases the stock is in.
 pub(crate) const DATABASES: [u16; 3] = [0, 3, 15];
@@ -174,8 +175,8 @@ impl Kept {
 }
 
 impl View {
-    /// The same holds with the same fences, limits, leases, counts, labels and order; no lease shorter than it was, less
-    /// the time that passed, and none longer than it was granted.
+    /// The same holds with the same fences, limits, leases, counts, labels and order; what is left of a lease is no
+    /// less than before, but for the time that passed, and no more than was granted.
     #[track_caller]
     pub(crate) fn assert_is_later_than(&self, before: &Self) {
         assert_eq!(self.sizes, before.sizes);
@@ -196,6 +197,14 @@ impl View {
     }
 }
 
+/// Waits until two servers hold the same data. Leases that end meanwhile end on both.
+#[track_caller]
+pub(crate) fn agree(one: &Server, other: &Server) {
+    let digest = |server: &Server| server.client().run("DEBUG DIGEST").text();
+    wait_until("the digests agree", PATIENCE, || digest(one) == digest(other));
+}
+
+/// Turns to a database.
 #[track_caller]
 pub(crate) fn select(client: &mut Client, database: u16) {
     client.ok(&format!("SELECT {database}"));

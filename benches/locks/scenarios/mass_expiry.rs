@@ -32,8 +32,9 @@ pub(crate) fn run(effort: &Effort) -> Section {
     let server = Server::start();
     let (mut idle, mut locks, mut sets) = (Seen::default(), Seen::default(), Seen::default());
     for _ in 0..effort.endings {
-        let pings = pings(&mut server.client(), Instant::now()).flat_map(|(waits_ms, _)| waits_ms);
-        idle.pings_ms.push(pings.take(IDLE_PINGS).collect());
+        let mut client = server.client();
+        let waits_ms = pings(&mut client, Instant::now()).flat_map(|(some_ms, _)| some_ms);
+        idle.pings_ms.push(waits_ms.take(IDLE_PINGS).collect());
         locks.observe(&server, effort.mass, &granted(32), |key, ms| {
             ["LOCK.ACQUIRE", key, "PX", ms].map(str::to_owned).to_vec()
         });
@@ -75,9 +76,10 @@ impl Seen {
             assert!(left > 0, "this machine is too slow to take {mass} locks within {UNTIL_END:?}");
             command(&format!("mass:{number:07}"), &left.to_string())
         });
+        let mut client = server.client();
         thread::sleep(end.saturating_duration_since(Instant::now()));
         let mut waits_ms = Vec::new();
-        for (some_ms, keys) in pings(&mut server.client(), end) {
+        for (some_ms, keys) in pings(&mut client, end) {
             waits_ms.extend(some_ms);
             if keys == 0 {
                 break;

@@ -39,8 +39,8 @@ unsafe extern "C" fn run<C: Command>(
     argv: *mut *mut RedisModuleString,
     argc: c_int,
 ) -> c_int {
-    // SAFETY: the server lends the context to this call.
-    let Some(context) = (unsafe { Context::new(context) }) else { return ERR };
+    // SAFETY: the server lends the context to this call, which is a command's.
+    let Some(context) = (unsafe { Context::of_command(context) }) else { return ERR };
     let outcome = guard(|| {
         // SAFETY: the server lends the arguments to this call, `argc` of them.
         let args = unsafe { Args::new(argv, argc) };

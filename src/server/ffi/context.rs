@@ -11,13 +11,27 @@ use super::{Name, OK};
 /// What the server lends to a callback while it runs.
 pub(crate) struct Context {
     raw: NonNull<RedisModuleCtx>,
+    is_of_command: bool,
 }
 
 impl Context {
     /// # Safety
     /// `raw` is a context that the server lends to the running callback, and the result does not outlive it.
     pub(super) unsafe fn new(raw: *mut RedisModuleCtx) -> Option<Self> {
-        NonNull::new(raw).map(|raw| Self { raw })
+        NonNull::new(raw).map(|raw| Self { raw, is_of_command: false })
+    }
+
+    /// The same, of a command.
+    ///
+    /// # Safety
+    /// As for [`Context::new`], and the running callback is a command.
+    pub(super) unsafe fn of_command(raw: *mut RedisModuleCtx) -> Option<Self> {
+        NonNull::new(raw).map(|raw| Self { raw, is_of_command: true })
+    }
+
+    /// Whether the running callback is a command.
+    pub(crate) fn is_of_command(&self) -> bool {
+        self.is_of_command
     }
 
     pub(super) fn raw(&self) -> *mut RedisModuleCtx {
@@ -151,6 +165,11 @@ impl Context {
         self.has_flag(raw::REDISMODULE_CTX_FLAGS_MASTER) && !self.has_flag(raw::REDISMODULE_CTX_FLAGS_LOADING)
     }
 
+    /// Whether the server is a node of a cluster.
+    pub(crate) fn is_in_cluster(&self) -> bool {
+        self.has_flag(raw::REDISMODULE_CTX_FLAGS_CLUSTER)
+    }
+
     /// Whether the server writes an append-only file.
     pub(crate) fn appends(&self) -> bool {
         self.has_flag(raw::REDISMODULE_CTX_FLAGS_AOF)
@@ -201,6 +220,19 @@ impl Context {
         };
         (status == OK).then_some(number)
     }
+}
+
+/// The server's monotonic clock, in microseconds.
+pub(crate) fn monotonic_micros() -> u64 {
+    // SAFETY: the function takes no arguments.
+    unsafe { api!(RedisModule_MonotonicMicroseconds()) }
+}
+
+/// Whether the server is loading a snapshot or an append-only file.
+pub(super) fn is_loading() -> bool {
+    // SAFETY: without a context, the server tells what is so for all clients.
+    let flags = unsafe { api!(RedisModule_GetContextFlags(ptr::null_mut())) };
+    flags.cast_unsigned() & raw::REDISMODULE_CTX_FLAGS_LOADING != 0
 }
 
 /// Writes a warning to the server's log outside any callback's context.

@@ -24,8 +24,8 @@ pub(crate) trait ServerEvents {
     fn turned(context: &Context);
     /// A connection is being closed.
     fn closed(client: u64);
-    /// The server has become a replica.
-    fn demoted();
+    /// The server has become a master, or a replica.
+    fn role_changed(is_master: bool);
 }
 
 /// What the module does when something has happened to a key.
@@ -142,9 +142,7 @@ unsafe extern "C" fn role_change<E: ServerEvents>(
     subevent: u64,
     _data: *mut c_void,
 ) {
-    if subevent == raw::REDISMODULE_EVENT_REPLROLECHANGED_NOW_REPLICA {
-        guard(E::demoted);
-    }
+    guard(|| E::role_changed(subevent == raw::REDISMODULE_EVENT_REPLROLECHANGED_NOW_MASTER));
 }
 
 /// The events after which a key stands under a name where it did not stand before, though no command made it there.

@@ -1,6 +1,5 @@
 //! An open key.
 
-use std::marker::PhantomData;
 use std::ptr::NonNull;
 
 use redis_module::raw::{self, RedisModuleKey};
@@ -15,7 +14,8 @@ pub(crate) struct Key<'c, V> {
     raw: NonNull<RedisModuleKey>,
     context: &'c Context,
     name: Name<'c>,
-    value: PhantomData<V>,
+    /// The value, as long as the key exists.
+    value: Option<NonNull<V>>,
 }
 
 /// What the server calls the type of a key that does not exist.
@@ -41,8 +41,14 @@ impl<'c, V: Value> Key<'c, V> {
         // SAFETY: context and name are valid for `'c`, for which the key stays open at most.
         let raw = unsafe { api!(RedisModule_OpenKey(context.raw(), name.raw(), mode.cast_signed())) };
         let Some(raw) = NonNull::new(raw.cast::<RedisModuleKey>()) else { return Ok(None) };
-        let key = Self { raw, context, name, value: PhantomData };
-        if key.has_own_type() || key.is_empty() { Ok(Some(key)) } else { Err(Occupied) }
+        let mut key = Self { raw, context, name, value: None };
+        if key.has_own_type() {
+            // SAFETY: the key is open and holds a value of our type.
+            key.value = NonNull::new(unsafe { api!(RedisModule_ModuleTypeGetValue(raw.as_ptr())) }.cast());
+        } else if !key.is_empty() {
+            return Err(Occupied);
+        }
+        Ok(Some(key))
     }
 
     fn has_own_type(&self) -> bool {
@@ -71,21 +77,13 @@ impl<'c, V: Value> Key<'c, V> {
         // SAFETY: a value of our type is one that `set` or the type's loader made of a `Box<V>`; it stays where it is
         // until the key is changed through `&mut self` or the key is closed. Nobody else has it: the server calls
         // one callback at a time, and while this one runs no other has the key open.
-        unsafe { self.value_pointer().map(|value| value.as_ref()) }
+        self.value.map(|value| unsafe { value.as_ref() })
     }
 
     /// The value, to be changed, if the key exists.
     pub(crate) fn value_mut(&mut self) -> Option<&mut V> {
         // SAFETY: as in `value`, and `&mut self` makes it the only reference.
-        unsafe { self.value_pointer().map(|mut value| value.as_mut()) }
-    }
-
-    fn value_pointer(&self) -> Option<NonNull<V>> {
-        if !self.has_own_type() {
-            return None;
-        }
-        // SAFETY: the key is open and holds a value of our type.
-        NonNull::new(unsafe { api!(RedisModule_ModuleTypeGetValue(self.raw.as_ptr())) }.cast())
+        self.value.map(|mut value| unsafe { value.as_mut() })
     }
 
     /// Puts a value under the key, in place of what it held.
@@ -94,9 +92,10 @@ impl<'c, V: Value> Key<'c, V> {
         // SAFETY: the key is open; the server takes the value over and hands it to the type's `free` in the end. It
         // refuses a key that is not open for writing: then the value is ours again.
         unsafe {
-            let taken =
-                api!(RedisModule_ModuleTypeSetValue(self.raw.as_ptr(), V::handle().raw(), value.cast()));
-            if taken != OK {
+            if api!(RedisModule_ModuleTypeSetValue(self.raw.as_ptr(), V::handle().raw(), value.cast())) == OK
+            {
+                self.value = NonNull::new(value);
+            } else {
                 drop(Box::from_raw(value));
             }
         }
@@ -104,6 +103,7 @@ impl<'c, V: Value> Key<'c, V> {
 
     /// Deletes the key.
     pub(crate) fn delete(&mut self) {
+        self.value = None;
         // SAFETY: the key is open, and no reference to the value is out.
         unsafe { api!(RedisModule_DeleteKey(self.raw.as_ptr())) };
     }

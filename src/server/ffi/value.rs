@@ -12,6 +12,7 @@ use redis_module::raw::{
     RedisModuleTypeMethods,
 };
 
+use super::context::is_loading;
 use super::guard::guard;
 use super::{Context, ERR, Name, OK};
 
@@ -24,7 +25,9 @@ pub(crate) trait Value: Sized + Send + 'static {
 
     /// Where the server's handle of the type is kept.
     fn handle() -> &'static Handle;
-    /// Makes a value of bytes from a snapshot or a RESTORE. The error goes to the log, so it holds nothing of them.
+    /// Makes a value of bytes from a snapshot, with the place it is to stand at, or from a RESTORE, which may still
+    /// fail: if it does not, the value's arrival is reported. The error goes to the log, so it holds nothing of the
+    /// bytes.
     fn load(bytes: &[u8], place: Option<Place<'_>>) -> Result<Self, String>;
     /// The bytes for a snapshot or a DUMP.
     fn save(&self) -> Vec<u8>;
@@ -117,7 +120,7 @@ unsafe extern "C" fn rdb_load<V: Value>(rdb: *mut RedisModuleIO, version: c_int)
             }
             let database = api!(RedisModule_GetDbIdFromIO(rdb));
             let key = Name::new(api!(RedisModule_GetKeyNameFromIO(rdb)));
-            let place = key.map(|key| Place { database, key: key.bytes() });
+            let place = key.filter(|_| is_loading()).map(|key| Place { database, key: key.bytes() });
             let loaded = V::load(slice::from_raw_parts(bytes.cast(), len), place);
             api!(RedisModule_Free(bytes.cast()));
             loaded.map_err(|damage| log(rdb, &damage)).ok()

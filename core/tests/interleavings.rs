@@ -1,0 +1,226 @@
+//! Every interleaving of three clients on one or two keys, up to a number of steps: breadth first, so that a failure
+//! shows a shortest way to it. States that are the same but for the numbers of fences and the time of day are visited
+//! once.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+mod world;
+
+use std::collections::HashSet;
+use std::fmt::Write;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use lock_core::queue::{Remedy, WaiterLimits};
+use lock_core::{ClientId, Fence, Moment};
+use world::checks::World;
+use world::steps::{Request, SPOTS, Spot, Step};
+use world::trail::Trail;
+
+const CLIENTS: u64 = 3;
+const LIMITS: WaiterLimits = WaiterLimits { in_all: 3, per_key: 3 };
+
+const LEASE_MS: u64 = 10;
+const BLOCK_MS: u64 = 4;
+
+/// What is searched.
+struct Scene {
+    title: &'static str,
+    /// What each client may do at any time, besides what time and the server do.
+    alphabet: fn(ClientId) -> Vec<Step>,
+    /// Whether clients may do the same, each under its own name.
+    are_alike: bool,
+    /// Up to how many steps.
+    depth: usize,
+}
+
+/// A state by the way to it: the state before, and the step from there.
+struct Visited {
+    before: Option<usize>,
+    step: Step,
+}
+
+fn path(visited: &[Visited], mut at: Option<usize>) -> Vec<Step> {
+    let mut steps = Vec::new();
+    while let Some(index) = at {
+        steps.push(visited[index].step);
+        at = visited[index].before;
+    }
+    steps.reverse();
+    steps
+}
+
+fn replay(steps: &[Step]) -> World {
+    let mut world = World::new(CLIENTS, LIMITS);
+    steps.iter().for_each(|step| drop(world.pass(*step)));
+    world
+}
+
+/// What can happen next. Clients who may do the same come in one order, for another would show nothing new.
+fn next_steps(world: &World, scene: &Scene, came: ClientId) -> Vec<Step> {
+    let coming = if scene.are_alike { came + 1 } else { CLIENTS };
+    let mut steps: Vec<Step> = (1..=coming.min(CLIENTS)).flat_map(scene.alphabet).collect();
+    let now = world.server.now;
+    let leases = world.server.deadlines.first().map(|due| due.deadline);
+    let waits = world.server.queues.next_timeout();
+    let ends = [leases, waits].into_iter().flatten().filter(|end| *end > now);
+    steps.extend(ends.map(|end| Step::Pass(now.ms_until(end))));
+    steps.push(Step::EndTurn);
+    steps.retain(|step| world.can(*step));
+    steps
+}
+
+/// The last of the clients who have done anything.
+fn last_to_come(scene: &Scene, steps: &[Step]) -> ClientId {
+    let has_come = |client: &ClientId| (scene.alphabet)(*client).iter().any(|step| steps.contains(step));
+    (1..=CLIENTS).filter(has_come).max().unwrap_or(0)
+}
+
+/// Visits every state that the scene can come to. Returns how many there are.
+fn visit(scene: &Scene) -> usize {
+    let mut visited: Vec<Visited> = Vec::new();
+    let mut known: HashSet<u64> = HashSet::from([fingerprint(replay(&[]))]);
+    let mut layer: Vec<Option<usize>> = vec![None];
+    for _ in 0..scene.depth {
+        let mut next_layer = Vec::new();
+        for before in layer {
+            let steps = path(&visited, before);
+            for step in next_steps(&replay(&steps), scene, last_to_come(scene, &steps)) {
+                let world = take(scene.title, &steps, step);
+                if known.insert(fingerprint(world)) {
+                    next_layer.push(Some(visited.len()));
+                    visited.push(Visited { before, step });
+                }
+            }
+        }
+        layer = next_layer;
+    }
+    let rest = if layer.is_empty() { "there are no more" } else { "more beyond" };
+    println!("{}: {} states within {} steps, {rest}", scene.title, known.len(), scene.depth);
+    known.len()
+}
+
+/// Takes a step more, and checks everything.
+fn take(title: &str, steps: &[Step], step: Step) -> World {
+    let mut trail = Trail { title: title.to_owned(), steps: steps.to_vec() };
+    trail.steps.push(step);
+    let mut world = replay(steps);
+    if let Err(failure) = world.take(step) {
+        panic!("{failure}");
+    }
+    world
+}
+
+/// What can still make a difference, as a number.
+fn fingerprint(mut world: World) -> u64 {
+    let server = &mut world.server;
+    let now = server.now;
+    let mut text = String::new();
+    for spot in SPOTS {
+        let holds = server.lock(spot).into_iter().flat_map(|lock| lock.holds());
+        for hold in holds {
+            let left = left(now, Some(hold.deadline()));
+            let holder = world.model.holders.iter().find(|(_, holder)| holder.fence == hold.fence().get());
+            let promised = holder.map(|(_, holder)| &holder.promised);
+            let (limit, count, session) = (hold.limit(), hold.count(), hold.session());
+            let mut buffer = [0; 32];
+            let token = hold.token_text(&mut buffer);
+            write!(text, "{token:?} {limit:?} {left} {count} {session:?} {promised:?};").unwrap();
+        }
+        for waiter in world.model.queue(spot) {
+            let (client, request, ahead) = (waiter.client, waiter.request, waiter.is_ahead);
+            write!(text, "{client} {request:?} {ahead} {};", left(now, waiter.until)).unwrap();
+        }
+        text.push('|');
+    }
+    for (client, pending) in &server.blocked {
+        let news = pending.as_ref().map(|pending| {
+            pending.news().map(|(fence, is_undone)| (place_of(&world.model.holders, fence), is_undone))
+        });
+        write!(text, "{client} {news:?};").unwrap();
+    }
+    while let Some(place) = server.queues.marked() {
+        let remedies = server.queues.take_mark(place.as_place());
+        let remedies = remedies.iter().map(|remedy| match remedy {
+            Remedy::EndSession(client) => (Some(*client), None),
+            Remedy::EndHold(fence) => (None, Some(place_of(&world.model.holders, *fence))),
+            _ => (None, None),
+        });
+        write!(text, "{place:?} {:?};", remedies.collect::<Vec<_>>()).unwrap();
+    }
+    write!(text, "{:?}", server.open).unwrap();
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Milliseconds left until a moment: 0 when it has passed, -1 when there is none.
+fn left(now: Moment, until: Option<Moment>) -> i64 {
+    until.map_or(-1, |until| now.ms_until(until).cast_signed())
+}
+
+/// Which of the holds has this fence, by its place in their order.
+fn place_of(holders: &[(Spot, world::model::Holder)], fence: Fence) -> Option<usize> {
+    holders.iter().position(|(_, holder)| holder.fence == fence.get())
+}
+
+fn own(client: ClientId) -> Request {
+    Request::of(u8::try_from(client).unwrap(), LEASE_MS)
+}
+
+/// Readers and writers of one key, who wait without end and may change what they are.
+fn readers_and_writers(client: ClientId) -> Vec<Step> {
+    let spot = SPOTS[0];
+    vec![
+        Step::Acquire(client, spot, own(client).limit(1).block(0)),
+        Step::Acquire(client, spot, own(client).limit(0).block(0)),
+        Step::Release(client, spot, u8::try_from(client).unwrap()),
+        Step::Disconnect(client),
+    ]
+}
+
+/// Two keys, each for one at a time, for which clients wait for a while.
+fn two_keys(client: ClientId) -> Vec<Step> {
+    let at = |spot| {
+        [
+            Step::Acquire(client, spot, own(client).block(BLOCK_MS)),
+            Step::Release(client, spot, u8::try_from(client).unwrap()),
+        ]
+    };
+    let mut steps = vec![Step::Disconnect(client)];
+    steps.extend(SPOTS[..2].iter().flat_map(|spot| at(*spot)));
+    steps
+}
+
+/// Two of three come with the same token, as a client does that lost its connection; one ties its hold to its own.
+fn retries_and_sessions(client: ClientId) -> Vec<Step> {
+    let (spot, number) = (SPOTS[0], u8::from(client > 2));
+    let request = Request { session: client > 1, ..Request::of(number, LEASE_MS) };
+    vec![
+        Step::Acquire(client, spot, request.block(BLOCK_MS)),
+        Step::Acquire(client, spot, request.limit(2).block(0).reentrant()),
+        Step::Release(client, spot, number),
+        Step::Unblock(client, true),
+        Step::Unblock(client, false),
+        Step::Disconnect(client),
+    ]
+}
+
+#[test]
+fn readers_and_writers_of_one_key() {
+    let scene =
+        Scene { title: "readers and writers", alphabet: readers_and_writers, are_alike: true, depth: 40 };
+    assert!(visit(&scene) > 5_000);
+}
+
+#[test]
+fn waiters_on_two_keys() {
+    let scene = Scene { title: "two keys", alphabet: two_keys, are_alike: true, depth: 9 };
+    assert!(visit(&scene) > 10_000);
+}
+
+#[test]
+fn retries_under_one_token_and_sessions() {
+    let scene =
+        Scene { title: "retries and sessions", alphabet: retries_and_sessions, are_alike: false, depth: 9 };
+    assert!(visit(&scene) > 10_000);
+}

@@ -1,0 +1,259 @@
+//! The server and the model side by side, and what must be true after every step.
+
+use lock_core::codec;
+use lock_core::invariants;
+use lock_core::queue::WaiterLimits;
+use lock_core::{ClientId, Hold, Limit, Lock, Token};
+
+use super::model::{Holder, Model};
+use super::server::{Served, Server, Value};
+use super::steps::{Reply, SPOTS, Spot, Step};
+
+pub(crate) struct World {
+    pub(crate) server: Server,
+    pub(crate) model: Model,
+    highest_fence: u64,
+    steps: u64,
+}
+
+/// Goes on only if this is true; its name is what the failure says.
+macro_rules! holds {
+    ($predicate:ident($($argument:expr),*)) => {
+        if !$predicate($($argument),*) {
+            return Err(format!("{} does not hold", stringify!($predicate)));
+        }
+    };
+    ($module:ident :: $predicate:ident($($argument:expr),*)) => {
+        if !$module::$predicate($($argument),*) {
+            return Err(format!("{} does not hold", stringify!($predicate)));
+        }
+    };
+}
+
+impl World {
+    pub(crate) fn new(clients: u64, limits: WaiterLimits) -> Self {
+        let (server, model) = (Server::new(clients, limits), Model::new(clients, limits));
+        Self { server, model, highest_fence: 0, steps: 0 }
+    }
+
+    /// Whether this step can happen.
+    pub(crate) fn can(&self, step: Step) -> bool {
+        let exists = |spot| self.server.values.contains_key(&spot);
+        let exists = match step {
+            // RENAME replaces what is there; MOVE does not.
+            Step::Rename(from, to) => exists(from) && (from.database == to.database || !exists(to)),
+            _ => true,
+        };
+        exists && self.model.can(step)
+    }
+
+    /// Takes a step, and checks nothing.
+    pub(crate) fn pass(&mut self, step: Step) -> [Vec<(ClientId, Reply)>; 2] {
+        self.steps += 1;
+        let mut seed = [0xee; 16];
+        seed[..8].copy_from_slice(&self.steps.to_le_bytes());
+        let made = Token::from_seed(seed);
+        let told = self.server.take(step, &made);
+        let order: Vec<Spot> = self.server.served.iter().map(|served| served.spot).collect();
+        let expected = self.model.take(step, &made, &order);
+        self.highest_fence =
+            self.server.grants.iter().map(|grant| grant.fence.get()).fold(self.highest_fence, u64::max);
+        [told, expected]
+    }
+
+    /// Takes a step, and checks everything.
+    ///
+    /// # Errors
+    /// The name of what does not hold.
+    pub(crate) fn take(&mut self, step: Step) -> Result<(), String> {
+        let highest_before = self.highest_fence;
+        let [told, expected] = self.pass(step);
+        holds!(fences_rise_in_the_order_of_grants(&self.server, highest_before));
+        if !each_is_told_what_the_contract_says(&told, &expected) {
+            return Err(format!("each_is_told_what_the_contract_says: {told:?}\nexpected: {expected:?}"));
+        }
+        self.check()?;
+        if step == Step::EndTurn {
+            self.check_end_of_turn()?;
+        }
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let server = &self.server;
+        for spot in SPOTS {
+            if let Some(lock) = server.lock(spot) {
+                holds!(invariants::fences_ascend(lock));
+                holds!(invariants::tokens_are_unique(lock));
+                holds!(invariants::counts_are_positive(lock));
+                holds!(invariants::deadlines_follow_leases(lock));
+                holds!(invariants::live_holds_are_within_limits(lock, server.now));
+            }
+            self.compare(spot)?;
+            holds!(the_replica_has_the_same_lock(server, spot));
+        }
+        for served in &server.served {
+            holds!(grants_follow_the_queue(served));
+            holds!(the_queue_keeps_its_order(served));
+            holds!(no_newcomer_overtakes(served));
+        }
+        holds!(queues_are_consistent(server));
+        holds!(deadlines_are_consistent(server));
+        holds!(who_waits_is_queued_or_answered(server));
+        holds!(the_same_clients_wait(server, &self.model));
+        Ok(())
+    }
+
+    fn check_end_of_turn(&self) -> Result<(), String> {
+        let server = &self.server;
+        holds!(invariants::nobody_waits_past_its_time(&server.queues, server.now));
+        holds!(nobody_is_left_to_be_answered(server));
+        if server.decides() {
+            for spot in SPOTS {
+                holds!(the_head_has_to_wait(server, spot));
+            }
+            holds!(nothing_is_held_for_who_left(server));
+            holds!(sessions_are_open(server));
+            holds!(no_mark_is_left(server));
+            holds!(no_lease_has_ended(server));
+        }
+        Ok(())
+    }
+
+    fn compare(&self, spot: Spot) -> Result<(), String> {
+        let now = self.server.now;
+        let lock = self.server.lock(spot);
+        let live: Vec<Hold> = lock.map(|lock| lock.live_holds(now).cloned().collect()).unwrap_or_default();
+        let expected: Vec<&Holder> = self.model.live(spot).collect();
+        let mut pairs = live.iter().zip(&expected);
+        if live.len() != expected.len() || !pairs.all(|(hold, holder)| is_same(hold, holder)) {
+            return Err(format!("the_same_tokens_hold: {spot:?}: {live:?}\nexpected: {expected:?}"));
+        }
+        let queue = self.server.queues.queue(spot);
+        let waiting = queue.into_iter().flat_map(|queue| queue.iter());
+        let waiting: Vec<_> = waiting.map(|waiter| (waiter.client, waiter.token.clone())).collect();
+        let expected: Vec<_> =
+            self.model.queue(spot).map(|waiter| (waiter.client, waiter.token.clone())).collect();
+        if waiting != expected {
+            return Err(format!("the_same_requests_wait: {spot:?}: {waiting:?}\nexpected: {expected:?}"));
+        }
+        Ok(())
+    }
+}
+
+fn is_same(hold: &Hold, holder: &Holder) -> bool {
+    hold.is_owned_by(&holder.token)
+        && hold.fence().get() == holder.fence
+        && hold.limit() == Limit::from_number(holder.limit)
+        && hold.lease_ms() == holder.lease_ms
+        && hold.deadline() == holder.end
+        && hold.count() == holder.count
+        && hold.owner() == holder.owner
+        && hold.session() == holder.session
+}
+
+/// Each client is told what the contract says, once, and in its order.
+fn each_is_told_what_the_contract_says(told: &[(ClientId, Reply)], expected: &[(ClientId, Reply)]) -> bool {
+    let of = |replies: &[(ClientId, Reply)], client| -> Vec<Reply> {
+        replies.iter().filter(|(other, _)| *other == client).map(|(_, reply)| reply.clone()).collect()
+    };
+    let mut clients = told.iter().chain(expected).map(|(client, _)| *client);
+    clients.all(|client| of(told, client) == of(expected, client))
+}
+
+fn fences_rise_in_the_order_of_grants(server: &Server, highest_before: u64) -> bool {
+    let fences = server.grants.iter().map(|grant| grant.fence.get());
+    [highest_before].into_iter().chain(fences).is_sorted_by(|a, b| a < b)
+}
+
+/// Whoever applies what was passed on has the lock as it is, ended leases and all.
+fn the_replica_has_the_same_lock(server: &Server, spot: Spot) -> bool {
+    let bytes = |lock: Option<&Lock>| codec::encode(lock.map(Lock::holds).unwrap_or_default(), server.now);
+    bytes(server.lock(spot)) == bytes(server.replica.get(&spot))
+}
+
+/// Who was granted in a turn stood before all who go on waiting, and was granted in the order of the queue.
+fn grants_follow_the_queue(served: &Served) -> bool {
+    let position = |client: &ClientId| served.before.iter().position(|other| other == client);
+    let granted: Option<Vec<usize>> = served.granted.iter().map(position).collect();
+    let still = served.after.iter().filter_map(position).min().unwrap_or(usize::MAX);
+    granted.is_some_and(|granted| {
+        granted.is_sorted_by(|a, b| a < b) && granted.last().is_none_or(|last| *last < still)
+    })
+}
+
+/// Who goes on waiting does so in the same order.
+fn the_queue_keeps_its_order(served: &Served) -> bool {
+    let position = |client: &ClientId| served.before.iter().position(|other| other == client);
+    served.after.iter().filter_map(position).is_sorted_by(|a, b| a < b)
+}
+
+/// A request that was granted without waiting left nobody waiting.
+fn no_newcomer_overtakes(served: &Served) -> bool {
+    !served.newcomer_was_granted || served.after.is_empty()
+}
+
+fn queues_are_consistent(server: &Server) -> bool {
+    server.queues.is_consistent()
+}
+
+/// The index has one entry for each lock and none else, under the moment at which the lock is due.
+fn deadlines_are_consistent(server: &Server) -> bool {
+    let locks = server.values.values().filter_map(|value| match value {
+        Value::Lock(lock) => Some(lock),
+        Value::Foreign => None,
+    });
+    let earliest = locks.clone().filter_map(Lock::next_due).min();
+    server.deadlines.is_consistent()
+        && server.deadlines.len() == locks.clone().count()
+        && locks.clone().all(|lock| lock.slot.is_some() && !lock.is_empty())
+        && server.deadlines.first().map(|due| due.deadline) == earliest
+}
+
+/// A client that waits stands in a queue or has an answer on its way; never both, never neither.
+fn who_waits_is_queued_or_answered(server: &Server) -> bool {
+    let waits =
+        server.blocked.iter().all(|(client, answer)| server.queues.waits(*client) == answer.is_none());
+    let queued = server.blocked.values().filter(|answer| answer.is_none()).count();
+    let open = server.blocked.keys().all(|client| server.open.contains(client));
+    waits && open && queued == server.queues.len()
+}
+
+fn the_same_clients_wait(server: &Server, model: &Model) -> bool {
+    server.open.iter().all(|client| server.blocked.contains_key(client) == model.is_blocked(*client))
+}
+
+fn nobody_is_left_to_be_answered(server: &Server) -> bool {
+    server.blocked.values().all(Option::is_none)
+}
+
+fn the_head_has_to_wait(server: &Server, spot: Spot) -> bool {
+    let free = Lock::new();
+    server.is_foreign(spot)
+        || invariants::head_has_to_wait(
+            server.lock(spot).unwrap_or(&free),
+            server.queues.head(spot),
+            server.now,
+        )
+}
+
+/// No hold stands for a client that left before it or anybody was told of the grant.
+fn nothing_is_held_for_who_left(server: &Server) -> bool {
+    let locks = SPOTS.into_iter().filter_map(|spot| server.lock(spot));
+    let mut fences = locks.flat_map(Lock::holds).map(Hold::fence);
+    fences.all(|fence| !server.lost.contains(&fence) || server.told.contains(&fence))
+}
+
+fn sessions_are_open(server: &Server) -> bool {
+    let locks = SPOTS.into_iter().filter_map(|spot| server.lock(spot));
+    let mut sessions = locks.flat_map(Lock::holds).filter_map(Hold::session);
+    sessions.all(|client| server.open.contains(&client))
+}
+
+fn no_mark_is_left(server: &Server) -> bool {
+    server.queues.is_unmarked()
+}
+
+fn no_lease_has_ended(server: &Server) -> bool {
+    server.deadlines.first_due(server.now).is_none()
+}

@@ -1,0 +1,139 @@
+//! How the model grants, serves and undoes.
+
+use lock_core::{ClientId, Fence, Token};
+
+use super::model::{Holder, Model, Promise, Waiting};
+use super::steps::{Reply, Request, Spot};
+
+impl Model {
+    pub(super) fn grant(&mut self, spot: Spot, token: Token, request: &Request, client: ClientId) -> u64 {
+        self.drop_lapsed(spot);
+        self.last_fence += 1;
+        let holder = Holder {
+            token,
+            fence: self.last_fence,
+            limit: request.limit.unwrap_or(1),
+            lease_ms: request.lease_ms,
+            end: self.now.plus_ms(request.lease_ms),
+            count: 1,
+            owner: request.owner,
+            session: request.session.then_some(client),
+            promised: Vec::new(),
+        };
+        self.holders.push((spot, holder));
+        self.last_fence
+    }
+
+    /// Returns the fence, and the limit there was.
+    pub(super) fn renew(
+        &mut self,
+        spot: Spot,
+        token: &Token,
+        request: &Request,
+        client: ClientId,
+    ) -> (u64, u16) {
+        let now = self.now;
+        let holder = self.hold_of_mut(spot, token).unwrap();
+        let before = holder.limit;
+        holder.lease_ms = request.lease_ms;
+        holder.end = now.plus_ms(request.lease_ms);
+        holder.limit = request.limit.unwrap_or(holder.limit);
+        holder.owner = request.owner.or(holder.owner);
+        holder.session = request.session.then_some(client).or(holder.session);
+        holder.count += u32::from(request.reentrant);
+        (holder.fence, before)
+    }
+
+    /// Somebody is told that the token holds: from now on nothing of it is undone.
+    pub(super) fn tell(&mut self, spot: Spot, fence: u64) {
+        let mut here = self.holders.iter_mut().filter(|(place, _)| *place == spot);
+        let (_, holder) = here.find(|(_, holder)| holder.fence == fence).unwrap();
+        holder.promised.clear();
+    }
+
+    pub(super) fn drop_lapsed(&mut self, spot: Spot) {
+        let now = self.now;
+        let before = self.holders.len();
+        self.holders.retain(|(place, holder)| *place != spot || holder.is_live(now));
+        if self.holders.len() < before {
+            self.saw("lease ended");
+        }
+    }
+
+    /// What is to be undone at a key is undone, then its queue is served.
+    pub(super) fn settle(&mut self, spot: Spot) {
+        if !self.decides() || self.foreign.contains(&spot) {
+            return;
+        }
+        let (mut seen, open) = (Vec::new(), &self.open);
+        self.holders.retain_mut(|(place, holder)| {
+            if *place != spot {
+                return true;
+            }
+            let is_undone = undo(holder, &mut seen);
+            let is_orphan = holder.session.is_some_and(|client| !open.contains(&client));
+            if is_orphan {
+                seen.push("session ended");
+            }
+            !is_undone && !is_orphan
+        });
+        seen.into_iter().for_each(|what| self.saw(what));
+        self.serve(spot);
+    }
+
+    pub(super) fn serve(&mut self, spot: Spot) {
+        if !self.decides() || self.foreign.contains(&spot) {
+            return;
+        }
+        while let Some(head) = self.head(spot) {
+            let is_late = head.until.is_some_and(|until| until <= self.now);
+            if !is_late && !self.admits(spot, Some(&head.token), head.request.limit) {
+                return;
+            }
+            self.waiting.retain(|waiter| waiter.client != head.client);
+            if is_late {
+                self.saw("timed out at the head");
+                self.answer(head.client, Reply::Null);
+            } else {
+                self.admit(spot, &head);
+            }
+        }
+    }
+
+    fn admit(&mut self, spot: Spot, head: &Waiting) {
+        let (fence, before) = if self.hold_of(spot, &head.token).is_some() {
+            self.saw(if head.is_ahead { "upgraded after waiting" } else { "granted again after waiting" });
+            let (fence, before) = self.renew(spot, &head.token, &head.request, head.client);
+            (fence, Some((before, head.request.reentrant)))
+        } else {
+            self.saw("granted after waiting");
+            (self.grant(spot, head.token.clone(), &head.request, head.client), None)
+        };
+        let promise = Promise { client: head.client, before, is_lost: false };
+        self.hold_of_mut(spot, &head.token).unwrap().promised.push(promise);
+        self.answer(head.client, Reply::Granted(head.token.clone(), Fence::new(fence).unwrap()));
+    }
+}
+
+/// Undoes what was granted to clients that left before they were told, or leaves it to a later answer with news of the
+/// same hold. True when the hold has to end.
+fn undo(holder: &mut Holder, seen: &mut Vec<&'static str>) -> bool {
+    let lost_at = |holder: &Holder| holder.promised.iter().position(|promise| promise.is_lost);
+    while let Some(index) = lost_at(holder) {
+        let lost = holder.promised.remove(index);
+        match (holder.promised.get_mut(index), lost.before) {
+            (Some(later), None) => later.before = None,
+            (Some(_), Some(_)) => {}
+            (None, None) => {
+                seen.push("grant undone");
+                return true;
+            }
+            (None, Some((limit, counted))) => {
+                seen.push("upgrade undone");
+                holder.limit = limit;
+                holder.count -= u32::from(counted);
+            }
+        }
+    }
+    holder.count == 0
+}

@@ -1,0 +1,503 @@
+//! The contract once more: plain lists, looked through from end to end whenever something has to be known. No index, no
+//! mark, nothing that is prepared in one step to be used in another.
+//!
+//! Where the contract leaves room, this is how it is read:
+//!
+//! 1. What follows from an event at a key is done before the next command there, and at the end of the turn at the
+//!    latest.
+//! 2. A grant is undone unless somebody was told of it: the client that waited, or another that came with the token and
+//!    was granted again. An upgrade that is undone gives the hold back the limit it had, and one count if it took one;
+//!    the lease runs on.
+//! 3. Who waits to change a limit goes ahead even if its hold ends meanwhile.
+//! 4. What a retry does not name stays as it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lock_core::queue::WaiterLimits;
+use lock_core::{ClientId, Fence, Moment, Refusal, Token};
+
+use super::steps::{Reply, Request, SPOTS, Spot, Step, token};
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Holder {
+    pub(crate) token: Token,
+    pub(crate) fence: u64,
+    /// 0 for shared.
+    pub(crate) limit: u16,
+    pub(crate) lease_ms: u64,
+    pub(crate) end: Moment,
+    pub(crate) count: u32,
+    pub(crate) owner: Option<&'static [u8]>,
+    pub(crate) session: Option<ClientId>,
+    /// Those whose answers are on their way.
+    pub(crate) promised: Vec<Promise>,
+}
+
+/// A grant that nobody was told of yet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Promise {
+    pub(crate) client: ClientId,
+    /// What it changed, if the token held already: the limit there was, and whether it counted up.
+    pub(crate) before: Option<(u16, bool)>,
+    /// Whether the client has gone.
+    pub(crate) is_lost: bool,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Waiting {
+    pub(crate) spot: Spot,
+    pub(crate) client: ClientId,
+    pub(crate) token: Token,
+    pub(crate) request: Request,
+    pub(crate) until: Option<Moment>,
+    pub(crate) is_ahead: bool,
+}
+
+pub(crate) struct Model {
+    pub(crate) now: Moment,
+    pub(crate) holders: Vec<(Spot, Holder)>,
+    pub(crate) foreign: BTreeSet<Spot>,
+    /// Everybody who waits; for each key in the order of its queue.
+    pub(crate) waiting: Vec<Waiting>,
+    /// Answers on their way.
+    pub(crate) answers: Vec<(ClientId, Reply)>,
+    pub(crate) open: BTreeSet<ClientId>,
+    pub(crate) next_client: ClientId,
+    pub(crate) last_fence: u64,
+    pub(crate) limits: WaiterLimits,
+    pub(crate) is_master: bool,
+    pub(crate) is_paused: bool,
+    /// What has come to pass so far, and how often.
+    pub(crate) seen: BTreeMap<&'static str, usize>,
+    replies: Vec<(ClientId, Reply)>,
+}
+
+fn most(limit: u16) -> usize {
+    if limit == 0 { usize::MAX } else { limit.into() }
+}
+
+impl Holder {
+    pub(super) fn is_live(&self, now: Moment) -> bool {
+        now < self.end || self.session.is_some()
+    }
+
+    fn due(&self) -> Moment {
+        self.end.minus_ms(if self.session.is_some() { self.lease_ms / 2 } else { 0 })
+    }
+}
+
+impl Model {
+    pub(crate) fn new(clients: u64, limits: WaiterLimits) -> Self {
+        Self {
+            now: Moment::from_micros(0),
+            holders: Vec::new(),
+            foreign: BTreeSet::new(),
+            waiting: Vec::new(),
+            answers: Vec::new(),
+            open: (1..=clients).collect(),
+            next_client: clients + 1,
+            last_fence: 0,
+            limits,
+            is_master: true,
+            is_paused: false,
+            seen: BTreeMap::new(),
+            replies: Vec::new(),
+        }
+    }
+
+    pub(super) fn saw(&mut self, what: &'static str) {
+        *self.seen.entry(what).or_default() += 1;
+    }
+
+    pub(crate) fn decides(&self) -> bool {
+        self.is_master && !self.is_paused
+    }
+
+    /// Whether the client can send a command.
+    pub(crate) fn is_idle(&self, client: ClientId) -> bool {
+        self.open.contains(&client) && !self.is_blocked(client)
+    }
+
+    pub(crate) fn is_blocked(&self, client: ClientId) -> bool {
+        self.waiting.iter().any(|waiter| waiter.client == client)
+            || self.answers.iter().any(|(other, _)| *other == client)
+    }
+
+    /// The holds whose leases run, in the order of their fences.
+    pub(crate) fn live(&self, spot: Spot) -> impl Iterator<Item = &Holder> {
+        let here = self.holders.iter().filter(move |(place, _)| *place == spot);
+        here.map(|(_, holder)| holder).filter(|holder| holder.is_live(self.now))
+    }
+
+    pub(super) fn hold_of(&self, spot: Spot, token: &Token) -> Option<&Holder> {
+        self.live(spot).find(|holder| holder.token == *token)
+    }
+
+    pub(super) fn hold_of_mut(&mut self, spot: Spot, token: &Token) -> Option<&mut Holder> {
+        let now = self.now;
+        let here = self.holders.iter_mut().filter(|(place, _)| *place == spot).map(|(_, holder)| holder);
+        here.filter(|holder| holder.is_live(now)).find(|holder| holder.token == *token)
+    }
+
+    pub(crate) fn queue(&self, spot: Spot) -> impl Iterator<Item = &Waiting> {
+        self.waiting.iter().filter(move |waiter| waiter.spot == spot)
+    }
+
+    pub(super) fn head(&self, spot: Spot) -> Option<Waiting> {
+        self.queue(spot).next().cloned()
+    }
+
+    /// The rule of admission, and what it means for one who holds already.
+    pub(super) fn admits(&self, spot: Spot, token: Option<&Token>, limit: Option<u16>) -> bool {
+        let own = token.and_then(|token| self.hold_of(spot, token));
+        let others: Vec<u16> = self
+            .live(spot)
+            .filter(|holder| Some(&holder.token) != token)
+            .map(|holder| holder.limit)
+            .collect();
+        let keeps = own.is_some_and(|own| limit.is_none_or(|limit| limit == own.limit));
+        let limits = others.iter().copied().chain([limit.unwrap_or(1)]);
+        keeps || others.len() < limits.map(most).min().unwrap()
+    }
+
+    /// Whether this step can happen: a client that waits sends nothing, a client that is gone neither; who is paused or
+    /// no master writes nothing of its own.
+    pub(crate) fn can(&self, step: Step) -> bool {
+        match step {
+            Step::Acquire(client, ..) | Step::Break(client, ..) => self.decides() && self.is_idle(client),
+            Step::Release(client, spot, number) | Step::Extend(client, spot, number, _) => {
+                let is_said_by_master = !self.is_master && self.hold_of(spot, &token(number)).is_some();
+                (self.decides() || is_said_by_master) && self.is_idle(client)
+            }
+            Step::Disconnect(client) => self.open.contains(&client),
+            Step::Unblock(client, _) => self.is_blocked(client),
+            Step::Delete(_) | Step::Flush(_) | Step::Swap | Step::Overwrite(_) => self.decides(),
+            // RENAME goes to another name, MOVE to another database.
+            Step::Rename(from, to) => {
+                self.decides() && (from.database == to.database) != (from.key == to.key)
+            }
+            Step::Expire(spot, _) => self.decides() && !self.foreign.contains(&spot),
+            Step::Demote => self.is_master,
+            Step::Promote => !self.is_master,
+            Step::Arrive(spot, ..) => {
+                let is_free = !self.holders.iter().any(|(place, _)| *place == spot);
+                !self.is_master && is_free && !self.foreign.contains(&spot)
+            }
+            Step::Connect | Step::Pass(_) | Step::TimeOut(_) | Step::EndTurn | Step::Pause(_) => true,
+        }
+    }
+
+    /// Takes a step, and returns what clients are told. `order` says at which keys the server did something first, where
+    /// the contract leaves that to it.
+    pub(crate) fn take(&mut self, step: Step, made: &Token, order: &[Spot]) -> Vec<(ClientId, Reply)> {
+        match step {
+            Step::Acquire(client, spot, request) => self.acquire(client, spot, request, made),
+            Step::Release(client, spot, number) => self.release(client, spot, &token(number)),
+            Step::Extend(client, spot, number, lease_ms) => {
+                self.extend(client, spot, &token(number), lease_ms);
+            }
+            Step::Break(client, spot, which) => self.break_holds(client, spot, which),
+            Step::Pass(ms) => self.now = self.now.plus_ms(ms),
+            Step::Expire(spot, at_most) => self.expire(spot, at_most),
+            Step::TimeOut(at_most) => self.time_out(at_most),
+            Step::EndTurn => self.end_turn(order),
+            Step::Connect => {
+                self.open.insert(self.next_client);
+                self.next_client += 1;
+            }
+            Step::Disconnect(client) => {
+                self.open.remove(&client);
+                self.leave(client);
+            }
+            Step::Unblock(client, with_error) => self.unblock(client, with_error),
+            Step::Pause(paused) => self.is_paused = paused,
+            Step::Demote => self.demote(),
+            Step::Promote => self.is_master = true,
+            Step::Arrive(spot, number, lease_ms) => {
+                let request = Request::of(number, lease_ms);
+                self.grant(spot, token(number), &request, 0);
+            }
+            _ => self.take_foreign(step),
+        }
+        std::mem::take(&mut self.replies)
+    }
+
+    fn take_foreign(&mut self, step: Step) {
+        match step {
+            Step::Delete(spot) => self.remove(spot),
+            Step::Flush(database) => SPOTS
+                .into_iter()
+                .filter(|spot| database.is_none_or(|database| database == spot.database))
+                .for_each(|spot| self.remove(spot)),
+            Step::Rename(from, to) => self.rename(from, to),
+            Step::Swap => self.swap(),
+            Step::Overwrite(spot) => {
+                self.remove(spot);
+                self.foreign.insert(spot);
+            }
+            _ => panic!("no command of another kind: {step:?}"),
+        }
+    }
+
+    fn remove(&mut self, spot: Spot) {
+        self.holders.retain(|(place, _)| *place != spot);
+        self.foreign.remove(&spot);
+    }
+
+    fn rename(&mut self, from: Spot, to: Spot) {
+        let is_foreign = self.foreign.contains(&from);
+        if self.holders.iter().any(|(place, _)| *place == to) {
+            self.saw("lock replaced by a rename");
+        }
+        self.remove(to);
+        self.holders.iter_mut().filter(|(place, _)| *place == from).for_each(|(place, _)| *place = to);
+        if is_foreign {
+            self.foreign.remove(&from);
+            self.foreign.insert(to);
+        }
+    }
+
+    fn swap(&mut self) {
+        let other = |spot: Spot| Spot { database: 1 - spot.database, ..spot };
+        self.holders.iter_mut().for_each(|(place, _)| *place = other(*place));
+        self.foreign = self.foreign.iter().map(|spot| other(*spot)).collect();
+    }
+
+    fn reply(&mut self, client: ClientId, reply: Reply) {
+        self.replies.push((client, reply));
+    }
+
+    pub(super) fn answer(&mut self, client: ClientId, reply: Reply) {
+        self.answers.push((client, reply));
+    }
+}
+
+/// Commands.
+impl Model {
+    fn acquire(&mut self, client: ClientId, spot: Spot, request: Request, made: &Token) {
+        if self.foreign.contains(&spot) {
+            self.saw("wrong type");
+            return self.reply(client, Reply::WrongType);
+        }
+        self.settle(spot);
+        let own = request.token.map(token);
+        let holds = own.as_ref().is_some_and(|own| self.hold_of(spot, own).is_some());
+        let admits = self.admits(spot, own.as_ref(), request.limit);
+        let token = own.unwrap_or_else(|| made.clone());
+        if holds && admits {
+            self.note_renewal(spot, &token, &request);
+            let (fence, _) = self.renew(spot, &token, &request, client);
+            self.tell(spot, fence);
+            self.serve(spot);
+            self.reply(client, Reply::Granted(token, Fence::new(fence).unwrap()));
+        } else if !holds && admits && self.queue(spot).next().is_none() {
+            self.saw("granted at once");
+            let fence = self.grant(spot, token.clone(), &request, client);
+            self.tell(spot, fence);
+            self.reply(client, Reply::Granted(token, Fence::new(fence).unwrap()));
+        } else if request.block_ms.is_none() {
+            self.saw(if holds { "change of limit not available" } else { "not available" });
+            self.reply(client, Reply::Null);
+        } else if let Err(refusal) = self.wait(client, spot, request, token, holds) {
+            self.reply(client, Reply::Error(refusal));
+        }
+    }
+
+    fn note_renewal(&mut self, spot: Spot, token: &Token, request: &Request) {
+        let limit = self.hold_of(spot, token).unwrap().limit;
+        let wanted = request.limit.unwrap_or(limit);
+        match most(wanted).cmp(&most(limit)) {
+            std::cmp::Ordering::Less => self.saw("upgraded at once"),
+            std::cmp::Ordering::Equal => self.saw("granted again"),
+            std::cmp::Ordering::Greater => self.saw("downgraded"),
+        }
+        if request.reentrant {
+            self.saw("counted up");
+        }
+    }
+
+    fn wait(
+        &mut self,
+        client: ClientId,
+        spot: Spot,
+        request: Request,
+        token: Token,
+        is_ahead: bool,
+    ) -> Result<(), Refusal> {
+        if is_ahead && self.another_upgrades(spot, &token) {
+            self.saw("deadlock");
+            return Err(Refusal::Deadlock);
+        }
+        let until = request.block_ms.filter(|ms| *ms > 0).map(|ms| self.now.plus_ms(ms));
+        let waiter = Waiting { spot, client, token, request, until, is_ahead };
+        let here = |other: &Waiting| other.spot == spot;
+        if let Some(older) = self.waiting.iter_mut().find(|other| here(other) && other.token == waiter.token)
+        {
+            let superseded = older.client;
+            *older = Waiting { is_ahead: older.is_ahead, ..waiter };
+            self.saw("superseded");
+            self.answer(superseded, Reply::Null);
+            return Ok(());
+        }
+        if self.waiting.len() >= self.limits.in_all {
+            self.saw("all queues full");
+            return Err(Refusal::QueueFull("lock.max-waiters"));
+        }
+        if self.queue(spot).count() >= self.limits.per_key {
+            self.saw("queue full");
+            return Err(Refusal::QueueFull("lock.max-waiters-per-key"));
+        }
+        let index = if is_ahead { 0 } else { self.waiting.len() };
+        self.waiting.insert(index, waiter);
+        Ok(())
+    }
+
+    fn another_upgrades(&self, spot: Spot, token: &Token) -> bool {
+        let mut ahead = self.queue(spot).filter(|waiter| waiter.is_ahead && waiter.token != *token);
+        ahead.any(|waiter| self.hold_of(spot, &waiter.token).is_some())
+    }
+
+    fn release(&mut self, client: ClientId, spot: Spot, token: &Token) {
+        if self.foreign.contains(&spot) {
+            return self.reply(client, Reply::WrongType);
+        }
+        self.settle(spot);
+        let count = self.hold_of(spot, token).map(|holder| holder.count);
+        match count {
+            None => self.saw("nothing to release"),
+            Some(1) => {
+                self.saw("released");
+                self.holders.retain(|(place, holder)| *place != spot || holder.token != *token);
+            }
+            Some(_) => {
+                self.saw("counted down");
+                self.hold_of_mut(spot, token).unwrap().count -= 1;
+            }
+        }
+        self.serve(spot);
+        self.reply(client, Reply::Number(count.is_some().into()));
+    }
+
+    fn extend(&mut self, client: ClientId, spot: Spot, token: &Token, lease_ms: Option<u64>) {
+        if self.foreign.contains(&spot) {
+            return self.reply(client, Reply::WrongType);
+        }
+        self.settle(spot);
+        let now = self.now;
+        let extended = self.hold_of_mut(spot, token).map(|holder| {
+            holder.lease_ms = lease_ms.unwrap_or(holder.lease_ms);
+            holder.end = now.plus_ms(holder.lease_ms);
+        });
+        self.saw(if extended.is_some() { "extended" } else { "nothing to extend" });
+        self.reply(client, Reply::Number(extended.is_some().into()));
+    }
+
+    fn break_holds(&mut self, client: ClientId, spot: Spot, which: Option<usize>) {
+        if self.foreign.contains(&spot) {
+            return self.reply(client, Reply::WrongType);
+        }
+        // The operator names what was seen before the command came.
+        let fences: Vec<u64> = self.live(spot).map(|holder| holder.fence).collect();
+        self.settle(spot);
+        let is_named = |fence: u64| which.is_none_or(|which| fences.get(which) == Some(&fence));
+        let broken = self.live(spot).filter(|holder| is_named(holder.fence)).count();
+        self.holders.retain(|(place, holder)| *place != spot || !is_named(holder.fence));
+        match (broken, which) {
+            (0, _) => {}
+            (_, None) => self.saw("broken altogether"),
+            (_, Some(_)) => self.saw("broken by fence"),
+        }
+        self.serve(spot);
+        self.reply(client, Reply::Number(broken));
+    }
+}
+
+/// What goes on without commands.
+impl Model {
+    fn expire(&mut self, spot: Spot, at_most: usize) {
+        self.settle(spot);
+        let now = self.now;
+        let here = self.holders.iter_mut().filter(|(place, _)| *place == spot).map(|(_, holder)| holder);
+        let due = here.filter(|holder| holder.session.is_some() && holder.due() <= now);
+        let mut kept = 0;
+        for holder in due.take(at_most) {
+            holder.end = now.plus_ms(holder.lease_ms);
+            kept += 1;
+        }
+        if kept > 0 {
+            self.saw("session kept");
+        }
+        self.serve(spot);
+    }
+
+    fn late(&self) -> Vec<(Moment, ClientId)> {
+        let ends = self.waiting.iter().filter_map(|waiter| Some((waiter.until?, waiter.client)));
+        let mut late: Vec<_> = ends.filter(|(until, _)| *until <= self.now).collect();
+        late.sort_unstable();
+        late
+    }
+
+    fn time_out(&mut self, at_most: usize) {
+        for (_, client) in self.late().into_iter().take(at_most) {
+            self.saw("timed out");
+            self.waiting.retain(|waiter| waiter.client != client);
+            self.answer(client, Reply::Null);
+        }
+    }
+
+    fn end_turn(&mut self, order: &[Spot]) {
+        self.time_out(usize::MAX);
+        if self.decides() {
+            for spot in order.iter().copied().chain(SPOTS) {
+                self.expire(spot, usize::MAX);
+                self.drop_lapsed(spot);
+            }
+        }
+        for (client, reply) in std::mem::take(&mut self.answers) {
+            self.deliver(client, reply);
+        }
+    }
+
+    fn deliver(&mut self, client: ClientId, reply: Reply) {
+        let is_his = |promise: &Promise| promise.client == client && !promise.is_lost;
+        for (_, holder) in &mut self.holders {
+            if let Some(index) = holder.promised.iter().position(is_his) {
+                holder.promised.drain(..=index);
+            }
+        }
+        self.reply(client, reply);
+    }
+
+    /// A client does not wait any more, and what it was not told of yet is lost.
+    fn leave(&mut self, client: ClientId) {
+        self.waiting.retain(|waiter| waiter.client != client);
+        self.answers.retain(|(other, _)| *other != client);
+        let promised = self.holders.iter_mut().flat_map(|(_, holder)| holder.promised.iter_mut());
+        promised.filter(|promise| promise.client == client).for_each(|promise| promise.is_lost = true);
+    }
+
+    fn unblock(&mut self, client: ClientId, with_error: bool) {
+        if with_error {
+            self.saw("unblocked with an error");
+            self.leave(client);
+            return self.reply(client, Reply::Unblocked);
+        }
+        self.waiting.retain(|waiter| waiter.client != client);
+        let index = self.answers.iter().position(|(other, _)| *other == client);
+        let answer = index.map(|index| self.answers.remove(index).1);
+        self.saw(if answer.is_some() {
+            "unblocked with an answer on its way"
+        } else {
+            "unblocked with null"
+        });
+        self.deliver(client, answer.unwrap_or(Reply::Null));
+    }
+
+    fn demote(&mut self) {
+        self.is_master = false;
+        for waiter in std::mem::take(&mut self.waiting) {
+            self.saw("waited at a demotion");
+            self.answer(waiter.client, Reply::Error(Refusal::Demoted));
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! What can happen in the world, and what a client can be told.
+
+use lock_core::{ClientId, Fence, Place, Refusal, Token};
+
+/// A key in a database.
+pub(crate) type Spot = Place<'static>;
+
+/// Every key there is: two names in two databases.
+pub(crate) const SPOTS: [Spot; 4] = [
+    Place { database: 0, key: b"a" },
+    Place { database: 0, key: b"b" },
+    Place { database: 1, key: b"a" },
+    Place { database: 1, key: b"b" },
+];
+
+/// A token of the clients' own, by its number. Every third has the form of one that the server makes.
+pub(crate) fn token(number: u8) -> Token {
+    if number % 3 == 2 {
+        return Token::from_seed([number; 16]);
+    }
+    Token::from_text(&[b't', b'0' + number]).unwrap()
+}
+
+/// What LOCK.ACQUIRE asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Request {
+    pub(crate) token: Option<u8>,
+    pub(crate) lease_ms: u64,
+    /// 0 for SHARED.
+    pub(crate) limit: Option<u16>,
+    pub(crate) block_ms: Option<u64>,
+    pub(crate) owner: Option<&'static [u8]>,
+    pub(crate) session: bool,
+    pub(crate) reentrant: bool,
+}
+
+impl Request {
+    /// The request of a token that names nothing else.
+    pub(crate) const fn of(token: u8, lease_ms: u64) -> Self {
+        Self {
+            token: Some(token),
+            lease_ms,
+            limit: None,
+            block_ms: None,
+            owner: None,
+            session: false,
+            reentrant: false,
+        }
+    }
+
+    pub(crate) const fn limit(mut self, limit: u16) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+
+    pub(crate) const fn block(mut self, ms: u64) -> Self {
+        self.block_ms = Some(ms);
+        self
+    }
+
+    pub(crate) const fn session(mut self) -> Self {
+        self.session = true;
+        self
+    }
+
+    pub(crate) const fn reentrant(mut self) -> Self {
+        self.reentrant = true;
+        self
+    }
+}
+
+/// Something that happens.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Step {
+    Acquire(ClientId, Spot, Request),
+    /// On a replica, what its master says; otherwise a client's command.
+    Release(ClientId, Spot, u8),
+    Extend(ClientId, Spot, u8, Option<u64>),
+    /// All holds, or the one at this place of the list.
+    Break(ClientId, Spot, Option<usize>),
+    /// Milliseconds go by, and nobody notices yet.
+    Pass(u64),
+    /// The timer comes to a lock before it comes to others, with room for so many.
+    Expire(Spot, usize),
+    /// The timer comes to so many waits.
+    TimeOut(usize),
+    /// What was marked is settled, what is due is done, answers go out.
+    EndTurn,
+    Connect,
+    Disconnect(ClientId),
+    /// CLIENT UNBLOCK, with ERROR or TIMEOUT.
+    Unblock(ClientId, bool),
+    Delete(Spot),
+    /// FLUSHDB or FLUSHALL.
+    Flush(Option<i32>),
+    /// RENAME and MOVE.
+    Rename(Spot, Spot),
+    Swap,
+    /// SET, over whatever is there.
+    Overwrite(Spot),
+    Pause(bool),
+    Demote,
+    Promote,
+    /// A grant arrives from the master.
+    Arrive(Spot, u8, u64),
+}
+
+/// What a client is told.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Reply {
+    Granted(Token, Fence),
+    Null,
+    Number(usize),
+    Error(Refusal),
+    WrongType,
+    Unblocked,
+}
