@@ -1,7 +1,7 @@
 # Shortcuts. What they do in more than a line is in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test check bench servers
+.PHONY: help setup build run test soak check bench servers
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s  %s\n", $$1, $$2 }' Makefile
@@ -15,8 +15,13 @@ build: setup ## Build the module
 run: setup ## Start a server with the module to try it (PORT=6379, REDIS_SERVER=redis-server)
 	@scripts/run.sh
 
-test: setup ## Run every test
-	@scripts/with-module.sh cargo test --workspace
+test: setup ## Run every test, on redis-server and on each server that `make servers` has fetched
+	@cargo test --package lock-core
+	@scripts/with-module.sh scripts/on-each-server.sh cargo test
+
+soak: setup ## Have clients contend for 100,000 rounds and see that nothing is left of it
+	@scripts/with-module.sh scripts/on-each-server.sh \
+		env REDIS_LOCK_SOAK_ROUNDS=$${REDIS_LOCK_SOAK_ROUNDS:-100000} cargo test --test soak -- --nocapture
 
 check: setup ## Check the format and the lints
 	@scripts/check.sh

@@ -15,7 +15,7 @@ use crate::perform;
 use crate::replication;
 use crate::server::clock;
 use crate::server::ffi::{Context, KeyspaceEvents, MainThread, Name, ServerEvents};
-use crate::state::{DEADLINES, FENCES, QUEUES};
+use crate::state::{DEADLINES, FENCES, QUEUES, TIES};
 use crate::waiting;
 
 pub(crate) struct Keyspace;
@@ -41,11 +41,8 @@ impl ServerEvents for Keyspace {
 
     fn swapped(one: i32, other: i32) {
         DEADLINES.with(|deadlines| deadlines.swap(one, other));
-        // Who waits for a name in a database goes on doing so, whatever stands there now.
-        QUEUES.with(|queues| {
-            queues.mark_all(Some(one));
-            queues.mark_all(Some(other));
-        });
+        TIES.with(|ties| ties.swap(one, other));
+        QUEUES.with(|queues| queues.swap(one, other));
     }
 
     fn ticked(context: &Context) {
@@ -67,6 +64,10 @@ impl ServerEvents for Keyspace {
         if FENCE_IS_DUE.with(|due| *due) && !context.must_not_write() {
             note_fence(context);
         }
+    }
+
+    fn opened(client: ClientId) {
+        waiting::opened(client);
     }
 
     fn closed(client: ClientId) {

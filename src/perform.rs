@@ -71,6 +71,10 @@ impl Perform for Performer<'_> {
         may_decide(self.context)
     }
 
+    fn is_open(&mut self, connection: ClientId) -> bool {
+        waiting::is_open(connection)
+    }
+
     fn draw_fence(&mut self) -> Option<Fence> {
         let wall_micros = clock::wall_micros(self.now);
         FENCES.with(|fences| fences.draw(wall_micros))
@@ -130,12 +134,15 @@ pub(crate) fn loaded(lock: &mut Lock, place: Option<Place<'_>>) {
     }
 }
 
-/// A value has arrived under this name from elsewhere. If it is a lock, its leases run on here.
+/// A value has arrived under this name from elsewhere. If it is a lock, its leases run on here, and what had to be put
+/// right about it still has to be.
 pub(crate) fn arrived(context: &Context, name: Name<'_>) {
     if let Ok(Some(mut key)) = Key::<Lock>::open_to_write(context, name)
         && let Some(lock) = key.value_mut()
     {
-        note(lock, Place { database: context.database(), key: name.bytes() });
+        let place = Place { database: context.database(), key: name.bytes() };
+        note(lock, place);
+        QUEUES.with(|queues| queues.arrived(place, lock));
         expiry::arm(context);
     }
 }
@@ -150,9 +157,5 @@ pub(crate) fn unlinked(lock: &mut Lock, place: Place<'_>) {
             ties.set(place, []);
         }
     });
-    QUEUES.with(|queues| {
-        if !queues.is_empty() {
-            queues.mark(place);
-        }
-    });
+    QUEUES.with(|queues| queues.departed(place));
 }

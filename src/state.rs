@@ -1,6 +1,8 @@
 //! What the module remembers besides the keys.
 
-use lock_core::{Deadlines, FenceSequence, Queues, Ties};
+use std::collections::BTreeSet;
+
+use lock_core::{ClientId, Deadlines, FenceSequence, Queues, Ties};
 
 use crate::server::ffi::MainThread;
 
@@ -15,3 +17,7 @@ pub(crate) static QUEUES: MainThread<Queues> = MainThread::new(Queues::new());
 
 /// Which connections keep holds alive.
 pub(crate) static TIES: MainThread<Ties> = MainThread::new(Ties::new());
+
+/// The connections that are open, of those that were opened since the module was loaded. Scripts, functions and other
+/// modules send commands by clients that are none; no flag tells them apart on every server.
+pub(crate) static CONNECTIONS: MainThread<BTreeSet<ClientId>> = MainThread::new(BTreeSet::new());

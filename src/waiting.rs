@@ -11,15 +11,17 @@
 use std::collections::BTreeMap;
 use std::mem;
 
+use lock_core::queue::Remedy;
 use lock_core::token::SEED_TEXT_LEN;
 use lock_core::turn::Answer;
 use lock_core::{ClientId, Fence, Refusal, Token};
 
 use crate::expiry;
 use crate::perform::{self, OpenLock};
+use crate::replication;
 use crate::server::clock;
 use crate::server::ffi::{BlockedClient, Context, MainThread, OwnedName, Waiting};
-use crate::state::{QUEUES, TIES};
+use crate::state::{CONNECTIONS, QUEUES, TIES};
 
 /// The most marked places that are settled in one turn of the server's loop.
 const PLACES_PER_TURN: usize = 1024;
@@ -70,6 +72,7 @@ pub(crate) fn answer(client: ClientId, answer: Answer) {
 /// The end of a turn of the server's loop: what happened to keys and connections is followed up, and who is to be
 /// answered is.
 pub(crate) fn end_turn(context: &Context) {
+    QUEUES.with(|queues| queues.end_turn());
     settle_marked(context);
     deliver();
 }
@@ -125,21 +128,32 @@ pub(crate) fn demoted() {
     }
 }
 
+/// A connection has been opened.
+pub(crate) fn opened(client: ClientId) {
+    CONNECTIONS.with(|connections| connections.insert(client));
+}
+
+/// Whether a client is a connection that is open, and was not open before the module was loaded.
+pub(crate) fn is_open(client: ClientId) -> bool {
+    CONNECTIONS.with(|connections| connections.contains(&client))
+}
+
 /// A connection is being closed. It waits no longer, and what it kept alive ends.
 pub(crate) fn closed(client: ClientId) {
+    CONNECTIONS.with(|connections| connections.remove(&client));
     abandon(client);
     for place in TIES.with(|ties| ties.cut(client)) {
-        QUEUES.with(|queues| queues.remedy(place.as_place(), lock_core::queue::Remedy::EndSession(client)));
+        QUEUES.with(|queues| queues.remedy(place.as_place(), Remedy::EndSession(client)));
     }
 }
 
 /// A client is not there to be answered any more: it leaves its queue, and what it was granted is undone.
 fn abandon(client: ClientId) {
-    QUEUES.with(|queues| queues.leave(client));
-    let answer = BLOCKED.with(|blocked| blocked.get_mut(&client).and_then(|blocked| blocked.answer.take()));
-    if let Some(answer) = answer {
-        Clients::undelivered(answer);
-    }
+    QUEUES.with(|queues| {
+        queues.leave(client);
+        queues.lost(client);
+    });
+    BLOCKED.with(|blocked| blocked.get_mut(&client).and_then(|blocked| blocked.answer.take()));
 }
 
 fn retire(client: ClientId) -> Option<Answer> {
@@ -155,7 +169,10 @@ impl Waiting for Clients {
 
     fn reply(context: &Context, answer: Answer) {
         match answer {
-            Answer::Granted(grant) => reply_grant(context, &grant.token, grant.fence),
+            Answer::Granted(grant) => {
+                QUEUES.with(|queues| queues.delivered(grant.client));
+                reply_grant(context, &grant.token, grant.fence);
+            }
             Answer::NotAvailable => context.reply_null_array(),
             Answer::Refused(refusal) => context.reply_error(&refusal),
         }
@@ -163,7 +180,7 @@ impl Waiting for Clients {
 
     fn undelivered(answer: Answer) {
         if let Answer::Granted(grant) = answer {
-            QUEUES.with(|queues| queues.remedy(grant.place.as_place(), grant.remedy));
+            QUEUES.with(|queues| queues.lost(grant.client));
         }
     }
 
@@ -183,5 +200,5 @@ impl Waiting for Clients {
 pub(crate) fn reply_grant(context: &Context, token: &Token, fence: Fence) {
     context.reply_array(2);
     context.reply_bytes(token.text(&mut [0; SEED_TEXT_LEN]));
-    context.reply_integer(crate::replication::signed(fence));
+    context.reply_integer(replication::signed(fence));
 }

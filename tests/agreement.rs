@@ -116,6 +116,9 @@ fn replicas_and_the_append_only_file_agree_with_their_master_whatever_it_is_aske
         workload.run(&mut client, 100);
         agree(&pair.master, &pair.replica);
         agree(&pair.replica, &second);
+        if round % 5 == 4 {
+            assert_no_lock_outlives_its_leases(&pair.master);
+        }
         if round % 20 == 19 {
             // A restart of the link makes no difference, neither does reading everything anew; but for keys with a
             // time to live of the server's own: a reload drops them without a word to the replicas.
@@ -161,6 +164,21 @@ fn standings(server: &Server) -> Vec<Reply> {
         all.extend(keys.iter().map(|key| standing(&mut client, key)));
     }
     all
+}
+
+/// Waits until every key there is holds something: a lock whose leases are over is gone once the server has ended them.
+#[track_caller]
+fn assert_no_lock_outlives_its_leases(server: &Server) {
+    let mut client = server.client();
+    wait_until("every lock that nobody holds is gone", PATIENCE, || {
+        let mut keys = 0;
+        for database in 0..Workload::DATABASES {
+            select(&mut client, u16::try_from(database).unwrap());
+            keys += client.run("DBSIZE").int();
+        }
+        let held = standings(server).into_iter().filter(|standing| !standing.is_null()).count();
+        keys == i64::try_from(held).unwrap()
+    });
 }
 
 /// Whether a lease is as short as those that end within the test.

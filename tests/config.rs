@@ -239,17 +239,17 @@ fn a_bad_argument_keeps_the_server_from_starting_and_is_named_in_the_log() {
 fn an_unknown_argument_keeps_the_server_from_starting_and_is_named_in_the_log_by_its_place() {
     for (arguments, place) in [
         ("colour 5", 1),
-        ("max-waiter 5", 1),
+        ("max-waits 5", 1),
         ("default-leases 5000", 1),
         ("DEFAULT-LEASE-MS 5000", 1),
-        ("default-lease 1000 colour 5", 3),
-        ("default-lease 1000 max-lease 2000 colour 5", 5),
+        ("default-lease 1000 colour 5", 2),
+        ("default-lease 1000 max-lease 2000 colour 5", 3),
     ] {
         let log = Server::builder().module_args(arguments).start_fails();
-        assert_refused_start(&log, arguments, &format!("argument {place}"));
+        assert_refused_start(&log, arguments, &format!("setting {place} "));
         let ours: Vec<&str> = log.lines().filter(|line| line.contains("<lock>")).collect();
         assert!(!ours.is_empty(), "{log}");
-        for unknown in ["colour", "max-waiter", "default-leases", "DEFAULT-LEASE-MS", "5000"] {
+        for unknown in ["colour", "max-waits", "default-leases", "DEFAULT-LEASE-MS", "5000"] {
             assert!(!ours.iter().any(|line| line.contains(unknown)), "{unknown} in {ours:?}");
         }
     }

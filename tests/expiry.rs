@@ -216,3 +216,16 @@ fn assert_no_growth(client: &mut Client, commands: &[Vec<Vec<u8>>]) {
     let grown = used(client) - before;
     assert!(grown < 256 * 1_024, "{grown} bytes are left behind");
 }
+
+/// In a transaction and in a script a server may tell of the key's arrival otherwise than outside of them.
+#[test]
+fn a_lock_moved_in_a_transaction_or_a_script_ends_in_its_time() {
+    let server = Server::start();
+    let mut client = server.client();
+    acquire(&mut client, "transaction TOKEN a PX 100");
+    acquire(&mut client, "script TOKEN a PX 100");
+    client.run_all(&["MULTI", "MOVE transaction 2", "EXEC", "SELECT 0"]);
+    client.call(&cmd!["EVAL", "return redis.call('MOVE', KEYS[1], 2)", 1, "script"]);
+    client.ok("SELECT 2");
+    wait_until("both have ended", PATIENCE, || client.run("DBSIZE") == Reply::Int(0));
+}

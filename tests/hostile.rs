@@ -33,7 +33,7 @@ const TEMPLATES: [(&str, Place); 24] = [
     ("LOCK.ACQUIRE held EX ?", Place::Seconds),
     ("LOCK.ACQUIRE held TOKEN holder EX ?", Place::Seconds),
     ("LOCK.ACQUIRE held LIMIT ?", Place::Limit),
-    ("LOCK.ACQUIRE held TOKEN holder BLOCK ?", Place::Block),
+    ("LOCK.ACQUIRE held TOKEN holder SHARED BLOCK ?", Place::Block),
     ("LOCK.ACQUIRE held SESSION BLOCK 5 LIMIT ?", Place::Limit),
     ("LOCK.ACQUIRE held SESSION REENTRANT ?", Place::Option),
     ("LOCK.ACQUIRE held ?", Place::Option),
@@ -105,6 +105,8 @@ fn every_argument_of_every_command_refuses_what_it_must_and_changes_nothing() {
                 let command = fill(template, value);
                 let due = match verdict(place, value, template) {
                     Some(error) => Reply::Error(error),
+                    // Nothing to wait for, or without end.
+                    None if matches!(place, Place::Block) => continue,
                     None => neutral(&client, template),
                 };
                 assert_eq!(client.call(&command), due, "{place:?}: {}", show(&command));
@@ -349,9 +351,28 @@ fn random_arguments_never_bring_the_server_down() {
     let mut server = Server::start();
     let mut client = server.client();
     client.ok("SET string v");
+    // Nobody else is there to end a wait.
+    client.ok("CONFIG SET lock.max-waiters 0");
     let words: Vec<Vec<u8>> = [
-        "PX", "EX", "TOKEN", "SHARED", "LIMIT", "OWNER", "FENCE", "BLOCK", "1", "100", "0", "-1", "2", "k",
-        "string", "a", "b",
+        "PX",
+        "EX",
+        "TOKEN",
+        "SHARED",
+        "LIMIT",
+        "OWNER",
+        "FENCE",
+        "BLOCK",
+        "SESSION",
+        "REENTRANT",
+        "1",
+        "100",
+        "0",
+        "-1",
+        "2",
+        "k",
+        "string",
+        "a",
+        "b",
     ]
     .iter()
     .map(|word| word.as_bytes().to_vec())
@@ -373,7 +394,8 @@ fn random_arguments_never_bring_the_server_down() {
             .collect();
         for (reply, command) in client.pipeline(&batch).iter().zip(&batch) {
             if let Reply::Error(text) = reply {
-                let known = text.starts_with("ERR ") || text.starts_with("WRONGTYPE ");
+                let known =
+                    ["ERR ", "WRONGTYPE ", "QUEUEFULL "].iter().any(|prefix| text.starts_with(prefix));
                 assert!(known, "{}: {text}", show(command));
             }
         }

@@ -1,6 +1,7 @@
-//! The README, held to its word: its sessions are run, its settings loaded, its reference compared with the server's own.
+//! The README and docs/operations.md, held to their word: their sessions are run, their settings loaded, the reference
+//! compared with the server's own.
 //!
-//! Its `console` blocks are sessions, see [`transcript`].
+//! Their `console` blocks are sessions, see [`transcript`].
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod support;
@@ -11,25 +12,33 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 
-use support::locks::{acquire, field};
-use support::{Client, Reply, Server, ok_grant};
-use transcript::{Kind, Known, SLACK_MS, blocks, kind, steps, words};
+use support::locks::{acquire, exists, field};
+use support::waiter::{is_blocked, wait_blocked};
+use support::{Client, PATIENCE, Reply, Server, Waiter, ok_grant, wait_until};
+use transcript::{Kind, Known, SLACK_MS, Stage, blocks, kind, steps, words};
+
+/// Each of them with the folder from which its links lead.
+const DOCUMENTS: [(&str, &str); 2] = [("README.md", ""), ("docs/operations.md", "docs")];
 
 #[test]
 fn every_session_comes_out_as_it_is_written() {
-    let server = Server::start();
-    let mut known = Known::default();
-    let steps = steps(&readme());
-    assert!(steps.len() > 20, "the sessions were not found: {steps:?}");
-    for step in steps {
-        let shown = || format!("README.md, line {}: {}", step.line, step.command.text());
-        let command = known.to_real(step.command.text()).unwrap_or_else(|why| panic!("{}: {why}", shown()));
-        let output = step.command.run(&server, &command);
-        let real: Vec<&str> = output.lines().collect();
-        let written: Vec<&str> = step.output.iter().map(String::as_str).collect();
-        if let Err(why) = known.compare(step.command.text(), &written, &real) {
-            panic!("{}\n{why}\n--- what came out\n{output}", shown());
+    for (document, _) in DOCUMENTS {
+        let server = Server::start();
+        let (mut known, mut stage) = (Known::default(), Stage::new(&server));
+        let steps = steps(&file(document));
+        assert!(steps.len() > 5, "the sessions were not found: {steps:?}");
+        for step in steps {
+            let shown = || format!("{document}, line {}: {}", step.line, step.command.text());
+            let command =
+                known.to_real(step.command.text()).unwrap_or_else(|why| panic!("{}: {why}", shown()));
+            let output = stage.run(&step, &command);
+            let real: Vec<&str> = output.lines().collect();
+            let written: Vec<&str> = step.output.iter().map(String::as_str).collect();
+            if let Err(why) = known.compare(step.command.text(), &written, &real) {
+                panic!("{}\n{why}\n--- what came out\n{output}", shown());
+            }
         }
+        stage.close();
     }
 }
 
@@ -56,7 +65,7 @@ fn every_error_is_the_one_the_server_gives() {
     let mut client = server.client();
     client.ok("SET plain v");
     let (long, fixed) = ("x".repeat(256), "LOCK.ACQUIRE k");
-    let mut given: BTreeSet<String> = [
+    let mut given: Vec<String> = [
         "LOCK.ACQUIRE".to_owned(),
         format!("{fixed} WAIT"),
         format!("{fixed} PX 1 PX 1"),
@@ -69,17 +78,55 @@ fn every_error_is_the_one_the_server_gives() {
         format!("{fixed} LIMIT 65536"),
         format!("{fixed} TOKEN {long}"),
         format!("{fixed} OWNER {long}"),
+        format!("{fixed} BLOCK -1"),
+        format!("{fixed} BLOCK 3153600000001"),
         "LOCK.ACQUIRE plain".to_owned(),
     ]
     .iter()
     .map(|command| client.run(command).error().to_owned())
     .collect();
     client.ok("CONFIG SET maxmemory 1");
-    given.insert(client.run(fixed).error().to_owned());
+    given.push(client.run(fixed).error().to_owned());
     client.ok("CONFIG SET maxmemory 0");
+    let script = "return redis.call('LOCK.ACQUIRE', KEYS[1], 'SESSION')";
+    given.push(client.call(&["EVAL", script, "1", "k"]).error().to_owned());
     assert_eq!(client.run("EXISTS k"), Reply::Int(0), "what fails changes nothing");
-    let written: BTreeSet<String> = table(&readme(), "reply").into_iter().map(|row| row[0].clone()).collect();
-    assert_eq!(written, given);
+    given.extend(errors_of_waiting(&server));
+
+    let mut due: Vec<String> = table(&readme(), "reply").into_iter().map(|row| row[0].clone()).collect();
+    for error in &given {
+        let stands_for = |row: &String| match row.strip_suffix("...") {
+            Some(start) => error.starts_with(start),
+            None => error == row,
+        };
+        assert!(table(&readme(), "reply").iter().any(|row| stands_for(&row[0])), "not in the table: {error}");
+        due.retain(|row| !stands_for(row));
+    }
+    assert!(due.is_empty(), "never given: {due:?}");
+}
+
+/// Those a request with BLOCK can be given, however it asks.
+fn errors_of_waiting(server: &Server) -> Vec<String> {
+    let mut client = server.client();
+    for reader in ["a", "b"] {
+        acquire(&mut client, &format!("read SHARED TOKEN {reader}"));
+    }
+    let mut unblocked = Waiter::new(server, "read TOKEN a LIMIT 1 BLOCK 0");
+    let mut given = vec![client.run("LOCK.ACQUIRE read TOKEN b LIMIT 1 BLOCK 0").error().to_owned()];
+    for setting in ["lock.max-waiters", "lock.max-waiters-per-key"] {
+        let before = field(&client.run(&format!("CONFIG GET {setting}")), setting).text();
+        client.ok(&format!("CONFIG SET {setting} 1"));
+        given.push(client.run("LOCK.ACQUIRE read BLOCK 0").error().to_owned());
+        assert!(given.last().unwrap().ends_with(setting), "{given:?}");
+        client.ok(&format!("CONFIG SET {setting} {before}"));
+    }
+    assert_eq!(client.run(&format!("CLIENT UNBLOCK {} ERROR", unblocked.id)), Reply::Int(1));
+    given.push(unblocked.failed());
+    let mut demoted = Waiter::new(server, "read BLOCK 0");
+    client.ok("REPLICAOF 127.0.0.1 1");
+    // It may be told why, or just lose its connection.
+    given.extend(demoted.client.try_read().unwrap().map(|reply| reply.error().to_owned()));
+    given
 }
 
 #[test]
@@ -94,9 +141,10 @@ fn every_setting_is_there_with_its_default() {
 
 #[test]
 fn every_piece_of_configuration_is_accepted_and_in_force() {
+    let texts = DOCUMENTS.map(|(document, _)| file(document));
     let mut pieces: Vec<Vec<String>> =
-        blocks(&readme(), "conf").into_iter().map(|block| block.lines).collect();
-    assert!(pieces.len() >= 3, "{pieces:?}");
+        texts.iter().flat_map(|text| blocks(text, "conf")).map(|block| block.lines).collect();
+    assert!(pieces.len() >= 4, "{pieces:?}");
     pieces.push(file("redis.conf.example").lines().map(str::to_owned).collect());
     for piece in pieces {
         let (server, settings) = start_with(&piece);
@@ -108,8 +156,8 @@ fn every_piece_of_configuration_is_accepted_and_in_force() {
 }
 
 #[test]
-fn the_users_may_do_what_the_readme_says() {
-    let blocks = blocks(&readme(), "conf");
+fn the_users_may_do_what_is_said_of_them() {
+    let blocks = blocks(&file("docs/operations.md"), "conf");
     let users = blocks.iter().find(|block| block.lines[0].starts_with("user ")).unwrap();
     let (server, _) = start_with(&users.lines);
     let mut client = server.client();
@@ -118,6 +166,7 @@ fn the_users_may_do_what_the_readme_says() {
     let (acquire, release) = ("LOCK.ACQUIRE order:1", "LOCK.RELEASE order:1 t");
     let (extend, check) = ("LOCK.EXTEND order:1 t", "LOCK.CHECK order:1 t");
     let (info, break_) = ("LOCK.INFO order:1", "LOCK.BREAK order:1");
+    let control = ["SCAN 0", "CLIENT LIST", "CLIENT UNBLOCK 1", "CLIENT KILL ID 1"];
     let mut may: BTreeMap<&str, Vec<&str>> = BTreeMap::from([
         ("app", vec![acquire, release, extend, check]),
         ("viewer", vec![check, info]),
@@ -128,6 +177,12 @@ fn the_users_may_do_what_the_readme_says() {
     if version(&mut client) < (7, 2) {
         may.get_mut("changer").unwrap().extend([acquire, release, extend, break_, "LOCK.BREAK other"]);
         may.get_mut("careful").unwrap().extend([break_, "LOCK.BREAK other"]);
+    }
+    for user in ["app", "viewer", "operator"] {
+        for call in control {
+            let reply = client.run(&format!("ACL DRYRUN {user} {call}"));
+            assert_eq!(reply.text() == "OK", user == "operator", "{user}: {call}: {reply:?}");
+        }
     }
     for (user, due) in may {
         for call in [acquire, release, extend, check, info, break_, "LOCK.INFO other", "LOCK.BREAK other"] {
@@ -140,16 +195,26 @@ fn the_users_may_do_what_the_readme_says() {
 }
 
 #[test]
-fn the_call_from_a_client_library_is_granted() {
+fn the_calls_from_a_client_library_do_what_is_shown() {
     let server = Server::start();
     let mut client = server.client();
-    let calls: Vec<String> = blocks(&readme(), "python").into_iter().flat_map(|block| block.lines).collect();
-    assert!(!calls.is_empty());
-    for call in calls {
-        let (_, words) = call.trim_end_matches(')').split_once("execute_command(").unwrap();
-        let words: Vec<&str> = words.split(", ").map(|word| word.trim_matches('"')).collect();
-        ok_grant(client.call(&words));
-    }
+    let lines: Vec<String> = blocks(&readme(), "python").into_iter().flat_map(|block| block.lines).collect();
+    let calls: Vec<Vec<&str>> = lines.iter().filter_map(|line| words_of_call(line)).collect();
+    let [take, give_back] = calls.as_slice() else { panic!("two calls were due: {calls:?}") };
+    ok_grant(client.call(take));
+    assert_eq!(client.call(give_back), Reply::Int(1));
+
+    let block = take.iter().position(|word| *word == "BLOCK").unwrap();
+    let block_ms: u64 = take[block + 1].parse().unwrap();
+    let timeout = lines.iter().find_map(|line| line.split_once("socket_timeout=")).unwrap().1;
+    let timeout_s: u64 = timeout.split_once(')').unwrap().0.parse().unwrap();
+    assert!(timeout_s * 1000 > block_ms, "{timeout_s} s, BLOCK {block_ms}");
+}
+
+/// What a line of Python has the client send, names standing for themselves.
+fn words_of_call(line: &str) -> Option<Vec<&str>> {
+    let (_, words) = line.trim_end_matches(')').split_once("execute_command(")?;
+    Some(words.split(", ").map(|word| word.trim_matches('"')).collect())
 }
 
 #[test]
@@ -159,8 +224,68 @@ fn what_is_not_there_yet_is_not_there() {
     for command in ["lock.macquire", "lock.mrelease", "lock.mextend", "lock.guard"] {
         assert!(!public_commands(&mut client).contains(command), "{command}");
     }
+    let mut listener = server.client();
+    client.ok("CONFIG SET notify-keyspace-events KEA");
+    listener.run("PSUBSCRIBE __key*__:*lock*");
+    acquire(&mut client, "lock TOKEN a");
+    client.run("LOCK.RELEASE lock a");
+    client.run("PUBLISH __keyevent@0__:lock.end k");
+    assert_eq!(listener.read().items()[2].text(), "__keyevent@0__:lock.end", "no notification before");
     acquire(&mut client, "k");
     assert_eq!(client.run("INFO lock").text(), "", "metrics");
+    for setting in ["lock.restart-grace", "lock.adopt-strings"] {
+        assert!(client.run(&format!("CONFIG GET {setting}")).items().is_empty(), "{setting}");
+    }
+    client.ok("SET string t PX 60000");
+    assert!(client.run("LOCK.CHECK string t").is_error());
+}
+
+// --- what an operator is told
+
+#[test]
+fn a_lock_takes_about_200_bytes_and_a_waiter_about_35_kilobytes() {
+    const LOCKS: i64 = 20_000;
+    const WAITERS: i64 = 200;
+    let server = Server::start();
+    let mut client = server.client();
+    let mut used = || client.info("memory", "used_memory").parse::<i64>().unwrap();
+    let empty = used();
+    let mut holder = server.client();
+    (0..LOCKS).for_each(|n| drop(acquire(&mut holder, &format!("lock:{n:07}"))));
+    let a_lock = (used() - empty) / LOCKS;
+    assert!((100..=300).contains(&a_lock), "{a_lock} bytes");
+
+    let mut waiters: Vec<Client> = (0..WAITERS).map(|_| server.client()).collect();
+    waiters.iter_mut().for_each(|waiter| drop(waiter.run("PING")));
+    let before = used();
+    waiters.iter_mut().for_each(|waiter| waiter.send(&["LOCK.ACQUIRE", "lock:0000000", "BLOCK", "0"]));
+    wait_blocked(&server, usize::try_from(WAITERS).unwrap());
+    let a_waiter = (used() - before) / WAITERS;
+    assert!((20_000..=50_000).contains(&a_waiter), "{a_waiter} bytes");
+}
+
+#[test]
+fn an_idle_timeout_ends_the_holds_of_a_session_that_only_holds() {
+    let server = Server::builder().config("timeout 1").start();
+    let mut session = server.client();
+    acquire(&mut session, "k PX 600000 SESSION");
+    let mut client = server.client();
+    wait_until("the idle connection is closed", PATIENCE, || !exists(&mut client, "k"));
+}
+
+#[test]
+fn a_waiting_client_is_found_in_the_list_of_clients() {
+    let server = Server::start();
+    let mut client = server.client();
+    acquire(&mut client, "k");
+    let mut named = server.client();
+    named.ok("CLIENT SETNAME host-2:977");
+    let waiter = Waiter::on(&server, named, "k OWNER host-2:977 BLOCK 0");
+    assert!(is_blocked(&mut client, waiter.id), "b among its flags");
+    let list = client.run("CLIENT LIST").text();
+    let found: Vec<&str> = list.lines().filter(|line| line.contains(" cmd=lock.acquire ")).collect();
+    assert_eq!(found.len(), 1, "{list}");
+    assert!(found[0].contains(" name=host-2:977 "), "{list}");
 }
 
 #[test]
@@ -209,17 +334,26 @@ fn what_to_install_is_what_the_setup_asks_for() {
 
 #[test]
 fn every_link_leads_somewhere() {
-    let text = readme();
     let mut links = 0;
-    for line in text.lines() {
-        for rest in line.split("](").skip(1) {
-            let link = rest.split_once(')').unwrap().0;
-            let is_made = line.contains("written by `make ");
-            assert!(is_made || link.starts_with("https://") || root().join(link).exists(), "{link}");
-            links += 1;
+    for (document, folder) in DOCUMENTS {
+        for line in file(document).lines() {
+            for rest in line.split("](").skip(1) {
+                links += 1;
+                let link = rest.split_once(')').unwrap().0;
+                if link.starts_with("https://") {
+                    continue;
+                }
+                let (path, heading) = link.split_once('#').unwrap_or((link, ""));
+                let target =
+                    if path.is_empty() { root().join(document) } else { root().join(folder).join(path) };
+                let text = fs::read_to_string(&target).unwrap_or_else(|error| panic!("{link}: {error}"));
+                let mut headings = text.lines().filter_map(|line| line.strip_prefix("## "));
+                let anchor = |title: &str| title.to_lowercase().replace(' ', "-");
+                assert!(heading.is_empty() || headings.any(|title| anchor(title) == heading), "{link}");
+            }
         }
     }
-    assert!(links >= 3, "the links were not found");
+    assert!(links >= 8, "the links were not found");
 }
 
 // --- the comparer, which must notice what is wrong
@@ -246,6 +380,8 @@ fn the_comparer_takes_what_differs_only_in_tokens_fences_and_time() {
         ("LOCK.CHECK k t", &["2) (integer) 50000"], &["2) (integer) 70000"]),
         ("LOCK.INFO k", &["5# \"remaining\" => (integer) 50"], &["5# \"remaining\" => (integer) 7"]),
         ("LOCK.INFO k", &["8# \"age\" => (integer) 50"], &["8# \"age\" => (integer) 7"]),
+        ("LOCK.INFO k", &["3# \"waited\" => (integer) 50"], &["3# \"waited\" => (integer) 7"]),
+        ("LOCK.INFO k", &["4# \"timeout\" => (integer) 50"], &["4# \"timeout\" => (integer) 7"]),
         ("LOCK.INFO k", &[" 9) \"remaining\"", "10) (integer) 5"], &[" 9) \"remaining\"", "10) (integer) 7"]),
         ("LOCK.INFO k", &["15) \"age\"", "16) (integer) 5"], &["15) \"age\"", "16) (integer) 7"]),
     ];
@@ -284,6 +420,9 @@ fn the_comparer_notices_every_other_difference() {
         ("LOCK.INFO k", &["\"lease\"", "4) (integer) 90000"], &["\"lease\"", "4) (integer) 90001"]),
         ("LOCK.INFO k", &["5# \"age\" => (integer) 5"], &["6# \"age\" => (integer) 5"]),
         ("LOCK.INFO k", &["5# \"age\" => (integer) 5"], &["5# \"age\" => (integer) 20006"]),
+        ("LOCK.INFO k", &["4# \"timeout\" => (integer) 5"], &["4# \"timeout\" => (integer) -1"]),
+        ("LOCK.INFO k", &["4# \"timeout\" => (integer) 50000"], &["4# \"timeout\" => (integer) -1"]),
+        ("LOCK.ACQUIRE k BLOCK 0", &["(waits)"], &["(nil)"]),
     ];
     for (command, written, real) in cases {
         assert!(!is_alike(command, written, real), "{command}: {written:?} taken for {real:?}");
@@ -318,10 +457,10 @@ fn the_comparer_remembers_who_stands_for_whom() {
     }
 }
 
-/// Whatever word of an output in the README were another one, its test would fail.
+/// Whatever word of an output in a document were another one, its test would fail.
 #[test]
 fn every_word_of_every_session_counts() {
-    for step in steps(&readme()) {
+    for step in DOCUMENTS.iter().flat_map(|(document, _)| steps(&file(document))) {
         let written: Vec<&str> = step.output.iter().map(String::as_str).collect();
         let command = step.command.text();
         assert!(is_alike(command, &written, &written), "line {}", step.line);

@@ -98,8 +98,7 @@ fn a_holder_that_crashes_with_a_session_delays_nobody() {
     let server = Server::start();
     let mut crashed = server.client();
     acquire(&mut crashed, "k PX 600000 SESSION");
-    let mut waiters: Vec<_> =
-        (0..5).map(|_| Waiter::new(&server, "k PX 600000 SESSION BLOCK 0")).collect();
+    let mut waiters: Vec<_> = (0..5).map(|_| Waiter::new(&server, "k PX 600000 SESSION BLOCK 0")).collect();
     let began = Instant::now();
     drop(crashed);
     for mut waiter in waiters.drain(..) {
@@ -215,7 +214,9 @@ fn a_thousand_keys_with_a_waiter_each_are_handed_over_by_one_flush() {
     const KEYS: usize = 1_000;
     let mut server = Server::start();
     let mut client = server.client();
-    client.pipeline(&(0..KEYS).map(|n| cmd!["LOCK.ACQUIRE", format!("k{n}"), "TOKEN", "a"]).collect::<Vec<_>>());
+    client.pipeline(
+        &(0..KEYS).map(|n| cmd!["LOCK.ACQUIRE", format!("k{n}"), "TOKEN", "a"]).collect::<Vec<_>>(),
+    );
     let mut waiters: Vec<Client> = (0..KEYS)
         .map(|n| {
             let mut waiter = server.client();

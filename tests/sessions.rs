@@ -266,6 +266,22 @@ fn a_lock_that_goes_elsewhere_is_kept_and_released_there() {
 }
 
 #[test]
+fn a_lock_that_has_just_gone_elsewhere_is_released_there() {
+    for (command, database, key) in
+        [("RENAME k elsewhere", 0, "elsewhere"), ("MOVE k 1", 1, "k"), ("SWAPDB 0 1", 1, "k")]
+    {
+        let server = Server::start();
+        let mut session = server.client();
+        acquire(&mut session, "k TOKEN a PX 600000 SESSION");
+        let mut client = server.client();
+        assert!(!client.run(command).is_error(), "{command}");
+        drop(session);
+        client.ok(&format!("SELECT {database}"));
+        gone_at_once(&mut client, key);
+    }
+}
+
+#[test]
 fn it_can_be_extended_by_hand() {
     let server = Server::start();
     let mut session = server.client();

@@ -17,7 +17,7 @@ use support::waiter::wait_blocked;
 use support::{Client, PATIENCE, Random, Reply, Server, ok_grant, wait_until};
 
 /// How long the rounds may take when their number is not given.
-const SPAN: Duration = Duration::from_secs(12);
+const SPAN: Duration = Duration::from_secs(6);
 
 /// Rounds before memory is looked at for the first time: pools and tables of the server grow in them.
 const WARM_UP: usize = 3_000;
@@ -91,7 +91,8 @@ impl<'a> Soak<'a> {
 
     fn take_round(&self, deadline: Option<Instant>) -> bool {
         let is_late = deadline.is_some_and(|deadline| Instant::now() > deadline);
-        !is_late && self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
+        !is_late
+            && self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
     }
 
     /// One client wants one lock, with one of the ends there are.
@@ -127,9 +128,7 @@ impl<'a> Soak<'a> {
         }
         let (token, fence) = ok_grant(reply);
         self.enter(at, fence);
-        if kind == 6 {
-            thread::sleep(Duration::from_millis(2));
-        }
+        thread::sleep(Duration::from_micros(random.next() % 1_000));
         self.leave(at, fence);
         if kind == 6 || kind == 7 {
             return self.server.client();

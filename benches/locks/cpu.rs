@@ -1,5 +1,8 @@
 //! What work costs the server: its processor time, by its own account.
 
+use std::thread;
+use std::time::Duration;
+
 use crate::effort::Effort;
 use crate::loads::{Load, PAIRS};
 use crate::pipe::Pipe;
@@ -19,23 +22,33 @@ impl Side {
 
     /// Microseconds of server CPU for one pair, over so many passes.
     fn pair_us(&mut self, passes: usize) -> f64 {
-        let before = self.cpu_us();
+        let before = used_us(&mut self.info);
         for _ in 0..passes {
             self.load.run(&mut self.pipe);
         }
-        (self.cpu_us() - before) / (passes * PAIRS) as f64
+        (used_us(&mut self.info) - before) / (passes * PAIRS) as f64
     }
+}
 
-    /// User and system time of the server process so far, all its threads, in microseconds.
-    fn cpu_us(&mut self) -> f64 {
-        let mut seconds = |field: &str| self.info.info("cpu", field).parse::<f64>().unwrap();
-        (seconds("used_cpu_user") + seconds("used_cpu_sys")) * 1e6
-    }
+/// User and system time of the server process so far, all its threads, in microseconds.
+pub(crate) fn used_us(client: &mut Client) -> f64 {
+    let mut seconds = |field: &str| client.info("cpu", field).parse::<f64>().unwrap();
+    (seconds("used_cpu_user") + seconds("used_cpu_sys")) * 1e6
+}
+
+/// How long a server must have run before it is measured. Within that time the module finds out whether anybody listens
+/// to what it replicates.
+const SETTLING: Duration = Duration::from_millis(300);
+
+/// Lets a server that was just started find itself.
+pub(crate) fn let_settle() {
+    thread::sleep(SETTLING);
 }
 
 /// Puts the sides to work in turns, every other round backwards, and gives for each its figures, one a round:
 /// microseconds of server CPU for a pair. A shorter turn of each, to warm up, is not counted.
 pub(crate) fn alternate(sides: &mut [Side], effort: &Effort) -> Vec<Vec<f64>> {
+    let_settle();
     for side in &mut *sides {
         side.pair_us(effort.passes.div_ceil(4));
     }

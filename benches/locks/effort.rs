@@ -1,5 +1,7 @@
 //! How much is measured.
 
+use std::time::Duration;
+
 /// The sizes of the scenarios.
 pub(crate) struct Effort {
     /// Whether this is the short run, whose figures are not worth keeping.
@@ -14,15 +16,41 @@ pub(crate) struct Effort {
     pub(crate) mass: usize,
     /// How often a few leases, or a mass of them, are left to end.
     pub(crate) endings: usize,
+    /// How often every way to contend takes its turn.
+    pub(crate) contests: usize,
+    /// How long such a turn is measured.
+    pub(crate) contest: Duration,
+    /// How often a number of locks are handed over, one after the other, in every setting.
+    pub(crate) relays: usize,
 }
 
 impl Effort {
     /// The full sizes, or small ones if `BENCH_QUICK` is set.
     pub(crate) fn from_environment() -> Self {
         if std::env::var_os("BENCH_QUICK").is_some_and(|value| value != "0") {
-            Self { is_quick: true, rounds: 5, passes: 40, crowd: 100_000, mass: 20_000, endings: 1 }
+            Self {
+                is_quick: true,
+                rounds: 5,
+                passes: 40,
+                crowd: 100_000,
+                mass: 20_000,
+                endings: 1,
+                contests: 1,
+                contest: Duration::from_secs(1),
+                relays: 5,
+            }
         } else {
-            Self { is_quick: false, rounds: 11, passes: 150, crowd: 1_000_000, mass: 100_000, endings: 5 }
+            Self {
+                is_quick: false,
+                rounds: 11,
+                passes: 150,
+                crowd: 1_000_000,
+                mass: 100_000,
+                endings: 5,
+                contests: 3,
+                contest: Duration::from_secs(3),
+                relays: 25,
+            }
         }
     }
 }

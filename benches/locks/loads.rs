@@ -7,14 +7,14 @@ use crate::support::Client;
 pub(crate) const PAIRS: usize = 500;
 
 /// What libraries unlock with: delete the key if it still holds the caller's token.
-const UNLOCK_SCRIPT: &str =
+pub(crate) const UNLOCK_SCRIPT: &str =
     "if redis.call('get',KEYS[1])==ARGV[1] then return redis.call('del',KEYS[1]) else return 0 end";
 
 /// Length of the tokens of loads, in hex digits.
-const TOKEN_LEN: usize = 32;
+pub(crate) const TOKEN_LEN: usize = 32;
 
 pub(crate) const OK: &str = "+OK\r\n";
-const ONE: &str = ":1\r\n";
+pub(crate) const ONE: &str = ":1\r\n";
 
 /// How a lock is taken and given back.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -1,4 +1,5 @@
-//! The benchmarks. `make bench` runs them, prints their tables and writes `docs/benchmarks.md` from them.
+//! The benchmarks. `make bench` runs them, prints their tables and writes `docs/benchmarks.md` and its
+//! pictures from them.
 //!
 //! - `cargo bench --bench locks -- memory` runs the scenarios whose names contain `memory`; several words may be
 //!   given. Nothing is written then.
@@ -11,32 +12,40 @@
 #![allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)] // likewise
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)] // figures to be rounded
 
+mod contest;
 mod cpu;
 mod effort;
 mod fill;
 mod loads;
 mod machine;
+mod many;
 mod pipe;
+mod plots;
 mod report;
 mod scenarios;
 mod stats;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
+use std::fs;
+use std::path::Path;
 use std::time::Instant;
 
 use effort::Effort;
 use report::Section;
-use scenarios::{crowd, lateness, mass_expiry, memory, pairs};
+use scenarios::{contention, crowd, expiry_hand_over, hand_over, lateness, mass_expiry, memory, pairs};
 
 /// Measures something and says what came out.
 type Scenario = fn(&Effort) -> Section;
 
 /// All scenarios by name, in the report's order.
-const SCENARIOS: [(&str, Scenario); 6] = [
+const SCENARIOS: [(&str, Scenario); 9] = [
     ("pairs", pairs::in_memory),
     ("aof", pairs::with_aof),
     ("crowd", crowd::run),
+    ("contention", contention::run),
+    ("hand-over", hand_over::run),
+    ("expiry-hand-over", expiry_hand_over::run),
     ("memory", memory::run),
     ("lateness", lateness::run),
     ("mass-expiry", mass_expiry::run),
@@ -60,8 +69,11 @@ fn main() {
     println!("{}", report::targets_as_text(&sections));
     println!("{:.0} s", start.elapsed().as_secs_f64());
     if wanted.is_empty() && !effort.is_quick {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/benchmarks.md");
-        std::fs::write(path, report::as_markdown(&machine, &sections)).unwrap();
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+        fs::write(docs.join("benchmarks.md"), report::as_markdown(&machine, &sections)).unwrap();
+        for plot in sections.iter().flat_map(|section| &section.plots) {
+            fs::write(docs.join(plot.file), &plot.svg).unwrap();
+        }
         println!("written to docs/benchmarks.md");
     }
 }

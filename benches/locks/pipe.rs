@@ -39,6 +39,21 @@ impl Batch {
         self.replies.len()
     }
 
+    /// The commands on the wire.
+    pub(crate) fn wire(&self) -> &[u8] {
+        &self.wire
+    }
+
+    /// The replies.
+    pub(crate) fn replies(&self) -> &[u8] {
+        &self.replies
+    }
+
+    /// Whether replies are as expected.
+    pub(crate) fn fits(received: &[u8], due: &[u8]) -> bool {
+        received.len() == due.len() && received.iter().zip(due).all(|(got, due)| got == due || *due == ANY)
+    }
+
     /// Writes over a part of the commands.
     pub(crate) fn patch(&mut self, at: usize, bytes: &[u8]) {
         self.wire[at..at + bytes.len()].copy_from_slice(bytes);
@@ -61,7 +76,17 @@ impl Pipe {
 
     /// Sends a batch, waits for all its replies, sees that they are the expected ones, and gives them.
     pub(crate) fn exchange(&mut self, batch: &Batch) -> &[u8] {
+        self.send(batch);
+        self.receive(batch)
+    }
+
+    /// Sends a batch.
+    pub(crate) fn send(&mut self, batch: &Batch) {
         self.stream.write_all(&batch.wire).unwrap();
+    }
+
+    /// Waits for all replies to a batch that was sent, sees that they are the expected ones, and gives them.
+    pub(crate) fn receive(&mut self, batch: &Batch) -> &[u8] {
         self.received.resize(batch.replies.len(), 0);
         let mut filled = 0;
         while filled < self.received.len() {
@@ -72,7 +97,7 @@ impl Pipe {
                 Err(error) => panic!("{error}, after {}", start(&self.received[..filled])),
             }
         }
-        let fits = self.received.iter().zip(&batch.replies).all(|(got, due)| got == due || *due == ANY);
+        let fits = Batch::fits(&self.received, &batch.replies);
         assert!(fits, "got {}, not {}", start(&self.received), start(&batch.replies));
         &self.received
     }

@@ -10,6 +10,16 @@ pub(crate) struct Section {
     pub(crate) columns: Vec<&'static str>,
     pub(crate) rows: Vec<Vec<String>>,
     pub(crate) targets: Vec<Target>,
+    pub(crate) plots: Vec<Plot>,
+}
+
+/// A picture beside the page.
+pub(crate) struct Plot {
+    /// The name of its file.
+    pub(crate) file: &'static str,
+    /// What it shows, for who does not see it.
+    pub(crate) alt: String,
+    pub(crate) svg: String,
 }
 
 /// A figure and what it should be.
@@ -43,13 +53,23 @@ impl Target {
     fn row(&self) -> Vec<String> {
         let unit = self.unit;
         let bound = match self.bound {
-            Bound::Floor(floor) => format!("at least {floor:.1} {unit}"),
-            Bound::FloorAndAim { floor, aim } => format!("at least {floor:.1} {unit}, {aim} the aim"),
+            Bound::Floor(floor) => format!("at least {} {unit}", shortest(floor)),
+            Bound::FloorAndAim { floor, aim } => {
+                format!("at least {} {unit}, {aim} the aim", shortest(floor))
+            }
             Bound::Ceiling(ceiling) => format!("at most {ceiling} {unit}"),
         };
         let verdict = if self.is_met() { "met" } else { "missed" };
-        vec![self.name.clone(), format!("{:.2} {unit}", self.figure), bound, verdict.to_owned()]
+        let measured = format!("{:.2} {unit}", self.figure);
+        let cells = [&self.name, measured.trim_end(), bound.trim_end(), verdict];
+        cells.map(str::to_owned).to_vec()
     }
+}
+
+/// With one digit after the point, or as many as it takes.
+fn shortest(figure: f64) -> String {
+    let text = figure.to_string();
+    if text.contains('.') { text } else { format!("{figure:.1}") }
 }
 
 const TARGET_COLUMNS: [&str; 4] = ["figure", "measured", "target", ""];
@@ -66,7 +86,11 @@ impl Section {
             page.push_str(&wrap(paragraph));
             page.push('\n');
         }
-        page + &table_as_markdown(&self.columns, &self.rows)
+        page += &table_as_markdown(&self.columns, &self.rows);
+        for plot in &self.plots {
+            page += &format!("\n![{}]({})\n", plot.alt, plot.file);
+        }
+        page
     }
 }
 

@@ -1,6 +1,9 @@
 //! What is measured, a file for each subject.
 
+pub(crate) mod contention;
 pub(crate) mod crowd;
+pub(crate) mod expiry_hand_over;
+pub(crate) mod hand_over;
 pub(crate) mod lateness;
 pub(crate) mod mass_expiry;
 pub(crate) mod memory;

@@ -36,3 +36,12 @@ pub(crate) fn count(number: usize) -> String {
         digits.as_bytes().rchunks(3).rev().map(|group| std::str::from_utf8(group).unwrap()).collect();
     groups.join(",")
 }
+
+/// Jain's index of fairness: 1 where all shares are equal, 1/n where one has got all.
+pub(crate) fn jain(shares: &[usize]) -> f64 {
+    let (sum, squares) = shares.iter().fold((0.0, 0.0), |(sum, squares), &share| {
+        let share = share as f64;
+        (sum + share, squares + share * share)
+    });
+    sum * sum / (shares.len() as f64 * squares)
+}

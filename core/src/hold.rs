@@ -259,6 +259,11 @@ impl Hold {
         }
     }
 
+    /// No connection keeps it alive any more: it ends with its lease.
+    pub(crate) fn untie(&mut self) {
+        self.rewrite(|details| details.session = None);
+    }
+
     /// Has to be given back once more often. A count at its end, four thousand million, stays there.
     pub(crate) fn count_up(&mut self) {
         self.rewrite(|details| details.count = details.count.saturating_add(1));

@@ -175,11 +175,9 @@ impl Lock {
         Some(hold)
     }
 
-    /// Gives the hold with this fence another limit, and returns it as it is then. Judges nothing.
-    pub(crate) fn restore_limit(&mut self, fence: Fence, limit: Limit) -> Option<&Hold> {
-        let hold = self.holds_mut().iter_mut().find(|hold| hold.fence() == fence)?;
-        hold.amend(Some(limit), None, None);
-        Some(hold)
+    /// The hold with this fence, to be changed.
+    pub(crate) fn hold_mut(&mut self, fence: Fence) -> Option<&mut Hold> {
+        self.holds_mut().iter_mut().find(|hold| hold.fence() == fence)
     }
 
     /// The holds that connections keep alive and whose leases are due to be extended.

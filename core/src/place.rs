@@ -23,6 +23,16 @@ pub struct OwnedPlace {
 }
 
 impl OwnedPlace {
+    /// The same place after two databases have changed places.
+    pub(crate) fn swapped(self, one: Database, other: Database) -> Self {
+        let database = match self.database {
+            database if database == one => other,
+            database if database == other => one,
+            database => database,
+        };
+        Self { database, ..self }
+    }
+
     /// The place itself.
     pub fn as_place(&self) -> Place<'_> {
         Place { database: self.database, key: &self.key }
@@ -73,6 +83,13 @@ impl<T> Places<T> {
             self.databases.remove(&place.database);
         }
         removed
+    }
+
+    /// Exchanges two databases.
+    pub(crate) fn swap(&mut self, one: Database, other: Database) {
+        let (was_one, was_other) = (self.databases.remove(&one), self.databases.remove(&other));
+        self.databases.extend(was_one.map(|keys| (other, keys)));
+        self.databases.extend(was_other.map(|keys| (one, keys)));
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Place<'_>, &T)> {

@@ -7,16 +7,20 @@
 //!    go ahead of those who hold nothing yet, whom they would otherwise wait for in vain.
 //! 2. A client waits for one thing at a time.
 //! 3. A token stands in a queue once.
-//! 4. Places where something has happened that this crate was told of too late to act on are marked: a waiter left,
+//! 4. A grant whose client has not been replied to yet can be undone, until somebody has learned of it: its client, or
+//!    another connection that brings the same token.
+//! 5. Places where something has happened that this crate was told of too late to act on are marked: a waiter left,
 //!    a key went, a holder's connection closed. A mark is settled before anything else is done at that place, so
 //!    nobody can come between the event and what follows from it.
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
+use core::mem;
 
 use crate::fence::Fence;
 use crate::hold::Limit;
+use crate::lock::Lock;
 use crate::place::{Database, OwnedPlace, Place, Places};
 use crate::refusal::Refusal;
 use crate::time::Moment;
@@ -40,21 +44,49 @@ pub struct Waiter {
     pub owner: Option<Box<[u8]>>,
     /// Whether its hold is to be tied to the connection.
     pub session: bool,
+    /// Whether it counts, if its token holds the lock by then.
+    pub reentrant: bool,
     /// When it began to wait.
     pub since: Moment,
     /// When it stops waiting; `None` for never.
     pub until: Option<Moment>,
 }
 
-/// What has to be put right at a place.
+/// What has to be put right at a place. It is about a lock: where that goes, the remedy follows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Remedy {
     /// The hold with this fence was granted to a client that went away before it learned of it: it ends.
     EndHold(Fence),
-    /// A limit was changed for a client that went away before it learned of it: the hold takes back what it had.
-    RestoreLimit(Fence, Limit),
+    /// The hold with this fence was granted again to a client that went away before it learned of it: it has the limit
+    /// again that it had, and if the grant counted, it is given back once.
+    UndoRenewal {
+        /// Its fence.
+        fence: Fence,
+        /// The limit it had.
+        limit: Limit,
+        /// Whether the grant counted.
+        reentrant: bool,
+    },
     /// The connection that kept holds alive has closed: they end.
     EndSession(ClientId),
+}
+
+impl Remedy {
+    /// The fence of the hold that it is about, where it is about a certain one.
+    fn fence(self) -> Option<Fence> {
+        match self {
+            Self::EndHold(fence) | Self::UndoRenewal { fence, .. } => Some(fence),
+            Self::EndSession(_) => None,
+        }
+    }
+
+    /// Whether it is about a hold of this lock.
+    fn is_about(self, lock: &Lock) -> bool {
+        lock.holds().iter().any(|hold| match self {
+            Self::EndSession(client) => hold.session() == Some(client),
+            _ => self.fence() == Some(hold.fence()),
+        })
+    }
 }
 
 /// The most that may wait.
@@ -117,6 +149,16 @@ struct Seat {
     until: Option<Moment>,
 }
 
+/// A grant that its client has not been replied to yet.
+#[derive(Debug)]
+struct Undelivered {
+    client: ClientId,
+    place: OwnedPlace,
+    fence: Fence,
+    /// What undoes it; `None` when somebody else has learned of the hold meanwhile, so that it stands.
+    remedy: Option<Remedy>,
+}
+
 /// All queues of a server.
 #[derive(Debug)]
 pub struct Queues {
@@ -124,6 +166,10 @@ pub struct Queues {
     seats: BTreeMap<ClientId, Seat>,
     timeouts: BTreeSet<(Moment, ClientId)>,
     marks: Places<Vec<Remedy>>,
+    /// Grants that their clients have not been replied to yet, in the order in which they were made.
+    undelivered: VecDeque<Undelivered>,
+    /// What has to be put right about locks that have left their keys and may arrive under others.
+    under_way: Vec<Remedy>,
 }
 
 impl Default for Queues {
@@ -140,12 +186,14 @@ impl Queues {
             seats: BTreeMap::new(),
             timeouts: BTreeSet::new(),
             marks: Places::new(),
+            undelivered: VecDeque::new(),
+            under_way: Vec::new(),
         }
     }
 
-    /// Whether nobody waits and no place is marked.
+    /// Whether nobody waits, nobody is still to be replied to, and no place is marked.
     pub fn is_quiet(&self) -> bool {
-        self.queues.is_empty() && self.marks.is_empty()
+        self.queues.is_empty() && self.marks.is_empty() && self.undelivered.is_empty()
     }
 
     /// Whether no place is marked.
@@ -261,7 +309,7 @@ impl Queues {
     pub fn dissolve(&mut self) -> Vec<ClientId> {
         self.queues = Places::new();
         self.timeouts.clear();
-        core::mem::take(&mut self.seats).into_keys().collect()
+        mem::take(&mut self.seats).into_keys().collect()
     }
 
     /// Something has happened to this key: whoever waits for it may have to be served. Without effect when nobody
@@ -270,6 +318,94 @@ impl Queues {
         if self.queues.get(place).is_some() {
             self.marks.at(place);
         }
+    }
+
+    /// A client has been granted the hold with this fence, and is still to be replied to.
+    pub(crate) fn granted(&mut self, client: ClientId, place: Place<'_>, fence: Fence, remedy: Remedy) {
+        self.undelivered.push_back(Undelivered { client, place: place.into(), fence, remedy: Some(remedy) });
+    }
+
+    /// Somebody has learned of the hold with this fence: it stands, even if who waited for it goes away unreplied.
+    pub(crate) fn learned(&mut self, fence: Fence) {
+        let of_this = self.undelivered.iter_mut().filter(|undelivered| undelivered.fence == fence);
+        of_this.for_each(|undelivered| undelivered.remedy = None);
+    }
+
+    /// A client that was granted something is being replied to. What was granted to it rests on what was granted before.
+    pub fn delivered(&mut self, client: ClientId) {
+        if let Some((at, Undelivered { fence, .. })) = self.take_undelivered(client) {
+            let before =
+                self.undelivered.iter_mut().take(at).filter(|undelivered| undelivered.fence == fence);
+            before.for_each(|undelivered| undelivered.remedy = None);
+        }
+    }
+
+    /// A client has gone away. If it was granted something that it was not replied, that is to be undone; where a later
+    /// grant of the same hold is still to be replied, by that one, should it be lost as well. Returns what is to be put
+    /// right now.
+    pub fn lost(&mut self, client: ClientId) -> Option<Remedy> {
+        let (at, Undelivered { place, fence, remedy, .. }) = self.take_undelivered(client)?;
+        let remedy = remedy?;
+        let later = self.undelivered.iter_mut().skip(at).find(|later| later.fence == fence);
+        match (later, remedy) {
+            (Some(later), Remedy::EndHold(_)) => later.remedy = later.remedy.and(Some(remedy)),
+            (Some(_), _) => {}
+            (None, _) => {
+                self.remedy(place.as_place(), remedy);
+                return Some(remedy);
+            }
+        }
+        None
+    }
+
+    fn take_undelivered(&mut self, client: ClientId) -> Option<(usize, Undelivered)> {
+        let at = self.undelivered.iter().position(|undelivered| undelivered.client == client)?;
+        self.undelivered.remove(at).map(|undelivered| (at, undelivered))
+    }
+
+    /// What would undo the grant of a client that is still to be replied to.
+    pub fn remedy_for(&self, client: ClientId) -> Option<Remedy> {
+        self.undelivered.iter().find(|undelivered| undelivered.client == client)?.remedy
+    }
+
+    /// The lock has left its key, for good or to arrive elsewhere. Whoever waits there may have to be served.
+    pub fn departed(&mut self, place: Place<'_>) {
+        if !self.is_quiet() {
+            let remedies = self.take_mark(place);
+            self.under_way.extend(remedies);
+            self.mark(place);
+        }
+    }
+
+    /// A lock has come to stand here. What has to be put right about it, or may yet have to be, has come with it.
+    pub fn arrived(&mut self, place: Place<'_>, lock: &Lock) {
+        let (here, elsewhere) =
+            mem::take(&mut self.under_way).into_iter().partition(|remedy| remedy.is_about(lock));
+        self.under_way = elsewhere;
+        let here: Vec<Remedy> = here;
+        here.into_iter().for_each(|remedy| self.remedy(place, remedy));
+        for undelivered in &mut self.undelivered {
+            if lock.holds().iter().any(|hold| hold.fence() == undelivered.fence) {
+                undelivered.place = place.into();
+            }
+        }
+        self.mark(place);
+    }
+
+    /// The turn of the server's loop has ended: what has not arrived by now has gone for good.
+    pub fn end_turn(&mut self) {
+        self.under_way.clear();
+    }
+
+    /// Two databases have changed places. What has to be put right goes with the locks it is about; who waits for a name
+    /// in a database goes on doing so, whatever stands there now.
+    pub fn swap(&mut self, one: Database, other: Database) {
+        self.marks.swap(one, other);
+        for undelivered in &mut self.undelivered {
+            undelivered.place = undelivered.place.clone().swapped(one, other);
+        }
+        self.mark_all(Some(one));
+        self.mark_all(Some(other));
     }
 
     /// Something has happened to every key of a database, or of all.

@@ -49,7 +49,8 @@ impl fmt::Display for Refusal {
             Self::NegativeTimeout => f.write_str("ERR timeout is negative"),
             Self::TimeoutRange => f.write_str("ERR timeout is out of range"),
             Self::NoConnection => {
-                f.write_str("ERR SESSION ties a hold to a connection, and a script or function has none: use a lease")
+                f.write_str("ERR SESSION ties a hold to a connection: not in a script or a function, and not on a connection that is older \
+                     than the module")
             }
             Self::QueueFull(setting) => {
                 write!(f, "QUEUEFULL too many clients are waiting: try again later, or raise {setting}")

@@ -2,8 +2,9 @@
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
+use core::mem;
 
-use crate::place::{OwnedPlace, Place};
+use crate::place::{Database, OwnedPlace, Place};
 use crate::queue::ClientId;
 
 /// The ties between connections and places. A tie says that there *may* be a hold of that connection at that place;
@@ -43,6 +44,14 @@ impl Ties {
             self.by_place.insert((place.clone(), client));
             self.by_client.insert((client, place.clone()));
         }
+    }
+
+    /// Two databases have changed places, and what they hold has gone with them.
+    pub fn swap(&mut self, one: Database, other: Database) {
+        let ties = mem::take(&mut self.by_client);
+        self.by_client =
+            ties.into_iter().map(|(client, place)| (client, place.swapped(one, other))).collect();
+        self.by_place = self.by_client.iter().map(|(client, place)| (place.clone(), *client)).collect();
     }
 
     /// Cuts all ties of a connection, and returns the places they went to.

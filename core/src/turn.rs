@@ -17,7 +17,7 @@ use alloc::vec::Vec;
 use crate::fence::Fence;
 use crate::hold::{Hold, Limit, Terms};
 use crate::lock::{Lock, Released, Renewal, Verdict};
-use crate::place::{OwnedPlace, Place};
+use crate::place::Place;
 use crate::queue::{ClientId, Queues, Remedy, Waiter, WaiterLimits};
 use crate::refusal::Refusal;
 use crate::request::{Acquire, Broken};
@@ -29,6 +29,8 @@ pub trait Perform {
     /// Whether this server may decide now: it is a master, and its clients are not paused. Asked only where there is
     /// something to decide that no client's command has asked for.
     fn decides(&mut self) -> bool;
+    /// Whether this connection is still open.
+    fn is_open(&mut self, connection: ClientId) -> bool;
     /// Draws the fence of a new grant; `None` when the sequence has come to its end.
     fn draw_fence(&mut self) -> Option<Fence>;
     /// A hold is now as it is: pass it on.
@@ -52,17 +54,15 @@ pub enum Answer {
     Refused(Refusal),
 }
 
-/// A grant, and what becomes of it if it cannot be delivered.
+/// What a client that waited was granted. If it cannot be told, [`Queues::lost`] has that undone.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Grant {
-    /// Where it was granted.
-    pub place: OwnedPlace,
+    /// The client.
+    pub client: ClientId,
     /// The token that holds.
     pub token: Token,
     /// The fence of the hold.
     pub fence: Fence,
-    /// What undoes it.
-    pub remedy: Remedy,
 }
 
 /// A client that can wait, and how long.
@@ -126,6 +126,7 @@ impl<P: Perform> Turn<'_, P> {
                     reentrant: request.reentrant,
                 };
                 let (fence, _) = self.renew(token, renewal).ok_or(Refusal::Internal)?;
+                self.queues.learned(fence);
                 self.serve();
                 Ok(Acquired::Granted(token.clone(), fence))
             }
@@ -168,11 +169,14 @@ impl<P: Perform> Turn<'_, P> {
             lease_ms: request.lease_ms,
             owner: request.owner.map(Box::from),
             session: request.session,
+            reentrant: request.reentrant,
             since: self.now,
             until: patience.until,
         };
         if let Some(older) = self.queues.join(self.place, waiter, ahead, patience.limits)? {
             self.perform.answer(older.client, Answer::NotAvailable);
+            // The newer request may ask for less, and be served at the end of the turn of the server's loop.
+            self.queues.mark(self.place);
         }
         Ok(Acquired::Waits)
     }
@@ -203,6 +207,9 @@ impl<P: Perform> Turn<'_, P> {
     pub fn extend(&mut self, token: &Token, lease_ms: Option<u64>, obey: impl FnOnce() -> bool) -> bool {
         self.settle();
         let extended = self.lock.extend(token, lease_ms, self.now, obey);
+        if let (true, Some(hold)) = (extended, self.lock.hold_of(token, self.now)) {
+            self.queues.learned(hold.fence());
+        }
         if extended {
             self.perform.as_asked();
         }
@@ -224,15 +231,20 @@ impl<P: Perform> Turn<'_, P> {
     /// run out. At most `at_most` of them; returns how many.
     pub fn expire(&mut self, at_most: usize) -> usize {
         self.settle();
-        let mut kept = 0_usize;
+        let mut done = 0_usize;
         for hold in self.lock.sessions_due(self.now).take(at_most) {
-            hold.extend(hold.lease_ms(), self.now);
-            self.perform.hold_is(hold);
-            kept = kept.saturating_add(1);
+            if hold.session().is_some_and(|connection| self.perform.is_open(connection)) {
+                hold.extend(hold.lease_ms(), self.now);
+                self.perform.hold_is(hold);
+            } else {
+                // A connection that closed has been reported, but this hold was not where it was looked for.
+                hold.untie();
+            }
+            done = done.saturating_add(1);
         }
-        let ended = self.end_lapsed(at_most.saturating_sub(kept));
+        done = done.saturating_add(self.end_lapsed(at_most.saturating_sub(done)));
         self.serve();
-        kept.saturating_add(ended)
+        done
     }
 
     /// Sets holds to what another server decided.
@@ -258,9 +270,13 @@ impl<P: Perform> Turn<'_, P> {
         match remedy {
             Remedy::EndHold(fence) => self.end_holds(|hold| hold.fence() == fence),
             Remedy::EndSession(client) => self.end_holds(|hold| hold.session() == Some(client)),
-            Remedy::RestoreLimit(fence, limit) => {
-                if let Some(hold) = self.lock.restore_limit(fence, limit) {
+            Remedy::UndoRenewal { fence, limit, reentrant } => {
+                let Some(hold) = self.lock.hold_mut(fence) else { return };
+                hold.amend(Some(limit), None, None);
+                if !reentrant || hold.count_down() {
                     self.perform.hold_is(hold);
+                } else {
+                    self.end_holds(|hold| hold.fence() == fence);
                 }
             }
         }
@@ -275,7 +291,12 @@ impl<P: Perform> Turn<'_, P> {
 
     /// Serves the queue until its first has to wait.
     fn serve(&mut self) {
-        if self.queues.is_empty() || !self.perform.decides() {
+        if self.queues.is_empty() {
+            return;
+        }
+        if !self.perform.decides() {
+            // Somebody will, and is not to forget.
+            self.queues.mark(self.place);
             return;
         }
         while let Some(head) = self.queues.head(self.place) {
@@ -300,10 +321,11 @@ impl<P: Perform> Turn<'_, P> {
                 limit: waiter.limit,
                 owner: waiter.owner.as_deref(),
                 session,
-                reentrant: false,
+                reentrant: waiter.reentrant,
             };
             let renewed = self.renew(&waiter.token, renewal);
-            renewed.map(|(fence, before)| (fence, Remedy::RestoreLimit(fence, before)))
+            let reentrant = waiter.reentrant;
+            renewed.map(|(fence, limit)| (fence, Remedy::UndoRenewal { fence, limit, reentrant }))
         } else {
             let fence = self.perform.draw_fence();
             let terms = Terms {
@@ -320,8 +342,8 @@ impl<P: Perform> Turn<'_, P> {
         };
         match granted {
             Some((fence, remedy)) => {
-                let (place, token) = (self.place.into(), waiter.token.clone());
-                Answer::Granted(Grant { place, token, fence, remedy })
+                self.queues.granted(waiter.client, self.place, fence, remedy);
+                Answer::Granted(Grant { client: waiter.client, token: waiter.token.clone(), fence })
             }
             None => Answer::Refused(Refusal::FencesExhausted),
         }

@@ -134,7 +134,8 @@ fn fingerprint(mut world: World) -> u64 {
     }
     for (client, pending) in &server.blocked {
         let news = pending.as_ref().map(|pending| {
-            pending.news().map(|(fence, is_undone)| (place_of(&world.model.holders, fence), is_undone))
+            let is_undone = server.queues.remedy_for(*client).is_some();
+            pending.grant().map(|grant| (place_of(&world.model.holders, grant.fence), is_undone))
         });
         write!(text, "{client} {news:?};").unwrap();
     }

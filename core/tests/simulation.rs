@@ -247,6 +247,24 @@ fn who_takes_over_its_own_place_and_asks_for_less_is_served_in_the_same_turn() {
 }
 
 #[test]
+fn what_is_given_back_during_a_pause_is_handed_over_after_it() {
+    let world = follow(
+        "a transaction pauses the clients and gives back one of two holds",
+        &[
+            Step::Acquire(1, A, Request::of(0, 30).limit(2)),
+            Step::Acquire(2, A, Request::of(1, 30).limit(2)),
+            Step::Acquire(3, A, Request::of(2, 30).limit(2).block(0)),
+            Step::Pause(true),
+            Step::Release(1, A, 0),
+            Step::EndTurn,
+            Step::Pause(false),
+            Step::EndTurn,
+        ],
+    );
+    assert_eq!(world.model.live(A).count(), 2);
+}
+
+#[test]
 fn a_reentrant_upgrade_counts_whether_it_waited_or_not() {
     let world = follow(
         "a reader takes the lock once more, as a writer",

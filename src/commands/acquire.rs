@@ -26,7 +26,7 @@ impl Command for Acquire {
             return apply(context, args);
         }
         let request = request::Acquire::parse(args.from(2), config::leases())?;
-        if request.session && !context.has_connection() {
+        if request.session && !waiting::is_open(context.client()) {
             return Err(Refusal::NoConnection);
         }
         let now = clock::now();

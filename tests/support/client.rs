@@ -227,6 +227,21 @@ impl Client {
         assert!(matches!(unread, Ok(1)), "nothing is left unread: {unread:?}");
     }
 
+    /// Whether a reply, or the end of the connection, arrives within `patience`; it stays unread.
+    pub(crate) fn has_something_within(&mut self, patience: Duration) -> bool {
+        if Reply::from_wire(&self.received).is_some() {
+            return true;
+        }
+        self.set_read_timeout(patience);
+        let mut byte = [0; 1];
+        let blocked = self
+            .stream
+            .peek(&mut byte)
+            .is_err_and(|error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut));
+        self.set_read_timeout(PATIENCE);
+        !blocked
+    }
+
     /// One field of INFO; panics when the section lacks it.
     #[track_caller]
     pub(crate) fn info(&mut self, section: &str, name: &str) -> String {

@@ -4,20 +4,47 @@
 //!
 //! - a token of 32 hex digits stands for one token, and a fence of 16 digits for one fence, all through the text. Two
 //!   tokens stand for two, and fences in the order in which the text has them. Commands are sent with the real ones;
-//! - the milliseconds of `remaining` and `age`, and the second number of LOCK.CHECK, may be off by [`SLACK_MS`];
-//! - blanks at the end of a line do not count.
+//! - the milliseconds of `remaining`, `age`, `waited` and `timeout`, and the second number of LOCK.CHECK, may be off by
+//!   [`SLACK_MS`];
+//! - blanks at the end of a line do not count, nor does a line such as `(3.00s)`: redis-cli says how long it took, where
+//!   that was long.
 //!
-//! A line after a prompt goes to a redis-cli of its own. So nothing may stand there that is about a connection, as
+//! A line after the prompt of redis-cli goes to one of its own. So nothing may stand there that is about a connection, as
 //! SELECT or MULTI is.
+//!
+//! Where several clients meet, a letter stands for a terminal with a redis-cli that stays open, until QUIT or the end of
+//! the text:
+//!
+//! ```console
+//! B> LOCK.ACQUIRE k BLOCK 0
+//! (waits)
+//! A> LOCK.RELEASE k a
+//! (integer) 1
+//! B gets:
+//! 1) "00112233445566778899aabbccddeeff"
+//! 2) (integer) 1700000000000001
+//! ```
+//!
+//! `(waits)` says that the server has the client wait, and what stands below `B gets:` is what it has waited for.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use std::cmp::Ordering;
-use std::io::Write;
-use std::process::{Command, Stdio};
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
 
-use crate::support::Server;
+use crate::support::waiter::is_blocked;
+use crate::support::{PATIENCE, Server, wait_until};
 
 const PROMPT: &str = "127.0.0.1:6379> ";
+
+/// What is written below a command that waits.
+const WAITS: &str = "(waits)";
+
+/// What a terminal is asked to say behind the output of each command.
+const END: &str = "end-of-output";
 
 /// How far the milliseconds in the text, of a session typed by hand, may be from those of a run.
 pub(crate) const SLACK_MS: i64 = 20_000;
@@ -67,49 +94,176 @@ pub(crate) enum Call {
     Shell(String),
     /// `127.0.0.1:6379> ...`
     Typed(String),
+    /// `A> ...`, in the terminal of that name
+    In(char, String),
+    /// `A gets:`
+    Gets(char),
 }
 
 impl Call {
     fn of(line: &str) -> Option<Self> {
-        match line.strip_prefix(PROMPT) {
-            Some(typed) => Some(Self::Typed(typed.to_owned())),
-            None => Some(Self::Shell(line.strip_prefix("$ redis-cli")?.to_owned())),
+        if let Some(typed) = line.strip_prefix(PROMPT) {
+            return Some(Self::Typed(typed.to_owned()));
+        }
+        if let Some(words) = line.strip_prefix("$ redis-cli") {
+            return Some(Self::Shell(words.to_owned()));
+        }
+        let name = line.chars().next().filter(char::is_ascii_uppercase)?;
+        match line.split_at(1).1 {
+            " gets:" => Some(Self::Gets(name)),
+            rest => Some(Self::In(name, rest.strip_prefix("> ")?.to_owned())),
         }
     }
 
     pub(crate) fn text(&self) -> &str {
         match self {
-            Self::Shell(text) | Self::Typed(text) => text,
+            Self::Shell(text) | Self::Typed(text) | Self::In(_, text) => text,
+            Self::Gets(_) => "",
         }
     }
+}
 
-    /// All that redis-cli writes, given `text` in place of its own.
-    pub(crate) fn run(&self, server: &Server, text: &str) -> String {
-        let mut cli = Command::new("redis-cli");
-        cli.args(["--no-raw", "-p", &server.port().to_string()]).env_remove("REDISCLI_AUTH");
-        let input = match self {
-            Self::Shell(_) => {
+/// Where the commands of a text are run.
+pub(crate) struct Stage<'a> {
+    server: &'a Server,
+    terminals: BTreeMap<char, Terminal>,
+}
+
+impl<'a> Stage<'a> {
+    pub(crate) fn new(server: &'a Server) -> Self {
+        Self { server, terminals: BTreeMap::new() }
+    }
+
+    /// All that redis-cli writes, given `text` in place of the step's own.
+    pub(crate) fn run(&mut self, step: &Step, text: &str) -> String {
+        match step.command {
+            Call::Shell(_) => {
                 assert!(
                     !text.contains(['"', '\'', '\\', '$', '|', '<', '>']),
                     "words alone, no shell: {text}"
                 );
-                cli.args(text.split_whitespace());
-                String::new()
+                alone(redis_cli(self.server).args(text.split_whitespace()), "")
             }
-            Self::Typed(_) => format!("{text}\n"),
-        };
-        cli.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = cli.spawn().unwrap_or_else(|error| panic!("starting redis-cli: {error}"));
-        // One that was given its command as words may be gone before it reads.
-        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-        let output = child.wait_with_output().unwrap();
-        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(
-            output.status.success() && errors.is_empty(),
-            "redis-cli {text}: {}, {errors}",
-            output.status
-        );
-        String::from_utf8(output.stdout).unwrap()
+            Call::Typed(_) => alone(&mut redis_cli(self.server), &format!("{text}\n")),
+            Call::In(name, _) => {
+                let terminal = self.terminals.entry(name).or_insert_with(|| Terminal::open(self.server));
+                terminal.type_in(text);
+                if step.output == [WAITS] {
+                    terminal.wait_blocked(self.server);
+                    return format!("{WAITS}\n");
+                }
+                self.read(name)
+            }
+            Call::Gets(name) => {
+                let terminal = self.terminals.get_mut(&name).unwrap();
+                assert!(terminal.waits, "{name} does not wait");
+                terminal.waits = false;
+                self.read(name)
+            }
+        }
+    }
+
+    /// What a terminal writes until its command is done. One that has quit is gone.
+    fn read(&mut self, name: char) -> String {
+        let (output, is_open) = self.terminals.get_mut(&name).unwrap().read();
+        if !is_open {
+            self.terminals.remove(&name);
+        }
+        output
+    }
+
+    /// The end of the text, at which nobody may be left waiting.
+    pub(crate) fn close(self) {
+        for (name, terminal) in &self.terminals {
+            assert!(!terminal.waits, "{name} still waits");
+        }
+    }
+}
+
+fn redis_cli(server: &Server) -> Command {
+    let mut cli = Command::new("redis-cli");
+    cli.args(["--no-raw", "-p", &server.port().to_string()]).env_remove("REDISCLI_AUTH");
+    cli.stdin(Stdio::piped()).stdout(Stdio::piped());
+    cli
+}
+
+/// All that a redis-cli writes which is given this input and no more.
+fn alone(cli: &mut Command, input: &str) -> String {
+    let mut child = spawn(cli.stderr(Stdio::piped()));
+    // One that was given its command as words may be gone before it reads.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && errors.is_empty(), "{cli:?}: {}, {errors}", output.status);
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().filter(|line| !is_duration(line)).flat_map(|line| [line, "\n"]).collect()
+}
+
+fn is_duration(line: &str) -> bool {
+    let seconds = line.strip_prefix('(').and_then(|line| line.strip_suffix("s)"));
+    seconds.is_some_and(|seconds| seconds.parse::<f64>().is_ok())
+}
+
+fn spawn(cli: &mut Command) -> Child {
+    cli.spawn().unwrap_or_else(|error| panic!("starting redis-cli: {error}"))
+}
+
+/// A redis-cli that stays open.
+struct Terminal {
+    child: Child,
+    input: ChildStdin,
+    lines: Receiver<String>,
+    client: i64,
+    /// Whether the end of a command's output has still to come.
+    waits: bool,
+}
+
+impl Terminal {
+    fn open(server: &Server) -> Self {
+        let mut child = spawn(&mut redis_cli(server));
+        let input = child.stdin.take().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = channel();
+        thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        let mut terminal = Self { child, input, lines, client: 0, waits: false };
+        terminal.type_in("CLIENT ID");
+        let (id, _) = terminal.read();
+        terminal.client = id.trim().strip_prefix("(integer) ").unwrap().parse().unwrap();
+        terminal
+    }
+
+    fn type_in(&mut self, text: &str) {
+        assert!(!self.waits, "it waits, and reads no further: {text}");
+        self.input.write_all(format!("{text}\nECHO {END}\n").as_bytes()).unwrap();
+    }
+
+    fn wait_blocked(&mut self, server: &Server) {
+        let mut observer = server.client();
+        wait_until("the command waits", PATIENCE, || is_blocked(&mut observer, self.client));
+        assert!(self.lines.try_recv().is_err(), "it was answered");
+        self.waits = true;
+    }
+
+    /// The output of one command, and whether the terminal is still open.
+    fn read(&mut self) -> (String, bool) {
+        let mut output = String::new();
+        loop {
+            match self.lines.recv_timeout(PATIENCE) {
+                Ok(line) if line.contains(END) => return (output, true),
+                Ok(line) if is_duration(&line) => {}
+                Ok(line) => output.extend([&line, "\n"]),
+                Err(RecvTimeoutError::Disconnected) => return (output, false),
+                Err(RecvTimeoutError::Timeout) => panic!("no reply within {PATIENCE:?}, after: {output}"),
+            }
+        }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        // Errors say that it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -162,8 +316,8 @@ pub(crate) fn words(line: &str) -> Vec<&str> {
 
 /// Whether the number in this line of the output moves with time.
 fn moves(command: &str, lines: &[&str], row: usize) -> bool {
-    let is_named =
-        |text: &str| ["\"remaining\"", "\"age\""].iter().any(|name| text.trim_end().ends_with(name));
+    let named = ["\"remaining\"", "\"age\"", "\"waited\"", "\"timeout\""];
+    let is_named = |text: &str| named.iter().any(|name| text.trim_end().ends_with(name));
     let line = lines[row];
     let in_map = line.split_once(" => ").is_some_and(|(name, _)| is_named(name));
     let flat = row.checked_sub(1).is_some_and(|before| is_named(lines[before]));

@@ -35,5 +35,6 @@ pub(crate) fn run(effort: &Effort) -> Section {
         columns: vec!["way", "us of CPU a pair, no others", "with others", "with / without"],
         rows: rows.collect(),
         targets: Vec::new(),
+        plots: Vec::new(),
     }
 }

@@ -118,6 +118,7 @@ pub(crate) fn run(effort: &Effort) -> Section {
         columns: vec!["what", "ends", "p50 ms", "p99 ms", "max ms"],
         rows,
         targets,
+        plots: Vec::new(),
     }
 }
 

@@ -58,6 +58,7 @@ pub(crate) fn run(effort: &Effort) -> Section {
         columns: vec!["what ends", "PING p50 ms", "p99 ms", "max ms", "all gone after ms"],
         rows: vec![idle.row("nothing"), locks.row("locks"), sets.row("`SET PX`")],
         targets: Vec::new(),
+        plots: Vec::new(),
     }
 }
 

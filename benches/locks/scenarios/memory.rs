@@ -70,6 +70,7 @@ pub(crate) fn run(effort: &Effort) -> Section {
         columns: vec!["token", "bytes a `SET key token PX`", "bytes a `LOCK.ACQUIRE`", "ratio"],
         rows,
         targets,
+        plots: Vec::new(),
     }
 }
 

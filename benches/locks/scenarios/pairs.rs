@@ -47,6 +47,7 @@ pub(crate) fn in_memory(effort: &Effort) -> Section {
         columns: COLUMNS.to_vec(),
         rows: compared.iter().flat_map(Compared::rows).collect(),
         targets: targets.collect(),
+        plots: Vec::new(),
     }
 }
 
@@ -75,6 +76,7 @@ pub(crate) fn with_aof(effort: &Effort) -> Section {
         columns: COLUMNS.to_vec(),
         rows: compared.iter().flat_map(Compared::rows).collect(),
         targets: targets.collect(),
+        plots: Vec::new(),
     }
 }
 

@@ -87,6 +87,7 @@ impl World {
                 holds!(invariants::tokens_are_unique(lock));
                 holds!(invariants::counts_are_positive(lock));
                 holds!(invariants::deadlines_follow_leases(lock));
+                holds!(invariants::holds_are_within_limits(lock));
                 holds!(invariants::live_holds_are_within_limits(lock, server.now));
             }
             self.compare(spot)?;

@@ -3,11 +3,8 @@
 //! This is the least that any server has to do when a lock goes elsewhere: its entry among the deadlines, the ties of its
 //! sessions and what has to be put right about it go where it goes.
 
-use lock_core::Hold;
-use lock_core::turn::{Answer, Grant};
-
-use super::server::{Server, Value, known};
-use super::steps::{SPOTS, Spot, Step};
+use super::server::{Server, Value};
+use super::steps::{Spot, Step};
 
 impl Server {
     /// What other commands do to keys.
@@ -43,13 +40,12 @@ impl Server {
 
     fn rename(&mut self, from: Spot, to: Spot) {
         let Some(value) = self.values.remove(&from) else { return };
-        let remedies = self.queues.take_mark(from);
         self.remove(to);
-        self.queues.take_mark(to);
         match value {
             Value::Lock(mut lock) => {
                 self.unlinked(from, &mut lock);
                 self.note(to, &mut lock);
+                self.queues.arrived(to, &lock);
                 self.values.insert(to, Value::Lock(lock));
             }
             Value::Foreign => drop(self.values.insert(to, Value::Foreign)),
@@ -57,38 +53,16 @@ impl Server {
         if let Some(lock) = self.replica.remove(&from) {
             self.replica.insert(to, lock);
         }
-        remedies.into_iter().for_each(|remedy| self.queues.remedy(to, remedy));
-        self.redirect_grants(|spot| if spot == from { to } else { spot });
         self.queues.mark(from);
         self.queues.mark(to);
     }
 
     fn swap(&mut self) {
         let other = |spot: Spot| Spot { database: 1 - spot.database, ..spot };
-        let remedies = SPOTS.map(|spot| (other(spot), self.queues.take_mark(spot)));
         self.values = std::mem::take(&mut self.values).into_iter().map(|(k, v)| (other(k), v)).collect();
         self.replica = std::mem::take(&mut self.replica).into_iter().map(|(k, v)| (other(k), v)).collect();
         self.deadlines.swap(0, 1);
-        for spot in SPOTS {
-            let holds = self.lock(spot).into_iter().flat_map(|lock| lock.holds());
-            let sessions: Vec<_> = holds.filter_map(Hold::session).collect();
-            self.ties.set(spot, sessions);
-        }
-        for (spot, remedies) in remedies {
-            remedies.into_iter().for_each(|remedy| self.queues.remedy(spot, remedy));
-        }
-        self.redirect_grants(other);
-        self.queues.mark_all(Some(0));
-        self.queues.mark_all(Some(1));
-    }
-
-    /// Grants that nobody was told of yet went with their locks.
-    fn redirect_grants(&mut self, to: impl Fn(Spot) -> Spot) {
-        for pending in self.blocked.values_mut().flatten() {
-            if let Answer::Granted(grant) = &mut pending.answer {
-                let place = to(known(grant.place.as_place())).into();
-                *grant = Grant { place, ..grant.clone() };
-            }
-        }
+        self.ties.swap(0, 1);
+        self.queues.swap(0, 1);
     }
 }

@@ -164,10 +164,12 @@ impl Model {
     /// no master writes nothing of its own.
     pub(crate) fn can(&self, step: Step) -> bool {
         match step {
-            Step::Acquire(client, ..) | Step::Break(client, ..) => self.decides() && self.is_idle(client),
+            Step::Acquire(client, ..) => self.decides() && self.is_idle(client),
+            // A transaction may pause the clients and go on.
+            Step::Break(client, ..) => self.is_master && self.is_idle(client),
             Step::Release(client, spot, number) | Step::Extend(client, spot, number, _) => {
                 let is_said_by_master = !self.is_master && self.hold_of(spot, &token(number)).is_some();
-                (self.decides() || is_said_by_master) && self.is_idle(client)
+                (self.is_master || is_said_by_master) && self.is_idle(client)
             }
             Step::Disconnect(client) => self.open.contains(&client),
             Step::Unblock(client, _) => self.is_blocked(client),

@@ -1,5 +1,7 @@
 //! Carries out what a turn comes to: draws fences, passes changes on to a replica, keeps the answers.
 
+use std::collections::BTreeSet;
+
 use lock_core::request::Broken;
 use lock_core::turn::{Answer, Perform};
 use lock_core::{ClientId, Fence, FenceSequence, Hold, Lock, Moment, Token, codec};
@@ -16,6 +18,7 @@ pub(super) enum Asked {
 pub(super) struct Recorder<'w> {
     pub(super) decides: bool,
     pub(super) now: Moment,
+    pub(super) open: &'w BTreeSet<ClientId>,
     pub(super) fences: &'w mut FenceSequence,
     pub(super) replica: &'w mut Lock,
     pub(super) asked: Asked,
@@ -27,6 +30,10 @@ pub(super) struct Recorder<'w> {
 impl Perform for Recorder<'_> {
     fn decides(&mut self) -> bool {
         self.decides
+    }
+
+    fn is_open(&mut self, connection: ClientId) -> bool {
+        self.open.contains(&connection)
     }
 
     fn draw_fence(&mut self) -> Option<Fence> {

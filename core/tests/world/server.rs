@@ -25,18 +25,11 @@ pub(crate) enum Value {
 /// An answer on its way.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Pending {
-    pub(super) answer: Answer,
-    /// What undoes it, unless somebody was told of it meanwhile.
-    remedy: Option<Remedy>,
+    answer: Answer,
 }
 
 impl Pending {
-    /// The fence of the grant that it brings news of, and whether it will be undone if nobody hears of it.
-    pub(crate) fn news(&self) -> Option<(Fence, bool)> {
-        self.grant().map(|grant| (grant.fence, self.remedy.is_some()))
-    }
-
-    fn grant(&self) -> Option<&Grant> {
+    pub(crate) fn grant(&self) -> Option<&Grant> {
         match &self.answer {
             Answer::Granted(grant) => Some(grant),
             _ => None,
@@ -186,6 +179,7 @@ impl Server {
         let mut recorder = Recorder {
             decides,
             now: self.now,
+            open: &self.open,
             fences: &mut self.fences,
             replica: self.replica.entry(spot).or_default(),
             asked,
@@ -246,7 +240,7 @@ impl Server {
             self.deadlines.remove(spot.database, slot);
         }
         self.ties.set(spot, []);
-        self.queues.mark(spot);
+        self.queues.departed(spot);
     }
 }
 
@@ -273,10 +267,7 @@ impl Server {
         let acquired = self
             .turn(spot, Asked::Nothing, |turn| turn.acquire(&acquire, || client, patience, || made.clone()));
         match acquired {
-            Ok(Acquired::Granted(token, fence)) => {
-                self.tell(fence, usize::MAX);
-                self.reply(client, Reply::Granted(token, fence));
-            }
+            Ok(Acquired::Granted(token, fence)) => self.reply(client, Reply::Granted(token, fence)),
             Ok(Acquired::NotAvailable) => self.reply(client, Reply::Null),
             Ok(Acquired::Waits) => drop(self.blocked.insert(client, None)),
             Err(refusal) => self.reply(client, Reply::Error(refusal)),
@@ -336,24 +327,8 @@ impl Server {
     fn answer(&mut self, client: ClientId, answer: Answer) {
         let pending = self.blocked.get_mut(&client).expect("who is answered waits");
         assert_eq!(*pending, None, "nobody is answered twice");
-        let remedy = match &answer {
-            Answer::Granted(grant) => Some(grant.remedy),
-            _ => None,
-        };
-        *pending = Some(Pending { answer, remedy });
+        *pending = Some(Pending { answer });
         self.ready.push(client);
-    }
-
-    /// Somebody is told that a hold is its own: of the answers that are on their way with the same news, the first so
-    /// many will not be undone any more.
-    fn tell(&mut self, fence: Fence, first: usize) {
-        for client in self.ready.iter().take(first) {
-            if let Some(Some(pending)) = self.blocked.get_mut(client)
-                && pending.grant().is_some_and(|grant| grant.fence == fence)
-            {
-                pending.remedy = None;
-            }
-        }
     }
 
     fn expire(&mut self, spot: Spot, at_most: usize) -> usize {
@@ -368,6 +343,7 @@ impl Server {
     }
 
     fn end_turn(&mut self) {
+        self.queues.end_turn();
         self.time_out(usize::MAX);
         if self.decides() {
             self.end_leases();
@@ -402,6 +378,7 @@ impl Server {
     }
 
     fn deliver(&mut self, client: ClientId, answer: Answer) {
+        self.queues.delivered(client);
         let reply = match answer {
             Answer::Granted(grant) => Reply::Granted(grant.token, grant.fence),
             Answer::NotAvailable => Reply::Null,
@@ -421,30 +398,11 @@ impl Server {
     /// A client that waits is not there to be answered any more.
     fn abandon(&mut self, client: ClientId) {
         self.queues.leave(client);
-        let index = self.ready.iter().position(|other| *other == client);
-        let pending = self.blocked.remove(&client).flatten();
-        let (Some(index), Some(pending)) = (index, pending) else { return };
-        self.ready.remove(index);
-        if let (Some(grant), Some(remedy)) = (pending.grant(), pending.remedy) {
-            self.undo(grant, remedy, index);
+        if let Some(Remedy::EndHold(fence)) = self.queues.lost(client) {
+            self.lost.insert(fence);
         }
-    }
-
-    /// Undoes a grant, or leaves that to an answer behind it that brings news of the same hold.
-    fn undo(&mut self, grant: &Grant, remedy: Remedy, index: usize) {
-        let is_end = matches!(remedy, Remedy::EndHold(_));
-        for client in &self.ready[index..] {
-            if let Some(Some(later)) = self.blocked.get_mut(client)
-                && later.grant().is_some_and(|later| later.fence == grant.fence)
-            {
-                later.remedy = later.remedy.map(|own| if is_end { remedy } else { own });
-                return;
-            }
-        }
-        if is_end {
-            self.lost.insert(grant.fence);
-        }
-        self.queues.remedy(grant.place.as_place(), remedy);
+        self.blocked.remove(&client);
+        self.ready.retain(|other| *other != client);
     }
 
     fn unblock(&mut self, client: ClientId, with_error: bool) {
@@ -455,12 +413,7 @@ impl Server {
         self.queues.leave(client);
         // A grant that was on its way came before the unblocking, and is what the client gets.
         let pending = self.blocked.remove(&client).flatten();
-        if let Some(index) = self.ready.iter().position(|other| *other == client) {
-            self.ready.remove(index);
-            if let Some(grant) = pending.as_ref().and_then(Pending::grant) {
-                self.tell(grant.fence, index);
-            }
-        }
+        self.ready.retain(|other| *other != client);
         self.deliver(client, pending.map_or(Answer::NotAvailable, |pending| pending.answer));
     }
 

@@ -187,18 +187,12 @@ impl Context {
         unsafe { api!(RedisModule_GetClientId(self.raw())) }
     }
 
-    /// Whether the client is a connection. Scripts, functions and other modules call commands by clients that are none.
-    pub(crate) fn has_connection(&self) -> bool {
-        // SAFETY: without a struct to fill in, the server only looks the number up.
-        unsafe { api!(RedisModule_GetClientInfoById(ptr::null_mut(), self.client())) == OK }
-    }
-
     /// Whether the client can be let wait: not in a transaction, a script or a function, nor where blocking is denied.
     pub(crate) fn can_wait(&self) -> bool {
         let denied = raw::REDISMODULE_CTX_FLAGS_MULTI
             | raw::REDISMODULE_CTX_FLAGS_LUA
             | raw::REDISMODULE_CTX_FLAGS_DENY_BLOCKING;
-        !self.has_flag(denied) && self.has_connection()
+        !self.has_flag(denied)
     }
 
     /// Whether nothing may be written on the module's own account now: clients are paused, and a write would break

@@ -22,6 +22,8 @@ pub(crate) trait ServerEvents {
     fn forked(context: &Context);
     /// The server has carried out what its clients sent, and is about to wait for more.
     fn turned(context: &Context);
+    /// A connection has been opened.
+    fn opened(client: u64);
     /// A connection is being closed.
     fn closed(client: u64);
     /// The server has become a master, or a replica.
@@ -129,11 +131,13 @@ unsafe extern "C" fn client_change<E: ServerEvents>(
     subevent: u64,
     data: *mut c_void,
 ) {
-    if subevent == raw::REDISMODULE_SUBEVENT_CLIENT_CHANGE_DISCONNECTED {
-        // SAFETY: this event passes this struct, valid for the callback.
-        let info = unsafe { &*data.cast::<RedisModuleClientInfo>() };
-        guard(|| E::closed(info.id));
-    }
+    // SAFETY: this event passes this struct, valid for the callback.
+    let info = unsafe { &*data.cast::<RedisModuleClientInfo>() };
+    guard(|| match subevent {
+        raw::REDISMODULE_SUBEVENT_CLIENT_CHANGE_CONNECTED => E::opened(info.id),
+        raw::REDISMODULE_SUBEVENT_CLIENT_CHANGE_DISCONNECTED => E::closed(info.id),
+        _ => {}
+    });
 }
 
 unsafe extern "C" fn role_change<E: ServerEvents>(

@@ -1,0 +1,266 @@
+//! Many clients that want one lock: waiting in the server against asking again and again.
+
+use std::time::Duration;
+
+use crate::contest::{Appetite, Contest, HOLD, Means, Tally};
+use crate::cpu;
+use crate::effort::Effort;
+use crate::plots::{self, Bars, Line};
+use crate::report::{Bound, Plot, Section, Target};
+use crate::stats::{jain, median, percentile, ratios, typical};
+use crate::support::{Client, Server};
+
+/// How many contend, and how eagerly. The first are those the targets are of.
+const CROWDS: [Crowd; 3] = [
+    Crowd { clients: 64, appetite: Appetite::Measured },
+    Crowd { clients: 64, appetite: Appetite::Greedy },
+    Crowd { clients: 500, appetite: Appetite::Measured },
+];
+
+#[derive(Clone, Copy)]
+struct Crowd {
+    clients: usize,
+    appetite: Appetite,
+}
+
+impl Crowd {
+    fn name(self) -> String {
+        match self.appetite {
+            Appetite::Measured => format!("{} clients", self.clients),
+            Appetite::Greedy => format!("{} greedy ones", self.clients),
+        }
+    }
+}
+
+/// Before a turn is measured: time enough for all to be served once, where they wait in order.
+const WARM_UP: Duration = Duration::from_millis(1000);
+
+/// Where [`Means::Wait`] is in [`Means::ALL`].
+const WAIT: usize = 0;
+
+/// Where the polling is that the targets are set against.
+const RIVAL: usize = 2;
+
+/// What was seen of one way, a figure a round.
+#[derive(Default)]
+struct Seen {
+    grants_per_s: Vec<f64>,
+    waits_ms: Vec<Vec<f64>>,
+    /// The longest, those included that had not ended.
+    worst_ms: Vec<f64>,
+    fairness: Vec<f64>,
+    commands: Vec<f64>,
+    cpu_us: Vec<f64>,
+}
+
+pub(crate) fn run(effort: &Effort) -> Section {
+    let server = Server::start();
+    cpu::let_settle();
+    let mut info = server.client();
+    let mut rounds = effort.contests;
+    let crowds = CROWDS.map(|crowd| {
+        let mut seen: [Seen; 4] = Default::default();
+        for round in 0..rounds {
+            for turn in 0..Means::ALL.len() {
+                let turn = if round % 2 == 0 { turn } else { Means::ALL.len() - 1 - turn };
+                seen[turn].observe(&server, &mut info, Means::ALL[turn], crowd, effort.contest);
+            }
+        }
+        rounds = 1;
+        seen
+    });
+    let rows = CROWDS.iter().zip(&crowds).flat_map(|(&crowd, seen)| {
+        Means::ALL.into_iter().zip(seen).map(move |(means, seen)| seen.row(crowd, means))
+    });
+    Section {
+        title: "Contention",
+        method: method(effort),
+        columns: vec![
+            "clients",
+            "way",
+            "grants/s",
+            "wait p50 ms",
+            "p99 ms",
+            "worst ms",
+            "fairness",
+            "commands a grant",
+            "us of CPU a grant",
+        ],
+        rows: rows.collect(),
+        targets: targets(&crowds[0]),
+        plots: vec![bars(&crowds), waits(&crowds[0])],
+    }
+}
+
+impl Seen {
+    /// Lets so many clients contend for a fresh lock.
+    fn observe(&mut self, server: &Server, info: &mut Client, means: Means, crowd: Crowd, time: Duration) {
+        info.ok("FLUSHALL");
+        let mut contest = Contest::new(server, means, crowd.appetite, crowd.clients);
+        contest.run(WARM_UP);
+        contest.tally = Tally { grants: vec![0; crowd.clients], waits_ms: Vec::new() };
+        let (cpu_us, commands) = (cpu::used_us(info), calls(info, means));
+        contest.run(time);
+        let (cpu_us, commands) = (cpu::used_us(info) - cpu_us, calls(info, means) - commands);
+        let Tally { grants, waits_ms } = &contest.tally;
+        let grants_in_all = waits_ms.len() as f64;
+        self.grants_per_s.push(grants_in_all / time.as_secs_f64());
+        self.fairness.push(jain(grants));
+        self.commands.push(commands as f64 / grants_in_all);
+        self.cpu_us.push(cpu_us / grants_in_all);
+        let worst_ms = [waits_ms.clone(), contest.unfinished_ms()].concat();
+        self.worst_ms.push(percentile(&worst_ms, 100.0));
+        self.waits_ms.push(contest.tally.waits_ms);
+    }
+
+    fn row(&self, crowd: Crowd, means: Means) -> Vec<String> {
+        vec![
+            crowd.name(),
+            means.name(),
+            format!("{:.0}", median(&self.grants_per_s)),
+            format!("{:.1}", typical(&self.waits_ms, 50.0)),
+            format!("{:.1}", typical(&self.waits_ms, 99.0)),
+            format!("{:.0}", percentile(&self.worst_ms, 100.0)),
+            format!("{:.3}", median(&self.fairness)),
+            format!("{:.2}", median(&self.commands)),
+            format!("{:.1}", median(&self.cpu_us)),
+        ]
+    }
+}
+
+/// How many commands of these clients the server has run, by its own count.
+fn calls(info: &mut Client, means: Means) -> usize {
+    let text = info.call(&["INFO", "commandstats"]).text();
+    let calls = |command: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix("cmdstat_")?.strip_prefix(command));
+        let calls = line.and_then(|line| line.strip_prefix(":calls=")?.split(',').next());
+        calls.map_or(0, |calls| calls.parse().unwrap())
+    };
+    means.commands().into_iter().map(calls).sum()
+}
+
+fn targets(seen: &[Seen]) -> Vec<Target> {
+    let (wait, rival) = (&seen[WAIT], &seen[RIVAL]);
+    let clients = CROWDS[0].clients;
+    let target = |name: String, figure, unit, bound| Target { name, figure, unit, bound };
+    let rival_name = Means::ALL[RIVAL].name();
+    vec![
+        target(
+            format!("grants/s, {clients} clients contending, against `{rival_name}`"),
+            median(&ratios(&wait.grants_per_s, &rival.grants_per_s)),
+            "times",
+            Bound::Floor(1.5),
+        ),
+        target(
+            format!("fairness (Jain), {clients} clients contending"),
+            median(&wait.fairness),
+            "",
+            Bound::Floor(0.99),
+        ),
+        target(
+            format!("worst wait against the median, {clients} clients contending"),
+            percentile(&wait.worst_ms, 100.0) / typical(&wait.waits_ms, 50.0),
+            "times",
+            Bound::Ceiling(3.0),
+        ),
+        target(
+            format!("server CPU a grant, {clients} clients contending, against `{rival_name}`"),
+            median(&ratios(&wait.cpu_us, &rival.cpu_us)),
+            "times",
+            Bound::Ceiling(0.1),
+        ),
+        target(
+            format!("commands a grant, {clients} clients contending"),
+            // At either end of the time a holder may have sent one of its two.
+            (median(&wait.commands) * 100.0).round() / 100.0,
+            "",
+            Bound::Ceiling(2.0),
+        ),
+    ]
+}
+
+fn method(effort: &Effort) -> String {
+    format!(
+        "{clients} or {more} clients want one lock. Whoever gets it keeps it for {hold} ms, gives it back, and as soon \
+         as that is answered wants it again. They wait with `LOCK.ACQUIRE BLOCK`, or send `SET NX PX` again so many \
+         milliseconds after they were refused and unlock with `EVALSHA`. The ways take turns on one server, \
+         {rounds} rounds with {clients} clients and one with {more}, {seconds} s each and {warm_up} s before that \
+         which do not count. All clients are looked after by one thread, which sleeps while there is nothing to do: \
+         with as many threads as clients, on few cores, those that poll would be in the way of the server. Where \
+         {more} clients poll every millisecond that thread is at its limit, and they poll less often than they would.\n\n\
+         A wait lasts from the first request to the grant. The worst may be one that had not ended when the time was \
+         up; p50 and p99 are of those that ended, which with polling are the waits of the lucky. Fairness is Jain's \
+         index of the clients' numbers of grants: 1 if all have got as many, 1/n if one has got all. Commands are \
+         those the clients sent, by the server's `commandstats`; CPU is the server process's. The figures are medians \
+         of the rounds, the worst wait is the worst of all.",
+        clients = CROWDS[0].clients,
+        more = CROWDS[2].clients,
+        hold = HOLD.as_millis(),
+        rounds = effort.contests,
+        seconds = effort.contest.as_secs(),
+        warm_up = WARM_UP.as_secs(),
+    )
+}
+
+fn bars(crowds: &[[Seen; 4]]) -> Plot {
+    let names: Vec<String> = Means::ALL.map(Means::name).to_vec();
+    let groups: Vec<String> = CROWDS.iter().map(|crowd| crowd.name()).collect();
+    let of = |figure: fn(&Seen) -> &[f64]| -> Vec<Vec<f64>> {
+        crowds.iter().map(|seen| seen.iter().map(|seen| median(figure(seen))).collect()).collect()
+    };
+    let panels = [
+        Bars { title: "Grants per second (more is better)", values: of(|seen| &seen.grants_per_s) },
+        Bars { title: "Server CPU per grant, \u{b5}s (less is better)", values: of(|seen| &seen.cpu_us) },
+    ];
+    let said: Vec<String> = Means::ALL
+        .iter()
+        .zip(&crowds[0])
+        .map(|(means, seen)| {
+            let (grants, cpu) = (median(&seen.grants_per_s), median(&seen.cpu_us));
+            format!("{} {grants:.0} grants/s at {cpu:.0} us of server CPU each", means.name())
+        })
+        .collect();
+    Plot {
+        file: "benchmarks-contention.svg",
+        alt: format!(
+            "Bar charts of grants per second and of server CPU per grant. With {}: {}.",
+            CROWDS[0].name(),
+            said.join("; ")
+        ),
+        svg: plots::bars(&names, &groups, &panels),
+    }
+}
+
+fn waits(seen: &[Seen; 4]) -> Plot {
+    let lines: Vec<Line> = Means::ALL
+        .iter()
+        .zip(seen)
+        .map(|(means, seen)| {
+            let waits_ms = seen.waits_ms.concat();
+            let point = |permille: u32| {
+                let percent = f64::from(permille) / 10.0;
+                (percentile(&waits_ms, percent), percent)
+            };
+            Line { name: means.name(), points: plots::PERMILLES.map(point).collect() }
+        })
+        .collect();
+    let wait = &seen[WAIT].waits_ms.concat();
+    let rival = &seen[RIVAL].waits_ms.concat();
+    Plot {
+        file: "benchmarks-waits.svg",
+        alt: format!(
+            "Share of grants by how long the client had waited, {} clients. Waiting in the server takes {} to {} ms for \
+             nine grants in ten, polling every 10 ms anything from {} ms to {} ms.",
+            CROWDS[0].clients,
+            ms(percentile(wait, 5.0)),
+            ms(percentile(wait, 95.0)),
+            ms(percentile(rival, 5.0)),
+            ms(percentile(rival, 95.0)),
+        ),
+        svg: plots::shares(&format!("Waits of {}", CROWDS[0].name()), "wait, ms", &lines),
+    }
+}
+
+fn ms(figure: f64) -> String {
+    if figure < 10.0 { format!("{figure:.1}") } else { format!("{figure:.0}") }
+}
