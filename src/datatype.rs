@@ -26,7 +26,12 @@ impl Value for Lock {
     }
 
     fn load(bytes: &[u8], place: Option<Place<'_>>) -> Result<Self, String> {
-        let mut lock = codec::decode_lock(bytes, clock::now()).map_err(|damage| damage.to_string())?;
+        let now = clock::now();
+        let mut lock = codec::decode_lock(bytes, now).map_err(|damage| damage.to_string())?;
+        let wall_micros = clock::wall_micros(now);
+        if place.is_none() && !lock.holds().iter().all(|hold| hold.fence().is_credible(wall_micros)) {
+            return Err("a fence is years ahead of this server's clock".to_owned());
+        }
         perform::loaded(&mut lock, place);
         Ok(lock)
     }

@@ -31,6 +31,17 @@ impl KeyspaceEvents for Keyspace {
     fn arrived(context: &Context, name: Name<'_>) {
         perform::arrived(context, name);
     }
+
+    fn moved(context: &Context, name: Name<'_>) {
+        let selected = context.database();
+        for database in 0.. {
+            if !context.select_database(database) {
+                break;
+            }
+            perform::arrived(context, name);
+        }
+        context.select_database(selected);
+    }
 }
 
 impl ServerEvents for Keyspace {

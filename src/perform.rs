@@ -139,6 +139,7 @@ pub(crate) fn loaded(lock: &mut Lock, place: Option<Place<'_>>) {
 pub(crate) fn arrived(context: &Context, name: Name<'_>) {
     if let Ok(Some(mut key)) = Key::<Lock>::open_to_write(context, name)
         && let Some(lock) = key.value_mut()
+        && lock.slot.is_none()
     {
         let place = Place { database: context.database(), key: name.bytes() };
         note(lock, place);

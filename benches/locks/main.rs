@@ -4,6 +4,7 @@
 //! - `cargo bench --bench locks -- memory` runs the scenarios whose names contain `memory`; several words may be
 //!   given. Nothing is written then.
 //! - `BENCH_QUICK=1` measures less, in under a minute, to see that all of it works. Nothing is written then either.
+//! - `BENCH_DOCS` names another folder for the page and its pictures, which are written then whatever was measured.
 //! - `REDIS_LOCK_MODULE` and `REDIS_SERVER` name the module and the server, as in the tests.
 //!
 //! A scenario is a function in `scenarios` that starts its servers and gives a [`report::Section`]: its figures, how
@@ -13,6 +14,7 @@
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)] // figures to be rounded
 
 mod contest;
+mod cores;
 mod cpu;
 mod effort;
 mod fill;
@@ -27,8 +29,9 @@ mod stats;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
+use std::env;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use effort::Effort;
@@ -54,7 +57,7 @@ const SCENARIOS: [(&str, Scenario); 9] = [
 fn main() {
     let effort = Effort::from_environment();
     // Words with dashes are cargo's.
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let wanted: Vec<String> = env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     let machine = machine::describe();
     println!("{}", report::pairs_as_text(&machine));
     let start = Instant::now();
@@ -68,12 +71,14 @@ fn main() {
     }
     println!("{}", report::targets_as_text(&sections));
     println!("{:.0} s", start.elapsed().as_secs_f64());
-    if wanted.is_empty() && !effort.is_quick {
-        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let elsewhere = env::var_os("BENCH_DOCS").map(PathBuf::from);
+    let is_whole = wanted.is_empty() && !effort.is_quick;
+    let docs = elsewhere.or_else(|| is_whole.then(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("docs")));
+    if let Some(docs) = docs {
         fs::write(docs.join("benchmarks.md"), report::as_markdown(&machine, &sections)).unwrap();
         for plot in sections.iter().flat_map(|section| &section.plots) {
             fs::write(docs.join(plot.file), &plot.svg).unwrap();
         }
-        println!("written to docs/benchmarks.md");
+        println!("written to {}", docs.join("benchmarks.md").display());
     }
 }

@@ -24,6 +24,18 @@ impl Fence {
     }
 }
 
+/// How far ahead of the wall clock a fence may be that a client brings, in microseconds: ten years. One near the highest
+/// would use the sequence up.
+const CREDIBLE_LEAD: u64 = 10 * 365 * 24 * 60 * 60 * 1_000_000;
+
+impl Fence {
+    /// Whether a client's word can be taken for it that this fence was granted somewhere. What a master or a file says
+    /// is not asked.
+    pub fn is_credible(self, wall_micros: u64) -> bool {
+        self.0 <= wall_micros.saturating_add(CREDIBLE_LEAD)
+    }
+}
+
 /// The sequence itself. It only rises.
 #[derive(Debug, Default)]
 pub struct FenceSequence {
@@ -80,6 +92,15 @@ mod tests {
         assert_eq!(fences.draw(u64::MAX), Fence::new(HIGHEST_FENCE));
         assert_eq!(fences.draw(0), None);
         assert_eq!(fences.last(), Fence::new(HIGHEST_FENCE));
+    }
+
+    #[test]
+    fn a_client_cannot_use_the_sequence_up() {
+        let wall_micros = 1_800_000_000_000_000;
+        assert!(Fence(wall_micros).is_credible(wall_micros));
+        assert!(Fence(wall_micros + CREDIBLE_LEAD).is_credible(wall_micros));
+        assert!(!Fence(wall_micros + CREDIBLE_LEAD + 1).is_credible(wall_micros));
+        assert!(!Fence(HIGHEST_FENCE).is_credible(wall_micros));
     }
 
     #[test]

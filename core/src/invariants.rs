@@ -49,7 +49,7 @@ pub fn counts_are_positive(lock: &Lock) -> bool {
     lock.holds().iter().all(|hold| hold.count() >= 1)
 }
 
-/// No lease is longer than what can be asked for: a deadline is never further off than the lease is long.
+/// No lease is longer than what can be asked for, and none ended before its hold was granted.
 pub fn deadlines_follow_leases(lock: &Lock) -> bool {
     lock.holds().iter().all(|hold| hold.granted_at() <= hold.deadline() && lease_is_in_range(hold))
 }

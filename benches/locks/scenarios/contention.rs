@@ -1,5 +1,6 @@
 //! Many clients that want one lock: waiting in the server against asking again and again.
 
+use std::thread;
 use std::time::Duration;
 
 use crate::contest::{Appetite, Contest, HOLD, Means, Tally};
@@ -34,6 +35,9 @@ impl Crowd {
 
 /// Before a turn is measured: time enough for all to be served once, where they wait in order.
 const WARM_UP: Duration = Duration::from_millis(1000);
+
+/// PINGs by which is measured what commands at the pace of a contended lock cost.
+const PING_TURNS: usize = 500;
 
 /// Where [`Means::Wait`] is in [`Means::ALL`].
 const WAIT: usize = 0;
@@ -74,7 +78,7 @@ pub(crate) fn run(effort: &Effort) -> Section {
     });
     Section {
         title: "Contention",
-        method: method(effort),
+        method: method(effort, two_pings_us(&server, &mut info)),
         columns: vec![
             "clients",
             "way",
@@ -179,20 +183,36 @@ fn targets(seen: &[Seen]) -> Vec<Target> {
     ]
 }
 
-fn method(effort: &Effort) -> String {
+/// Microseconds of server CPU for two PINGs, if they come every time a hold ends.
+fn two_pings_us(server: &Server, info: &mut Client) -> f64 {
+    let mut client = server.client();
+    let before = cpu::used_us(info);
+    for _ in 0..PING_TURNS {
+        client.run("PING");
+        client.run("PING");
+        thread::sleep(HOLD);
+    }
+    (cpu::used_us(info) - before) / PING_TURNS as f64
+}
+
+fn method(effort: &Effort, two_pings_us: f64) -> String {
     format!(
-        "{clients} or {more} clients want one lock. Whoever gets it keeps it for {hold} ms, gives it back, and as soon \
-         as that is answered wants it again. They wait with `LOCK.ACQUIRE BLOCK`, or send `SET NX PX` again so many \
-         milliseconds after they were refused and unlock with `EVALSHA`. The ways take turns on one server, \
-         {rounds} rounds with {clients} clients and one with {more}, {seconds} s each and {warm_up} s before that \
-         which do not count. All clients are looked after by one thread, which sleeps while there is nothing to do: \
-         with as many threads as clients, on few cores, those that poll would be in the way of the server. Where \
-         {more} clients poll every millisecond that thread is at its limit, and they poll less often than they would.\n\n\
+        "{clients} or {more} clients want one lock. Whoever gets it keeps it for {hold} ms, gives it back, is busy \
+         elsewhere for 5 to 15 ms and wants it again; *greedy* ones want it again as soon as they are told that they \
+         have given it back. They wait with `LOCK.ACQUIRE BLOCK`, or send `SET NX PX` again so many milliseconds after \
+         they were refused, and unlock with `EVALSHA`. The ways take turns on one server, {rounds} rounds in the first \
+         setting and one in the others, {seconds} s each and {warm_up} s before that which do not count. All clients \
+         are looked after by one thread, which sleeps while there is nothing to do: as many threads as clients, on few \
+         cores, would be in the way of the server. Where {more} clients poll every millisecond that thread is at its \
+         limit, and they poll less often than they would.\n\n\
          A wait lasts from the first request to the grant. The worst may be one that had not ended when the time was \
          up; p50 and p99 are of those that ended, which with polling are the waits of the lucky. Fairness is Jain's \
          index of the clients' numbers of grants: 1 if all have got as many, 1/n if one has got all. Commands are \
          those the clients sent, by the server's `commandstats`; CPU is the server process's. The figures are medians \
-         of the rounds, the worst wait is the worst of all.",
+         of the rounds, the worst wait is the worst of all.\n\n\
+         A server whose clients wait sleeps most of the time, and to be woken up costs it something; one that is \
+         polled hardly ever sleeps. Two PINGs every {hold} ms cost it {two_pings_us:.1} us of CPU, and to give a lock \
+         back and ask for it takes two commands at least.",
         clients = CROWDS[0].clients,
         more = CROWDS[2].clients,
         hold = HOLD.as_millis(),
@@ -257,7 +277,7 @@ fn waits(seen: &[Seen; 4]) -> Plot {
             ms(percentile(rival, 5.0)),
             ms(percentile(rival, 95.0)),
         ),
-        svg: plots::shares(&format!("Waits of {}", CROWDS[0].name()), "wait, ms", &lines),
+        svg: plots::shares(&format!("Share of grants by wait, {}", CROWDS[0].name()), "wait, ms", &lines),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use crate::cores::Cores;
 use crate::cpu;
 use crate::effort::Effort;
 use crate::fill::hold_crowd;
@@ -25,14 +26,41 @@ const RELAY: usize = 100;
 /// Files that are open besides the waiters' connections.
 const OTHER_FILES: usize = 200;
 
+/// Where the client runs, seen from the server.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    /// On another core, which has to be woken up, as a client of a server mostly is.
+    Apart,
+    /// On the same core: nothing sleeps, and all there is to see is the work.
+    Together,
+}
+
+impl Side {
+    const ALL: [Self; 2] = [Self::Apart, Self::Together];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Apart => "another",
+            Self::Together => "the server's",
+        }
+    }
+}
+
+/// What was seen, round by round, in microseconds.
+#[derive(Default)]
+struct Seen {
+    pings: Vec<Vec<f64>>,
+    hand_overs: Vec<Vec<f64>>,
+}
+
 /// A lock, who holds it and who waits for it in a row.
 struct Queue {
     members: Vec<Member>,
     holder: usize,
     others_held: usize,
-    pings_us: Vec<Vec<f64>>,
-    hand_overs_us: Vec<Vec<f64>>,
-    _server: Server,
+    /// By [`Side`].
+    seen: [Seen; 2],
+    server: Server,
 }
 
 struct Member {
@@ -51,19 +79,25 @@ pub(crate) fn run(effort: &Effort) -> Section {
         }
     }
     cpu::let_settle();
-    for round in 0..effort.relays {
+    let cores = Cores::allowed();
+    queues.iter().for_each(|queue| Cores::pin(queue.server.pid(), cores.last()));
+    for round in 0..effort.relays * 2 {
+        let side = Side::ALL[round % 2];
+        Cores::pin_self(if side == Side::Apart { cores.first() } else { cores.last() });
         for turn in 0..queues.len() {
-            let turn = if round % 2 == 0 { turn } else { queues.len() - 1 - turn };
-            queues[turn].relay();
+            let turn = if round % 4 < 2 { turn } else { queues.len() - 1 - turn };
+            queues[turn].relay(side);
         }
     }
+    drop(cores);
     queues.rotate_left(1);
     let first = &queues[0];
-    let rows = queues.iter().map(|queue| queue.row(first)).collect();
+    let rows = Side::ALL.into_iter().flat_map(|side| queues.iter().map(move |queue| queue.row(first, side)));
     Section {
         title: "Hand-over",
         method: method(effort),
         columns: vec![
+            "client's core",
             "waiting",
             "others held",
             "PING p50 us",
@@ -73,7 +107,7 @@ pub(crate) fn run(effort: &Effort) -> Section {
             "p50 / PING",
             "p50 / one waiting",
         ],
-        rows,
+        rows: rows.collect(),
         targets: targets(&queues),
         plots: vec![plot(&queues)],
     }
@@ -96,14 +130,7 @@ impl Queue {
                 member.pipe.receive(&member.ask);
             }
         }
-        Self {
-            members,
-            holder: 0,
-            others_held,
-            pings_us: Vec::new(),
-            hand_overs_us: Vec::new(),
-            _server: server,
-        }
+        Self { members, holder: 0, others_held, seen: Default::default(), server }
     }
 
     fn waiters(&self) -> usize {
@@ -111,7 +138,7 @@ impl Queue {
     }
 
     /// Hands the lock on a number of times. Who has given it back joins the queue again at its end.
-    fn relay(&mut self) {
+    fn relay(&mut self, side: Side) {
         let (mut pings_us, mut hand_overs_us) = (Vec::new(), Vec::new());
         for _ in 0..RELAY {
             let next = (self.holder + 1) % self.members.len();
@@ -129,34 +156,38 @@ impl Queue {
             holder.pipe.send(&holder.ask);
             self.holder = next;
         }
-        self.pings_us.push(pings_us);
-        self.hand_overs_us.push(hand_overs_us);
+        let seen = &mut self.seen[side as usize];
+        seen.pings.push(pings_us);
+        seen.hand_overs.push(hand_overs_us);
     }
 
-    /// The medians of the rounds.
-    fn medians_us(&self) -> Vec<f64> {
-        self.hand_overs_us.iter().map(|round| median(round)).collect()
+    fn seen(&self, side: Side) -> &Seen {
+        &self.seen[side as usize]
     }
 
-    fn to_ping(&self) -> f64 {
-        let pings_us: Vec<f64> = self.pings_us.iter().map(|round| median(round)).collect();
-        median(&ratios(&self.medians_us(), &pings_us))
+    fn to_ping(&self, side: Side) -> f64 {
+        let seen = self.seen(side);
+        median(&ratios(&medians(&seen.hand_overs), &medians(&seen.pings)))
     }
 
-    fn to(&self, other: &Self) -> f64 {
-        median(&ratios(&self.medians_us(), &other.medians_us()))
+    fn to(&self, other: &Self, side: Side) -> f64 {
+        median(&ratios(&medians(&self.seen(side).hand_overs), &medians(&other.seen(side).hand_overs)))
     }
 
-    fn row(&self, first: &Self) -> Vec<String> {
-        let mut row = vec![count(self.waiters()), count(self.others_held)];
-        for figures in [&self.pings_us, &self.hand_overs_us] {
+    fn row(&self, first: &Self, side: Side) -> Vec<String> {
+        let mut row = vec![side.name().to_owned(), count(self.waiters()), count(self.others_held)];
+        for figures in [&self.seen(side).pings, &self.seen(side).hand_overs] {
             row.push(format!("{:.1}", typical(figures, 50.0)));
             row.push(format!("{:.1}", percentile(&figures.concat(), 99.0)));
         }
-        row.push(format!("{:.2}", self.to_ping()));
-        row.push(format!("{:.2}", self.to(first)));
+        row.push(format!("{:.2}", self.to_ping(side)));
+        row.push(format!("{:.2}", self.to(first, side)));
         row
     }
+}
+
+fn medians(rounds: &[Vec<f64>]) -> Vec<f64> {
+    rounds.iter().map(|round| median(round)).collect()
 }
 
 impl Member {
@@ -196,7 +227,7 @@ fn targets(queues: &[Queue]) -> Vec<Target> {
     let first = &queues[0];
     let mut targets = vec![Target {
         name: "release to the next holder's reply, one waiting, p50 against PING".to_owned(),
-        figure: first.to_ping(),
+        figure: first.to_ping(Side::Apart),
         unit: "times",
         bound: Bound::Ceiling(1.5),
     }];
@@ -206,7 +237,12 @@ fn targets(queues: &[Queue]) -> Vec<Target> {
             (_, 1..) => format!("the same with {} other locks held, against none", count(queue.others_held)),
             _ => continue,
         };
-        targets.push(Target { name, figure: queue.to(first), unit: "times", bound: Bound::Ceiling(1.2) });
+        targets.push(Target {
+            name,
+            figure: queue.to(first, Side::Apart),
+            unit: "times",
+            bound: Bound::Ceiling(1.2),
+        });
     }
     targets
 }
@@ -216,7 +252,10 @@ fn method(effort: &Effort) -> String {
         "The holder gives the lock back, and the clock runs until the next in the queue has read that it is granted. \
          Then who gave it back joins the queue again, so that its length stays the same. Before each hand-over the \
          holder sends a PING on the same connection, for comparison. One thread does all this and waits for each \
-         reply. Each setting has a server of its own; they take turns, {hand_overs} hand-overs in each of \
+         reply. It runs on another core than the servers, which has to be woken up for each reply as a client \
+         elsewhere has to; or on the same core, where nothing sleeps and only the work is seen, and where it shows \
+         that a connection that was not used for long is no longer in the processor's cache. The targets are set for \
+         the first. Each setting has a server of its own; they take turns, {hand_overs} hand-overs in each of \
          {rounds} rounds. p50 is the median of the rounds' medians, p99 is of all; ratios are medians of the rounds' \
          ratios. Lengths of the queue for which the system does not allow enough open files are left out.",
         hand_overs = RELAY,
@@ -226,27 +265,36 @@ fn method(effort: &Effort) -> String {
 
 fn plot(queues: &[Queue]) -> Plot {
     let alone = || queues.iter().filter(|queue| queue.others_held == 0);
-    let line = |name: &str, figure: fn(&Queue) -> f64| Line {
+    let line = |name: &str, side: Side, figures: fn(&Seen) -> &[Vec<f64>]| Line {
         name: name.to_owned(),
-        points: alone().map(|queue| (queue.waiters() as f64, figure(queue))).collect(),
+        points: alone()
+            .map(|queue| (queue.waiters() as f64, typical(figures(queue.seen(side)), 50.0)))
+            .collect(),
     };
     let said: Vec<String> = alone()
         .map(|queue| {
-            format!("{:.0} us with {} waiting", typical(&queue.hand_overs_us, 50.0), count(queue.waiters()))
+            format!(
+                "{:.0} us with {} waiting",
+                typical(&queue.seen(Side::Apart).hand_overs, 50.0),
+                count(queue.waiters())
+            )
         })
         .collect();
     Plot {
         file: "benchmarks-hand-over.svg",
-        alt: format!("Time of a hand-over by length of the queue; the median is {}.", said.join(", ")),
+        alt: format!(
+            "Time of a hand-over by length of the queue. On another core than the server the median is {}.",
+            said.join(", ")
+        ),
         svg: plots::by_count(
-            "From a release to the next holder's reply",
+            "From a release to the next holder's reply, median",
             "clients waiting for the lock",
             "time, \u{b5}s",
             &[
-                line("hand-over p50", |queue| typical(&queue.hand_overs_us, 50.0)),
-                line("hand-over p99", |queue| percentile(&queue.hand_overs_us.concat(), 99.0)),
-                line("PING p50", |queue| typical(&queue.pings_us, 50.0)),
-                line("PING p99", |queue| percentile(&queue.pings_us.concat(), 99.0)),
+                line("hand-over, cores apart", Side::Apart, |seen| &seen.hand_overs),
+                line("PING, apart", Side::Apart, |seen| &seen.pings),
+                line("hand-over, same core", Side::Together, |seen| &seen.hand_overs),
+                line("PING, same core", Side::Together, |seen| &seen.pings),
             ],
         ),
     }

@@ -34,8 +34,11 @@ pub(crate) trait ServerEvents {
 pub(crate) trait KeyspaceEvents {
     /// It was deleted, moved, expired or evicted, or came from elsewhere.
     fn touched(context: &Context, name: Name<'_>);
-    /// The key appeared under this name by a command that took it from elsewhere.
+    /// The key appeared under this name in the database selected, by a command that took it from elsewhere.
     fn arrived(context: &Context, name: Name<'_>);
+    /// The key was moved to another database. Which one, the event does not say on every server: Valkey 9 selects
+    /// another in a transaction.
+    fn moved(context: &Context, name: Name<'_>);
 }
 
 /// Subscribes to all of these; false if the server refuses one.
@@ -149,9 +152,6 @@ unsafe extern "C" fn role_change<E: ServerEvents>(
     guard(|| E::role_changed(subevent == raw::REDISMODULE_EVENT_REPLROLECHANGED_NOW_MASTER));
 }
 
-/// The events after which a key stands under a name where it did not stand before, though no command made it there.
-const ARRIVALS: [&CStr; 3] = [c"rename_to", c"move_to", c"restore"];
-
 unsafe extern "C" fn keyspace<E: KeyspaceEvents>(
     context: *mut RedisModuleCtx,
     _class: c_int,
@@ -163,8 +163,10 @@ unsafe extern "C" fn keyspace<E: KeyspaceEvents>(
     guard(|| {
         let (context, name) = (context?, name?);
         E::touched(&context, name);
-        if ARRIVALS.contains(&event) {
-            E::arrived(&context, name);
+        match event.to_bytes() {
+            b"rename_to" | b"restore" => E::arrived(&context, name),
+            b"move_to" => E::moved(&context, name),
+            _ => {}
         }
         Some(())
     });
