@@ -7,6 +7,8 @@
 //! running comes after what they would write, and a replica would lose the lock. They mark places, which are settled at
 //! the end of the turn or by the next command on that key.
 
+use std::mem;
+
 use lock_core::{ClientId, Place};
 
 use crate::expiry;
@@ -14,7 +16,7 @@ use crate::listeners;
 use crate::perform;
 use crate::replication;
 use crate::server::clock;
-use crate::server::ffi::{Context, KeyspaceEvents, MainThread, Name, ServerEvents};
+use crate::server::ffi::{Context, KeyspaceEvents, MainThread, Name, OwnedName, ServerEvents};
 use crate::state::{DEADLINES, FENCES, QUEUES, TIES};
 use crate::waiting;
 
@@ -32,15 +34,20 @@ impl KeyspaceEvents for Keyspace {
         perform::arrived(context, name);
     }
 
-    fn moved(context: &Context, name: Name<'_>) {
-        let selected = context.database();
-        for database in 0.. {
-            if !context.select_database(database) {
-                break;
-            }
-            perform::arrived(context, name);
-        }
-        context.select_database(selected);
+    fn moved(name: Name<'_>) {
+        MOVED.with(|moved| moved.push(name.bytes().into()));
+    }
+}
+
+/// Keys that MOVE has taken to another database in this turn of the server's loop. They are looked for at its end: in a
+/// transaction Valkey 9 does not say which database it was, and lets a callback look into none but its own.
+static MOVED: MainThread<Vec<Box<[u8]>>> = MainThread::new(Vec::new());
+
+fn find_moved(context: &Context) {
+    for key in MOVED.with(mem::take) {
+        let Some(name) = OwnedName::new(context, &key) else { return };
+        let databases = (0..).take_while(|database| context.select_database(*database));
+        databases.for_each(|_| perform::arrived(context, name.name()));
     }
 }
 
@@ -70,6 +77,7 @@ impl ServerEvents for Keyspace {
     }
 
     fn turned(context: &Context) {
+        find_moved(context);
         waiting::end_turn(context);
         clock::end_turn();
         if FENCE_IS_DUE.with(|due| *due) && !context.must_not_write() {

@@ -1,6 +1,7 @@
 //! Carries out what the core decided. This is the one place that changes a lock in the keyspace, and it leaves
 //! nothing half done: value, stream, deadline and ties go together.
 
+use lock_core::queue::Remedy;
 use lock_core::turn::{Answer, Perform, Turn};
 use lock_core::{ClientId, Fence, Hold, Lock, Moment, Place};
 
@@ -139,11 +140,15 @@ pub(crate) fn loaded(lock: &mut Lock, place: Option<Place<'_>>) {
 pub(crate) fn arrived(context: &Context, name: Name<'_>) {
     if let Ok(Some(mut key)) = Key::<Lock>::open_to_write(context, name)
         && let Some(lock) = key.value_mut()
-        && lock.slot.is_none()
     {
         let place = Place { database: context.database(), key: name.bytes() };
         note(lock, place);
-        QUEUES.with(|queues| queues.arrived(place, lock));
+        QUEUES.with(|queues| {
+            queues.arrived(place, lock);
+            let closed =
+                lock.holds().iter().filter_map(Hold::session).filter(|client| !waiting::is_open(*client));
+            closed.for_each(|client| queues.remedy(place, Remedy::EndSession(client)));
+        });
         expiry::arm(context);
     }
 }

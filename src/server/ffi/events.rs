@@ -36,9 +36,8 @@ pub(crate) trait KeyspaceEvents {
     fn touched(context: &Context, name: Name<'_>);
     /// The key appeared under this name in the database selected, by a command that took it from elsewhere.
     fn arrived(context: &Context, name: Name<'_>);
-    /// The key was moved to another database. Which one, the event does not say on every server: Valkey 9 selects
-    /// another in a transaction.
-    fn moved(context: &Context, name: Name<'_>);
+    /// The key was moved to another database. Which one, the event does not say on every server.
+    fn moved(name: Name<'_>);
 }
 
 /// Subscribes to all of these; false if the server refuses one.
@@ -165,7 +164,7 @@ unsafe extern "C" fn keyspace<E: KeyspaceEvents>(
         E::touched(&context, name);
         match event.to_bytes() {
             b"rename_to" | b"restore" => E::arrived(&context, name),
-            b"move_to" => E::moved(&context, name),
+            b"move_to" => E::moved(name),
             _ => {}
         }
         Some(())
