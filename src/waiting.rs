@@ -103,9 +103,12 @@ fn settle_marked(context: &Context) {
 
 fn deliver() {
     for client in READY.with(mem::take) {
-        if let Some(Blocked { handle, answer: Some(answer) }) =
-            BLOCKED.with(|blocked| blocked.remove(&client))
-        {
+        // Who was replied to otherwise may wait again by now, and has no answer yet.
+        let answered = BLOCKED.with(|blocked| {
+            let answer = blocked.get_mut(&client)?.answer.take()?;
+            Some((blocked.remove(&client)?.handle, answer))
+        });
+        if let Some((handle, answer)) = answered {
             handle.answer::<Clients>(answer);
         }
     }

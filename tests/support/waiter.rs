@@ -45,6 +45,12 @@ impl Waiter {
         Self { client, id }.once_blocked(server, rest)
     }
 
+    /// The same waiter, once the server has its next request for `key` wait.
+    #[track_caller]
+    pub(crate) fn once_it_waits_again(self, server: &Server, key: &str) -> Self {
+        self.once_blocked(server, key)
+    }
+
     #[track_caller]
     fn once_blocked(self, server: &Server, rest: &str) -> Self {
         let mut observer = server.client();
