@@ -44,7 +44,8 @@ pub(crate) fn arm_for_pause(context: &Context) {
     arm_for(context, clock::now().plus_ms(PAUSE_MS));
 }
 
-fn arm_for(context: &Context, at: Moment) {
+/// Sees to it that the timer fires no later than at this moment.
+pub(crate) fn arm_for(context: &Context, at: Moment) {
     let is_early_enough = ARMED.with(|armed| armed.as_ref().is_some_and(|armed| armed.at <= at));
     if !is_early_enough && context.is_master() {
         disarm(context);

@@ -41,7 +41,9 @@ impl<'c> OpenLock<'c> {
         if performer.has_changed {
             self.settle(made, place);
         }
-        expiry::arm(context);
+        if !QUEUES.with(|queues| queues.is_quiet()) {
+            expiry::arm(context);
+        }
         result
     }
 
@@ -52,7 +54,11 @@ impl<'c> OpenLock<'c> {
         }
         match self.key.value_mut() {
             Some(lock) if lock.is_empty() => self.key.delete(),
-            Some(lock) => note(lock, place),
+            Some(lock) => {
+                if let Some(due) = note(lock, place) {
+                    expiry::arm_for(self.key.context(), due);
+                }
+            }
             None => {}
         }
         self.key.signal_modified();
@@ -107,8 +113,10 @@ pub(crate) fn may_decide(context: &Context) -> bool {
 }
 
 /// Notes what has to be known of a lock without looking at it: when it is due, and whose connections keep it alive.
-fn note(lock: &mut Lock, place: Place<'_>) {
-    if let Some(due) = lock.next_due() {
+/// Returns when it is due.
+fn note(lock: &mut Lock, place: Place<'_>) -> Option<Moment> {
+    let due = lock.next_due();
+    if let Some(due) = due {
         DEADLINES.with(|deadlines| match lock.slot {
             Some(slot) => deadlines.reschedule(place.database, slot, due),
             None => lock.slot = Some(deadlines.insert(place, due)),
@@ -120,6 +128,7 @@ fn note(lock: &mut Lock, place: Place<'_>) {
             ties.set(place, sessions());
         }
     });
+    due
 }
 
 /// Takes note of a fence that was granted elsewhere or earlier.

@@ -274,13 +274,16 @@ fn parse_owner(label: &[u8]) -> Result<&[u8], Refusal> {
 /// [`Refusal::NotAnInteger`]
 pub fn parse_integer(text: &[u8]) -> Result<i64, Refusal> {
     let digits = text.strip_prefix(b"-").unwrap_or(text);
-    let canonical = match digits {
+    let is_canonical = match digits {
         [b'0'] => digits.len() == text.len(),
         [b'1'..=b'9', rest @ ..] => rest.iter().all(u8::is_ascii_digit),
         _ => false,
     };
-    let text = if canonical { core::str::from_utf8(text).ok() } else { None };
-    text.and_then(|text| text.parse().ok()).ok_or(Refusal::NotAnInteger)
+    // Counted downwards, since there is one more below zero than above.
+    let count = |number: i64, digit: &u8| number.checked_mul(10)?.checked_sub(i64::from(digit & 0x0f));
+    let negative = if is_canonical { digits.iter().try_fold(0, count) } else { None };
+    let number = if digits.len() < text.len() { negative } else { negative.and_then(i64::checked_neg) };
+    number.ok_or(Refusal::NotAnInteger)
 }
 
 #[cfg(test)]
@@ -381,6 +384,18 @@ mod tests {
         }
         assert_eq!(acquire("PX 86400000").map(|request| request.lease_ms), Ok(86_400_000));
         assert_eq!(acquire("LIMIT 65535").map(|request| request.limit), Ok(Some(Limit::from_number(65_535))));
+    }
+
+    #[test]
+    fn integers_are_read_up_to_their_ends() {
+        for number in [i64::MIN, i64::MIN + 1, -10, -1, 0, 1, 9, 10, i64::MAX - 1, i64::MAX] {
+            assert_eq!(parse_integer(alloc::format!("{number}").as_bytes()), Ok(number));
+        }
+        for text in
+            ["9223372036854775808", "-9223372036854775809", "99999999999999999999", "-", "", "-0", "00", "1 "]
+        {
+            assert_eq!(parse_integer(text.as_bytes()), Err(Refusal::NotAnInteger), "{text}");
+        }
     }
 
     #[test]

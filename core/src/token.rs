@@ -66,39 +66,33 @@ impl Token {
     }
 }
 
-/// The bytes that 32 lower-case hex digits spell. Every command that names a token comes this way: it is worth a table.
+/// The bytes that 32 lower-case hex digits spell. Every command that names a token comes this way, so eight digits are
+/// read at once.
 fn seed_of(text: &[u8]) -> Option<[u8; SEED_LEN]> {
     let digits: &[u8; SEED_TEXT_LEN] = text.try_into().ok()?;
     let mut seed = [0; SEED_LEN];
-    let mut strays = 0;
-    for (byte, pair) in seed.iter_mut().zip(digits.as_chunks::<2>().0) {
-        let [high, low] = pair.map(value_of);
-        strays |= high | low;
-        *byte = (high << 4) | (low & 0x0f);
+    for (bytes, digits) in seed.as_chunks_mut::<4>().0.iter_mut().zip(digits.as_chunks::<8>().0) {
+        *bytes = four_bytes_of(u64::from_be_bytes(*digits))?.to_be_bytes();
     }
-    (strays & NO_DIGIT == 0).then_some(seed)
+    Some(seed)
 }
 
-/// Marks what is no digit: a bit that no digit's value has.
-const NO_DIGIT: u8 = 0x80;
-
-#[allow(
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::cast_possible_truncation,
-    reason = "a byte is within 256"
-)]
-const fn value_of(digit: u8) -> u8 {
-    const VALUES: [u8; 256] = {
-        let mut values = [NO_DIGIT; 256];
-        let mut value = 0;
-        while value < 16 {
-            values[b"0123456789abcdef"[value] as usize] = value as u8;
-            value += 1;
-        }
-        values
-    };
-    VALUES[digit as usize]
+/// The four bytes that eight lower-case hex digits spell, if they are that. Each byte of a number here is one digit, and
+/// nothing is carried from one to the next.
+fn four_bytes_of(digits: u64) -> Option<u32> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const GAP: u64 = (b'a' - b'9' - 1) as u64;
+    // The low half of a letter begins with 1 where its value begins with 10; bit 6 tells letters.
+    let values = (digits & (ONES * 0x0f)).wrapping_add(((digits >> 6) & ONES).wrapping_mul(9));
+    // What is no digit has too high a value, or comes out as another one when it is written again.
+    let letters = (values.wrapping_add(ONES * 6) >> 4) & ONES;
+    let again = values.wrapping_add(ONES.wrapping_mul(b'0' as u64)).wrapping_add(letters.wrapping_mul(GAP));
+    if again != digits || values & (ONES * 0xf0) != 0 {
+        return None;
+    }
+    let pairs = (values | (values >> 4)) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs | (pairs >> 8)) & 0x0000_ffff_0000_ffff;
+    u32::try_from((fours | (fours >> 16)) & 0xffff_ffff).ok()
 }
 
 /// Writes the lower-case hex digits of `seed` into `buffer`.
@@ -131,6 +125,19 @@ mod tests {
         ];
         for text in texts {
             assert_eq!(Token::from_text(text).map(|token| text_of(&token)), Some(text.to_vec()));
+        }
+    }
+
+    #[test]
+    fn only_lower_case_hex_digits_are_read_as_such() {
+        for byte in 0..=u8::MAX {
+            for place in [0, 7, 8, 31] {
+                let mut text = *b"0123456789abcdef0123456789abcdef";
+                text[place] = byte;
+                let mut seed = [0; SEED_LEN];
+                let is_hex = hex::decode_to_slice(text, &mut seed).is_ok() && !byte.is_ascii_uppercase();
+                assert_eq!(seed_of(&text), is_hex.then_some(seed), "{byte} at {place}");
+            }
         }
     }
 
