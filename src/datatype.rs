@@ -9,7 +9,7 @@ use lock_core::{Fence, Lock, Place, codec};
 use crate::perform;
 use crate::replication;
 use crate::server::clock;
-use crate::server::ffi::{AofWriter, Digest, Handle, Value};
+use crate::server::ffi::{AofWriter, Digest, Handle, Origin, Value};
 use crate::state::FENCES;
 
 static HANDLE: Handle = Handle::new();
@@ -25,14 +25,18 @@ impl Value for Lock {
         &HANDLE
     }
 
-    fn load(bytes: &[u8], place: Option<Place<'_>>) -> Result<Self, String> {
+    fn load(bytes: &[u8], origin: Origin<'_>) -> Result<Self, String> {
         let now = clock::now();
         let mut lock = codec::decode_lock(bytes, now).map_err(|damage| damage.to_string())?;
-        let wall_micros = clock::wall_micros(now);
-        if place.is_none() && !lock.holds().iter().all(|hold| hold.fence().is_credible(wall_micros)) {
-            return Err("a fence is years ahead of this server's clock".to_owned());
+        match origin {
+            Origin::Client
+                if !lock.holds().iter().all(|hold| hold.fence().is_credible(clock::wall_micros(now))) =>
+            {
+                return Err("a fence is years ahead of this server's clock".to_owned());
+            }
+            Origin::Client | Origin::Master => perform::loaded(&mut lock, None),
+            Origin::Snapshot(place) => perform::loaded(&mut lock, place),
         }
-        perform::loaded(&mut lock, place);
         Ok(lock)
     }
 

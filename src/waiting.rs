@@ -20,7 +20,7 @@ use crate::expiry;
 use crate::perform::{self, OpenLock};
 use crate::replication;
 use crate::server::clock;
-use crate::server::ffi::{BlockedClient, Context, MainThread, OwnedName, Waiting};
+use crate::server::ffi::{BlockedClient, Context, MainThread, OwnedName, Waiting, wake_server};
 use crate::state::{CONNECTIONS, QUEUES, TIES};
 
 /// The most marked places that are settled in one turn of the server's loop.
@@ -148,6 +148,15 @@ pub(crate) fn closed(client: ClientId) {
     for place in TIES.with(|ties| ties.cut(client)) {
         QUEUES.with(|queues| queues.remedy(place.as_place(), Remedy::EndSession(client)));
     }
+    see_to_marks();
+}
+
+/// Sees to it that marks are settled though this turn of the server's loop may have ended: the server also closes
+/// connections after that, just before it sleeps.
+fn see_to_marks() {
+    if !QUEUES.with(|queues| queues.is_unmarked()) {
+        wake_server();
+    }
 }
 
 /// A client is not there to be answered any more: it leaves its queue, and what it was granted is undone.
@@ -196,6 +205,7 @@ impl Waiting for Clients {
     fn disconnected(client: ClientId) {
         abandon(client);
         retire(client);
+        see_to_marks();
     }
 }
 

@@ -6,6 +6,8 @@
 mod payload;
 mod support;
 
+use std::time::{Duration, Instant};
+
 use payload::Payload;
 use support::errors::{self, fails};
 use support::locks::{acquire, field, holder, refused, remaining};
@@ -341,4 +343,21 @@ fn a_reload_of_the_data_leaves_waiters_where_they_are() {
     release(&mut client, "k", "w1");
     waiters[1].granted();
     server.assert_alive();
+}
+
+/// The server closes such a connection when its loop is about to sleep, and nothing else would wake it before its next
+/// tick, a second later.
+#[test]
+fn the_end_of_a_session_by_quit_hands_over_before_the_next_tick() {
+    let server = Server::builder().config("hz 1").config("dynamic-hz no").start();
+    let begun = Instant::now();
+    for _ in 0..10 {
+        let mut session = server.client();
+        acquire(&mut session, "k TOKEN a SESSION");
+        let mut waiter = Waiter::new(&server, "k TOKEN w BLOCK 0");
+        session.run("QUIT");
+        waiter.granted();
+        release(&mut waiter.client, "k", "w");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(4), "ten of them took {:?}", begun.elapsed());
 }

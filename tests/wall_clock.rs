@@ -285,3 +285,26 @@ fn a_replica_with_another_clock_has_the_same_leases_and_is_promoted_with_them() 
         assert!(fence_of(&mut reader, "next") > stock.highest_fence);
     }
 }
+
+#[test]
+fn a_client_is_not_believed_a_fence_years_ahead_but_a_master_is() {
+    const YEARS: i64 = 20 * 365 * 24 * HOUR;
+    let (ahead, behind) = (WallClock::new(), WallClock::new());
+    ahead.set(YEARS);
+    let master = ahead.of(Server::builder()).start();
+    let replica = behind.of(Server::builder()).replica_of(&master).start();
+    let pair = Pair { replica, master };
+    pair.wait_caught_up();
+    let mut client = pair.master.client();
+    let fence = fence_of(&mut client, "k TOKEN a");
+    let payload = client.run("DUMP k").bytes().to_vec();
+
+    let elsewhere = behind.of(Server::builder()).start();
+    let refused = elsewhere.client().call(&[&b"RESTORE"[..], b"k", b"0", &payload]);
+    assert!(refused.is_error(), "{refused:?}");
+
+    assert_eq!(client.call(&[&b"RESTORE"[..], b"l", b"0", &payload]), Reply::Simple("OK".into()));
+    pair.wait_caught_up();
+    let mut reader = pair.replica.client();
+    assert_eq!(field(&holder(&mut reader, "l"), "fence"), Reply::Int(fence));
+}

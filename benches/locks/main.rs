@@ -21,6 +21,7 @@ mod fill;
 mod loads;
 mod machine;
 mod many;
+mod means;
 mod pipe;
 mod plots;
 mod report;

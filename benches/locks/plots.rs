@@ -144,5 +144,10 @@ fn at(x: usize, y: usize) -> (i32, i32) {
 }
 
 fn figure(value: f64) -> String {
-    if value >= 10.0 || value.fract() == 0.0 { format!("{value:.0}") } else { format!("{value:.1}") }
+    match value {
+        10.0.. => format!("{value:.0}"),
+        _ if value.fract() == 0.0 => format!("{value:.0}"),
+        0.1.. => format!("{value:.1}"),
+        _ => format!("{value:.2}"),
+    }
 }

@@ -1,7 +1,7 @@
 //! Which lease ends next: an index over every lock of every database.
 //!
-//! One entry a lock, under the earliest deadline of its holds. A binary heap of small numbers is ordered by deadline;
-//! each number names an entry that knows the key and its own place in the heap. So the next deadline is found at
+//! One entry a lock, under the earliest deadline of its holds. A binary heap is ordered by deadline; each node names an
+//! entry that knows the key and its own place in the heap. So the next deadline is found at
 //! once, and an entry is moved or removed from anywhere in `O(log n)`, mostly far less: a new lease ends after most
 //! others and stays where it was put. Entries live in chunks that never move, so that growth copies nothing.
 //!
@@ -122,14 +122,14 @@ impl Deadlines {
     }
 }
 
-/// Entries a chunk: 40 bytes each, so that a chunk is a few pages.
+/// Entries a chunk: 32 bytes each, so that a chunk is a few pages.
 const CHUNK: usize = 512;
 
 #[derive(Debug, Default)]
 struct Index {
     chunks: Vec<Vec<Entry>>,
-    /// Numbers of the entries in use, as a heap with the earliest deadline first.
-    heap: Vec<u32>,
+    /// A node for each entry in use, as a heap with the earliest deadline first.
+    heap: Vec<Node>,
     /// The entry to use next, the head of a list through the unused ones.
     unused: Option<u32>,
 }
@@ -137,16 +137,22 @@ struct Index {
 /// A key's name: a short one in place.
 type Key = SmallVec<[u8; 16]>;
 
+#[derive(Clone, Copy, Debug)]
+struct Node {
+    deadline: Moment,
+    number: u32,
+}
+
 #[derive(Debug)]
 enum Entry {
-    Used { key: Key, deadline: Moment, place: u32 },
+    Used { key: Key, place: u32 },
     Unused { next: Option<u32> },
 }
 
 impl Index {
     fn insert(&mut self, key: &[u8], deadline: Moment) -> Slot {
         let place = self.heap.len();
-        let entry = Entry::Used { key: Key::from_slice(key), deadline, place: narrow(place) };
+        let entry = Entry::Used { key: Key::from_slice(key), place: narrow(place) };
         let number = match self.unused {
             Some(number) => {
                 if let Entry::Unused { next } = mem::replace(self.entry_mut(number), entry) {
@@ -156,7 +162,7 @@ impl Index {
             }
             None => self.append(entry),
         };
-        self.heap.push(number);
+        self.heap.push(Node { deadline, number });
         self.sift_up(place);
         Slot::of(number as usize)
     }
@@ -171,10 +177,10 @@ impl Index {
         narrow(before + self.chunks[last].len() - 1)
     }
 
-    fn reschedule(&mut self, slot: Slot, new_deadline: Moment) {
-        if let Some(Entry::Used { deadline, place, .. }) = self.get_mut(slot) {
-            *deadline = new_deadline;
+    fn reschedule(&mut self, slot: Slot, deadline: Moment) {
+        if let Some(Entry::Used { place, .. }) = self.get_mut(slot) {
             let place = *place as usize;
+            self.heap[place].deadline = deadline;
             let place = self.sift_up(place);
             self.sift_down(place);
         }
@@ -204,13 +210,11 @@ impl Index {
     }
 
     fn first(&self, database: Database) -> Option<Due<'_>> {
-        let number = *self.heap.first()?;
+        let Node { deadline, number } = *self.heap.first()?;
         match self.entry(number) {
-            Entry::Used { key, deadline, .. } => Some(Due {
-                place: Place { database, key },
-                slot: Slot::of(number as usize),
-                deadline: *deadline,
-            }),
+            Entry::Used { key, .. } => {
+                Some(Due { place: Place { database, key }, slot: Slot::of(number as usize), deadline })
+            }
             Entry::Unused { .. } => None,
         }
     }
@@ -227,66 +231,55 @@ impl Index {
         &mut self.chunks[number as usize / CHUNK][number as usize % CHUNK]
     }
 
-    fn deadline_at(&self, place: usize) -> Option<Moment> {
-        match self.entry(*self.heap.get(place)?) {
-            Entry::Used { deadline, .. } => Some(*deadline),
-            Entry::Unused { .. } => None,
+    /// Puts a node at a place in the heap, and tells its entry.
+    fn put(&mut self, at: usize, node: Node) {
+        self.heap[at] = node;
+        if let Entry::Used { place, .. } = self.entry_mut(node.number) {
+            *place = narrow(at);
         }
     }
 
-    /// Tells the entry at `place` in the heap where it stands.
-    fn settle(&mut self, new_place: usize) {
-        let number = self.heap[new_place];
-        if let Entry::Used { place, .. } = self.entry_mut(number) {
-            *place = narrow(new_place);
-        }
-    }
-
-    fn exchange(&mut self, one: usize, other: usize) {
-        self.heap.swap(one, other);
-        self.settle(one);
-        self.settle(other);
-    }
-
-    /// Moves the entry at `place` towards the front until nothing ahead of it ends later; returns where it stands.
+    /// Moves the node at `place` towards the front until nothing ahead of it ends later; returns where it stands.
     fn sift_up(&mut self, mut place: usize) -> usize {
-        self.settle(place);
+        let node = self.heap[place];
         while place > 0 {
-            let parent = (place - 1) / 2;
-            if self.deadline_at(parent) <= self.deadline_at(place) {
+            let parent = self.heap[(place - 1) / 2];
+            if parent.deadline <= node.deadline {
                 break;
             }
-            self.exchange(place, parent);
-            place = parent;
+            self.put(place, parent);
+            place = (place - 1) / 2;
         }
+        self.put(place, node);
         place
     }
 
-    /// Moves the entry at `place` towards the back until nothing behind it ends earlier.
+    /// Moves the node at `place` towards the back until nothing behind it ends earlier.
     fn sift_down(&mut self, mut place: usize) {
-        loop {
-            let (left, right) = (2 * place + 1, 2 * place + 2);
-            if left >= self.heap.len() {
+        let node = self.heap[place];
+        while let Some(mut child) = self.heap.get(2 * place + 1).copied() {
+            let mut at = 2 * place + 1;
+            if let Some(right) = self.heap.get(at + 1)
+                && right.deadline < child.deadline
+            {
+                (child, at) = (*right, at + 1);
+            }
+            if node.deadline <= child.deadline {
                 break;
             }
-            let right_is_earlier =
-                right < self.heap.len() && self.deadline_at(right) < self.deadline_at(left);
-            let child = if right_is_earlier { right } else { left };
-            if self.deadline_at(place) <= self.deadline_at(child) {
-                break;
-            }
-            self.exchange(place, child);
-            place = child;
+            self.put(place, child);
+            place = at;
         }
+        self.put(place, node);
     }
 
     fn is_consistent(&self) -> bool {
         let used = self.chunks.iter().flatten().filter(|entry| matches!(entry, Entry::Used { .. })).count();
         used == self.heap.len()
-            && self.heap.iter().enumerate().all(|(at, number)| {
+            && self.heap.iter().enumerate().all(|(at, node)| {
                 let knows_its_place =
-                    matches!(self.entry(*number), Entry::Used { place, .. } if *place as usize == at);
-                knows_its_place && (at == 0 || self.deadline_at((at - 1) / 2) <= self.deadline_at(at))
+                    matches!(self.entry(node.number), Entry::Used { place, .. } if *place as usize == at);
+                knows_its_place && (at == 0 || self.heap[(at - 1) / 2].deadline <= node.deadline)
             })
     }
 }
@@ -302,7 +295,7 @@ mod tests {
 
     #[test]
     fn an_entry_is_small() {
-        assert_eq!(size_of::<Entry>(), 40);
+        assert_eq!(size_of::<Entry>() + size_of::<Node>(), 48);
         assert_eq!(size_of::<Option<Slot>>(), 4);
     }
 

@@ -1,6 +1,6 @@
 //! The context of a callback: through it the module replies, replicates and asks.
 
-use std::ffi::{CStr, CString, c_char, c_long};
+use std::ffi::{CStr, CString, c_char, c_long, c_void};
 use std::fmt::Display;
 use std::ptr::{self, NonNull};
 
@@ -222,12 +222,32 @@ pub(crate) fn monotonic_micros() -> u64 {
     unsafe { api!(RedisModule_MonotonicMicroseconds()) }
 }
 
-/// Whether the server is loading a snapshot or an append-only file.
-pub(super) fn is_loading() -> bool {
-    // SAFETY: without a context, the server tells what is so for all clients.
-    let flags = unsafe { api!(RedisModule_GetContextFlags(ptr::null_mut())) };
-    flags.cast_unsigned() & raw::REDISMODULE_CTX_FLAGS_LOADING != 0
+/// What the server is to its data.
+pub(super) enum Role {
+    Loading,
+    Master,
+    Replica,
 }
+
+pub(super) fn role() -> Role {
+    // SAFETY: without a context, the server tells what is so for all clients.
+    let flags = unsafe { api!(RedisModule_GetContextFlags(ptr::null_mut())) }.cast_unsigned();
+    if flags & raw::REDISMODULE_CTX_FLAGS_LOADING != 0 {
+        Role::Loading
+    } else if flags & raw::REDISMODULE_CTX_FLAGS_MASTER != 0 {
+        Role::Master
+    } else {
+        Role::Replica
+    }
+}
+
+/// Has the server go through its loop once more, though nothing may come in.
+pub(crate) fn wake_server() {
+    // SAFETY: the callback takes no data.
+    unsafe { api!(RedisModule_EventLoopAddOneShot(Some(woken), ptr::null_mut())) };
+}
+
+unsafe extern "C" fn woken(_data: *mut c_void) {}
 
 /// Writes a warning to the server's log outside any callback's context.
 pub(super) fn warn_anywhere(line: &str) {

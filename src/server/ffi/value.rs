@@ -12,7 +12,7 @@ use redis_module::raw::{
     RedisModuleTypeMethods,
 };
 
-use super::context::is_loading;
+use super::context::{Role, role};
 use super::guard::guard;
 use super::{Context, ERR, Name, OK};
 
@@ -25,10 +25,8 @@ pub(crate) trait Value: Sized + Send + 'static {
 
     /// Where the server's handle of the type is kept.
     fn handle() -> &'static Handle;
-    /// Makes a value of bytes from a snapshot, with the place it is to stand at, or from a RESTORE, which may still
-    /// fail: if it does not, the value's arrival is reported. The error goes to the log, so it holds nothing of the
-    /// bytes.
-    fn load(bytes: &[u8], place: Option<Place<'_>>) -> Result<Self, String>;
+    /// Makes a value of bytes. The error goes to the log, so it holds nothing of the bytes.
+    fn load(bytes: &[u8], origin: Origin<'_>) -> Result<Self, String>;
     /// The bytes for a snapshot or a DUMP.
     fn save(&self) -> Vec<u8>;
     /// Writes the commands that make the value anew.
@@ -43,6 +41,17 @@ pub(crate) trait Value: Sized + Send + 'static {
     fn save_number() -> u64;
     /// Takes in that number; false when it cannot be one.
     fn load_number(number: u64) -> bool;
+}
+
+/// Where the bytes of a value come from.
+#[derive(Clone, Copy)]
+pub(crate) enum Origin<'a> {
+    /// From a snapshot, in which it stands at this place, if the server says which.
+    Snapshot(Option<Place<'a>>),
+    /// From a RESTORE that the master has carried out already. Its arrival will be reported.
+    Master,
+    /// From a client's RESTORE, which may still fail. Its arrival will be reported if it does not.
+    Client,
 }
 
 /// The server's handle of a type; null until the type is registered.
@@ -120,8 +129,13 @@ unsafe extern "C" fn rdb_load<V: Value>(rdb: *mut RedisModuleIO, version: c_int)
             }
             let database = api!(RedisModule_GetDbIdFromIO(rdb));
             let key = Name::new(api!(RedisModule_GetKeyNameFromIO(rdb)));
-            let place = key.filter(|_| is_loading()).map(|key| Place { database, key: key.bytes() });
-            let loaded = V::load(slice::from_raw_parts(bytes.cast(), len), place);
+            let place = key.map(|key| Place { database, key: key.bytes() });
+            let origin = match role() {
+                Role::Loading => Origin::Snapshot(place),
+                Role::Replica => Origin::Master,
+                Role::Master => Origin::Client,
+            };
+            let loaded = V::load(slice::from_raw_parts(bytes.cast(), len), origin);
             api!(RedisModule_Free(bytes.cast()));
             loaded.map_err(|damage| log(rdb, &damage)).ok()
         }
