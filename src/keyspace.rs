@@ -31,23 +31,27 @@ impl KeyspaceEvents for Keyspace {
     }
 
     fn arrived(context: &Context, name: Name<'_>) {
-        perform::arrived(context, name);
+        let _is_a_lock = perform::arrived(context, name);
     }
 
-    fn moved(name: Name<'_>) {
-        MOVED.with(|moved| moved.push(name.bytes().into()));
+    fn moved(context: &Context, name: Name<'_>) {
+        if perform::has_one_left() && !perform::arrived(context, name) {
+            MOVED.with(|moved| moved.push(name.bytes().into()));
+        }
     }
 }
 
-/// Keys that MOVE has taken to another database in this turn of the server's loop. They are looked for at its end: in a
-/// transaction Valkey 9 does not say which database it was, and lets a callback look into none but its own.
+/// Keys of locks that MOVE has taken to another database in this turn of the server's loop, but not to the one selected.
+/// They are looked for at its end: in a transaction Valkey 9 selects another, and lets a callback look into no other.
 static MOVED: MainThread<Vec<Box<[u8]>>> = MainThread::new(Vec::new());
 
 fn find_moved(context: &Context) {
     for key in MOVED.with(mem::take) {
         let Some(name) = OwnedName::new(context, &key) else { return };
         let databases = (0..).take_while(|database| context.select_database(*database));
-        databases.for_each(|_| perform::arrived(context, name.name()));
+        databases.for_each(|_| {
+            let _is_there = perform::arrived(context, name.name());
+        });
     }
 }
 
@@ -74,6 +78,10 @@ impl ServerEvents for Keyspace {
         if context.appends() && context.info_integer(c"persistence", c"aof_rewrite_in_progress") == Some(1) {
             FENCE_IS_DUE.with(|due| *due = true);
         }
+    }
+
+    fn saving() {
+        listeners::may_have_come();
     }
 
     fn turned(context: &Context) {

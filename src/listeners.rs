@@ -6,11 +6,14 @@
 //!
 //! 1. The server keeps the stream from the moment it has a replica, a replication backlog, or an append-only file. Where
 //!    it has none of them, nothing that was passed on is kept anywhere.
-//! 2. Whoever comes to listen to such a server begins with a snapshot of all data, since there is no backlog to go on
-//!    from. A snapshot is written by a fork, and what was done before the fork is in it.
-//! 3. The module is told of a fork before the server does anything else, and from then on takes it that somebody listens,
-//!    until it has seen that there is neither a child at work nor any of the three of 1.
-//! 4. A node of a cluster can also send slots to another node; there the module takes it that somebody always listens.
+//! 2. Whoever comes to listen after that begins with a snapshot: a replica in full or one started on a copy of a snapshot
+//!    that this server wrote, or a new append-only file. What was done before the snapshot was begun is in it, and what
+//!    the stream holds from before then, whatever it is, is not asked for.
+//! 3. The module is told of a snapshot before it is begun, by the fork that writes it or, where the server writes it
+//!    itself, by its beginning. From then on it takes it that somebody listens, until it has seen that there is neither a
+//!    child at work nor any of the three of 1. It also looks several times a second whether there is one of them.
+//! 4. A backlog that is given up gives up the name of the stream with it, so that nobody can come back to it.
+//! 5. A node of a cluster can also send slots to another node; there the module takes it that somebody always listens.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -28,11 +31,9 @@ pub(crate) fn may_have_come() {
     SOMEBODY_LISTENS.store(true, Ordering::Relaxed);
 }
 
-/// Looks whether there is anybody still. Asked several times a second.
+/// Looks whether there is anybody. Asked several times a second.
 pub(crate) fn look(context: &Context) {
-    if may_be_there() && nobody_is_there(context) {
-        SOMEBODY_LISTENS.store(false, Ordering::Relaxed);
-    }
+    SOMEBODY_LISTENS.store(!nobody_is_there(context), Ordering::Relaxed);
 }
 
 fn nobody_is_there(context: &Context) -> bool {

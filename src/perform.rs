@@ -1,6 +1,8 @@
 //! Carries out what the core decided. This is the one place that changes a lock in the keyspace, and it leaves
 //! nothing half done: value, stream, deadline and ties go together.
 
+use std::mem;
+
 use lock_core::queue::Remedy;
 use lock_core::turn::{Answer, Perform, Turn};
 use lock_core::{ClientId, Fence, Hold, Lock, Moment, Place};
@@ -8,7 +10,7 @@ use lock_core::{ClientId, Fence, Hold, Lock, Moment, Place};
 use crate::expiry;
 use crate::replication;
 use crate::server::clock;
-use crate::server::ffi::{Context, Key, Name, Occupied};
+use crate::server::ffi::{Context, Key, MainThread, Name, Occupied};
 use crate::state::{DEADLINES, FENCES, QUEUES, TIES};
 use crate::waiting;
 
@@ -145,22 +147,29 @@ pub(crate) fn loaded(lock: &mut Lock, place: Option<Place<'_>>) {
 }
 
 /// A value has arrived under this name from elsewhere. If it is a lock, its leases run on here, and what had to be put
-/// right about it still has to be.
-pub(crate) fn arrived(context: &Context, name: Name<'_>) {
-    if let Ok(Some(mut key)) = Key::<Lock>::open_to_write(context, name)
-        && let Some(lock) = key.value_mut()
-    {
-        let place = Place { database: context.database(), key: name.bytes() };
-        note(lock, place);
-        QUEUES.with(|queues| {
-            queues.arrived(place, lock);
-            let closed =
-                lock.holds().iter().filter_map(Hold::session).filter(|client| !waiting::is_open(*client));
-            closed.for_each(|client| queues.remedy(place, Remedy::EndSession(client)));
-        });
-        expiry::arm(context);
-    }
+/// right about it still has to be. False if there is no lock.
+pub(crate) fn arrived(context: &Context, name: Name<'_>) -> bool {
+    let Ok(Some(mut key)) = Key::<Lock>::open_to_write(context, name) else { return false };
+    let Some(lock) = key.value_mut() else { return false };
+    let place = Place { database: context.database(), key: name.bytes() };
+    note(lock, place);
+    QUEUES.with(|queues| {
+        queues.arrived(place, lock);
+        let sessions = lock.holds().iter().filter_map(Hold::session);
+        for client in sessions.filter(|client| !waiting::is_open(*client)) {
+            queues.remedy(place, Remedy::EndSession(client));
+        }
+    });
+    expiry::arm(context);
+    true
 }
+
+/// Whether a lock has left its key since this was last asked.
+pub(crate) fn has_one_left() -> bool {
+    ONE_HAS_LEFT.with(mem::take)
+}
+
+static ONE_HAS_LEFT: MainThread<bool> = MainThread::new(false);
 
 /// A lock has left its key: for good, or to arrive under another. Whoever waits there may have to be served.
 pub(crate) fn unlinked(lock: &mut Lock, place: Place<'_>) {
@@ -173,4 +182,5 @@ pub(crate) fn unlinked(lock: &mut Lock, place: Place<'_>) {
         }
     });
     QUEUES.with(|queues| queues.departed(place));
+    ONE_HAS_LEFT.with(|one_has_left| *one_has_left = true);
 }

@@ -6,7 +6,7 @@ mod support;
 
 use support::locks::{acquire, field, holders};
 use support::waiter::release;
-use support::{Reply, Server, Waiter};
+use support::{PATIENCE, Reply, Server, Waiter, wait_until};
 
 #[test]
 fn a_client_that_is_unblocked_and_waits_again_within_one_turn_is_answered() {
@@ -69,4 +69,19 @@ fn an_upgrade_that_waited_counts_when_it_is_reentrant() {
     assert_eq!(field(&holders(&mut client, "k")[0], "count"), Reply::Int(2));
     release(&mut client, "k", "a");
     assert_eq!(holders(&mut client, "k").len(), 1, "it was taken twice and given back once");
+}
+
+#[test]
+fn a_grant_that_nobody_learns_of_is_undone_where_its_lock_went() {
+    for (goes, database, key) in [("MOVE k 1", 1, "k"), ("RENAME k l", 0, "l"), ("SWAPDB 0 1", 1, "k")] {
+        let server = Server::start();
+        let mut client = server.client();
+        acquire(&mut client, "k TOKEN a");
+        let waiter = Waiter::new(&server, "k TOKEN w BLOCK 0");
+        let kill = format!("CLIENT KILL ID {}", waiter.id);
+        client.run_all(&["LOCK.RELEASE k a", goes, &kill]);
+        let mut observer = server.client();
+        observer.run(&format!("SELECT {database}"));
+        wait_until(goes, PATIENCE, || observer.run(&format!("EXISTS {key}")) == Reply::Int(0));
+    }
 }

@@ -153,7 +153,8 @@ struct Seat {
 #[derive(Debug)]
 struct Undelivered {
     client: ClientId,
-    place: OwnedPlace,
+    /// Where the lock stands; `None` when it has left its key and may arrive elsewhere.
+    place: Option<OwnedPlace>,
     fence: Fence,
     /// What undoes it; `None` when somebody else has learned of the hold meanwhile, so that it stands.
     remedy: Option<Remedy>,
@@ -322,7 +323,8 @@ impl Queues {
 
     /// A client has been granted the hold with this fence, and is still to be replied to.
     pub(crate) fn granted(&mut self, client: ClientId, place: Place<'_>, fence: Fence, remedy: Remedy) {
-        self.undelivered.push_back(Undelivered { client, place: place.into(), fence, remedy: Some(remedy) });
+        let (place, remedy) = (Some(place.into()), Some(remedy));
+        self.undelivered.push_back(Undelivered { client, place, fence, remedy });
     }
 
     /// Somebody has learned of the hold with this fence: it stands, even if who waited for it goes away unreplied.
@@ -351,7 +353,10 @@ impl Queues {
             (Some(later), Remedy::EndHold(_)) => later.remedy = later.remedy.and(Some(remedy)),
             (Some(_), _) => {}
             (None, _) => {
-                self.remedy(place.as_place(), remedy);
+                match place {
+                    Some(place) => self.remedy(place.as_place(), remedy),
+                    None => self.under_way.push(remedy),
+                }
                 return Some(remedy);
             }
         }
@@ -373,6 +378,8 @@ impl Queues {
         if !self.is_quiet() {
             let remedies = self.take_mark(place);
             self.under_way.extend(remedies);
+            let was_here = |it: &&mut Undelivered| it.place.as_ref().is_some_and(|at| at.as_place() == place);
+            self.undelivered.iter_mut().filter(was_here).for_each(|undelivered| undelivered.place = None);
             self.mark(place);
         }
     }
@@ -386,7 +393,7 @@ impl Queues {
         here.into_iter().for_each(|remedy| self.remedy(place, remedy));
         for undelivered in &mut self.undelivered {
             if lock.holds().iter().any(|hold| hold.fence() == undelivered.fence) {
-                undelivered.place = place.into();
+                undelivered.place = Some(place.into());
             }
         }
         self.mark(place);
@@ -402,7 +409,7 @@ impl Queues {
     pub fn swap(&mut self, one: Database, other: Database) {
         self.marks.swap(one, other);
         for undelivered in &mut self.undelivered {
-            undelivered.place = undelivered.place.clone().swapped(one, other);
+            undelivered.place = undelivered.place.take().map(|place| place.swapped(one, other));
         }
         self.mark_all(Some(one));
         self.mark_all(Some(other));

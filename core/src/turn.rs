@@ -239,6 +239,7 @@ impl<P: Perform> Turn<'_, P> {
             } else {
                 // A connection that closed has been reported, but this hold was not where it was looked for.
                 hold.untie();
+                self.perform.hold_is(hold);
             }
             done = done.saturating_add(1);
         }

@@ -20,6 +20,8 @@ pub(crate) trait ServerEvents {
     fn ticked(context: &Context);
     /// The server has forked, to write a snapshot or a new append-only file.
     fn forked(context: &Context);
+    /// The server begins to write a snapshot without forking.
+    fn saving();
     /// The server has carried out what its clients sent, and is about to wait for more.
     fn turned(context: &Context);
     /// A connection has been opened.
@@ -36,17 +38,18 @@ pub(crate) trait KeyspaceEvents {
     fn touched(context: &Context, name: Name<'_>);
     /// The key appeared under this name in the database selected, by a command that took it from elsewhere.
     fn arrived(context: &Context, name: Name<'_>);
-    /// The key was moved to another database. Which one, the event does not say on every server.
-    fn moved(name: Name<'_>);
+    /// The key was moved to another database: the one selected, but for transactions in Valkey 9.
+    fn moved(context: &Context, name: Name<'_>);
 }
 
 /// Subscribes to all of these; false if the server refuses one.
 pub(crate) fn subscribe<E: ServerEvents + KeyspaceEvents>(context: &Context) -> bool {
-    let server_events: [(u64, raw::RedisModuleEventCallback); 7] = [
+    let server_events: [(u64, raw::RedisModuleEventCallback); 8] = [
         (raw::REDISMODULE_EVENT_FLUSHDB, Some(flush::<E>)),
         (raw::REDISMODULE_EVENT_SWAPDB, Some(swap::<E>)),
         (raw::REDISMODULE_EVENT_CRON_LOOP, Some(cron::<E>)),
         (raw::REDISMODULE_EVENT_FORK_CHILD, Some(fork::<E>)),
+        (raw::REDISMODULE_EVENT_PERSISTENCE, Some(persistence::<E>)),
         (raw::REDISMODULE_EVENT_EVENTLOOP, Some(event_loop::<E>)),
         (raw::REDISMODULE_EVENT_CLIENT_CHANGE, Some(client_change::<E>)),
         (raw::REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED, Some(role_change::<E>)),
@@ -115,6 +118,21 @@ unsafe extern "C" fn fork<E: ServerEvents>(
     }
 }
 
+unsafe extern "C" fn persistence<E: ServerEvents>(
+    _context: *mut RedisModuleCtx,
+    _event: RedisModuleEvent,
+    subevent: u64,
+    _data: *mut c_void,
+) {
+    if matches!(
+        subevent,
+        raw::REDISMODULE_SUBEVENT_PERSISTENCE_SYNC_RDB_START
+            | raw::REDISMODULE_SUBEVENT_PERSISTENCE_SYNC_AOF_START
+    ) {
+        guard(E::saving);
+    }
+}
+
 unsafe extern "C" fn event_loop<E: ServerEvents>(
     context: *mut RedisModuleCtx,
     _event: RedisModuleEvent,
@@ -164,7 +182,7 @@ unsafe extern "C" fn keyspace<E: KeyspaceEvents>(
         E::touched(&context, name);
         match event.to_bytes() {
             b"rename_to" | b"restore" => E::arrived(&context, name),
-            b"move_to" => E::moved(name),
+            b"move_to" => E::moved(&context, name),
             _ => {}
         }
         Some(())
