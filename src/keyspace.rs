@@ -7,16 +7,15 @@
 //! running comes after what they would write, and a replica would lose the lock. They mark places, which are settled at
 //! the end of the turn or by the next command on that key.
 
-use std::mem;
-
 use lock_core::{ClientId, Place};
 
 use crate::expiry;
 use crate::listeners;
+use crate::moves;
 use crate::perform;
 use crate::replication;
 use crate::server::clock;
-use crate::server::ffi::{Context, KeyspaceEvents, MainThread, Name, OwnedName, ServerEvents};
+use crate::server::ffi::{Context, KeyspaceEvents, MainThread, Name, ServerEvents};
 use crate::state::{DEADLINES, FENCES, QUEUES, TIES};
 use crate::waiting;
 
@@ -31,27 +30,11 @@ impl KeyspaceEvents for Keyspace {
     }
 
     fn arrived(context: &Context, name: Name<'_>) {
-        let _is_a_lock = perform::arrived(context, name);
+        perform::arrived(context, name);
     }
 
-    fn moved(context: &Context, name: Name<'_>) {
-        if perform::has_one_left() && !perform::arrived(context, name) {
-            MOVED.with(|moved| moved.push(name.bytes().into()));
-        }
-    }
-}
-
-/// Keys of locks that MOVE has taken to another database in this turn of the server's loop, but not to the one selected.
-/// They are looked for at its end: in a transaction Valkey 9 selects another, and lets a callback look into no other.
-static MOVED: MainThread<Vec<Box<[u8]>>> = MainThread::new(Vec::new());
-
-fn find_moved(context: &Context) {
-    for key in MOVED.with(mem::take) {
-        let Some(name) = OwnedName::new(context, &key) else { return };
-        let databases = (0..).take_while(|database| context.select_database(*database));
-        databases.for_each(|_| {
-            let _is_there = perform::arrived(context, name.name());
-        });
+    fn moved(name: Name<'_>) {
+        moves::key_moved(name.bytes());
     }
 }
 
@@ -85,7 +68,7 @@ impl ServerEvents for Keyspace {
     }
 
     fn turned(context: &Context) {
-        find_moved(context);
+        moves::find(context);
         waiting::end_turn(context);
         clock::end_turn();
         if FENCE_IS_DUE.with(|due| *due) && !context.must_not_write() {

@@ -10,6 +10,7 @@
 //! | [`waiting`] | clients that wait for a lock, and their replies |
 //! | [`expiry`] | ends leases and waits: one timer over the core's indexes |
 //! | [`keyspace`] | follows a lock where other commands take its key |
+//! | [`moves`] | finds locks that were moved to another database |
 //! | [`datatype`] | the lock as a value: snapshots, append-only file, digest |
 //! | [`replication`] | the forms in which decisions travel |
 //! | [`listeners`] | whether anybody listens to them |
@@ -24,6 +25,7 @@ mod datatype;
 mod expiry;
 mod keyspace;
 mod listeners;
+mod moves;
 mod perform;
 mod registration;
 mod replication;

@@ -1,16 +1,15 @@
 //! Carries out what the core decided. This is the one place that changes a lock in the keyspace, and it leaves
 //! nothing half done: value, stream, deadline and ties go together.
 
-use std::mem;
-
 use lock_core::queue::Remedy;
 use lock_core::turn::{Answer, Perform, Turn};
 use lock_core::{ClientId, Fence, Hold, Lock, Moment, Place};
 
 use crate::expiry;
+use crate::moves;
 use crate::replication;
 use crate::server::clock;
-use crate::server::ffi::{Context, Key, MainThread, Name, Occupied};
+use crate::server::ffi::{Context, Key, Name, Occupied};
 use crate::state::{DEADLINES, FENCES, QUEUES, TIES};
 use crate::waiting;
 
@@ -147,10 +146,10 @@ pub(crate) fn loaded(lock: &mut Lock, place: Option<Place<'_>>) {
 }
 
 /// A value has arrived under this name from elsewhere. If it is a lock, its leases run on here, and what had to be put
-/// right about it still has to be. False if there is no lock.
-pub(crate) fn arrived(context: &Context, name: Name<'_>) -> bool {
-    let Ok(Some(mut key)) = Key::<Lock>::open_to_write(context, name) else { return false };
-    let Some(lock) = key.value_mut() else { return false };
+/// right about it still has to be.
+pub(crate) fn arrived(context: &Context, name: Name<'_>) {
+    let Ok(Some(mut key)) = Key::<Lock>::open_to_write(context, name) else { return };
+    let Some(lock) = key.value_mut() else { return };
     let place = Place { database: context.database(), key: name.bytes() };
     note(lock, place);
     QUEUES.with(|queues| {
@@ -161,15 +160,7 @@ pub(crate) fn arrived(context: &Context, name: Name<'_>) -> bool {
         }
     });
     expiry::arm(context);
-    true
 }
-
-/// Whether a lock has left its key since this was last asked.
-pub(crate) fn has_one_left() -> bool {
-    ONE_HAS_LEFT.with(mem::take)
-}
-
-static ONE_HAS_LEFT: MainThread<bool> = MainThread::new(false);
 
 /// A lock has left its key: for good, or to arrive under another. Whoever waits there may have to be served.
 pub(crate) fn unlinked(lock: &mut Lock, place: Place<'_>) {
@@ -182,5 +173,5 @@ pub(crate) fn unlinked(lock: &mut Lock, place: Place<'_>) {
         }
     });
     QUEUES.with(|queues| queues.departed(place));
-    ONE_HAS_LEFT.with(|one_has_left| *one_has_left = true);
+    moves::lock_left(place.key);
 }

@@ -235,12 +235,11 @@ impl<P: Perform> Turn<'_, P> {
         for hold in self.lock.sessions_due(self.now).take(at_most) {
             if hold.session().is_some_and(|connection| self.perform.is_open(connection)) {
                 hold.extend(hold.lease_ms(), self.now);
-                self.perform.hold_is(hold);
             } else {
                 // A connection that closed has been reported, but this hold was not where it was looked for.
                 hold.untie();
-                self.perform.hold_is(hold);
             }
+            self.perform.hold_is(hold);
             done = done.saturating_add(1);
         }
         done = done.saturating_add(self.end_lapsed(at_most.saturating_sub(done)));

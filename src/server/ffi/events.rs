@@ -38,8 +38,8 @@ pub(crate) trait KeyspaceEvents {
     fn touched(context: &Context, name: Name<'_>);
     /// The key appeared under this name in the database selected, by a command that took it from elsewhere.
     fn arrived(context: &Context, name: Name<'_>);
-    /// The key was moved to another database: the one selected, but for transactions in Valkey 9.
-    fn moved(context: &Context, name: Name<'_>);
+    /// The key was moved to another database. Which one the context has selected then is not to be relied on.
+    fn moved(name: Name<'_>);
 }
 
 /// Subscribes to all of these; false if the server refuses one.
@@ -182,7 +182,7 @@ unsafe extern "C" fn keyspace<E: KeyspaceEvents>(
         E::touched(&context, name);
         match event.to_bytes() {
             b"rename_to" | b"restore" => E::arrived(&context, name),
-            b"move_to" => E::moved(&context, name),
+            b"move_to" => E::moved(name),
             _ => {}
         }
         Some(())

@@ -4,9 +4,10 @@ use std::cell::RefCell;
 
 /// A value that only the main thread uses.
 ///
-/// It lends itself for the length of a closure. The closure must not call the server: the server may call the module
-/// back before it returns (deleting a key reports the key's removal), and the value would be lent twice. That is
-/// noticed, and ends in a panic that [`super::guard`] catches, not in two borrows.
+/// It lends itself for the length of a closure. In there the server must not be asked for what it answers by calling the
+/// module back, and so would have the value lent twice: opening and deleting keys reports what happens to them. Replying,
+/// replicating and asking for the server's state call nothing back. Where the rule is broken that is noticed, and ends in
+/// a panic that [`super::guard`] catches, not in two borrows.
 pub(crate) struct MainThread<T>(RefCell<T>);
 
 // SAFETY: see 1. in the folder's head: only the main thread runs code that can reach this, so no two threads ever
@@ -18,7 +19,7 @@ impl<T> MainThread<T> {
         Self(RefCell::new(value))
     }
 
-    /// Lends the value to `body`, which must not call the server.
+    /// Lends the value to `body`, for which the rule above holds.
     pub(crate) fn with<R>(&self, body: impl FnOnce(&mut T) -> R) -> R {
         body(&mut self.0.borrow_mut())
     }

@@ -1,0 +1,52 @@
+//! Locks that MOVE takes to another database.
+//!
+//! The server reports the departure to the value and the arrival as an event of the key, but not every server in this
+//! order; and in a transaction Valkey 9 tells the event's callback of one database and opens keys in another. So a lock
+//! that has moved is looked for, under its name in every database, at the end of the turn of the server's loop.
+
+use std::mem;
+
+use crate::perform;
+use crate::server::ffi::{Context, MainThread, OwnedName};
+
+struct Moves {
+    /// Whether a lock has left its key since the last key was moved.
+    one_has_left: bool,
+    /// The last key that was moved, as long as nothing was heard of a lock that has left it.
+    unexplained: Option<Box<[u8]>>,
+    /// Keys to look for.
+    sought: Vec<Box<[u8]>>,
+}
+
+static MOVES: MainThread<Moves> =
+    MainThread::new(Moves { one_has_left: false, unexplained: None, sought: Vec::new() });
+
+/// A lock has left this key, by MOVE or any other way.
+pub(crate) fn lock_left(key: &[u8]) {
+    MOVES.with(|moves| {
+        moves.one_has_left = true;
+        if moves.unexplained.as_deref() == Some(key) {
+            moves.sought.extend(moves.unexplained.take());
+        }
+    });
+}
+
+/// MOVE has taken this key to another database, whatever it holds.
+pub(crate) fn key_moved(key: &[u8]) {
+    MOVES.with(|moves| {
+        if mem::take(&mut moves.one_has_left) {
+            moves.sought.push(key.into());
+        } else {
+            moves.unexplained = Some(key.into());
+        }
+    });
+}
+
+/// The end of a turn of the server's loop: finds the locks that were moved in it.
+pub(crate) fn find(context: &Context) {
+    for key in MOVES.with(|moves| mem::take(&mut moves.sought)) {
+        let Some(name) = OwnedName::new(context, &key) else { return };
+        let databases = (0..).take_while(|database| context.select_database(*database));
+        databases.for_each(|_| perform::arrived(context, name.name()));
+    }
+}
