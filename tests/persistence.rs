@@ -12,7 +12,7 @@ mod support;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use payload::{FAR_FENCE, raise_fences};
+use payload::{far_fence, raise_fences};
 use stock::{Stock, select};
 use support::locks::{acquire, exists, fence_of, remaining};
 use support::{Builder, Data, PATIENCE, Reply, Server, cmd, wait_until};
@@ -166,7 +166,7 @@ fn fences_rise_over(builder: Builder, way: Way) {
     assert_eq!(server.client().run("DBSIZE"), Reply::Int(0), "nothing is held");
     way(&mut server);
     let first = fence_of(&mut server.client(), "k TOKEN a PX 60000");
-    assert!(first > FAR_FENCE + 1, "{first}");
+    assert!(first > far_fence() + 1, "{first}");
     way(&mut server);
     let second = fence_of(&mut server.client(), "l TOKEN a PX 60000");
     assert!(second > first, "{second}");

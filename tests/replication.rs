@@ -14,7 +14,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use payload::{FAR_FENCE, raise_fences};
+use payload::{far_fence, raise_fences};
 use stock::{DATABASES, Stock, agree, select};
 use stream::{Stream, every_decision, granted};
 use support::locks::{acquire, exists, fence_of, field, remaining, standing};
@@ -316,7 +316,7 @@ fn a_promoted_replica_goes_on_above_every_fence_of_its_master() {
     let mut client = pair.master.client();
     raise_fences(&mut client);
     let newest = fence_of(&mut client, "k TOKEN a PX 60000");
-    assert!(newest > FAR_FENCE);
+    assert!(newest > far_fence());
     assert_eq!(client.run("LOCK.RELEASE k a"), Reply::Int(1));
     pair.wait_caught_up();
     let mut reader = pair.replica.client();

@@ -2,6 +2,9 @@
 #![allow(dead_code)] // each test file uses a part of it
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+use std::sync::OnceLock;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use crc::{CRC_64_REDIS, Crc};
 
 use crate::support::{Client, Reply, cmd};
@@ -55,20 +58,28 @@ impl Payload {
     }
 }
 
-/// A fence far ahead of what the wall clock gives for a hundred years, so that only memory of it makes a larger one.
-pub(crate) const FAR_FENCE: i64 = 1 << 52;
+/// A fence five years ahead of what the wall clock gives, so that only memory of it makes a larger one; the same for the
+/// whole run. Ten years ahead a client would not be believed.
+pub(crate) fn far_fence() -> i64 {
+    static FAR_FENCE: OnceLock<i64> = OnceLock::new();
+    const FIVE_YEARS: Duration = Duration::from_secs(5 * 365 * 24 * 60 * 60);
+    *FAR_FENCE.get_or_init(|| {
+        let then = SystemTime::now() + FIVE_YEARS;
+        i64::try_from(then.duration_since(UNIX_EPOCH).unwrap().as_micros()).unwrap()
+    })
+}
 
-/// Brings the server's sequence of fences to [`FAR_FENCE`] and leaves no lock behind. The server must run with
+/// Brings the server's sequence of fences to [`far_fence`] and leaves no lock behind. The server must run with
 /// `rdbcompression no`.
 #[track_caller]
 pub(crate) fn raise_fences(client: &mut Client) {
     let (_, fence) = crate::support::ok_grant(client.run("LOCK.ACQUIRE raising PX 60000"));
     let payload = Payload::of(client, "raising");
-    let far = payload.with_number(fence.unsigned_abs(), FAR_FENCE.unsigned_abs());
+    let far = payload.with_number(fence.unsigned_abs(), far_fence().unsigned_abs());
     let restored = client.call(&cmd!["RESTORE", "raising", 0, far.wire(), "REPLACE"]);
     assert_eq!(restored, Reply::Simple("OK".into()));
     assert_eq!(client.run("LOCK.BREAK raising"), Reply::Int(1));
     let (token, fence) = crate::support::ok_grant(client.run("LOCK.ACQUIRE raising PX 60000"));
-    assert_eq!(fence, FAR_FENCE + 1);
+    assert_eq!(fence, far_fence() + 1);
     assert_eq!(client.call(&cmd!["LOCK.RELEASE", "raising", token]), Reply::Int(1));
 }
