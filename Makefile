@@ -1,7 +1,7 @@
 # Shortcuts. What they do in more than a line is in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test soak check bench servers
+.PHONY: help setup build run test simulate soak check bench servers
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s  %s\n", $$1, $$2 }' Makefile
@@ -18,6 +18,9 @@ run: setup ## Start a server with the module to try it (PORT=6379, REDIS_SERVER=
 test: setup ## Run every test, on redis-server and on each server that `make servers` has fetched
 	@cargo test --package lock-core
 	@scripts/with-module.sh scripts/on-each-server.sh cargo test
+
+simulate: ## Run 20,000 random histories through the core and the model beside it (SIMULATION_RUNS)
+	@SIMULATION_RUNS=$${SIMULATION_RUNS:-20000} cargo test --release --package lock-core --test simulation
 
 soak: setup ## Have clients contend for 100,000 rounds and see that nothing is left of it
 	@scripts/with-module.sh scripts/on-each-server.sh \

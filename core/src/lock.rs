@@ -129,16 +129,23 @@ impl Lock {
     /// without keeps what it has. `token` is `None` when it is still to be made, and so can hold nothing yet.
     pub fn judge(&self, token: Option<&Token>, limit: Option<Limit>, now: Moment) -> Verdict {
         let held = token.and_then(|token| self.hold_of(token, now));
-        let others = self.live_holds(now).filter(|hold| held.is_none_or(|held| held.fence() != hold.fence()));
-        let mut others = others.map(Hold::limit);
+        let all = || self.live_holds(now).map(Hold::limit);
         match (held, limit) {
-            (None, limit) if admits(&mut others, limit.unwrap_or(Limit::EXCLUSIVE)) => Verdict::Grant,
+            (None, limit) if admits(all(), limit.unwrap_or(Limit::EXCLUSIVE)) => Verdict::Grant,
             (Some(_), None) => Verdict::Renew,
-            (Some(held), Some(limit)) if limit == held.limit() || admits(&mut others, limit) => {
+            (Some(held), Some(limit))
+                if limit == held.limit() || self.tolerates(held.fence(), limit, now) =>
+            {
                 Verdict::Renew
             }
             _ => Verdict::Refuse,
         }
+    }
+
+    /// Whether the hold with this fence could have this limit beside the others.
+    pub(crate) fn tolerates(&self, fence: Fence, limit: Limit, now: Moment) -> bool {
+        let others = self.live_holds(now).filter(|hold| hold.fence() != fence);
+        admits(others.map(Hold::limit), limit)
     }
 
     /// Sets a hold of this lock to what was decided: in place of the one its token owned, or as one more.

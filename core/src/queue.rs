@@ -8,7 +8,7 @@
 //! 2. A client waits for one thing at a time.
 //! 3. A token stands in a queue once.
 //! 4. A grant whose client has not been replied to yet can be undone, until somebody has learned of it: its client, or
-//!    another connection that brings the same token.
+//!    another connection that brings the same token and is told that it holds.
 //! 5. Places where something has happened that this crate was told of too late to act on are marked: a waiter left,
 //!    a key went, a holder's connection closed. A mark is settled before anything else is done at that place, so
 //!    nobody can come between the event and what follows from it.
@@ -327,10 +327,15 @@ impl Queues {
         self.undelivered.push_back(Undelivered { client, place, fence, remedy });
     }
 
-    /// Somebody has learned of the hold with this fence: it stands, even if who waited for it goes away unreplied.
-    pub(crate) fn learned(&mut self, fence: Fence) {
+    /// Somebody is told that its token has the hold with this fence: it stands, even if who waited for it goes away
+    /// unreplied.
+    pub fn learned(&mut self, place: Place<'_>, fence: Fence) {
         let of_this = self.undelivered.iter_mut().filter(|undelivered| undelivered.fence == fence);
         of_this.for_each(|undelivered| undelivered.remedy = None);
+        if let Some(remedies) = self.marks.get_mut(place) {
+            // The server may not have decided for a while, and not have put anything right.
+            remedies.retain(|remedy| remedy.fence() != Some(fence));
+        }
     }
 
     /// A client that was granted something is being replied to. What was granted to it rests on what was granted before.

@@ -126,7 +126,7 @@ impl<P: Perform> Turn<'_, P> {
                     reentrant: request.reentrant,
                 };
                 let (fence, _) = self.renew(token, renewal).ok_or(Refusal::Internal)?;
-                self.queues.learned(fence);
+                self.queues.learned(self.place, fence);
                 self.serve();
                 Ok(Acquired::Granted(token.clone(), fence))
             }
@@ -208,7 +208,7 @@ impl<P: Perform> Turn<'_, P> {
         self.settle();
         let extended = self.lock.extend(token, lease_ms, self.now, obey);
         if let (true, Some(hold)) = (extended, self.lock.hold_of(token, self.now)) {
-            self.queues.learned(hold.fence());
+            self.queues.learned(self.place, hold.fence());
         }
         if extended {
             self.perform.as_asked();
@@ -271,8 +271,10 @@ impl<P: Perform> Turn<'_, P> {
             Remedy::EndHold(fence) => self.end_holds(|hold| hold.fence() == fence),
             Remedy::EndSession(client) => self.end_holds(|hold| hold.session() == Some(client)),
             Remedy::UndoRenewal { fence, limit, reentrant } => {
+                // Others may have been let in meanwhile, whom the limit it had would not tolerate.
+                let limit = self.lock.tolerates(fence, limit, self.now).then_some(limit);
                 let Some(hold) = self.lock.hold_mut(fence) else { return };
-                hold.amend(Some(limit), None, None);
+                hold.amend(limit, None, None);
                 if !reentrant || hold.count_down() {
                     self.perform.hold_is(hold);
                 } else {

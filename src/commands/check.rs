@@ -3,11 +3,12 @@
 //! Replies `[fence, remaining-ms]` when the token holds the lock, else a null array.
 
 use lock_core::request::parse_token;
-use lock_core::{Lock, Refusal};
+use lock_core::{Lock, Place, Refusal};
 
 use super::{look, number};
 use crate::server::clock;
 use crate::server::ffi::{Args, Command, Context};
+use crate::state::QUEUES;
 
 pub(crate) struct Check;
 
@@ -22,6 +23,8 @@ impl Command for Check {
         let now = clock::now();
         match lock.and_then(|lock| lock.hold_of(&token, now)) {
             Some(hold) => {
+                let place = Place { database: context.database(), key: args.bytes(1) };
+                QUEUES.with(|queues| queues.learned(place, hold.fence()));
                 context.reply_array(2);
                 context.reply_integer(number(hold.fence().get()));
                 context.reply_integer(number(now.ms_until(hold.deadline())));

@@ -2,7 +2,7 @@
 
 use lock_core::{ClientId, Fence, Token};
 
-use super::model::{Holder, Model, Promise, Waiting};
+use super::model::{Holder, Model, Promise, Waiting, most};
 use super::steps::{Reply, Request, Spot};
 
 impl Model {
@@ -65,12 +65,15 @@ impl Model {
         if !self.decides() || self.foreign.contains(&spot) {
             return;
         }
+        let limits: Vec<(u64, u16)> = self.live(spot).map(|holder| (holder.fence, holder.limit)).collect();
         let (mut seen, open) = (Vec::new(), &self.open);
         self.holders.retain_mut(|(place, holder)| {
             if *place != spot {
                 return true;
             }
-            let is_undone = undo(holder, &mut seen);
+            let others: Vec<u16> =
+                limits.iter().filter(|(fence, _)| *fence != holder.fence).map(|(_, limit)| *limit).collect();
+            let is_undone = undo(holder, &others, &mut seen);
             let is_orphan = holder.session.is_some_and(|client| !open.contains(&client));
             if is_orphan {
                 seen.push("session ended");
@@ -117,7 +120,7 @@ impl Model {
 
 /// Undoes what was granted to clients that left before they were told, or leaves it to a later answer with news of the
 /// same hold. True when the hold has to end.
-fn undo(holder: &mut Holder, seen: &mut Vec<&'static str>) -> bool {
+fn undo(holder: &mut Holder, others: &[u16], seen: &mut Vec<&'static str>) -> bool {
     let lost_at = |holder: &Holder| holder.promised.iter().position(|promise| promise.is_lost);
     while let Some(index) = lost_at(holder) {
         let lost = holder.promised.remove(index);
@@ -130,7 +133,10 @@ fn undo(holder: &mut Holder, seen: &mut Vec<&'static str>) -> bool {
             }
             (None, Some((limit, counted))) => {
                 seen.push("upgrade undone");
-                holder.limit = limit;
+                // Others may have been let in meanwhile, whom the limit it had would not tolerate.
+                if others.len() < others.iter().chain([&limit]).map(|limit| most(*limit)).min().unwrap() {
+                    holder.limit = limit;
+                }
                 holder.count -= u32::from(counted);
             }
         }

@@ -6,7 +6,7 @@
 //! 1. What follows from an event at a key is done before the next command there, and at the end of the turn at the
 //!    latest.
 //! 2. A grant is undone unless somebody was told of it: the client that waited, or another that came with the token and
-//!    was granted again. An upgrade that is undone gives the hold back the limit it had, and one count if it took one;
+//!    was granted again, or was told that the lease is extended. An upgrade that is undone gives the hold back the limit it had, and one count if it took one;
 //!    the lease runs on.
 //! 3. Who waits to change a limit goes ahead even if its hold ends meanwhile.
 //! 4. What a retry does not name stays as it is.
@@ -72,7 +72,7 @@ pub(crate) struct Model {
     replies: Vec<(ClientId, Reply)>,
 }
 
-fn most(limit: u16) -> usize {
+pub(super) fn most(limit: u16) -> usize {
     if limit == 0 { usize::MAX } else { limit.into() }
 }
 
@@ -389,7 +389,11 @@ impl Model {
         let extended = self.hold_of_mut(spot, token).map(|holder| {
             holder.lease_ms = lease_ms.unwrap_or(holder.lease_ms);
             holder.end = now.plus_ms(holder.lease_ms);
+            holder.fence
         });
+        if let Some(fence) = extended {
+            self.tell(spot, fence);
+        }
         self.saw(if extended.is_some() { "extended" } else { "nothing to extend" });
         self.reply(client, Reply::Number(extended.is_some().into()));
     }

@@ -290,6 +290,10 @@ impl Server {
         let obeys = !self.is_master;
         let asked = Asked::Extend(token.clone(), lease_ms);
         let extended = self.turn(spot, asked, |turn| turn.extend(token, lease_ms, || obeys));
+        let hold = self.lock(spot).and_then(|lock| lock.hold_of(token, self.now));
+        if let Some(fence) = hold.filter(|_| extended).map(Hold::fence) {
+            self.told.insert(fence);
+        }
         self.reply(client, Reply::Number(extended.into()));
     }
 
