@@ -10,7 +10,7 @@ use lock_core::{Moment, OwnedPlace};
 
 use crate::perform::{self, OpenLock};
 use crate::server::clock;
-use crate::server::ffi::{Context, Fire, MainThread, OwnedName, Timer};
+use crate::server::ffi::{Context, Fire, MainThread, Timer};
 use crate::state::{DEADLINES, QUEUES};
 use crate::waiting;
 
@@ -103,23 +103,15 @@ fn end_leases(context: &Context, now: Moment) {
             .with(|deadlines| deadlines.first_due(now).map(|due| (OwnedPlace::from(due.place), due.slot)));
         let Some((place, slot)) = due else { return };
         let place = place.as_place();
-        let name = OwnedName::new(context, place.key);
-        let open = match &name {
-            Some(name) if context.select_database(place.database) => {
-                OpenLock::open(context, name.name()).ok().flatten()
-            }
-            _ => None,
-        };
-        let done = match open {
-            Some(open) if open.lock().is_some_and(|lock| lock.slot == Some(slot)) => {
-                open.turn(now, |turn| turn.expire(left))
-            }
+        let done = OpenLock::at(context, place, |open| {
+            let is_noted_here = open.lock().is_some_and(|lock| lock.slot == Some(slot));
+            is_noted_here.then(|| open.turn(now, |turn| turn.expire(left)))
+        });
+        let done = done.flatten().unwrap_or_else(|| {
             // The entry has outlived its lock.
-            _ => {
-                DEADLINES.with(|deadlines| deadlines.remove(place.database, slot));
-                1
-            }
-        };
+            DEADLINES.with(|deadlines| deadlines.remove(place.database, slot));
+            1
+        });
         left = left.saturating_sub(done.max(1));
     }
 }

@@ -9,7 +9,7 @@ use crate::expiry;
 use crate::moves;
 use crate::replication;
 use crate::server::clock;
-use crate::server::ffi::{Context, Key, Name, Occupied};
+use crate::server::ffi::{Context, Key, Name, Occupied, OwnedName};
 use crate::state::{DEADLINES, FENCES, QUEUES, TIES};
 use crate::waiting;
 
@@ -22,6 +22,20 @@ impl<'c> OpenLock<'c> {
     /// Opens the key, whether there is a lock or nothing.
     pub(crate) fn open(context: &'c Context, name: Name<'c>) -> Result<Option<Self>, Occupied> {
         Ok(Key::open_to_write(context, name)?.map(|key| Self { key }))
+    }
+
+    /// Opens the key at a place for `body`, outside of a command on that key. `None` if a value of another type stands
+    /// there, or there is no such database.
+    pub(crate) fn at<R>(
+        context: &Context,
+        place: Place<'_>,
+        body: impl FnOnce(OpenLock<'_>) -> R,
+    ) -> Option<R> {
+        if !context.select_database(place.database) {
+            return None;
+        }
+        let name = OwnedName::new(context, place.key)?;
+        OpenLock::open(context, name.name()).ok().flatten().map(body)
     }
 
     /// The lock, if there is one.

@@ -20,7 +20,7 @@ use crate::expiry;
 use crate::perform::{self, OpenLock};
 use crate::replication;
 use crate::server::clock;
-use crate::server::ffi::{BlockedClient, Context, MainThread, OwnedName, Waiting, wake_server};
+use crate::server::ffi::{BlockedClient, Context, MainThread, Waiting, wake_server};
 use crate::state::{CONNECTIONS, QUEUES, TIES};
 
 /// The most marked places that are settled in one turn of the server's loop.
@@ -89,12 +89,7 @@ fn settle_marked(context: &Context) {
     for _ in 0..PLACES_PER_TURN {
         let Some(place) = QUEUES.with(|queues| queues.marked()) else { return };
         let place = place.as_place();
-        if context.select_database(place.database)
-            && let Some(name) = OwnedName::new(context, place.key)
-            && let Ok(Some(open)) = OpenLock::open(context, name.name())
-        {
-            open.turn(clock::now(), |turn| turn.settle());
-        }
+        OpenLock::at(context, place, |open| open.turn(clock::now(), |turn| turn.settle()));
         // Where a value of another type stands nothing can be served, until it goes and the place is marked again.
         QUEUES.with(|queues| queues.take_mark(place));
     }

@@ -236,11 +236,16 @@ impl Lock {
     /// Takes the holds whose leases have ended off the lock, the oldest grants first and at most `at_most` of them,
     /// and returns their fences.
     pub fn end_lapsed(&mut self, now: Moment, at_most: usize) -> Vec<Fence> {
-        let lapsed = self.holds().iter().filter(|hold| !hold.is_live(now));
-        let fences: Vec<Fence> = lapsed.take(at_most).map(Hold::fence).collect();
-        if let (Some(_), Some(last)) = (fences.first(), fences.last()) {
-            // Holds stand in the order of their fences, so all the lapsed ones up to the last are those taken.
-            self.end_where(|hold| !hold.is_live(now) && hold.fence() <= *last);
+        self.end_first(at_most, |hold| !hold.is_live(now))
+    }
+
+    /// Ends the holds that `ends` names, the oldest grants first and at most `at_most` of them, and returns their fences.
+    pub(crate) fn end_first(&mut self, at_most: usize, ends: impl Fn(&Hold) -> bool) -> Vec<Fence> {
+        let ended = self.holds().iter().filter(|hold| ends(hold));
+        let fences: Vec<Fence> = ended.take(at_most).map(Hold::fence).collect();
+        if let Some(last) = fences.last() {
+            // Holds stand in the order of their fences, so all those named up to the last are those taken.
+            self.end_where(|hold| ends(hold) && hold.fence() <= *last);
         }
         fences
     }

@@ -12,7 +12,6 @@
 //! order has the same lock.
 
 use alloc::boxed::Box;
-use alloc::vec::Vec;
 
 use crate::fence::Fence;
 use crate::hold::{Hold, Limit, Terms};
@@ -285,10 +284,18 @@ impl<P: Perform> Turn<'_, P> {
     }
 
     fn end_holds(&mut self, ends: impl Fn(&Hold) -> bool) {
-        let fences: Vec<Fence> =
-            self.lock.holds().iter().filter(|hold| ends(hold)).map(Hold::fence).collect();
-        self.lock.end_where(ends);
-        fences.into_iter().for_each(|fence| self.perform.hold_ended(fence));
+        let fences = self.lock.end_first(usize::MAX, ends);
+        self.pass_on_ends(&fences);
+    }
+
+    fn end_lapsed(&mut self, at_most: usize) -> usize {
+        let fences = self.lock.end_lapsed(self.now, at_most);
+        self.pass_on_ends(&fences);
+        fences.len()
+    }
+
+    fn pass_on_ends(&mut self, fences: &[Fence]) {
+        fences.iter().for_each(|fence| self.perform.hold_ended(*fence));
     }
 
     /// Serves the queue until its first has to wait.
@@ -364,11 +371,5 @@ impl<P: Perform> Turn<'_, P> {
         let hold = self.lock.renew(token, renewal, self.now)?;
         self.perform.hold_is(hold);
         Some((hold.fence(), before))
-    }
-
-    fn end_lapsed(&mut self, at_most: usize) -> usize {
-        let fences = self.lock.end_lapsed(self.now, at_most);
-        fences.iter().for_each(|fence| self.perform.hold_ended(*fence));
-        fences.len()
     }
 }
