@@ -158,6 +158,12 @@ impl Client {
         self.pipeline(&commands)
     }
 
+    /// Sends a command to a server that may be gone, and reads its reply; `None` when there is none.
+    pub(crate) fn try_call<A: AsRef<[u8]>>(&mut self, arguments: &[A]) -> Option<Reply> {
+        self.stream.write_all(&encode(arguments)).ok()?;
+        self.try_read().ok().flatten()
+    }
+
     /// Writes bytes as they are.
     #[track_caller]
     pub(crate) fn raw_write(&mut self, bytes: &[u8]) {

@@ -179,17 +179,15 @@ impl Launch {
         Err(Unready::Late)
     }
 
-    /// Whether our server, not another one that took the port, answers there with its data loaded.
+    /// Whether our server answers there with its data loaded. Somebody else may have taken the port, for a moment only.
     fn answers(&self, port: u16) -> bool {
         let Ok(mut client) = Client::try_connect(loopback(port)) else {
             return false;
         };
-        client.send(&["PING"]);
-        if !matches!(client.try_read(), Ok(Some(Reply::Simple(pong))) if pong == "PONG") {
+        if client.try_call(&["PING"]) != Some(Reply::Simple("PONG".into())) {
             return false;
         }
-        client.send(&["CONFIG", "GET", "dir"]);
-        let Ok(Some(Reply::Array(parts))) = client.try_read() else {
+        let Some(Reply::Array(parts)) = client.try_call(&["CONFIG", "GET", "dir"]) else {
             return false;
         };
         let folder = self.folder.as_os_str().as_encoded_bytes();
