@@ -8,6 +8,7 @@ mod check;
 mod extend;
 mod fence;
 mod info;
+mod owned;
 mod release;
 
 pub(crate) use acquire::Acquire;
@@ -16,6 +17,7 @@ pub(crate) use check::Check;
 pub(crate) use extend::Extend;
 pub(crate) use fence::Fence;
 pub(crate) use info::Info;
+pub(crate) use owned::Owned;
 pub(crate) use release::Release;
 
 use lock_core::{Lock, Refusal};

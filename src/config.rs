@@ -52,7 +52,12 @@ static MAX_WAITERS_PER_KEY: NumericSetting = NumericSetting {
     value: AtomicI64::new(1_000),
 };
 
-static SETTINGS: [&NumericSetting; 4] = [&DEFAULT_LEASE, &MAX_LEASE, &MAX_WAITERS, &MAX_WAITERS_PER_KEY];
+/// How long after a restart or a promotion a lock that is not known is granted to nobody, in milliseconds.
+static RESTART_GRACE: NumericSetting =
+    NumericSetting { name: c"restart-grace", default: 0, least: 0, most: LONGEST, value: AtomicI64::new(0) };
+
+static SETTINGS: [&NumericSetting; 5] =
+    [&DEFAULT_LEASE, &MAX_LEASE, &MAX_WAITERS, &MAX_WAITERS_PER_KEY, &RESTART_GRACE];
 
 /// What leases may be. The default yields where the longest is set below it, so that the two can be set in any order.
 pub(crate) fn leases() -> LeaseRules {
@@ -64,6 +69,11 @@ pub(crate) fn leases() -> LeaseRules {
 pub(crate) fn waiter_limits() -> WaiterLimits {
     let count = |setting: &NumericSetting| usize::try_from(setting.get()).unwrap_or(0);
     WaiterLimits { in_all: count(&MAX_WAITERS), per_key: count(&MAX_WAITERS_PER_KEY) }
+}
+
+/// How long grants are taken for lost after a restart or a promotion, in milliseconds.
+pub(crate) fn restart_grace_ms() -> u64 {
+    RESTART_GRACE.get().unsigned_abs()
 }
 
 /// Registers the settings, with what the words of `loadmodule` say.

@@ -8,6 +8,7 @@
 
 use lock_core::{Moment, OwnedPlace};
 
+use crate::grace;
 use crate::perform::{self, OpenLock};
 use crate::server::clock;
 use crate::server::ffi::{Context, Fire, MainThread, Timer};
@@ -21,6 +22,9 @@ const ENDED_PER_TURN: usize = 512;
 /// How long to leave the server alone while it must not be written to, in milliseconds.
 const PAUSE_MS: u64 = 10;
 
+/// How long to leave a lease alone whose key is not this node's, in milliseconds.
+const NOT_OURS_MS: u64 = 1000;
+
 /// The timer that was started, and when it is to fire.
 struct Armed {
     timer: Timer,
@@ -33,7 +37,7 @@ static ARMED: MainThread<Option<Armed>> = MainThread::new(None);
 pub(crate) fn arm(context: &Context) {
     let lease = DEADLINES.with(|deadlines| deadlines.first().map(|due| due.deadline));
     let wait = QUEUES.with(|queues| queues.next_timeout());
-    if let Some(first) = lease.into_iter().chain(wait).min() {
+    if let Some(first) = lease.into_iter().chain(wait).chain(grace::until()).min() {
         arm_for(context, first);
     }
 }
@@ -74,6 +78,7 @@ impl Fire for Sweep {
 /// were being loaded or another server was master.
 pub(crate) fn tick(context: &Context) {
     let now = clock::now();
+    grace::end_if_over(now);
     let lease_is_due = DEADLINES.with(|deadlines| deadlines.first_due(now).is_some());
     let wait_is_due = QUEUES.with(|queues| queues.next_timeout().is_some_and(|until| until <= now));
     if lease_is_due || wait_is_due {
@@ -86,6 +91,7 @@ pub(crate) fn tick(context: &Context) {
 
 /// Ends the waits and the leases that are due, as many as fit one turn, and arms the timer for the next.
 fn sweep(context: &Context) {
+    grace::end_if_over(clock::now());
     // Waits end whatever else may not be done: nobody waits longer than it asked to.
     waiting::time_out(ENDED_PER_TURN);
     if perform::may_decide(context) {
@@ -103,15 +109,17 @@ fn end_leases(context: &Context, now: Moment) {
             .with(|deadlines| deadlines.first_due(now).map(|due| (OwnedPlace::from(due.place), due.slot)));
         let Some((place, slot)) = due else { return };
         let place = place.as_place();
-        let done = OpenLock::at(context, place, |open| {
+        let ended = OpenLock::at(context, place, |open| {
             let is_noted_here = open.lock().is_some_and(|lock| lock.slot == Some(slot));
             is_noted_here.then(|| open.turn(now, |turn| turn.expire(left)))
         });
-        let done = done.flatten().unwrap_or_else(|| {
+        let ended = ended.flatten();
+        DEADLINES.with(|deadlines| match ended {
+            Some(Some(_)) => {}
+            Some(None) => deadlines.reschedule(place.database, slot, now.plus_ms(NOT_OURS_MS)),
             // The entry has outlived its lock.
-            DEADLINES.with(|deadlines| deadlines.remove(place.database, slot));
-            1
+            None => deadlines.remove(place.database, slot),
         });
-        left = left.saturating_sub(done.max(1));
+        left = left.saturating_sub(ended.flatten().unwrap_or(1).max(1));
     }
 }

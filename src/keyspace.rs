@@ -9,7 +9,9 @@
 
 use lock_core::{ClientId, Place};
 
+use crate::cluster;
 use crate::expiry;
+use crate::grace;
 use crate::listeners;
 use crate::moves;
 use crate::perform;
@@ -52,6 +54,7 @@ impl ServerEvents for Keyspace {
 
     fn ticked(context: &Context) {
         expiry::tick(context);
+        cluster::tick(context);
         listeners::look(context);
     }
 
@@ -70,6 +73,7 @@ impl ServerEvents for Keyspace {
     fn turned(context: &Context) {
         moves::find(context);
         waiting::end_turn(context);
+        cluster::end_turn();
         clock::end_turn();
         if FENCE_IS_DUE.with(|due| *due) && !context.must_not_write() {
             note_fence(context);
@@ -84,11 +88,18 @@ impl ServerEvents for Keyspace {
         waiting::closed(client);
     }
 
-    fn role_changed(is_master: bool) {
+    fn role_changed(context: &Context, is_master: bool) {
         listeners::may_have_come();
-        if !is_master {
+        if is_master {
+            grace::begin();
+        } else {
             waiting::demoted();
+            perform::demoted(context);
         }
+    }
+
+    fn loaded() {
+        grace::begin();
     }
 }
 

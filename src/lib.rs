@@ -9,6 +9,8 @@
 //! | [`perform`] | carries out what the core decided: value, stream, deadline |
 //! | [`waiting`] | clients that wait for a lock, and their replies |
 //! | [`expiry`] | ends leases and waits: one timer over the core's indexes |
+//! | [`grace`] | the time after a restart in which grants may have been lost |
+//! | [`cluster`] | whose a key is, in a cluster |
 //! | [`keyspace`] | follows a lock where other commands take its key |
 //! | [`moves`] | finds locks that were moved to another database |
 //! | [`datatype`] | the lock as a value: snapshots, append-only file, digest |
@@ -19,10 +21,12 @@
 //! | [`server`] | the server as seen from here: clocks, randomness, text, and the module API |
 #![deny(unsafe_code)]
 
+mod cluster;
 mod commands;
 mod config;
 mod datatype;
 mod expiry;
+mod grace;
 mod keyspace;
 mod listeners;
 mod moves;

@@ -3,9 +3,11 @@
 
 use lock_core::queue::Remedy;
 use lock_core::turn::{Answer, Perform, Turn};
-use lock_core::{ClientId, Fence, Hold, Lock, Moment, Place};
+use lock_core::{ClientId, Fence, Hold, Lock, Moment, Place, Ties};
 
+use crate::cluster;
 use crate::expiry;
+use crate::grace;
 use crate::moves;
 use crate::replication;
 use crate::server::clock;
@@ -93,6 +95,14 @@ impl Perform for Performer<'_> {
         may_decide(self.context)
     }
 
+    fn owns(&mut self) -> bool {
+        cluster::owns(self.context, self.name)
+    }
+
+    fn may_have_lost_grants(&mut self) -> bool {
+        grace::is_on(self.now)
+    }
+
     fn is_open(&mut self, connection: ClientId) -> bool {
         waiting::is_open(connection)
     }
@@ -174,6 +184,19 @@ pub(crate) fn arrived(context: &Context, name: Name<'_>) {
         }
     });
     expiry::arm(context);
+}
+
+/// The server is a replica now: its connections keep nothing alive any more.
+pub(crate) fn demoted(context: &Context) {
+    for place in TIES.with(Ties::clear) {
+        let place = place.as_place();
+        OpenLock::at(context, place, |mut open| {
+            if let Some(lock) = open.key.value_mut() {
+                lock.disown();
+                note(lock, place);
+            }
+        });
+    }
 }
 
 /// A lock has left its key: for good, or to arrive under another. Whoever waits there may have to be served.

@@ -4,6 +4,7 @@ use std::ffi::CStr;
 
 use lock_core::Lock;
 
+use crate::cluster;
 use crate::commands;
 use crate::config;
 use crate::keyspace::Keyspace;
@@ -38,7 +39,7 @@ const LIMIT: Arg = Arg::required(
 const TOKEN: Arg = Arg::required(c"token", ArgKind::String);
 
 /// The command table: every command, and all that the server is told of it.
-static COMMANDS: [CommandSpec; 7] = [
+static COMMANDS: [CommandSpec; 8] = [
     CommandSpec {
         name: c"lock.acquire",
         handler: Handler::of::<commands::Acquire>(),
@@ -116,6 +117,18 @@ static COMMANDS: [CommandSpec; 7] = [
         args: &[Arg::KEY, Arg::after(c"FENCE", c"fence", ArgKind::Integer).optional()],
     },
     CommandSpec {
+        name: c"lock.owned",
+        handler: Handler::of::<commands::Owned>(),
+        flags: c"write fast",
+        categories: c"write fast",
+        access: Some(Access::Write),
+        arity: 2,
+        summary:
+            c"Internal: a write that changes nothing. Replies 1 on the node of a cluster that serves the key.",
+        complexity: c"O(1)",
+        args: &[Arg::KEY],
+    },
+    CommandSpec {
         name: c"lock.fence",
         handler: Handler::of::<commands::Fence>(),
         flags: c"write fast",
@@ -134,6 +147,7 @@ static COMMANDS: [CommandSpec; 7] = [
 /// Why the server must not start with this module, for its log.
 pub(crate) fn register(context: &Context, args: &Args<'_>) -> Result<(), String> {
     context.declare_options();
+    cluster::begin(context);
     if !register_type::<Lock>(context) {
         return Err("the server refuses the type redislock: is the module loaded twice?".to_owned());
     }

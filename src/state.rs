@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use lock_core::{ClientId, Deadlines, FenceSequence, Queues, Ties};
+use lock_core::{ClientId, Deadlines, FenceSequence, Grace, Queues, Ties};
 
 use crate::server::ffi::MainThread;
 
@@ -11,6 +11,9 @@ pub(crate) static FENCES: MainThread<FenceSequence> = MainThread::new(FenceSeque
 
 /// Which lease is due next.
 pub(crate) static DEADLINES: MainThread<Deadlines> = MainThread::new(Deadlines::new());
+
+/// Whether grants may have been lost, with a restart or a promotion.
+pub(crate) static GRACE: MainThread<Grace> = MainThread::new(Grace::new());
 
 /// Who waits for which key.
 pub(crate) static QUEUES: MainThread<Queues> = MainThread::new(Queues::new());

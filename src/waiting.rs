@@ -14,8 +14,9 @@ use std::mem;
 use lock_core::queue::Remedy;
 use lock_core::token::SEED_TEXT_LEN;
 use lock_core::turn::Answer;
-use lock_core::{ClientId, Fence, Refusal, Token};
+use lock_core::{ClientId, Fence, Place, Refusal, Token};
 
+use crate::cluster;
 use crate::expiry;
 use crate::perform::{self, OpenLock};
 use crate::replication;
@@ -92,8 +93,21 @@ fn settle_marked(context: &Context) {
         OpenLock::at(context, place, |open| open.turn(clock::now(), |turn| turn.settle()));
         // Where a value of another type stands nothing can be served, until it goes and the place is marked again.
         QUEUES.with(|queues| queues.take_mark(place));
+        turn_away(context, place);
     }
     expiry::arm_for_pause(context);
+}
+
+/// Tells those who wait for a key that this server does not serve any more where to go.
+pub(crate) fn turn_away(context: &Context, place: Place<'_>) {
+    if !cluster::is_node() || QUEUES.with(|queues| queues.queue(place).is_none()) {
+        return;
+    }
+    if let Some(refusal) = cluster::turns_away(context, place) {
+        for client in QUEUES.with(|queues| queues.dismiss(place)) {
+            answer(client, Answer::Refused(refusal.clone()));
+        }
+    }
 }
 
 fn deliver() {

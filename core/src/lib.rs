@@ -18,6 +18,7 @@
 //! | [`place`] | keys in databases |
 //! | [`turn`] | a request and all that follows from it: the order in which things are decided |
 //! | [`deadlines`] | which lease ends next |
+//! | [`grace`] | the time in which grants may have been lost |
 //! | [`request`] | what the words of a command mean |
 //! | [`refusal`] | every error a client can be given, and its text |
 //! | [`codec`] | holds as bytes: for snapshots, the append-only file and replicas |
@@ -30,6 +31,7 @@ extern crate alloc;
 pub mod codec;
 pub mod deadlines;
 pub mod fence;
+pub mod grace;
 pub mod hold;
 pub mod invariants;
 pub mod lock;
@@ -44,6 +46,7 @@ pub mod turn;
 
 pub use deadlines::{Deadlines, Slot};
 pub use fence::{Fence, FenceSequence};
+pub use grace::Grace;
 pub use hold::{Hold, Limit, Standing, Terms};
 pub use lock::{Lock, Released, Renewal, Verdict};
 pub use place::{OwnedPlace, Place};

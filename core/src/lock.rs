@@ -187,6 +187,11 @@ impl Lock {
         self.holds_mut().iter_mut().find(|hold| hold.fence() == fence)
     }
 
+    /// Another server decides from now on: no connection here keeps a hold alive any more, and each ends with its lease.
+    pub fn disown(&mut self) {
+        self.holds_mut().iter_mut().filter(|hold| hold.session().is_some()).for_each(Hold::untie);
+    }
+
     /// The holds that connections keep alive and whose leases are due to be extended.
     pub(crate) fn sessions_due(&mut self, now: Moment) -> impl Iterator<Item = &mut Hold> {
         self.holds_mut().iter_mut().filter(move |hold| hold.session().is_some() && hold.due() <= now)

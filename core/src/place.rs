@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
+use core::ops::Bound;
 
 /// The number of a database.
 pub type Database = i32;
@@ -92,9 +93,44 @@ impl<T> Places<T> {
         self.databases.extend(was_other.map(|keys| (one, keys)));
     }
 
+    /// The first place, or the first after this one, in the order of places.
+    pub(crate) fn after(&self, place: Option<Place<'_>>) -> Option<Place<'_>> {
+        let (database, key) = place.map_or((Database::MIN, &[][..]), |place| (place.database, place.key));
+        let beyond = if place.is_some() { Bound::Excluded(key) } else { Bound::Included(key) };
+        self.databases.range(database..).find_map(|(number, keys)| {
+            let from = if *number == database { beyond } else { Bound::Unbounded };
+            let (key, _) = keys.range::<[u8], _>((from, Bound::Unbounded)).next()?;
+            Some(Place { database: *number, key })
+        })
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Place<'_>, &T)> {
         self.databases.iter().flat_map(|(database, keys)| {
             keys.iter().map(|(key, value)| (Place { database: *database, key }, value))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use super::*;
+
+    #[test]
+    fn places_follow_one_another_until_there_is_none() {
+        let mut places = Places::<u8>::new();
+        assert_eq!(places.after(None), None);
+        let there: [(Database, &[u8]); 5] = [(0, b""), (0, b"a"), (0, b"b"), (2, b""), (3, b"a")];
+        there.iter().for_each(|(database, key)| *places.at(Place { database: *database, key }) = 1);
+        let mut found = Vec::new();
+        let mut last: Option<OwnedPlace> = None;
+        while let Some(next) = places.after(last.as_ref().map(OwnedPlace::as_place)).map(OwnedPlace::from) {
+            found.push((next.database, next.key.clone()));
+            last = Some(next);
+        }
+        assert_eq!(found, there.map(|(database, key)| (database, Box::from(key))));
+        let gone = Place { database: 1, key: b"z" };
+        assert_eq!(places.after(Some(gone)), Some(Place { database: 2, key: b"" }));
     }
 }

@@ -306,11 +306,23 @@ impl Queues {
         Some(client)
     }
 
-    /// Everybody stops waiting.
+    /// Everybody who waits for this key stops waiting.
+    pub fn dismiss(&mut self, place: Place<'_>) -> Vec<ClientId> {
+        let clients: Vec<ClientId> =
+            self.queue(place).into_iter().flat_map(Queue::iter).map(|waiter| waiter.client).collect();
+        clients.iter().for_each(|client| drop(self.remove(*client)));
+        clients
+    }
+
+    /// Another server decides from now on: everybody stops waiting, and nothing is put right here any more.
     pub fn dissolve(&mut self) -> Vec<ClientId> {
-        self.queues = Places::new();
-        self.timeouts.clear();
-        mem::take(&mut self.seats).into_keys().collect()
+        let seats = mem::take(self).seats;
+        seats.into_keys().collect()
+    }
+
+    /// A key that somebody waits for, the next after this one in an order of the keys that does not change.
+    pub fn waited_for_after(&self, place: Option<&OwnedPlace>) -> Option<OwnedPlace> {
+        self.queues.after(place.map(OwnedPlace::as_place)).map(OwnedPlace::from)
     }
 
     /// Something has happened to this key: whoever waits for it may have to be served. Without effect when nobody

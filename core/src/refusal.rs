@@ -1,9 +1,10 @@
 //! Every error a client can be given, and its text. Nothing a client sent is ever part of it.
 
+use alloc::boxed::Box;
 use core::fmt;
 
 /// Why a request was refused. Contention is not among the reasons: it is answered with null or 0.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Refusal {
     /// A word that is no option here, an option twice, two that exclude each other, or one without its value.
     Syntax,
@@ -29,6 +30,14 @@ pub enum Refusal {
     Deadlock,
     /// The server that was to grant the lock is a replica now.
     Demoted,
+    /// The key is another node's of the cluster. Says which slot it is in, and whose that is: `slot host:port`.
+    Moved(Box<str>),
+    /// The slot of the key is on its way to another node of the cluster, and the key with it.
+    InTransit,
+    /// The cluster is down.
+    ClusterDown,
+    /// No node of the cluster serves the slot of the key.
+    SlotNotServed,
     /// The key holds another type.
     WrongType,
     /// The sequence of fences has come to its end; see [`crate::fence`].
@@ -61,6 +70,12 @@ impl fmt::Display for Refusal {
             Self::Demoted => f.write_str(
                 "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)",
             ),
+            Self::Moved(slot_and_node) => write!(f, "MOVED {slot_and_node}"),
+            Self::InTransit => f.write_str(
+                "TRYAGAIN the slot of this lock is moving to another node: send the command again, and follow where it is redirected",
+            ),
+            Self::ClusterDown => f.write_str("CLUSTERDOWN The cluster is down"),
+            Self::SlotNotServed => f.write_str("CLUSTERDOWN Hash slot not served"),
             Self::WrongType => {
                 f.write_str("WRONGTYPE Operation against a key holding the wrong kind of value")
             }

@@ -46,6 +46,11 @@ impl Ties {
         }
     }
 
+    /// Cuts all ties, and returns the places they went to.
+    pub fn clear(&mut self) -> BTreeSet<OwnedPlace> {
+        mem::take(self).by_place.into_iter().map(|(place, _)| place).collect()
+    }
+
     /// Two databases have changed places, and what they hold has gone with them.
     pub fn swap(&mut self, one: Database, other: Database) {
         let ties = mem::take(&mut self.by_client);
@@ -84,5 +89,9 @@ mod tests {
         ties.set(a, [9]);
         ties.set(a, []);
         assert_eq!(ties.cut(9), []);
+        ties.set(b, [7]);
+        ties.set(a, [7, 8]);
+        assert_eq!(ties.clear(), [OwnedPlace::from(a), OwnedPlace::from(b)].into());
+        assert!(ties.is_empty());
     }
 }

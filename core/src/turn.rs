@@ -7,6 +7,8 @@
 //! 2. Then the request is judged. Who does not hold the lock yet is admitted only when nobody waits.
 //! 3. Then the queue is served: the first is granted if the rule of admission has room for it, and so on, until the
 //!    first has to wait. Whose time is up is answered instead.
+//! 4. While grants may have been lost ([`crate::grace`]), a lock that nobody is known to hold is granted to nobody.
+//! 5. Whoever waits is granted only a key that is this server's: what no command asks for, no cluster has sent here.
 //!
 //! Every change is told to [`Perform`] in the order in which it was made, so that whoever repeats the changes in that
 //! order has the same lock.
@@ -28,6 +30,11 @@ pub trait Perform {
     /// Whether this server may decide now: it is a master, and its clients are not paused. Asked only where there is
     /// something to decide that no client's command has asked for.
     fn decides(&mut self) -> bool;
+    /// Whether the key is this server's, and not another one's of its cluster. Asked only where no client's command was
+    /// sent here for that key.
+    fn owns(&mut self) -> bool;
+    /// Whether a hold on the key may have been granted that this server does not know of ([`crate::grace`]).
+    fn may_have_lost_grants(&mut self) -> bool;
     /// Whether this connection is still open.
     fn is_open(&mut self, connection: ClientId) -> bool;
     /// Draws the fence of a new grant; `None` when the sequence has come to its end.
@@ -129,7 +136,7 @@ impl<P: Perform> Turn<'_, P> {
                 self.serve();
                 Ok(Acquired::Granted(token.clone(), fence))
             }
-            (Verdict::Grant, _) if self.queues.queue(self.place).is_none() => {
+            (Verdict::Grant, _) if self.queues.queue(self.place).is_none() && self.is_known() => {
                 let fence = self.perform.draw_fence().ok_or(Refusal::FencesExhausted)?;
                 let token = request.token.clone().unwrap_or_else(make_token);
                 let limit = request.limit.unwrap_or(Limit::EXCLUSIVE);
@@ -184,6 +191,11 @@ impl<P: Perform> Turn<'_, P> {
         token.is_some_and(|token| self.lock.hold_of(token, self.now).is_some())
     }
 
+    /// Whether the lock is known to be as it is. Where nobody is known to hold it, somebody may.
+    fn is_known(&mut self) -> bool {
+        self.lock.live_holds(self.now).next().is_some() || !self.perform.may_have_lost_grants()
+    }
+
     /// Whether another holder than the one of `token` waits to change its limit.
     fn upgrade_waits(&self, token: Option<&Token>) -> bool {
         let queue = self.queues.queue(self.place);
@@ -227,8 +239,12 @@ impl<P: Perform> Turn<'_, P> {
     }
 
     /// Does what is due at this lock: keeps alive the holds whose connections are open, and ends the leases that have
-    /// run out. At most `at_most` of them; returns how many.
-    pub fn expire(&mut self, at_most: usize) -> usize {
+    /// run out. At most `at_most` of them; returns how many, or `None` where the lock is not this server's to decide
+    /// about at present.
+    pub fn expire(&mut self, at_most: usize) -> Option<usize> {
+        if !self.perform.owns() {
+            return None;
+        }
         self.settle();
         let mut done = 0_usize;
         for hold in self.lock.sessions_due(self.now).take(at_most) {
@@ -243,7 +259,7 @@ impl<P: Perform> Turn<'_, P> {
         }
         done = done.saturating_add(self.end_lapsed(at_most.saturating_sub(done)));
         self.serve();
-        done
+        Some(done)
     }
 
     /// Sets holds to what another server decided.
@@ -300,10 +316,10 @@ impl<P: Perform> Turn<'_, P> {
 
     /// Serves the queue until its first has to wait.
     fn serve(&mut self) {
-        if self.queues.is_empty() {
+        if self.queues.queue(self.place).is_none() {
             return;
         }
-        if !self.perform.decides() {
+        if !self.perform.decides() || !self.perform.owns() {
             // Somebody will, and is not to forget.
             self.queues.mark(self.place);
             return;
@@ -312,7 +328,8 @@ impl<P: Perform> Turn<'_, P> {
             let client = head.client;
             let is_late = head.until.is_some_and(|until| until <= self.now);
             let verdict = self.lock.judge(Some(&head.token), head.limit, self.now);
-            if verdict == Verdict::Refuse && !is_late {
+            let has_to_wait = verdict == Verdict::Refuse || !self.is_known();
+            if has_to_wait && !is_late {
                 break;
             }
             let Some(waiter) = self.queues.remove(client) else { break };

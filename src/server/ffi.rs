@@ -32,6 +32,7 @@ const ERR: std::ffi::c_int = redis_module::raw::REDISMODULE_ERR as std::ffi::c_i
 
 mod args;
 mod blocking;
+mod cluster;
 mod command;
 mod config;
 mod context;
@@ -45,6 +46,7 @@ mod value;
 
 pub(crate) use args::{Args, Name, OwnedName};
 pub(crate) use blocking::{BlockedClient, Waiting};
+pub(crate) use cluster::{Ownership, SlotRange};
 pub(crate) use command::{Access, Arg, ArgKind, Command, CommandSpec, Handler, register_commands};
 pub(crate) use config::{NumericSetting, load_settings};
 pub(crate) use context::{Context, monotonic_micros, wake_server};

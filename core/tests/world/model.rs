@@ -501,6 +501,11 @@ impl Model {
 
     fn demote(&mut self) {
         self.is_master = false;
+        for (_, holder) in &mut self.holders {
+            // What was not told yet cannot be undone any more, and no connection keeps anything alive.
+            holder.promised.clear();
+            holder.session = None;
+        }
         for waiter in std::mem::take(&mut self.waiting) {
             self.saw("waited at a demotion");
             self.answer(waiter.client, Reply::Error(Refusal::Demoted));

@@ -17,6 +17,8 @@ pub(super) enum Asked {
 
 pub(super) struct Recorder<'w> {
     pub(super) decides: bool,
+    pub(super) owns: bool,
+    pub(super) may_have_lost_grants: bool,
     pub(super) now: Moment,
     pub(super) open: &'w BTreeSet<ClientId>,
     pub(super) fences: &'w mut FenceSequence,
@@ -30,6 +32,14 @@ pub(super) struct Recorder<'w> {
 impl Perform for Recorder<'_> {
     fn decides(&mut self) -> bool {
         self.decides
+    }
+
+    fn owns(&mut self) -> bool {
+        self.owns
+    }
+
+    fn may_have_lost_grants(&mut self) -> bool {
+        self.may_have_lost_grants
     }
 
     fn is_open(&mut self, connection: ClientId) -> bool {

@@ -178,6 +178,8 @@ impl Server {
         let decides = self.decides();
         let mut recorder = Recorder {
             decides,
+            owns: true,
+            may_have_lost_grants: false,
             now: self.now,
             open: &self.open,
             fences: &mut self.fences,
@@ -335,7 +337,7 @@ impl Server {
         self.ready.push(client);
     }
 
-    fn expire(&mut self, spot: Spot, at_most: usize) -> usize {
+    fn expire(&mut self, spot: Spot, at_most: usize) -> Option<usize> {
         self.turn(spot, Asked::Nothing, |turn| turn.expire(at_most))
     }
 
@@ -423,6 +425,14 @@ impl Server {
 
     fn demote(&mut self) {
         self.is_master = false;
+        self.lost.clear();
+        for spot in SPOTS {
+            let Some(Value::Lock(lock)) = self.values.get_mut(&spot) else { continue };
+            let mut lock = std::mem::take(lock);
+            lock.disown();
+            self.note(spot, &mut lock);
+            self.values.insert(spot, Value::Lock(lock));
+        }
         for client in self.queues.dissolve() {
             self.answer(client, Answer::Refused(Refusal::Demoted));
         }

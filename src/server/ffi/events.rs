@@ -29,7 +29,9 @@ pub(crate) trait ServerEvents {
     /// A connection is being closed.
     fn closed(client: u64);
     /// The server has become a master, or a replica.
-    fn role_changed(is_master: bool);
+    fn role_changed(context: &Context, is_master: bool);
+    /// The server has loaded its data, from its files or from its master.
+    fn loaded();
 }
 
 /// What the module does when something has happened to a key.
@@ -44,7 +46,7 @@ pub(crate) trait KeyspaceEvents {
 
 /// Subscribes to all of these; false if the server refuses one.
 pub(crate) fn subscribe<E: ServerEvents + KeyspaceEvents>(context: &Context) -> bool {
-    let server_events: [(u64, raw::RedisModuleEventCallback); 8] = [
+    let server_events: [(u64, raw::RedisModuleEventCallback); 9] = [
         (raw::REDISMODULE_EVENT_FLUSHDB, Some(flush::<E>)),
         (raw::REDISMODULE_EVENT_SWAPDB, Some(swap::<E>)),
         (raw::REDISMODULE_EVENT_CRON_LOOP, Some(cron::<E>)),
@@ -53,6 +55,7 @@ pub(crate) fn subscribe<E: ServerEvents + KeyspaceEvents>(context: &Context) -> 
         (raw::REDISMODULE_EVENT_EVENTLOOP, Some(event_loop::<E>)),
         (raw::REDISMODULE_EVENT_CLIENT_CHANGE, Some(client_change::<E>)),
         (raw::REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED, Some(role_change::<E>)),
+        (raw::REDISMODULE_EVENT_LOADING, Some(loading::<E>)),
     ];
     let subscribed = server_events.into_iter().all(|(id, callback)| {
         let event = RedisModuleEvent { id, dataver: 1 };
@@ -161,12 +164,25 @@ unsafe extern "C" fn client_change<E: ServerEvents>(
 }
 
 unsafe extern "C" fn role_change<E: ServerEvents>(
+    context: *mut RedisModuleCtx,
+    _event: RedisModuleEvent,
+    subevent: u64,
+    _data: *mut c_void,
+) {
+    let is_master = subevent == raw::REDISMODULE_EVENT_REPLROLECHANGED_NOW_MASTER;
+    // SAFETY: the server lends the context to this callback.
+    guard(|| unsafe { Context::new(context) }.map(|context| E::role_changed(&context, is_master)));
+}
+
+unsafe extern "C" fn loading<E: ServerEvents>(
     _context: *mut RedisModuleCtx,
     _event: RedisModuleEvent,
     subevent: u64,
     _data: *mut c_void,
 ) {
-    guard(|| E::role_changed(subevent == raw::REDISMODULE_EVENT_REPLROLECHANGED_NOW_MASTER));
+    if subevent == raw::REDISMODULE_SUBEVENT_LOADING_ENDED {
+        guard(E::loaded);
+    }
 }
 
 unsafe extern "C" fn keyspace<E: KeyspaceEvents>(
