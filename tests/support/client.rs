@@ -164,6 +164,12 @@ impl Client {
         self.try_read().ok().flatten()
     }
 
+    /// Sends a command to a server that may go away, and reads its reply. The end of the connection is an error.
+    pub(crate) fn try_exchange<A: AsRef<[u8]>>(&mut self, arguments: &[A]) -> std::io::Result<Reply> {
+        self.stream.write_all(&encode(arguments))?;
+        self.try_read()?.ok_or_else(|| ErrorKind::UnexpectedEof.into())
+    }
+
     /// Writes bytes as they are.
     #[track_caller]
     pub(crate) fn raw_write(&mut self, bytes: &[u8]) {

@@ -1,0 +1,342 @@
+//! A cluster of real servers with the module: masters that share the slots, and replicas of them.
+//!
+//! - [`Cluster`] starts the nodes and has them agree; [`shared`] is one that the tests of a file have in common, each in
+//!   slots of its own ([`Cluster::fresh_slot`]).
+//! - [`Migration`] moves a slot key by key, step by step; [`Cluster::move_slot`] does all of it, and
+//!   [`atomic`] lets the server do it where it can.
+//! - [`Routed`] is a client that follows redirections.
+//! - [`slot_of`] and [`key_in`] relate keys and slots.
+//!
+//! A test file takes it in with `#[path = "support/cluster.rs"] mod cluster;`, beside `mod support;`.
+#![allow(dead_code, unused_imports)] // each test file uses a part of it
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failure ends the test
+#![allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)] // likewise
+
+#[path = "cluster/atomic.rs"]
+pub(crate) mod atomic;
+#[path = "cluster/routed.rs"]
+mod routed;
+#[path = "cluster/slots.rs"]
+mod slots;
+#[path = "cluster/start.rs"]
+mod start;
+
+use std::net::SocketAddr;
+use std::process::Command;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::support::{Client, Reply, Server, caught_up, wait_until};
+
+pub(crate) use routed::{Routed, Told};
+pub(crate) use slots::{Migration, SLOTS, key_in, slot_of};
+pub(crate) use start::ClusterBuilder;
+
+/// How long the nodes may take to agree: a new node is no master for its first two seconds, and a lost one is missed
+/// only after the node timeout and elected anew after a second or two.
+pub(crate) const AGREEMENT_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Running nodes that have agreed on who has which slot. The masters come first, each with an equal range of the slots in
+/// ascending order; then the replicas, those of the first master first.
+pub(crate) struct Cluster {
+    nodes: Vec<Server>,
+    ids: Vec<String>,
+    masters: usize,
+    replicas_each: usize,
+    taken: Vec<AtomicU16>,
+}
+
+/// A cluster of three masters that all tests of a file use which need it at the same time. The last of them ends it.
+#[track_caller]
+pub(crate) fn shared() -> Arc<Cluster> {
+    static SHARED: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(cluster) = shared.upgrade() {
+        return cluster;
+    }
+    let cluster = Arc::new(Cluster::start(3));
+    *shared = Arc::downgrade(&cluster);
+    cluster
+}
+
+impl Cluster {
+    /// So many masters without replicas, with the fixture's settings.
+    #[track_caller]
+    pub(crate) fn start(masters: usize) -> Self {
+        Self::builder(masters).start()
+    }
+
+    /// Replicas and other settings.
+    pub(crate) fn builder(masters: usize) -> ClusterBuilder {
+        ClusterBuilder::new(masters)
+    }
+
+    /// A node.
+    pub(crate) fn node(&self, at: usize) -> &Server {
+        &self.nodes[at]
+    }
+
+    /// A node, to stop it or start it again.
+    pub(crate) fn node_mut(&mut self, at: usize) -> &mut Server {
+        &mut self.nodes[at]
+    }
+
+    /// All nodes.
+    pub(crate) fn nodes(&self) -> &[Server] {
+        &self.nodes
+    }
+
+    /// A new connection to a node, RESP2.
+    #[track_caller]
+    pub(crate) fn client(&self, at: usize) -> Client {
+        self.nodes[at].client()
+    }
+
+    /// A client that goes where it is sent.
+    pub(crate) fn routed(&self) -> Routed {
+        Routed::new(self.nodes.iter().map(Server::address).collect())
+    }
+
+    /// The name a node has in the cluster.
+    pub(crate) fn id(&self, at: usize) -> &str {
+        &self.ids[at]
+    }
+
+    /// The place of the node with that name.
+    #[track_caller]
+    pub(crate) fn at(&self, id: &str) -> usize {
+        let at = self.ids.iter().position(|known| known == id);
+        at.unwrap_or_else(|| panic!("no node has the id {id}: {:?}", self.ids))
+    }
+
+    /// How many masters it was started with; they are the nodes `0..masters`.
+    pub(crate) fn masters(&self) -> usize {
+        self.masters
+    }
+
+    /// The place of the first replica that this master was started with.
+    pub(crate) fn replica(&self, master: usize) -> usize {
+        assert!(master < self.masters && self.replicas_each > 0, "no replica of node {master}");
+        self.masters + master * self.replicas_each
+    }
+
+    /// A slot that this node was started with and that nobody else was given or will be.
+    #[track_caller]
+    pub(crate) fn fresh_slot(&self, master: usize) -> u16 {
+        let range = start::range(master, self.masters);
+        let slot = range.start + self.taken[master].fetch_add(1, Ordering::SeqCst);
+        assert!(range.contains(&slot), "all slots of node {master} are taken");
+        slot
+    }
+
+    /// The master that has this slot, as the node sees it; `None` where it thinks that nobody has.
+    #[track_caller]
+    pub(crate) fn owner_as_seen_by(&self, observer: usize, slot: u16) -> Option<usize> {
+        let view = slot_map(&mut self.client(observer));
+        let range = view.into_iter().find(|range| (range.first..=range.last).contains(&slot));
+        range.map(|range| self.at(&range.nodes[0]))
+    }
+
+    /// The master that has this slot, on which all nodes must agree.
+    #[track_caller]
+    pub(crate) fn owner(&self, slot: u16) -> usize {
+        let owner = self.owner_as_seen_by(0, slot);
+        for observer in 1..self.nodes.len() {
+            assert_eq!(self.owner_as_seen_by(observer, slot), owner, "node {observer} and node 0 disagree");
+        }
+        owner.unwrap_or_else(|| panic!("nobody has slot {slot}"))
+    }
+
+    /// Waits until this node says so of the cluster: `ok` or `fail`.
+    #[track_caller]
+    pub(crate) fn wait_state(&self, observer: usize, state: &str) {
+        let mut client = self.client(observer);
+        wait_until(&format!("node {observer} says that the cluster is {state}"), AGREEMENT_DEADLINE, || {
+            cluster_state(&mut client) == state
+        });
+    }
+
+    /// Waits until all nodes are up and agree: on who has which slot and whose replica is which, and that all is well.
+    #[track_caller]
+    pub(crate) fn wait_agreed(&self) {
+        let all: Vec<usize> = (0..self.nodes.len()).collect();
+        self.wait_agreed_among(&all);
+    }
+
+    /// The same of these nodes only.
+    #[track_caller]
+    pub(crate) fn wait_agreed_among(&self, nodes: &[usize]) {
+        let mut clients: Vec<Client> = nodes.iter().map(|&at| self.client(at)).collect();
+        let start = Instant::now();
+        while let Err(disagreement) = agreement(&mut clients) {
+            assert!(start.elapsed() < AGREEMENT_DEADLINE, "the nodes do not agree: {disagreement}");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Waits until the replicas that this master was started with have applied all that it has written by now.
+    #[track_caller]
+    pub(crate) fn wait_caught_up(&self, master: usize) {
+        let first = self.replica(master);
+        for replica in first..first + self.replicas_each {
+            caught_up(&self.nodes[master], &self.nodes[replica]);
+        }
+    }
+
+    /// Keeps a node from running, its sockets open, until what this gives goes out of scope.
+    #[track_caller]
+    pub(crate) fn freeze(&self, at: usize) -> Frozen<'_> {
+        Frozen::new(&self.nodes[at])
+    }
+
+    /// Makes a replica the master of its shard, as CLUSTER FAILOVER with this option does (`""`, `FORCE` or
+    /// `TAKEOVER`), and waits until it is one.
+    #[track_caller]
+    pub(crate) fn fail_over_to(&self, replica: usize, option: &str) {
+        let mut client = self.client(replica);
+        client.ok(&format!("CLUSTER FAILOVER {option}"));
+        self.wait_master(replica);
+    }
+
+    /// Waits until a replica has become a master.
+    #[track_caller]
+    pub(crate) fn wait_master(&self, replica: usize) {
+        let mut client = self.client(replica);
+        wait_until(&format!("node {replica} is a master"), AGREEMENT_DEADLINE, || {
+            client.info("replication", "role") == "master"
+        });
+    }
+
+    /// Panics unless every node answers and has logged no crash.
+    #[track_caller]
+    pub(crate) fn assert_alive(&mut self) {
+        self.nodes.iter_mut().for_each(Server::assert_alive);
+    }
+}
+
+/// A node that does not run; it goes on when this goes out of scope.
+pub(crate) struct Frozen<'a> {
+    server: &'a Server,
+}
+
+impl<'a> Frozen<'a> {
+    #[track_caller]
+    fn new(server: &'a Server) -> Self {
+        let frozen = Self { server };
+        assert!(frozen.signal("-STOP"), "kill -STOP {}", server.pid());
+        frozen
+    }
+
+    fn signal(&self, name: &str) -> bool {
+        let status = Command::new("kill").args([name, &self.server.pid().to_string()]).status();
+        status.is_ok_and(|status| status.success())
+    }
+}
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        assert!(self.signal("-CONT") || thread::panicking(), "kill -CONT {}", self.server.pid());
+    }
+}
+
+/// Slots that one shard has, its master's id first, then its replicas' in their order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SlotRange {
+    first: u16,
+    last: u16,
+    nodes: Vec<String>,
+}
+
+/// Who has which slots, as a node sees it, in ascending order.
+#[track_caller]
+pub(crate) fn slot_map(client: &mut Client) -> Vec<SlotRange> {
+    let number = |reply: &Reply| u16::try_from(reply.int()).unwrap();
+    let reply = client.run("CLUSTER SLOTS");
+    let mut map: Vec<SlotRange> = reply
+        .items()
+        .iter()
+        .map(|range| {
+            let parts = range.items();
+            let mut nodes: Vec<String> = parts[2..].iter().map(|node| node.items()[2].text()).collect();
+            nodes[1..].sort_unstable();
+            SlotRange { first: number(&parts[0]), last: number(&parts[1]), nodes }
+        })
+        .collect();
+    map.sort_unstable_by_key(|range| range.first);
+    map
+}
+
+/// `cluster_state` of CLUSTER INFO.
+#[track_caller]
+pub(crate) fn cluster_state(client: &mut Client) -> String {
+    cluster_info(client, "cluster_state")
+}
+
+/// One field of CLUSTER INFO.
+#[track_caller]
+pub(crate) fn cluster_info(client: &mut Client, name: &str) -> String {
+    let text = client.run("CLUSTER INFO").text();
+    let mut fields = text.lines().filter_map(|line| line.trim_end().split_once(':'));
+    let value = fields.find_map(|(found, value)| (found == name).then(|| value.to_owned()));
+    value.unwrap_or_else(|| panic!("CLUSTER INFO has no {name}:\n{text}"))
+}
+
+/// Whether all say that the cluster is well and see the same map; why not, if not.
+fn agreement(clients: &mut [Client]) -> Result<(), String> {
+    let mut agreed = None;
+    for client in clients {
+        let state = cluster_state(client);
+        if state != "ok" {
+            return Err(format!("the cluster is in state {state}"));
+        }
+        let map = slot_map(client);
+        let agreed = agreed.get_or_insert_with(|| map.clone());
+        if *agreed != map {
+            return Err(format!("{agreed:?}, and {map:?}"));
+        }
+        if client.info("replication", "role") == "slave"
+            && client.info("replication", "master_link_status") != "up"
+        {
+            return Err("a replica's link is down".to_owned());
+        }
+    }
+    Ok(())
+}
+
+/// Where a redirection points to: `MOVED 1234 127.0.0.1:7000` has the slot and the address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Redirection {
+    /// The slot.
+    pub(crate) slot: u16,
+    /// `host:port`, as the server gave it.
+    pub(crate) endpoint: String,
+}
+
+impl Redirection {
+    /// What stands in an error that begins with `kind`, MOVED or ASK; `None` for other errors.
+    pub(crate) fn parse(error: &str, kind: &str) -> Option<Self> {
+        let mut words = error.split(' ');
+        if words.next()? != kind {
+            return None;
+        }
+        let redirection = Self { slot: words.next()?.parse().ok()?, endpoint: words.next()?.to_owned() };
+        words.next().is_none().then_some(redirection)
+    }
+}
+
+/// The error that sends a client from elsewhere to this node for a key of the slot.
+pub(crate) fn moved_to(slot: u16, node: &Server) -> String {
+    format!("MOVED {slot} {}", node.address())
+}
+
+/// The error that sends a client to the node that takes the slot over.
+pub(crate) fn ask(slot: u16, node: &Server) -> String {
+    format!("ASK {slot} {}", node.address())
+}
+
+/// An address as redirections write it.
+pub(crate) fn endpoint(address: SocketAddr) -> String {
+    address.to_string()
+}
