@@ -3,10 +3,20 @@
 use std::ffi::{CStr, CString, c_char, c_long, c_void};
 use std::fmt::Display;
 use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use redis_module::raw::{self, RedisModuleCtx};
 
 use super::{Name, OK};
+
+/// Valkey's number, from version 9 on, for: the module can have its keys moved with their slot in one step.
+const OPTIONS_HANDLE_ATOMIC_SLOT_MIGRATION: u32 = 1 << 5;
+
+/// Valkey's number, from version 9 on, for: the command comes from the node that its slot arrives from.
+const CTX_FLAGS_SLOT_IMPORT_CLIENT: u32 = 1 << 25;
+
+/// The two numbers above mean other things elsewhere.
+static IS_VALKEY: AtomicBool = AtomicBool::new(false);
 
 /// What the server lends to a callback while it runs.
 pub(crate) struct Context {
@@ -134,8 +144,13 @@ impl Context {
     /// Tells the server what the module takes care of itself: read errors while loading, and saying which keys have
     /// changed.
     pub(crate) fn declare_options(&self) {
-        let options =
+        let mut options =
             raw::REDISMODULE_OPTIONS_HANDLE_IO_ERRORS | raw::REDISMODULE_OPTION_NO_IMPLICIT_SIGNAL_MODIFIED;
+        let is_valkey = self.is_valkey();
+        IS_VALKEY.store(is_valkey, Ordering::Relaxed);
+        if is_valkey {
+            options |= OPTIONS_HANDLE_ATOMIC_SLOT_MIGRATION;
+        }
         // SAFETY: the context is valid.
         unsafe { api!(RedisModule_SetModuleOptions(self.raw(), options.cast_signed())) };
     }
@@ -154,10 +169,23 @@ impl Context {
         unsafe { api!(RedisModule_SelectDb(self.raw(), database)) == OK }
     }
 
-    /// Whether the running command is not a client's: it comes from this server's master, or from the file being
-    /// loaded.
+    /// Whether the running command is not a client's: it comes from this server's master, from the file being loaded,
+    /// or from the node that a slot arrives from.
     pub(crate) fn obeys(&self) -> bool {
-        self.has_flag(raw::REDISMODULE_CTX_FLAGS_REPLICATED | raw::REDISMODULE_CTX_FLAGS_LOADING)
+        let slot_import = if IS_VALKEY.load(Ordering::Relaxed) { CTX_FLAGS_SLOT_IMPORT_CLIENT } else { 0 };
+        self.has_flag(
+            raw::REDISMODULE_CTX_FLAGS_REPLICATED | raw::REDISMODULE_CTX_FLAGS_LOADING | slot_import,
+        )
+    }
+
+    fn is_valkey(&self) -> bool {
+        // SAFETY: both names end with a NUL; the text is looked at for being there only, before the data are freed.
+        unsafe {
+            let info = api!(RedisModule_GetServerInfo(self.raw(), c"server".as_ptr()));
+            let version = api!(RedisModule_ServerInfoGetFieldC(info, c"valkey_version".as_ptr()));
+            api!(RedisModule_FreeServerInfo(self.raw(), info));
+            !version.is_null()
+        }
     }
 
     /// Whether this server decides about its data: it is a master, and not loading.

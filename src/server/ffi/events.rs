@@ -8,7 +8,7 @@ use redis_module::raw::{
 };
 
 use super::guard::guard;
-use super::{Context, Name, OK};
+use super::{Context, MainThread, Name, OK};
 
 /// What the module does when something happens to the server.
 pub(crate) trait ServerEvents {
@@ -185,6 +185,10 @@ unsafe extern "C" fn loading<E: ServerEvents>(
     }
 }
 
+/// The database of the command that moves a key. Valkey 8.1 selects the event's database for the client itself, and leaves
+/// it there for whatever that client does next and for what it passes on of the move; so the module puts it back.
+static MOVED_FROM: MainThread<Option<i32>> = MainThread::new(None);
+
 unsafe extern "C" fn keyspace<E: KeyspaceEvents>(
     context: *mut RedisModuleCtx,
     _class: c_int,
@@ -198,7 +202,13 @@ unsafe extern "C" fn keyspace<E: KeyspaceEvents>(
         E::touched(&context, name);
         match event.to_bytes() {
             b"rename_to" | b"restore" => E::arrived(&context, name),
-            b"move_to" => E::moved(name),
+            b"move_from" => MOVED_FROM.with(|database| *database = Some(context.database())),
+            b"move_to" => {
+                E::moved(name);
+                if let Some(database) = MOVED_FROM.with(Option::take) {
+                    context.select_database(database);
+                }
+            }
             _ => {}
         }
         Some(())
