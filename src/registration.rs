@@ -119,7 +119,7 @@ static COMMANDS: [CommandSpec; 8] = [
     CommandSpec {
         name: c"lock.owned",
         handler: Handler::of::<commands::Owned>(),
-        flags: c"write fast",
+        flags: c"write fast no-monitor no-slowlog",
         categories: c"write fast",
         access: Some(Access::Write),
         arity: 2,

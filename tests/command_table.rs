@@ -110,6 +110,21 @@ fn a_reader_may_look_at_locks_and_change_none() {
 }
 
 #[test]
+fn what_the_module_asks_the_server_changes_nothing_when_a_client_asks_it() {
+    let server = Server::start();
+    let mut client = server.client();
+    acquire(&mut client, "held TOKEN a PX 60000");
+    client.ok("SET string v");
+    let before = client.run("DEBUG DIGEST");
+    for key in ["held", "string", "absent"] {
+        assert_eq!(client.run(&format!("LOCK.OWNED {key}")), Reply::Int(1));
+    }
+    assert_eq!(client.run("DEBUG DIGEST"), before);
+    assert!(client.run("LOCK.OWNED").is_error());
+    assert!(client.run("LOCK.OWNED a b").is_error());
+}
+
+#[test]
 fn a_user_may_call_what_its_rules_name_on_the_keys_they_name() {
     let server = Server::start();
     let mut admin = server.client();
