@@ -20,6 +20,7 @@ use crate::server::clock;
 use crate::server::ffi::{Context, KeyspaceEvents, MainThread, Name, ServerEvents};
 use crate::state::{DEADLINES, FENCES, QUEUES, TIES};
 use crate::waiting;
+use crate::writes;
 
 pub(crate) struct Keyspace;
 
@@ -75,6 +76,7 @@ impl ServerEvents for Keyspace {
         waiting::end_turn(context);
         cluster::end_turn();
         clock::end_turn();
+        writes::end_turn();
         if FENCE_IS_DUE.with(|due| *due) && !context.must_not_write() {
             note_fence(context);
         }

@@ -11,6 +11,7 @@
 //! | [`expiry`] | ends leases and waits: one timer over the core's indexes |
 //! | [`grace`] | the time after a restart in which grants may have been lost |
 //! | [`cluster`] | whose a key is, in a cluster |
+//! | [`writes`] | whether the server takes writes at present |
 //! | [`keyspace`] | follows a lock where other commands take its key |
 //! | [`moves`] | finds locks that were moved to another database |
 //! | [`datatype`] | the lock as a value: snapshots, append-only file, digest |
@@ -36,3 +37,4 @@ mod replication;
 mod server;
 mod state;
 mod waiting;
+mod writes;

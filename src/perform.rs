@@ -14,6 +14,7 @@ use crate::server::clock;
 use crate::server::ffi::{Context, Key, Name, Occupied, OwnedName};
 use crate::state::{DEADLINES, FENCES, QUEUES, TIES};
 use crate::waiting;
+use crate::writes;
 
 /// The key of a lock, opened to change it: a lock, or nothing yet.
 pub(crate) struct OpenLock<'c> {
@@ -132,9 +133,13 @@ impl Perform for Performer<'_> {
     }
 }
 
-/// Whether this server may decide on its own account, and pass on what it decided.
+/// Whether this server may decide on its own account, and pass on what it decided. Where it refuses writes to its clients,
+/// since too few replicas keep up or its disk fails, it grants them nothing either; what a command decides was let pass
+/// already.
 pub(crate) fn may_decide(context: &Context) -> bool {
-    context.is_master() && !context.must_not_write()
+    context.is_master()
+        && !context.must_not_write()
+        && (context.is_of_command() || writes::are_taken(context))
 }
 
 /// Notes what has to be known of a lock without looking at it: when it is due, and whose connections keep it alive.

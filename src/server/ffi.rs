@@ -32,6 +32,7 @@ const ERR: std::ffi::c_int = redis_module::raw::REDISMODULE_ERR as std::ffi::c_i
 
 mod args;
 mod blocking;
+mod call;
 mod cluster;
 mod command;
 mod config;

@@ -1,12 +1,13 @@
 //! What the server knows of the cluster that it is a node of.
 
-use std::ffi::{CStr, c_char};
+use std::ffi::CStr;
 use std::io;
 use std::ops::RangeInclusive;
 use std::ptr::NonNull;
 
-use redis_module::raw::{self, RedisModuleCallReply};
+use redis_module::raw;
 
+use super::call::{Reply, View};
 use super::{Context, Name};
 
 /// What the server says when it is asked to write to a key.
@@ -37,14 +38,9 @@ impl Context {
     /// for servers that are no node of a cluster.
     pub(crate) fn ask_ownership(&self, command: &CStr, key: Name<'_>) -> Ownership {
         // SAFETY: the format names a string of the server, which is what is passed.
-        let reply = unsafe {
-            NonNull::new(api!(RedisModule_Call(self.raw(), command.as_ptr(), c"s".as_ptr(), key.raw())))
-        };
-        match reply {
-            Some(reply) => {
-                drop(Reply(reply));
-                Ownership::Ours
-            }
+        let reply = unsafe { api!(RedisModule_Call(self.raw(), command.as_ptr(), c"s".as_ptr(), key.raw())) };
+        match Reply::new(reply) {
+            Some(_) => Ownership::Ours,
             // The server says why by errno: EPERM where a client would be sent elsewhere, and ENETDOWN or EROFS where
             // the cluster is down.
             None if io::Error::last_os_error().kind() == io::ErrorKind::PermissionDenied => {
@@ -66,7 +62,7 @@ impl Context {
                 key.raw()
             ))
         };
-        NonNull::new(reply).map(Reply)?.view().integer()
+        Reply::new(reply)?.view().integer()
     }
 
     /// Which node serves which slots. Those that no node serves are left out.
@@ -76,7 +72,7 @@ impl Context {
             api!(RedisModule_Call(self.raw(), c"CLUSTER".as_ptr(), c"c".as_ptr(), c"SLOTS".as_ptr()))
         };
         let me = my_id();
-        let Some(reply) = NonNull::new(reply).map(Reply) else { return Vec::new() };
+        let Some(reply) = Reply::new(reply) else { return Vec::new() };
         reply.view().elements().filter_map(|range| slot_range(range, me.as_deref())).collect()
     }
 }
@@ -101,68 +97,4 @@ fn my_id() -> Option<String> {
         std::slice::from_raw_parts(NonNull::new(id.cast_mut())?.as_ptr(), len)
     };
     String::from_utf8(id.to_vec()).ok()
-}
-
-/// A reply to a command that the module has called.
-struct Reply(NonNull<RedisModuleCallReply>);
-
-impl Reply {
-    fn view(&self) -> View<'_> {
-        View { reply: self.0, of: self }
-    }
-}
-
-impl Drop for Reply {
-    fn drop(&mut self) {
-        // SAFETY: it is the server's, whole, and freed once.
-        unsafe { api!(RedisModule_FreeCallReply(self.0.as_ptr())) };
-    }
-}
-
-/// A reply, or a part of one, which lives as long as the whole.
-#[derive(Clone, Copy)]
-struct View<'r> {
-    reply: NonNull<RedisModuleCallReply>,
-    of: &'r Reply,
-}
-
-impl<'r> View<'r> {
-    fn is(self, kind: isize) -> bool {
-        // SAFETY: the reply is valid as long as the whole that it is a part of.
-        let is_of = unsafe { api!(RedisModule_CallReplyType(self.reply.as_ptr())) };
-        isize::try_from(is_of) == Ok(kind)
-    }
-
-    fn integer(self) -> Option<i64> {
-        // SAFETY: as above, and it is an integer.
-        self.is(raw::REDISMODULE_REPLY_INTEGER)
-            .then(|| unsafe { api!(RedisModule_CallReplyInteger(self.reply.as_ptr())) })
-    }
-
-    fn text(self) -> Option<String> {
-        if !self.is(raw::REDISMODULE_REPLY_STRING) {
-            return None;
-        }
-        let mut len = 0;
-        // SAFETY: as above; the server returns a buffer of this length, or null.
-        let bytes = unsafe {
-            let start: *const c_char =
-                api!(RedisModule_CallReplyStringPtr(self.reply.as_ptr(), &raw mut len));
-            std::slice::from_raw_parts(NonNull::new(start.cast_mut().cast::<u8>())?.as_ptr(), len)
-        };
-        Some(String::from_utf8_lossy(bytes).into_owned())
-    }
-
-    fn element(self, index: usize) -> Option<Self> {
-        if !self.is(raw::REDISMODULE_REPLY_ARRAY) {
-            return None;
-        }
-        // SAFETY: as above, and it is an array; an index beyond its end gives null.
-        let element = unsafe { api!(RedisModule_CallReplyArrayElement(self.reply.as_ptr(), index)) };
-        Some(View { reply: NonNull::new(element)?, of: self.of })
-    }
-
-    fn elements(self) -> impl Iterator<Item = Self> + use<'r> {
-        (0..).map_while(move |index| self.element(index))
-    }
 }

@@ -230,6 +230,19 @@ impl Context {
         unsafe { api!(RedisModule_AvoidReplicaTraffic()) != 0 }
     }
 
+    /// Whether a field of a section of INFO says this.
+    pub(crate) fn info_says(&self, section: &CStr, field: &CStr, text: &CStr) -> bool {
+        // SAFETY: the names end with a NUL; the server returns null or a C string of the data, which are freed after it
+        // was looked at.
+        unsafe {
+            let info = api!(RedisModule_GetServerInfo(self.raw(), section.as_ptr()));
+            let value = api!(RedisModule_ServerInfoGetFieldC(info, field.as_ptr()));
+            let says = !value.is_null() && CStr::from_ptr(value) == text;
+            api!(RedisModule_FreeServerInfo(self.raw(), info));
+            says
+        }
+    }
+
     /// An integer field of a section of INFO, if there is one.
     pub(crate) fn info_integer(&self, section: &CStr, field: &CStr) -> Option<i64> {
         let mut status = 0;
