@@ -7,19 +7,20 @@
 //!
 //! The server tells none of this to clients that wait by the module's means. Those who wait for a key that is not served
 //! here any more are told where to go: when something happens at the key, and by a look at all of them about once a
-//! second.
+//! second. Who waits for a key whose slot is arriving was sent here, and goes on waiting until it has arrived.
 
+use std::collections::BTreeSet;
 use std::ffi::CStr;
 
 use lock_core::{Moment, OwnedPlace, Place, Refusal};
 
 use crate::server::clock;
-use crate::server::ffi::{Context, MainThread, Name, OwnedName, Ownership, SlotRange};
+use crate::server::ffi::{Context, MainThread, Name, OwnContext, OwnedName, Ownership, SlotRange};
 use crate::state::QUEUES;
 use crate::waiting;
 
 /// Writes to a key, in the server's eyes, and does nothing.
-pub(crate) const OWNED: &CStr = c"LOCK.OWNED";
+const OWNED: &CStr = c"LOCK.OWNED";
 
 /// How often all who wait are looked at, in milliseconds.
 const LOOK_MS: u64 = 1000;
@@ -27,85 +28,136 @@ const LOOK_MS: u64 = 1000;
 /// The most keys looked at in one tick of the server: about a millisecond's work.
 const KEYS_PER_TICK: usize = 512;
 
-/// Whether the server is a node of a cluster; it is one, or not, as long as it runs.
-static IS_NODE: MainThread<bool> = MainThread::new(false);
+/// Through which to ask, where the server is a node of a cluster; it is one, or not, as long as it runs. Within the command
+/// of a client that was sent here by ASK, the server would answer as it answers that client: that the key is ours.
+static ASKER: MainThread<Option<OwnContext>> = MainThread::new(None);
 
-/// Which node serves which slots, once somebody had to be told in this turn of the server's loop.
-static SLOTS: MainThread<Option<Vec<SlotRange>>> = MainThread::new(None);
+/// What the cluster looks like from here, once somebody had to know in this turn of the server's loop.
+static VIEW: MainThread<Option<View>> = MainThread::new(None);
 
-/// A look at all who wait.
+/// Where somebody was left waiting for the arrival of a slot, to be served then.
+static ARRIVING: MainThread<BTreeSet<OwnedPlace>> = MainThread::new(BTreeSet::new());
+
+/// The look at all who wait that was begun last.
+static LOOK: MainThread<Option<Look>> = MainThread::new(None);
+
+struct View {
+    served: Vec<SlotRange>,
+    arriving: Vec<i64>,
+}
+
 struct Look {
     began: Moment,
-    /// The last key looked at; `None` where it has not begun, or has come to the end.
+    /// The last key looked at.
     last: Option<OwnedPlace>,
     is_over: bool,
 }
 
-static LOOK: MainThread<Option<Look>> = MainThread::new(None);
+/// Where those who wait for a key are served.
+enum Served {
+    Here,
+    /// Here, once the slot has arrived.
+    NotYet,
+    Elsewhere(Refusal),
+}
 
 /// Notes whether the server is a node of a cluster.
 pub(crate) fn begin(context: &Context) {
-    IS_NODE.with(|is_node| *is_node = context.is_in_cluster());
+    if context.is_in_cluster() {
+        ASKER.with(|asker| *asker = OwnContext::new(context));
+    }
 }
 
 /// Whether the server is a node of a cluster.
 pub(crate) fn is_node() -> bool {
-    IS_NODE.with(|is_node| *is_node)
+    ASKER.with(|asker| asker.is_some())
 }
 
 /// Whether the key is this server's to decide about.
-pub(crate) fn owns(context: &Context, key: Name<'_>) -> bool {
-    !is_node() || context.ask_ownership(OWNED, key) == Ownership::Ours
+pub(crate) fn owns(key: Name<'_>) -> bool {
+    ownership(key) == Ownership::Ours
 }
 
-/// Why nobody can be served at this key any more; `None` where somebody can.
-pub(crate) fn turns_away(context: &Context, place: Place<'_>) -> Option<Refusal> {
-    if !is_node() || !context.select_database(place.database) {
-        return None;
+fn ownership(key: Name<'_>) -> Ownership {
+    ASKER.with(|asker| match asker {
+        Some(asker) => asker.as_context().ask_ownership(OWNED, key),
+        None => Ownership::Ours,
+    })
+}
+
+/// Tells those who wait for a key that is not served here any more where to go.
+pub(crate) fn turn_away(context: &Context, place: Place<'_>) {
+    if !is_node() || QUEUES.with(|queues| queues.queue(place).is_none()) {
+        return;
     }
-    let name = OwnedName::new(context, place.key)?;
-    match context.ask_ownership(OWNED, name.name()) {
-        Ownership::Ours => None,
-        Ownership::Down => Some(Refusal::ClusterDown),
-        Ownership::NotOurs => Some(redirection(context, name.name())),
+    match served(context, place) {
+        Served::Here => {
+            if ARRIVING.with(|arriving| arriving.remove(&place.into())) {
+                QUEUES.with(|queues| queues.mark(place));
+            }
+        }
+        Served::NotYet => {
+            ARRIVING.with(|arriving| arriving.insert(place.into()));
+        }
+        Served::Elsewhere(refusal) => {
+            ARRIVING.with(|arriving| arriving.remove(&place.into()));
+            waiting::refuse_all(place, &refusal);
+        }
     }
 }
 
-fn redirection(context: &Context, key: Name<'_>) -> Refusal {
-    let Some(slot) = context.slot_of(key) else { return Refusal::SlotNotServed };
-    if SLOTS.with(|slots| slots.is_none()) {
-        let ranges = context.slot_ranges();
-        SLOTS.with(|slots| *slots = Some(ranges));
+fn served(context: &Context, place: Place<'_>) -> Served {
+    let Some(name) = OwnedName::new(context, place.key) else { return Served::NotYet };
+    match ownership(name.name()) {
+        Ownership::Ours => Served::Here,
+        Ownership::Down => Served::Elsewhere(Refusal::ClusterDown),
+        Ownership::NotOurs => elsewhere(context, name.name()),
     }
-    SLOTS.with(|ranges| {
-        let range = ranges.iter().flatten().find(|range| range.slots.contains(&slot));
-        match range {
-            None => Refusal::SlotNotServed,
-            Some(range) if range.is_ours => Refusal::InTransit,
-            Some(SlotRange { host, port, .. }) => Refusal::Moved(format!("{slot} {host}:{port}").into()),
+}
+
+fn elsewhere(context: &Context, key: Name<'_>) -> Served {
+    let Some(slot) = context.slot_of(key) else { return Served::NotYet };
+    if VIEW.with(|view| view.is_none()) {
+        let view = View { served: context.slot_ranges(), arriving: context.arriving_slots() };
+        VIEW.with(|kept| *kept = Some(view));
+    }
+    VIEW.with(|view| {
+        let Some(view) = view else { return Served::NotYet };
+        match view.served.iter().find(|range| range.slots.contains(&slot)) {
+            _ if view.arriving.contains(&slot) => Served::NotYet,
+            None => Served::Elsewhere(Refusal::SlotNotServed),
+            Some(range) if range.is_ours => Served::Elsewhere(Refusal::InTransit),
+            Some(SlotRange { host, port, .. }) => {
+                Served::Elsewhere(Refusal::Moved(format!("{slot} {host}:{port}").into()))
+            }
         }
     })
 }
 
 /// A turn of the server's loop has ended: slots may change hands.
 pub(crate) fn end_turn() {
-    SLOTS.with(Option::take);
+    VIEW.with(Option::take);
 }
 
 /// The server's tick: looks at those who wait, as many as fit one tick.
 pub(crate) fn tick(context: &Context) {
-    if !is_node() || QUEUES.with(|queues| queues.is_empty()) || !context.is_master() {
+    if !is_node() || !context.is_master() {
+        return;
+    }
+    if QUEUES.with(|queues| queues.is_empty()) {
+        ARRIVING.with(BTreeSet::clear);
         return;
     }
     let now = clock::now();
-    let is_due =
-        LOOK.with(|look| look.as_ref().is_none_or(|look| look.is_over && look.began.plus_ms(LOOK_MS) <= now));
-    if is_due {
-        LOOK.with(|look| *look = Some(Look { began: now, last: None, is_over: false }));
-    }
+    LOOK.with(|look| {
+        let is_due = |look: &Look| look.is_over && look.began.plus_ms(LOOK_MS) <= now;
+        if look.as_ref().is_none_or(is_due) {
+            *look = Some(Look { began: now, last: None, is_over: false });
+        }
+    });
     for _ in 0..KEYS_PER_TICK {
         let Some(place) = next_to_look_at() else { return };
-        waiting::turn_away(context, place.as_place());
+        turn_away(context, place.as_place());
     }
 }
 

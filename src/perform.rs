@@ -97,7 +97,7 @@ impl Perform for Performer<'_> {
     }
 
     fn owns(&mut self) -> bool {
-        cluster::owns(self.context, self.name)
+        cluster::owns(self.name)
     }
 
     fn may_have_lost_grants(&mut self) -> bool {

@@ -93,20 +93,15 @@ fn settle_marked(context: &Context) {
         OpenLock::at(context, place, |open| open.turn(clock::now(), |turn| turn.settle()));
         // Where a value of another type stands nothing can be served, until it goes and the place is marked again.
         QUEUES.with(|queues| queues.take_mark(place));
-        turn_away(context, place);
+        cluster::turn_away(context, place);
     }
     expiry::arm_for_pause(context);
 }
 
-/// Tells those who wait for a key that this server does not serve any more where to go.
-pub(crate) fn turn_away(context: &Context, place: Place<'_>) {
-    if !cluster::is_node() || QUEUES.with(|queues| queues.queue(place).is_none()) {
-        return;
-    }
-    if let Some(refusal) = cluster::turns_away(context, place) {
-        for client in QUEUES.with(|queues| queues.dismiss(place)) {
-            answer(client, Answer::Refused(refusal.clone()));
-        }
+/// Refuses everybody who waits for a key.
+pub(crate) fn refuse_all(place: Place<'_>, refusal: &Refusal) {
+    for client in QUEUES.with(|queues| queues.dismiss(place)) {
+        answer(client, Answer::Refused(refusal.clone()));
     }
 }
 

@@ -50,7 +50,7 @@ pub(crate) use blocking::{BlockedClient, Waiting};
 pub(crate) use cluster::{Ownership, SlotRange};
 pub(crate) use command::{Access, Arg, ArgKind, Command, CommandSpec, Handler, register_commands};
 pub(crate) use config::{NumericSetting, load_settings};
-pub(crate) use context::{Context, monotonic_micros, wake_server};
+pub(crate) use context::{Context, OwnContext, monotonic_micros, wake_server};
 pub(crate) use events::{KeyspaceEvents, ServerEvents, subscribe};
 pub(crate) use key::{Key, Occupied};
 pub(crate) use main_thread::MainThread;

@@ -65,6 +65,17 @@ impl Context {
         Reply::new(reply)?.view().integer()
     }
 
+    /// The slots that are on their way to this node, key by key.
+    pub(crate) fn arriving_slots(&self) -> Vec<i64> {
+        // SAFETY: the format names a C string.
+        let reply = unsafe {
+            api!(RedisModule_Call(self.raw(), c"CLUSTER".as_ptr(), c"c".as_ptr(), c"NODES".as_ptr()))
+        };
+        let nodes = Reply::new(reply).and_then(|reply| reply.view().text()).unwrap_or_default();
+        let me = nodes.lines().find(|line| line.contains("myself"));
+        me.into_iter().flat_map(str::split_ascii_whitespace).filter_map(arriving_slot).collect()
+    }
+
     /// Which node serves which slots. Those that no node serves are left out.
     pub(crate) fn slot_ranges(&self) -> Vec<SlotRange> {
         // SAFETY: the format names a C string.
@@ -75,6 +86,13 @@ impl Context {
         let Some(reply) = Reply::new(reply) else { return Vec::new() };
         reply.view().elements().filter_map(|range| slot_range(range, me.as_deref())).collect()
     }
+}
+
+/// The number of a slot that is arriving, as CLUSTER NODES writes it among a node's slots: `[93-<-` and the id of the node
+/// that it comes from.
+fn arriving_slot(word: &str) -> Option<i64> {
+    let (slot, _) = word.strip_prefix('[')?.split_once("-<-")?;
+    slot.parse().ok()
 }
 
 /// One range of CLUSTER SLOTS: first, last, master, replicas; a node is host, port, id, and what else there is.

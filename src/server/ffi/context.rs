@@ -257,6 +257,23 @@ impl Context {
     }
 }
 
+/// A context of the module's own, which no client's command is carried out in: what the server is asked through it is
+/// answered as to nobody in particular.
+pub(crate) struct OwnContext(Context);
+
+impl OwnContext {
+    /// One that is kept for as long as the server runs.
+    pub(crate) fn new(context: &Context) -> Option<Self> {
+        // SAFETY: the server makes a context that stays valid, since nobody frees it. It is used from the main thread
+        // alone, where no lock has to be taken for that.
+        unsafe { Context::new(api!(RedisModule_GetDetachedThreadSafeContext(context.raw()))) }.map(Self)
+    }
+
+    pub(crate) fn as_context(&self) -> &Context {
+        &self.0
+    }
+}
+
 /// The server's monotonic clock, in microseconds.
 pub(crate) fn monotonic_micros() -> u64 {
     // SAFETY: the function takes no arguments.
