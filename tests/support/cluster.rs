@@ -21,14 +21,14 @@ mod slots;
 #[path = "cluster/start.rs"]
 mod start;
 
-use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Client, Reply, Server, caught_up, wait_until};
+use crate::support::locks::{field, null};
+use crate::support::{Client, PATIENCE, Reply, Server, Waiter, caught_up, ok_grant, wait_until};
 
 pub(crate) use routed::{Routed, Told};
 pub(crate) use slots::{Migration, SLOTS, key_in, slot_of};
@@ -149,6 +149,13 @@ impl Cluster {
         owner.unwrap_or_else(|| panic!("nobody has slot {slot}"))
     }
 
+    /// The masters that have keys in the slot, whosever it is: never more than one has the same lock.
+    #[track_caller]
+    pub(crate) fn keepers(&self, slot: u16) -> Vec<usize> {
+        let count = |at: usize| self.client(at).run(&format!("CLUSTER COUNTKEYSINSLOT {slot}")).int();
+        (0..self.masters).filter(|&at| count(at) > 0).collect()
+    }
+
     /// Waits until this node says so of the cluster: `ok` or `fail`.
     #[track_caller]
     pub(crate) fn wait_state(&self, observer: usize, state: &str) {
@@ -207,6 +214,19 @@ impl Cluster {
         wait_until(&format!("node {replica} is a master"), AGREEMENT_DEADLINE, || {
             client.info("replication", "role") == "master"
         });
+    }
+
+    /// Nobody holds the key or waits for it at the node that has it, and anybody can have it there.
+    #[track_caller]
+    pub(crate) fn assert_free(&self, at: usize, key: &str) {
+        let mut client = self.client(at);
+        assert_eq!(client.run(&format!("LOCK.INFO {key}")), null(&client), "{key} is free");
+        let acquire = format!("LOCK.ACQUIRE {key} TOKEN anybody");
+        ok_grant(client.run(&acquire));
+        let waiting = field(&client.run(&format!("LOCK.INFO {key}")), "waiting");
+        assert_eq!(waiting, Reply::Int(0), "nobody waits for {key}");
+        assert_eq!(client.run(&format!("LOCK.RELEASE {key} anybody")), Reply::Int(1));
+        assert_eq!(client.run(&format!("EXISTS {key}")), Reply::Int(0));
     }
 
     /// Panics unless every node answers and has logged no crash.
@@ -336,7 +356,19 @@ pub(crate) fn ask(slot: u16, node: &Server) -> String {
     format!("ASK {slot} {}", node.address())
 }
 
-/// An address as redirections write it.
-pub(crate) fn endpoint(address: SocketAddr) -> String {
-    address.to_string()
+/// Runs a command as a client does that was sent to a node for a slot that is arriving there.
+#[track_caller]
+pub(crate) fn asking(client: &mut Client, command: &str) -> Reply {
+    client.ok("ASKING");
+    client.run(command)
+}
+
+/// A client that was sent so and waits there, with everything behind LOCK.ACQUIRE.
+#[track_caller]
+pub(crate) fn asking_waiter(server: &Server, rest: &str) -> Waiter {
+    let mut client = server.client();
+    let id = client.id();
+    client.ok("ASKING");
+    client.send(&format!("LOCK.ACQUIRE {rest}").split(' ').collect::<Vec<_>>());
+    Waiter { client, id }.once_it_waits_again(server, rest)
 }

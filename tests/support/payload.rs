@@ -73,13 +73,19 @@ pub(crate) fn far_fence() -> i64 {
 /// `rdbcompression no`.
 #[track_caller]
 pub(crate) fn raise_fences(client: &mut Client) {
-    let (_, fence) = crate::support::ok_grant(client.run("LOCK.ACQUIRE raising PX 60000"));
-    let payload = Payload::of(client, "raising");
+    raise_fences_by(client, "raising");
+}
+
+/// The same by way of a key that the server has to be the one to ask for.
+#[track_caller]
+pub(crate) fn raise_fences_by(client: &mut Client, key: &str) {
+    let (_, fence) = crate::support::ok_grant(client.run(&format!("LOCK.ACQUIRE {key} PX 60000")));
+    let payload = Payload::of(client, key);
     let far = payload.with_number(fence.unsigned_abs(), far_fence().unsigned_abs());
-    let restored = client.call(&cmd!["RESTORE", "raising", 0, far.wire(), "REPLACE"]);
+    let restored = client.call(&cmd!["RESTORE", key, 0, far.wire(), "REPLACE"]);
     assert_eq!(restored, Reply::Simple("OK".into()));
-    assert_eq!(client.run("LOCK.BREAK raising"), Reply::Int(1));
-    let (token, fence) = crate::support::ok_grant(client.run("LOCK.ACQUIRE raising PX 60000"));
+    assert_eq!(client.run(&format!("LOCK.BREAK {key}")), Reply::Int(1));
+    let (token, fence) = crate::support::ok_grant(client.run(&format!("LOCK.ACQUIRE {key} PX 60000")));
     assert_eq!(fence, far_fence() + 1);
-    assert_eq!(client.call(&cmd!["LOCK.RELEASE", "raising", token]), Reply::Int(1));
+    assert_eq!(client.call(&cmd!["LOCK.RELEASE", key, token]), Reply::Int(1));
 }

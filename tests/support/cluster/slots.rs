@@ -105,9 +105,25 @@ impl Migration<'_> {
 
     #[track_caller]
     fn migrate(&self, keys: &[Vec<u8>]) -> Reply {
+        let command = self.migrate_command(keys);
+        self.cluster.client(self.source).call(&command)
+    }
+
+    fn migrate_command(&self, keys: &[Vec<u8>]) -> Vec<Vec<u8>> {
         let port = self.cluster.node(self.target).port();
         let head = cmd!["MIGRATE", "127.0.0.1", port, "", 0, MIGRATE_TIMEOUT_MS, "KEYS"];
-        self.cluster.client(self.source).call(&[&head, keys].concat())
+        [&head, keys].concat()
+    }
+
+    /// Moves one key and at once gives the slot away, in one write to the source: nobody can be told of the one before
+    /// the other. The target has to be told as well, by [`Migration::finish`].
+    #[track_caller]
+    pub(crate) fn move_key_and_leave(&self, key: &str) {
+        let leave = format!("CLUSTER SETSLOT {} NODE {}", self.slot, self.cluster.id(self.target));
+        let leave = leave.split(' ').map(|word| word.as_bytes().to_vec()).collect();
+        let commands = [self.migrate_command(&[key.as_bytes().to_vec()]), leave];
+        let replies = self.cluster.client(self.source).pipeline(&commands);
+        assert!(replies.iter().all(|reply| *reply == Reply::Simple("OK".into())), "{replies:?}");
     }
 
     /// Gives the slot to the target, by the target's word alone: it takes a new epoch, and the others learn of it from
