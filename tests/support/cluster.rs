@@ -48,17 +48,33 @@ pub(crate) struct Cluster {
     taken: Vec<AtomicU16>,
 }
 
-/// A cluster of three masters that all tests of a file use which need it at the same time. The last of them ends it.
+/// A cluster of three masters that all tests of a file use which need it at the same time.
 #[track_caller]
 pub(crate) fn shared() -> Arc<Cluster> {
-    static SHARED: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
-    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(cluster) = shared.upgrade() {
-        return cluster;
+    static SHARED: Shared = Shared::new();
+    SHARED.get(|| Cluster::start(3))
+}
+
+/// A cluster that tests have in common, each minding its own slots. It is there while one of them has it: the last of
+/// them ends it, which nothing would do for one that stays.
+pub(crate) struct Shared(Mutex<Weak<Cluster>>);
+
+impl Shared {
+    /// None as yet.
+    pub(crate) const fn new() -> Self {
+        Self(Mutex::new(Weak::new()))
     }
-    let cluster = Arc::new(Cluster::start(3));
-    *shared = Arc::downgrade(&cluster);
-    cluster
+
+    /// The one there is, or a new one.
+    #[track_caller]
+    pub(crate) fn get(&self, start: impl FnOnce() -> Cluster) -> Arc<Cluster> {
+        let mut shared = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.upgrade().unwrap_or_else(|| {
+            let cluster = Arc::new(start());
+            *shared = Arc::downgrade(&cluster);
+            cluster
+        })
+    }
 }
 
 impl Cluster {
