@@ -73,9 +73,19 @@ pub(crate) fn is_node() -> bool {
     ASKER.with(|asker| asker.is_some())
 }
 
-/// Whether the key is this server's to decide about.
+/// Whether the key is this server's to grant.
 pub(crate) fn owns(key: Name<'_>) -> bool {
     ownership(key) == Ownership::Ours
+}
+
+/// Whether the leases of a lock under this key are this server's to end. They are where the key has come ahead of its slot,
+/// and while the cluster is down; they are not where the whole slot is still to come, and the other node still extends
+/// them.
+pub(crate) fn keeps(context: &Context, key: Name<'_>) -> bool {
+    match ownership(key) {
+        Ownership::Ours | Ownership::Down => true,
+        Ownership::NotOurs => matches!(elsewhere(context, key), Served::NotYet),
+    }
 }
 
 fn ownership(key: Name<'_>) -> Ownership {

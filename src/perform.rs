@@ -100,6 +100,10 @@ impl Perform for Performer<'_> {
         cluster::owns(self.name)
     }
 
+    fn keeps(&mut self) -> bool {
+        cluster::keeps(self.context, self.name)
+    }
+
     fn may_have_lost_grants(&mut self) -> bool {
         grace::is_on(self.now)
     }

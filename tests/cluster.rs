@@ -13,7 +13,7 @@ use support::waiter::release;
 use support::{Client, Reply, Waiter};
 
 /// Every command about a key, `k`, and more than one form where options stand around.
-const COMMANDS: [&str; 9] = [
+const COMMANDS: [&str; 10] = [
     "LOCK.ACQUIRE k",
     "LOCK.ACQUIRE k PX 1000 TOKEN t SHARED BLOCK 0 OWNER o SESSION REENTRANT",
     "LOCK.RELEASE k t",
@@ -23,6 +23,7 @@ const COMMANDS: [&str; 9] = [
     "LOCK.INFO k",
     "LOCK.BREAK k",
     "LOCK.BREAK k FENCE 1",
+    "LOCK.OWNED k",
 ];
 
 /// Commands of the module that name no key.

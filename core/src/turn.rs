@@ -33,6 +33,8 @@ pub trait Perform {
     /// Whether the key is this server's, and not another one's of its cluster. Asked only where no client's command was
     /// sent here for that key.
     fn owns(&mut self) -> bool;
+    /// Whether a lease of this lock is this server's to end, and not to be left to the server that the key comes from.
+    fn keeps(&mut self) -> bool;
     /// Whether a hold on the key may have been granted that this server does not know of ([`crate::grace`]).
     fn may_have_lost_grants(&mut self) -> bool;
     /// Whether this connection is still open.
@@ -239,10 +241,10 @@ impl<P: Perform> Turn<'_, P> {
     }
 
     /// Does what is due at this lock: keeps alive the holds whose connections are open, and ends the leases that have
-    /// run out. At most `at_most` of them; returns how many, or `None` where the lock is not this server's to decide
-    /// about at present.
+    /// run out. At most `at_most` of them; returns how many, or `None` where the lock is not this server's to keep at
+    /// present.
     pub fn expire(&mut self, at_most: usize) -> Option<usize> {
-        if !self.perform.owns() {
+        if !self.perform.keeps() {
             return None;
         }
         self.settle();

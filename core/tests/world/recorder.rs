@@ -38,6 +38,10 @@ impl Perform for Recorder<'_> {
         self.owns
     }
 
+    fn keeps(&mut self) -> bool {
+        self.owns
+    }
+
     fn may_have_lost_grants(&mut self) -> bool {
         self.may_have_lost_grants
     }
