@@ -15,6 +15,19 @@ module=$target/release/$library
 
 server=${REDIS_SERVER:-redis-server}
 
+# Where servers.sh puts the servers to test on, and what it says of those that cannot be had.
+fetched=$root/target/servers
+not_fetched=$fetched/skipped
+
+have() {
+    command -v "$1" >/dev/null
+}
+
+# What a server is, as in "redis 7.0.15". Nothing, and not true, where it does not run.
+version_of() {
+    [[ $("$1" --version 2>/dev/null) =~ ^([A-Za-z]+)\ .*v=([^ ]+) ]] && echo "${BASH_REMATCH[1],,} ${BASH_REMATCH[2]}"
+}
+
 die() {
     printf '%s\n' "$@" >&2
     exit 1

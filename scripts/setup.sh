@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # Gets what building and testing need beyond a Rust toolchain and make. Installs on Debian and Ubuntu; elsewhere it says
-# what to install. Changes nothing when nothing is missing.
+# what to install. Changes nothing when nothing is missing. With the argument pip it gets that as well, which only the
+# fetching of servers needs.
 set -euo pipefail
 . "$(dirname "$0")/common.sh"
 
+also=${1:-}
 missing='' debian='' fedora='' macos=''
 
 # need WHAT DEBIAN-PACKAGES FEDORA-PACKAGES MACOS-COMMAND
@@ -12,10 +14,6 @@ need() {
     debian+=" $2"
     [[ $fedora == *" $3"* ]] || fedora+=" $3"
     [[ $macos == *"$4"* ]] || macos+="${macos:+ && }$4"
-}
-
-have() {
-    command -v "$1" >/dev/null
 }
 
 have_file() {
@@ -63,12 +61,17 @@ have_clang_headers() {
     have clang
 }
 
+have_pip() {
+    python3 -m pip --version >/dev/null 2>&1
+}
+
 look() {
     missing='' debian='' fedora='' macos=''
     have_compiler || need 'a C compiler' 'gcc libc6-dev' 'gcc' 'xcode-select --install'
     have_libclang || need 'libclang and its headers' 'libclang-dev' 'clang-devel' 'xcode-select --install'
     have "$server" || need 'redis-server' 'redis-server' 'redis' 'brew install redis'
     have redis-cli || need 'redis-cli' 'redis-tools' 'redis' 'brew install redis'
+    [[ $also != pip ]] || have_pip || need 'pip' 'python3-pip' 'python3-pip' 'brew install python'
 }
 
 give_up() {
