@@ -178,10 +178,21 @@ fn a_connection_that_waits_for_its_own_lock_leaves_nothing() {
     assert_left_in_peace(&server, "k");
 }
 
-/// When nobody says goodbye the server learns of it from TCP keepalive, after minutes.
+/// Nobody says goodbye: the server learns of it from TCP keepalive, in this time four seconds after it last heard of it.
 #[test]
-#[ignore = "a peer that is lost without a word is noticed after tcp-keepalive, which is minutes, and takes root to lose"]
-fn a_lost_peer_is_released_once_it_is_noticed() {}
+#[cfg(target_os = "linux")]
+fn a_lost_peer_is_released_once_keepalive_notices() {
+    let server = Server::builder().config("tcp-keepalive 1").start();
+    let mut session = server.client();
+    acquire(&mut session, "k TOKEN a PX 600000 SESSION");
+    let mut behind = Waiter::new(&server, "k TOKEN b BLOCK 0");
+    session.get_lost();
+    assert_eq!(behind.granted().token, b"b");
+    release(&mut behind.client, "k", "b");
+    assert_left_in_peace(&server, "k");
+    // Until here the peer itself has kept the connection open.
+    drop(session);
+}
 
 // --- what others may do with it
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use redis_protocol::resp2::types::{BorrowedFrame, Resp2Frame};
 use redis_protocol::{resp2, resp3};
+#[cfg(target_os = "linux")]
+use socket2::{SockFilter, SockRef};
 
 use super::reply::Reply;
 use super::wait::PATIENCE;
@@ -237,6 +239,15 @@ impl Client {
         let mut byte = [0; 1];
         let unread = self.stream.peek(&mut byte);
         assert!(matches!(unread, Ok(1)), "nothing is left unread: {unread:?}");
+    }
+
+    /// From now on nothing that is sent to it arrives, as if its machine or the way there was gone. Linux only.
+    #[cfg(target_os = "linux")]
+    #[track_caller]
+    pub(crate) fn get_lost(&self) {
+        // The one instruction of the filter: of what arrives, take the first 0 bytes.
+        let nothing = SockFilter::new(0x06, 0, 0, 0);
+        SockRef::from(&self.stream).attach_filter(&[nothing]).unwrap();
     }
 
     /// Whether a reply, or the end of the connection, arrives within `patience`; it stays unread.
