@@ -5,7 +5,8 @@ mod support;
 use std::net::TcpListener;
 use std::thread;
 
-use support::Client;
+use support::skip::line;
+use support::{Client, Version};
 
 /// How often a stranger is met; what a write meets there depends on how far its hanging up has come.
 const MEETINGS: usize = 500;
@@ -23,4 +24,16 @@ fn a_stranger_that_hangs_up_is_not_taken_for_a_server() {
         assert_eq!(client.try_call(&["PING"]), None);
     }
     hanging_up.join().unwrap();
+}
+
+#[test]
+fn what_is_skipped_is_said_by_the_name_of_its_test() {
+    let valkey = Version { redis: vec![7, 2, 4], valkey: Some(vec![8, 0, 1]) };
+    let said = line(&valkey, "fixture::a_test::{{closure}}::here", "it cannot");
+    assert_eq!(said, "fixture::a_test on Valkey 8.0.1: it cannot\n");
+    assert!(valkey.is_valkey([8, 0]) && !valkey.is_valkey([8, 1]));
+
+    let redis = Version { redis: vec![7, 0, 15], valkey: None };
+    assert_eq!(line(&redis, "fixture::b::here", "why"), "fixture::b on Redis 7.0.15: why\n");
+    assert!(!redis.is_valkey([7, 0]));
 }

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 use support::locks::{acquire, exists, field};
 use support::waiter::{is_blocked, wait_blocked};
-use support::{Client, PATIENCE, Reply, Server, Waiter, ok_grant, wait_until};
+use support::{Client, PATIENCE, Reply, Server, Version, Waiter, ok_grant, wait_until};
 use transcript::{Kind, Known, SLACK_MS, Stage, blocks, kind, steps, words};
 
 /// Each of them with the folder from which its links lead.
@@ -174,7 +174,7 @@ fn the_users_may_do_what_is_said_of_them() {
         ("changer", vec![check, info, "LOCK.INFO other"]),
         ("careful", vec![acquire, release, extend, check, info, "LOCK.INFO other"]),
     ]);
-    if version(&mut client) < (7, 2) {
+    if Version::of(&mut client).redis < vec![7, 2] {
         may.get_mut("changer").unwrap().extend([acquire, release, extend, break_, "LOCK.BREAK other"]);
         may.get_mut("careful").unwrap().extend([break_, "LOCK.BREAK other"]);
     }
@@ -294,7 +294,7 @@ fn every_make_target_and_variable_is_there() {
         .map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap())
         .collect();
     let calls = make_calls(&readme());
-    for used in ["run", "test", "build", "check", "bench"] {
+    for used in ["run", "test", "test-matrix", "build", "check", "bench"] {
         assert!(calls.iter().any(|call| call[0] == used), "make {used} is not in {calls:?}");
     }
     for words in calls {
@@ -587,11 +587,4 @@ fn syntax_of(argument: &Reply) -> String {
         [flag] if flag == "optional" => format!("[{text}]"),
         other => panic!("{name}: {other:?}"),
     }
-}
-
-/// Major and minor version, of the Redis that the server is or is compatible with.
-fn version(client: &mut Client) -> (u32, u32) {
-    let version = client.info("server", "redis_version");
-    let mut parts = version.split('.').map(|part| part.parse().unwrap());
-    (parts.next().unwrap(), parts.next().unwrap())
 }

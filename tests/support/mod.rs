@@ -6,10 +6,11 @@
 //! - [`Waiter`] is a connection that waits for a lock; `waiter` says who waits, and that nothing is left of it.
 //! - [`cmd!`] writes a command of mixed arguments; `Client::run` splits a command at its blanks.
 //! - [`locks`] speaks of grants and holds, [`errors`] of what is refused, [`wait_until`] waits for a state, [`Random`] repeats itself from a seed.
+//! - [`Version`] says which server this is, and [`skip!`] by name what is left out there.
 //!
 //! A test file takes it in with `mod support;`. Environment: `REDIS_SERVER` is the server to start (default
 //! `redis-server`), `REDIS_LOCK_MODULE` the module to load (default `target/release/libredis_lock.so`),
-//! `REDIS_LOCK_SEED` the seed of random tests.
+//! `REDIS_LOCK_SEED` the seed of random tests, `REDIS_LOCK_SKIPPED` the file for what is left out.
 #![allow(dead_code, unused_imports, unused_macros)] // each test file uses a part of it
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failure ends the test
 #![allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)] // likewise
@@ -22,6 +23,8 @@ mod pair;
 mod random;
 mod reply;
 mod server;
+pub(crate) mod skip;
+mod version;
 mod wait;
 pub(crate) mod waiter;
 
@@ -32,5 +35,7 @@ pub(crate) use pair::{Pair, caught_up};
 pub(crate) use random::Random;
 pub(crate) use reply::Reply;
 pub(crate) use server::{Data, Server};
+pub(crate) use skip::skip;
+pub(crate) use version::Version;
 pub(crate) use wait::{PATIENCE, wait_until};
 pub(crate) use waiter::Waiter;
