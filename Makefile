@@ -1,10 +1,10 @@
 # Shortcuts. What they do in more than a line is in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test simulate soak check bench servers
+.PHONY: help setup build run test test-matrix simulate soak check bench servers
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s  %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s  %s\n", $$1, $$2 }' Makefile
 
 setup: ## Get what is missing: C compiler, libclang, redis-server (Debian, Ubuntu)
 	@scripts/setup.sh
@@ -15,15 +15,18 @@ build: setup ## Build the module
 run: setup ## Start a server with the module to try it (PORT=6379, REDIS_SERVER=redis-server)
 	@scripts/run.sh
 
-test: setup ## Run every test, on redis-server and on each server that `make servers` has fetched
+test: setup ## Run every test, on redis-server (REDIS_SERVER=redis-server)
 	@cargo test --package lock-core
-	@scripts/with-module.sh scripts/on-each-server.sh cargo test
+	@scripts/with-module.sh scripts/on-each-server.sh installed cargo test
+
+test-matrix: test servers ## Run them on each server of `make servers` too
+	@scripts/with-module.sh scripts/on-each-server.sh others cargo test --no-fail-fast
 
 simulate: ## Run 20,000 random histories through the core and the model beside it (SIMULATION_RUNS)
 	@SIMULATION_RUNS=$${SIMULATION_RUNS:-20000} cargo test --release --package lock-core --test simulation
 
 soak: setup ## Have clients contend for 100,000 rounds and see that nothing is left of it
-	@scripts/with-module.sh scripts/on-each-server.sh \
+	@scripts/with-module.sh scripts/on-each-server.sh all \
 		env REDIS_LOCK_SOAK_ROUNDS=$${REDIS_LOCK_SOAK_ROUNDS:-100000} cargo test --test soak -- --nocapture
 
 check: setup ## Check the format and the lints
@@ -32,5 +35,5 @@ check: setup ## Check the format and the lints
 bench: setup ## Run the benchmarks
 	@scripts/with-module.sh cargo bench --bench locks
 
-servers: ## Fetch further servers to test on, into target/servers
+servers: ## Fetch the servers of the test matrix, into target/servers
 	@scripts/servers.sh
