@@ -163,12 +163,19 @@ pub(crate) fn tick(context: &Context) {
         let is_due = |look: &Look| look.is_over && look.began.plus_ms(LOOK_MS) <= now;
         if look.as_ref().is_none_or(is_due) {
             *look = Some(Look { began: now, last: None, is_over: false });
+            forget_who_left();
         }
     });
     for _ in 0..KEYS_PER_TICK {
         let Some(place) = next_to_look_at() else { return };
         turn_away(context, place.as_place());
     }
+}
+
+fn forget_who_left() {
+    ARRIVING.with(|arriving| {
+        QUEUES.with(|queues| arriving.retain(|place| queues.queue(place.as_place()).is_some()));
+    });
 }
 
 fn next_to_look_at() -> Option<OwnedPlace> {
