@@ -357,14 +357,14 @@ mod tests {
 
     #[test]
     fn values_out_of_range_say_which() {
-        let expire = Refusal::InvalidExpire("lock.acquire");
+        let expire = || Refusal::InvalidExpire("lock.acquire");
         for (line, refusal) in [
-            ("PX 0", expire),
-            ("PX -1", expire),
-            ("PX 86400001", expire),
-            ("EX 86401", expire),
-            ("EX 9223372036854775807", expire),
-            ("PX -9223372036854775808", expire),
+            ("PX 0", expire()),
+            ("PX -1", expire()),
+            ("PX 86400001", expire()),
+            ("EX 86401", expire()),
+            ("EX 9223372036854775807", expire()),
+            ("PX -9223372036854775808", expire()),
             ("PX 9223372036854775808", Refusal::NotAnInteger),
             ("PX 1.5", Refusal::NotAnInteger),
             ("PX +1", Refusal::NotAnInteger),
