@@ -78,16 +78,16 @@ fn nobody_is_handed_a_lock_whose_lease_ends_while_the_cluster_is_down() {
     let cluster = readable(3).start();
     let server = cluster.node(0);
     let mut client = cluster.client(0);
-    let silent = [cluster.freeze(1), cluster.freeze(2)];
     let mut waiters: Vec<(String, Waiter)> = (0..LOCKS)
         .map(|n| {
             let key = key_in(cluster.fresh_slot(0), "k");
-            let lease = NODE_TIMEOUT_MS / 2 + n * NODE_TIMEOUT_MS / LOCKS * 2;
+            let lease = NODE_TIMEOUT_MS / 2 + n * NODE_TIMEOUT_MS * 2 / LOCKS;
             acquire(&mut client, &format!("{key} TOKEN a PX {lease}"));
             let waiter = Waiter::new(server, &format!("{key} TOKEN b PX 60000 BLOCK 0"));
             (key, waiter)
         })
         .collect();
+    let silent = [cluster.freeze(1), cluster.freeze(2)];
     cluster.wait_state(0, "fail");
     let granted = |client: &mut Client, key: &str| remaining(client, key, "b").is_some();
     let before: Vec<bool> = waiters.iter().map(|(key, _)| granted(&mut client, key)).collect();

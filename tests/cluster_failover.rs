@@ -14,7 +14,7 @@ use cluster::{Cluster, Routed, Shared, key_in, moved_to};
 use payload::{far_fence, raise_fences_by};
 use support::locks::{acquire, field, holder, null, ok_grant, standing};
 use support::waiter::release;
-use support::{Client, PATIENCE, Reply, Waiter, wait_until};
+use support::{Client, PATIENCE, Reply, Waiter, cmd, wait_until};
 
 /// How long a master is silent until it is taken for lost.
 const NODE_TIMEOUT_MS: u32 = 2_000;
@@ -94,10 +94,14 @@ impl Stock {
         release(&mut client, &self.long, "a");
         let fence = next.granted().fence;
         assert!(fence > self.fence, "{fence} after {}", self.fence);
-        let mut after = [&self.short, &self.tied]
-            .map(|key| Waiter::new(cluster.node(at), &format!("{key} TOKEN n PX 60000 BLOCK 0")));
-        for waiter in &mut after {
-            assert!(waiter.granted().fence > fence);
+        // Their leases may be over by now.
+        let mut after = [&self.short, &self.tied].map(|key| {
+            let mut next = cluster.client(at);
+            next.send(&cmd!["LOCK.ACQUIRE", key, "TOKEN", "n", "PX", 60_000, "BLOCK", 0]);
+            next
+        });
+        for next in &mut after {
+            assert!(ok_grant(next.read()).1 > fence);
             assert!(self.taken.elapsed() >= LEASE, "a lease ended early");
         }
     }
@@ -129,15 +133,7 @@ fn fails_over(master: usize, option: &str) {
     assert_eq!(cluster.owner(slot), replica);
     let reply = cluster.client(master).run(&format!("LOCK.ACQUIRE {}", stock.long));
     assert_eq!(reply.error(), moved_to(slot, cluster.node(replica)));
-    agrees(&cluster, replica, master);
-}
-
-/// Both have the same locks.
-#[track_caller]
-fn agrees(cluster: &Cluster, master: usize, replica: usize) {
-    support::caught_up(cluster.node(master), cluster.node(replica));
-    let digest = |at: usize| cluster.client(at).run("DEBUG DIGEST");
-    wait_until("master and replica agree", PATIENCE, || digest(master) == digest(replica));
+    cluster.wait_same(replica, master);
 }
 
 #[test]
@@ -180,7 +176,7 @@ fn when_a_master_dies_its_replica_goes_on_with_its_locks() {
     assert!(acquire(&mut client, &format!("{} TOKEN b", stock.long)).fence > fence);
     cluster.node_mut(0).start_again();
     cluster.wait_agreed();
-    agrees(&cluster, replica, 0);
+    cluster.wait_same(replica, 0);
     cluster.assert_alive();
 }
 
@@ -205,7 +201,7 @@ fn who_waited_at_a_master_that_was_stopped_and_replaced_does_not_hang() {
     }
     cluster.wait_agreed();
     assert_eq!(cluster.owner(cluster::slot_of(&stock.long)), replica);
-    agrees(&cluster, replica, 0);
+    cluster.wait_same(replica, 0);
     cluster.assert_alive();
 }
 

@@ -208,6 +208,25 @@ impl Cluster {
         }
     }
 
+    /// Waits until this master and the replicas that it was started with have the same locks.
+    #[track_caller]
+    pub(crate) fn wait_agreement_of_replicas(&self, master: usize) {
+        let first = self.replica(master);
+        for replica in first..first + self.replicas_each {
+            self.wait_same(master, replica);
+        }
+    }
+
+    /// Waits until a master and its replica have the same locks.
+    #[track_caller]
+    pub(crate) fn wait_same(&self, master: usize, replica: usize) {
+        caught_up(&self.nodes[master], &self.nodes[replica]);
+        let digest = |at: usize| self.client(at).run("DEBUG DIGEST");
+        wait_until(&format!("nodes {master} and {replica} agree"), PATIENCE, || {
+            digest(master) == digest(replica)
+        });
+    }
+
     /// Keeps a node from running, its sockets open, until what this gives goes out of scope.
     #[track_caller]
     pub(crate) fn freeze(&self, at: usize) -> Frozen<'_> {
