@@ -10,13 +10,16 @@ use crate::support::{Client, PATIENCE, Reply, cmd, wait_until};
 /// How many slots a cluster has.
 pub(crate) const SLOTS: u16 = 16_384;
 
+/// The checksum that slots are numbered by.
+static CRC: Crc<u16> = Crc::<u16>::new(&CRC_16_XMODEM);
+
 /// Milliseconds MIGRATE may take.
 const MIGRATE_TIMEOUT_MS: u32 = 20_000;
 
 /// The slot of a key: that of what stands between the first `{` and the next `}`, if anything does, else of all of it.
 pub(crate) fn slot_of<K: AsRef<[u8]>>(key: K) -> u16 {
     let key = key.as_ref();
-    Crc::<u16>::new(&CRC_16_XMODEM).checksum(tag(key).unwrap_or(key)) % SLOTS
+    CRC.checksum(tag(key).unwrap_or(key)) % SLOTS
 }
 
 fn tag(key: &[u8]) -> Option<&[u8]> {
