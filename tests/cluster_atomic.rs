@@ -6,22 +6,20 @@
 mod cluster;
 mod support;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use cluster::atomic::AtomicMove;
-use cluster::{Cluster, key_in, moved_to, shared};
+use cluster::atomic::{self, AtomicMove};
+use cluster::{Cluster, InCommon, key_in, moved_to, shared};
 use support::locks::{acquire, exists, fence_of, field, holder, holders, refused, remaining, standing};
 use support::waiter::{assert_left_in_peace, release, time_passes};
 use support::{PATIENCE, Reply, Waiter, wait_until};
 
 /// The cluster, for one test at a time: what a node is told of its moves is about all of them. `None`, with a word why,
 /// where the server moves no slot as a whole.
-fn alone() -> Option<(Arc<Cluster>, MutexGuard<'static, ()>)> {
+fn alone() -> Option<(InCommon, MutexGuard<'static, ()>)> {
     static ALONE: Mutex<()> = Mutex::new(());
-    let cluster = shared();
-    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    cluster.can_move_atomically().then_some((cluster, alone))
+    atomic::is_possible().then(|| (shared(), ALONE.lock().unwrap_or_else(PoisonError::into_inner)))
 }
 
 #[test]
@@ -253,7 +251,7 @@ fn a_move_that_fails_in_between_leaves_everything_where_it_was() {
 
 #[test]
 fn the_replicas_of_both_sides_follow() {
-    if !shared().can_move_atomically() {
+    if !atomic::is_possible() {
         return;
     }
     let cluster = Cluster::builder(2).replicas(1).start();

@@ -21,6 +21,7 @@ mod slots;
 #[path = "cluster/start.rs"]
 mod start;
 
+use std::ops::Deref;
 use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -50,7 +51,7 @@ pub(crate) struct Cluster {
 
 /// A cluster of three masters that all tests of a file use which need it at the same time.
 #[track_caller]
-pub(crate) fn shared() -> Arc<Cluster> {
+pub(crate) fn shared() -> InCommon {
     static SHARED: Shared = Shared::new();
     SHARED.get(|| Cluster::start(3))
 }
@@ -67,13 +68,34 @@ impl Shared {
 
     /// The one there is, or a new one.
     #[track_caller]
-    pub(crate) fn get(&self, start: impl FnOnce() -> Cluster) -> Arc<Cluster> {
+    pub(crate) fn get(&self, start: impl FnOnce() -> Cluster) -> InCommon {
         let mut shared = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.upgrade().unwrap_or_else(|| {
+        InCommon(shared.upgrade().unwrap_or_else(|| {
             let cluster = Arc::new(start());
             *shared = Arc::downgrade(&cluster);
             cluster
-        })
+        }))
+    }
+}
+
+/// A test's share of a cluster.
+pub(crate) struct InCommon(Arc<Cluster>);
+
+impl Deref for InCommon {
+    type Target = Cluster;
+
+    fn deref(&self) -> &Cluster {
+        &self.0
+    }
+}
+
+impl Drop for InCommon {
+    /// The next test may be about to begin, and a new cluster would take it two seconds.
+    fn drop(&mut self) {
+        let start = Instant::now();
+        while Arc::strong_count(&self.0) == 1 && start.elapsed() < Duration::from_millis(100) {
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 

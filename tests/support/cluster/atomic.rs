@@ -1,8 +1,10 @@
 //! Slots that the server moves as a whole: Valkey 9 does, by CLUSTER MIGRATESLOTS.
 
+use std::sync::OnceLock;
+
 use super::Cluster;
 use crate::support::locks::field;
-use crate::support::{Client, PATIENCE, Reply, wait_until};
+use crate::support::{Client, PATIENCE, Reply, Server, wait_until};
 
 /// A slot that is being moved as a whole, or was.
 pub(crate) struct AtomicMove<'a> {
@@ -12,18 +14,21 @@ pub(crate) struct AtomicMove<'a> {
     target: usize,
 }
 
-impl Cluster {
-    /// Whether the servers can. A test that needs it says that it does nothing without, and why.
-    #[track_caller]
-    pub(crate) fn can_move_atomically(&self) -> bool {
-        let info = self.client(0).run("COMMAND INFO cluster|migrateslots");
-        let can = info.items().iter().any(|command| !command.is_null());
-        if !can {
-            println!("skipped: this server has no CLUSTER MIGRATESLOTS");
-        }
-        can
+/// Whether the server can. Where it cannot, a test that needs it does nothing, and here is said why.
+#[track_caller]
+pub(crate) fn is_possible() -> bool {
+    static IS_POSSIBLE: OnceLock<bool> = OnceLock::new();
+    let is_possible = *IS_POSSIBLE.get_or_init(|| {
+        let info = Server::start().client().run("COMMAND INFO cluster|migrateslots");
+        info.items().iter().any(|command| !command.is_null())
+    });
+    if !is_possible {
+        println!("not tried: this server has no CLUSTER MIGRATESLOTS");
     }
+    is_possible
+}
 
+impl Cluster {
     /// Has the source move the slot to the target. It goes on by itself.
     #[track_caller]
     pub(crate) fn start_atomic_move(&self, slot: u16, source: usize, target: usize) -> AtomicMove<'_> {
