@@ -210,12 +210,13 @@ impl Cluster {
         self.wait_agreed_among(&all);
     }
 
-    /// The same of these nodes only.
+    /// Waits until these nodes are up and agree on who has which slot, and that all is well.
     #[track_caller]
     pub(crate) fn wait_agreed_among(&self, nodes: &[usize]) {
         let mut clients: Vec<Client> = nodes.iter().map(|&at| self.client(at)).collect();
         let start = Instant::now();
-        while let Err(disagreement) = agreement(&mut clients) {
+        let of_replicas = nodes.len() == self.nodes.len();
+        while let Err(disagreement) = agreement(&mut clients, of_replicas) {
             assert!(start.elapsed() < AGREEMENT_DEADLINE, "the nodes do not agree: {disagreement}");
             thread::sleep(Duration::from_millis(10));
         }
@@ -360,15 +361,18 @@ pub(crate) fn cluster_info(client: &mut Client, name: &str) -> String {
     value.unwrap_or_else(|| panic!("CLUSTER INFO has no {name}:\n{text}"))
 }
 
-/// Whether all say that the cluster is well and see the same map; why not, if not.
-fn agreement(clients: &mut [Client]) -> Result<(), String> {
+/// Whether all say that the cluster is well and see the same map, perhaps without the replicas; why not, if not.
+fn agreement(clients: &mut [Client], of_replicas: bool) -> Result<(), String> {
     let mut agreed = None;
     for client in clients {
         let state = cluster_state(client);
         if state != "ok" {
             return Err(format!("the cluster is in state {state}"));
         }
-        let map = slot_map(client);
+        let mut map = slot_map(client);
+        if !of_replicas {
+            map.iter_mut().for_each(|range| range.nodes.truncate(1));
+        }
         let agreed = agreed.get_or_insert_with(|| map.clone());
         if *agreed != map {
             return Err(format!("{agreed:?}, and {map:?}"));

@@ -40,6 +40,7 @@ pub(crate) struct Routed {
     slots: HashMap<u16, SocketAddr>,
     connections: HashMap<SocketAddr, Client>,
     deadline: Duration,
+    is_sparing: bool,
     /// What redirected or put it off so far.
     pub(crate) told: Told,
 }
@@ -52,6 +53,7 @@ impl Routed {
             slots: HashMap::new(),
             connections: HashMap::new(),
             deadline: DEADLINE,
+            is_sparing: false,
             told: Told::default(),
         }
     }
@@ -59,6 +61,12 @@ impl Routed {
     /// Another limit on how long a request may take in all.
     pub(crate) fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
+        self
+    }
+
+    /// Closes the connection to a node as soon as it is sent elsewhere for good: for crowds.
+    pub(crate) fn sparing(mut self) -> Self {
+        self.is_sparing = true;
         self
     }
 
@@ -122,6 +130,8 @@ impl Routed {
             let address = resolve(&moved.endpoint, at);
             if address == at {
                 thread::sleep(PAUSE);
+            } else if self.is_sparing {
+                self.connections.remove(&at);
             }
             self.slots.insert(slot, address);
             return Next::Again;

@@ -72,6 +72,9 @@ impl ClusterBuilder {
         let taken = (0..self.masters).map(|_| AtomicU16::new(0)).collect();
         let cluster = Cluster { nodes, ids, masters: self.masters, replicas_each: self.replicas_each, taken };
         cluster.wait_agreed();
+        for client in &mut clients {
+            client.ok(&format!("CONFIG SET cluster-node-timeout {}", self.node_timeout_ms));
+        }
         cluster
     }
 
@@ -96,7 +99,8 @@ impl ClusterBuilder {
         let own = self.node_directives.iter().filter(|(of, _)| *of == at).map(|(_, directive)| directive);
         let builder = Server::builder()
             .config("cluster-enabled yes")
-            .config(&format!("cluster-node-timeout {}", self.node_timeout_ms))
+            // For the start: word of who follows whom goes round the sooner, the shorter this is.
+            .config("cluster-node-timeout 1500")
             // A master that has given its last slot away stays what it is.
             .config("cluster-allow-replica-migration no")
             // A replica may be elected however long its master has been away.
