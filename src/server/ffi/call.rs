@@ -88,6 +88,17 @@ impl<'r> View<'r> {
         Some(View { reply: NonNull::new(element)?, of: self.of })
     }
 
+    /// The value of a name in a map, which comes as a flat array.
+    pub(super) fn field(self, name: &str) -> Option<Self> {
+        let mut parts = self.elements();
+        while let (Some(field), Some(value)) = (parts.next(), parts.next()) {
+            if field.text()? == name {
+                return Some(value);
+            }
+        }
+        None
+    }
+
     pub(super) fn elements(self) -> impl Iterator<Item = Self> + use<'r> {
         (0..).map_while(move |index| self.element(index))
     }

@@ -77,14 +77,18 @@ impl Context {
     }
 
     /// Which node serves which slots. Those that no node serves are left out.
+    ///
+    /// Not by CLUSTER SLOTS, which brings Valkey 8 down where no client's command is running.
     pub(crate) fn slot_ranges(&self) -> Vec<SlotRange> {
         // SAFETY: the format names a C string.
         let reply = unsafe {
-            api!(RedisModule_Call(self.raw(), c"CLUSTER".as_ptr(), c"c".as_ptr(), c"SLOTS".as_ptr()))
+            api!(RedisModule_Call(self.raw(), c"CLUSTER".as_ptr(), c"c".as_ptr(), c"SHARDS".as_ptr()))
         };
-        let me = my_id();
         let Some(reply) = Reply::new(reply) else { return Vec::new() };
-        reply.view().elements().filter_map(|range| slot_range(range, me.as_deref())).collect()
+        let me = my_id();
+        // As the server does for who is not connected by the one or the other.
+        let is_tls = self.setting(c"tls-cluster").as_deref() == Some("yes");
+        reply.view().elements().flat_map(|shard| slots_of_shard(shard, me.as_deref(), is_tls)).collect()
     }
 }
 
@@ -95,15 +99,32 @@ fn arriving_slot(word: &str) -> Option<i64> {
     slot.parse().ok()
 }
 
-/// One range of CLUSTER SLOTS: first, last, master, replicas; a node is host, port, id, and what else there is.
-fn slot_range(range: View<'_>, me: Option<&str>) -> Option<SlotRange> {
-    let master = range.element(2)?;
-    Some(SlotRange {
-        slots: range.element(0)?.integer()?..=range.element(1)?.integer()?,
-        host: master.element(0)?.text().unwrap_or_default(),
-        port: master.element(1)?.integer()?,
-        is_ours: master.element(2)?.text().as_deref() == me,
-    })
+/// What CLUSTER SHARDS says of a shard: its slots, the first and the last of each range, and its nodes.
+fn slots_of_shard(shard: View<'_>, me: Option<&str>, is_tls: bool) -> Vec<SlotRange> {
+    let is = |node: View<'_>, field, text: &str| {
+        node.field(field).and_then(View::text).is_some_and(|value| value == text)
+    };
+    let nodes = shard.field("nodes").into_iter().flat_map(View::elements);
+    let masters: Vec<View<'_>> = nodes.filter(|node| is(*node, "role", "master")).collect();
+    // One that has failed may still stand beside the one that has replaced it.
+    let is_online = |node: &&View<'_>| is(**node, "health", "online");
+    let Some(master) = masters.iter().find(is_online).or(masters.first()) else { return Vec::new() };
+    let port = |field| master.field(field).and_then(View::integer);
+    let (plain, tls) = (port("port"), port("tls-port"));
+    let Some(port) = (if is_tls { tls.or(plain) } else { plain.or(tls) }) else { return Vec::new() };
+    let id = master.field("id").and_then(View::text);
+    let bounds: Vec<i64> =
+        shard.field("slots").into_iter().flat_map(View::elements).filter_map(View::integer).collect();
+    let (ranges, _) = bounds.as_chunks();
+    ranges
+        .iter()
+        .map(|[first, last]| SlotRange {
+            slots: *first..=*last,
+            host: master.field("endpoint").and_then(View::text).unwrap_or_default(),
+            port,
+            is_ours: id.as_deref() == me,
+        })
+        .collect()
 }
 
 /// The id of this node.
