@@ -1,7 +1,7 @@
 //! Random histories of a whole world: the core beside the contract, step by step.
 //!
-//! A history is random but for its seed, which a failure prints. `SIMULATION_SEED` runs one history again,
-//! `SIMULATION_RUNS` and `SIMULATION_STEPS` say how many histories there are and how long each is.
+//! A history is random but for its seed, which a failure prints. `SIMULATION_SEED` runs one history of each kind again,
+//! `SIMULATION_RUNS` and `SIMULATION_STEPS` say how many histories there are of each kind and how long each is.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![allow(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::cast_possible_truncation)]
 
@@ -18,6 +18,42 @@ use world::trail::Trail;
 
 const CLIENTS: usize = 7;
 const LIMITS: WaiterLimits = WaiterLimits { in_all: 5, per_key: 4 };
+
+/// Where a history takes place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    /// A server that has its keys to itself.
+    Alone,
+    /// A node of a cluster, which loses and gains slots; and after a promotion or a load, grants may have been lost.
+    Cluster,
+}
+
+/// Every kind of step.
+const KINDS: [&str; 20] = [
+    "Acquire",
+    "Release",
+    "Extend",
+    "Break",
+    "Pass",
+    "Expire",
+    "TimeOut",
+    "EndTurn",
+    "Connect",
+    "Disconnect",
+    "Unblock",
+    "Delete",
+    "Flush",
+    "Rename",
+    "Swap",
+    "Overwrite",
+    "Pause",
+    "Demote",
+    "Promote",
+    "Arrive",
+];
+
+/// The kinds of step there are in a cluster besides.
+const KINDS_IN_A_CLUSTER: [&str; 7] = ["Lose", "Gain", "Migrate", "Restore", "Look", "SetGrace", "Reload"];
 
 /// Everything that has to come to pass in the course of all histories, or they prove nothing about it.
 const OUTCOMES: [&str; 36] = [
@@ -57,6 +93,28 @@ const OUTCOMES: [&str; 36] = [
     "wrong type",
     "foreign value under waiters",
     "woken at the end of a pause",
+];
+
+/// What has to come to pass in a cluster besides.
+const OUTCOMES_IN_A_CLUSTER: [&str; 18] = [
+    "demoted with something to undo",
+    "done once it came back",
+    "freed under waiters at another node's key",
+    "granted after the grace",
+    "granted after waiting in the grace",
+    "granted again in the grace",
+    "granted at once at another node's key",
+    "granted where a key came back",
+    "held back in the grace",
+    "let in beside others in the grace",
+    "look taken up again",
+    "migrated under waiters",
+    "put off",
+    "refused in the grace",
+    "restored under waiters",
+    "session lost with a load",
+    "turned away at the end of a turn",
+    "turned away by the look",
 ];
 
 /// SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014).
@@ -104,10 +162,13 @@ impl Random {
         }
     }
 
-    fn step(&mut self, world: &World) -> Step {
+    fn step(&mut self, stage: Stage, world: &World) -> Step {
         let open: Vec<ClientId> = world.server.open.iter().copied().collect();
         if open.len() < CLIENTS {
             return Step::Connect;
+        }
+        if stage == Stage::Cluster && self.one_in(6) {
+            return self.step_of_a_node();
         }
         let client = self.choose(&open);
         match self.below(100) {
@@ -135,6 +196,19 @@ impl Random {
             _ => Step::Promote,
         }
     }
+
+    /// What happens to a node of a cluster, and to one that has lost its memory.
+    fn step_of_a_node(&mut self) -> Step {
+        match self.below(20) {
+            0..4 => Step::Lose(self.spot()),
+            4..10 => Step::Gain(self.spot()),
+            10 => Step::Migrate(self.spot()),
+            11..13 => Step::Restore(self.spot(), self.token(), self.choose(&[0, 0, 1, 2]), 10),
+            13..17 => Step::Look(self.choose(&[1, 2, usize::MAX])),
+            17..19 => Step::SetGrace(self.choose(&[0, 0, 4, 12])),
+            _ => self.choose(&[Step::Reload, Step::Promote]),
+        }
+    }
 }
 
 fn name(step: Step) -> String {
@@ -143,13 +217,13 @@ fn name(step: Step) -> String {
 }
 
 /// Runs one history. Returns what came to pass, and how often.
-fn run(seed: u64, steps: usize) -> BTreeMap<String, usize> {
+fn run(stage: Stage, seed: u64, steps: usize) -> BTreeMap<String, usize> {
     let mut random = Random(seed);
     let mut world = World::new(CLIENTS as u64, LIMITS);
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-    let mut history = Trail { title: format!("SIMULATION_SEED={seed}"), steps: Vec::new() };
+    let mut history = Trail { title: format!("SIMULATION_SEED={seed} ({stage:?})"), steps: Vec::new() };
     while history.steps.len() < steps {
-        let step = random.step(&world);
+        let step = random.step(stage, &world);
         if !world.can(step) {
             continue;
         }
@@ -180,156 +254,45 @@ fn number_from_env(name: &str) -> Option<u64> {
 #[test]
 fn histories_that_found_something_keep_the_contract() {
     for seed in [157, 2_609, 4_140, 6_803] {
-        run(seed, 1_500);
+        run(Stage::Alone, seed, 1_500);
     }
 }
 
 #[test]
 fn any_history_keeps_the_contract() {
+    let seen = run_all(Stage::Alone, 150);
+    assert_all_seen(&seen, KINDS.iter().chain(&OUTCOMES));
+}
+
+#[test]
+fn any_history_of_a_node_of_a_cluster_keeps_the_contract() {
+    let seen = run_all(Stage::Cluster, 150);
+    let in_a_cluster = KINDS_IN_A_CLUSTER.iter().chain(&OUTCOMES_IN_A_CLUSTER);
+    assert_all_seen(&seen, KINDS.iter().chain(&OUTCOMES).chain(in_a_cluster));
+}
+
+/// Runs as many histories as are asked for, or else `runs`. Returns what came to pass in all of them together, or nothing
+/// where it was one alone.
+fn run_all(stage: Stage, runs: u64) -> BTreeMap<String, usize> {
     let steps = number_from_env("SIMULATION_STEPS").unwrap_or(1_500) as usize;
-    if let Some(seed) = number_from_env("SIMULATION_SEED") {
-        run(seed, steps);
-        return;
-    }
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-    for seed in 0..number_from_env("SIMULATION_RUNS").unwrap_or(150) {
-        for (what, times) in run(seed, steps) {
+    if let Some(seed) = number_from_env("SIMULATION_SEED") {
+        run(stage, seed, steps);
+        return seen;
+    }
+    for seed in 0..number_from_env("SIMULATION_RUNS").unwrap_or(runs) {
+        for (what, times) in run(stage, seed, steps) {
             *seen.entry(what).or_default() += times;
         }
     }
-    let kinds = [
-        "Acquire",
-        "Release",
-        "Extend",
-        "Break",
-        "Pass",
-        "Expire",
-        "TimeOut",
-        "EndTurn",
-        "Connect",
-        "Disconnect",
-        "Unblock",
-        "Delete",
-        "Flush",
-        "Rename",
-        "Swap",
-        "Overwrite",
-        "Pause",
-        "Demote",
-        "Promote",
-        "Arrive",
-    ];
-    for what in kinds.iter().chain(&OUTCOMES) {
+    seen
+}
+
+fn assert_all_seen<'a>(seen: &BTreeMap<String, usize>, wanted: impl Iterator<Item = &'a &'static str>) {
+    if seen.is_empty() {
+        return;
+    }
+    for what in wanted {
         assert!(seen.get(*what).copied().unwrap_or_default() > 0, "never came to pass: {what}; {seen:#?}");
     }
-}
-
-/// Follows a history that was found by chance or thought out, and checks every step of it.
-fn follow(title: &str, steps: &[Step]) -> World {
-    let mut world = World::new(CLIENTS as u64, LIMITS);
-    let mut trail = Trail { title: title.to_owned(), steps: Vec::new() };
-    for step in steps {
-        assert!(world.can(*step), "{step:?} can happen");
-        trail.steps.push(*step);
-        if let Err(failure) = world.take(*step) {
-            panic!("{failure}");
-        }
-    }
-    world
-}
-
-const A: Spot = SPOTS[0];
-const B: Spot = SPOTS[1];
-
-#[test]
-fn who_takes_over_its_own_place_and_asks_for_less_is_served_in_the_same_turn() {
-    let world = follow(
-        "a writer that waits comes again as a reader",
-        &[
-            Step::Acquire(1, A, Request::of(0, 30).limit(0)),
-            Step::Acquire(2, A, Request::of(1, 30).limit(1).block(0)),
-            Step::Acquire(3, A, Request::of(1, 30).limit(0).block(0)),
-            Step::EndTurn,
-        ],
-    );
-    assert_eq!(world.model.live(A).count(), 2);
-}
-
-#[test]
-fn what_is_given_back_during_a_pause_is_handed_over_after_it() {
-    let world = follow(
-        "a transaction pauses the clients and gives back one of two holds",
-        &[
-            Step::Acquire(1, A, Request::of(0, 30).limit(2)),
-            Step::Acquire(2, A, Request::of(1, 30).limit(2)),
-            Step::Acquire(3, A, Request::of(2, 30).limit(2).block(0)),
-            Step::Pause(true),
-            Step::Release(1, A, 0),
-            Step::EndTurn,
-            Step::Pause(false),
-            Step::EndTurn,
-        ],
-    );
-    assert_eq!(world.model.live(A).count(), 2);
-}
-
-#[test]
-fn a_reentrant_upgrade_counts_whether_it_waited_or_not() {
-    let world = follow(
-        "a reader takes the lock once more, as a writer",
-        &[
-            Step::Acquire(1, A, Request::of(0, 30).limit(0)),
-            Step::Acquire(2, A, Request::of(1, 30).limit(0)),
-            Step::Acquire(1, A, Request::of(0, 30).limit(1).block(0).reentrant()),
-            Step::Release(2, A, 1),
-            Step::EndTurn,
-            Step::Release(1, A, 0),
-        ],
-    );
-    assert_eq!(world.model.live(A).count(), 1);
-}
-
-#[test]
-fn a_reentrant_upgrade_that_nobody_was_told_of_does_not_count() {
-    let world = follow(
-        "a reader takes the lock once more, as a writer, and goes away before it is told",
-        &[
-            Step::Acquire(1, A, Request::of(0, 30).limit(0)),
-            Step::Acquire(2, A, Request::of(1, 30).limit(0)),
-            Step::Acquire(1, A, Request::of(0, 30).limit(1).block(0).reentrant()),
-            Step::Release(2, A, 1),
-            Step::Disconnect(1),
-            Step::EndTurn,
-            Step::Release(3, A, 0),
-        ],
-    );
-    assert_eq!(world.model.live(A).count(), 0);
-}
-
-#[test]
-fn a_grant_that_another_connection_of_the_token_was_told_of_stands() {
-    let world = follow(
-        "a client comes again on a new connection before the old one is found closed",
-        &[
-            Step::Acquire(1, A, Request::of(0, 30)),
-            Step::Acquire(2, A, Request::of(1, 30).block(0)),
-            Step::Release(1, A, 0),
-            Step::Acquire(3, A, Request::of(1, 30).block(0)),
-            Step::Disconnect(2),
-            Step::EndTurn,
-        ],
-    );
-    assert_eq!(world.model.live(A).count(), 1);
-}
-
-#[test]
-fn what_is_to_be_undone_follows_its_lock() {
-    let session = Request::of(0, 30).session();
-    let renamed = [Step::Acquire(1, A, session), Step::Disconnect(1), Step::Rename(A, B), Step::EndTurn];
-    assert_eq!(follow("a session closes, and its lock is renamed", &renamed).model.live(B).count(), 0);
-    let swapped = [Step::Acquire(1, A, session), Step::Swap, Step::Disconnect(1), Step::EndTurn];
-    assert_eq!(
-        follow("databases are swapped, and a session closes", &swapped).model.live(SPOTS[2]).count(),
-        0
-    );
 }

@@ -1,5 +1,7 @@
 //! The server and the model side by side, and what must be true after every step.
 
+use std::collections::BTreeSet;
+
 use lock_core::codec;
 use lock_core::invariants;
 use lock_core::queue::WaiterLimits;
@@ -12,6 +14,10 @@ use super::steps::{Reply, SPOTS, Spot, Step};
 pub(crate) struct World {
     pub(crate) server: Server,
     pub(crate) model: Model,
+    /// Who waited for a key of another node when the look at who waits began, and has done so since.
+    stranded: BTreeSet<(ClientId, Spot)>,
+    /// What clients were told in the last step.
+    pub(crate) told: Vec<(ClientId, Reply)>,
     highest_fence: u64,
     steps: u64,
 }
@@ -33,7 +39,7 @@ macro_rules! holds {
 impl World {
     pub(crate) fn new(clients: u64, limits: WaiterLimits) -> Self {
         let (server, model) = (Server::new(clients, limits), Model::new(clients, limits));
-        Self { server, model, highest_fence: 0, steps: 0 }
+        Self { server, model, stranded: BTreeSet::new(), told: Vec::new(), highest_fence: 0, steps: 0 }
     }
 
     /// Whether this step can happen.
@@ -42,6 +48,9 @@ impl World {
         let exists = match step {
             // RENAME replaces what is there; MOVE does not.
             Step::Rename(from, to) => exists(from) && (from.database == to.database || !exists(to)),
+            Step::Migrate(spot) => exists(spot),
+            // Without REPLACE.
+            Step::Restore(spot, ..) => !exists(spot),
             _ => true,
         };
         exists && self.model.can(step)
@@ -54,8 +63,7 @@ impl World {
         seed[..8].copy_from_slice(&self.steps.to_le_bytes());
         let made = Token::from_seed(seed);
         let told = self.server.take(step, &made);
-        let order: Vec<Spot> = self.server.served.iter().map(|served| served.spot).collect();
-        let expected = self.model.take(step, &made, &order);
+        let expected = self.model.take(step, &made, &self.server.course);
         self.highest_fence =
             self.server.grants.iter().map(|grant| grant.fence.get()).fold(self.highest_fence, u64::max);
         [told, expected]
@@ -67,12 +75,20 @@ impl World {
     /// The name of what does not hold.
     pub(crate) fn take(&mut self, step: Step) -> Result<(), String> {
         let highest_before = self.highest_fence;
+        if matches!(step, Step::Look(_)) && self.server.last_looked_at.is_none() {
+            let waiting = self.model.waiting.iter().map(|waiter| (waiter.client, waiter.spot));
+            self.stranded = waiting.collect();
+        }
         let [told, expected] = self.pass(step);
         holds!(fences_rise_in_the_order_of_grants(&self.server, highest_before));
         if !each_is_told_what_the_contract_says(&told, &expected) {
             return Err(format!("each_is_told_what_the_contract_says: {told:?}\nexpected: {expected:?}"));
         }
+        self.told = told;
         self.check()?;
+        let is_stranded = |client, spot| is_queued(&self.server, client, spot) && !self.server.owns(spot);
+        self.stranded.retain(|(client, spot)| is_stranded(*client, *spot));
+        holds!(nobody_is_stranded_after_the_look(&self.server, &self.stranded));
         if step == Step::EndTurn {
             self.check_end_of_turn()?;
         }
@@ -97,11 +113,14 @@ impl World {
             holds!(grants_follow_the_queue(served));
             holds!(the_queue_keeps_its_order(served));
             holds!(no_newcomer_overtakes(served));
+            holds!(who_waits_is_granted_only_what_is_ours(served));
+            holds!(nothing_unknown_is_granted_in_the_grace(served));
         }
         holds!(queues_are_consistent(server));
         holds!(deadlines_are_consistent(server));
         holds!(who_waits_is_queued_or_answered(server));
         holds!(the_same_clients_wait(server, &self.model));
+        holds!(a_replica_has_nothing_to_put_right(server));
         Ok(())
     }
 
@@ -111,12 +130,13 @@ impl World {
         holds!(nobody_is_left_to_be_answered(server));
         if server.decides() {
             for spot in SPOTS {
-                holds!(the_head_has_to_wait(server, spot));
+                holds!(the_head_has_to_wait_where_it_can_be_served(server, &self.model, spot));
+                holds!(nobody_waits_for_a_free_key_of_another_node(server, spot));
+                holds!(what_is_due_is_done_where_it_is_ours(server, &self.model, spot));
             }
             holds!(nothing_is_held_for_who_left(server));
             holds!(sessions_are_open(server));
             holds!(no_mark_is_left(server));
-            holds!(no_lease_has_ended(server));
         }
         Ok(())
     }
@@ -198,13 +218,15 @@ fn queues_are_consistent(server: &Server) -> bool {
     server.queues.is_consistent()
 }
 
-/// The index has one entry for each lock and none else, under the moment at which the lock is due.
+/// The index has one entry for each lock and none else, under the moment at which the lock is due, or to which that was
+/// put off.
 fn deadlines_are_consistent(server: &Server) -> bool {
     let locks = server.values.values().filter_map(|value| match value {
         Value::Lock(lock) => Some(lock),
         Value::Foreign => None,
     });
-    let earliest = locks.clone().filter_map(Lock::next_due).min();
+    let entry = |spot: &Spot| server.put_off.get(spot).copied().or(server.lock(*spot)?.next_due());
+    let earliest = server.values.keys().filter_map(entry).min();
     server.deadlines.is_consistent()
         && server.deadlines.len() == locks.clone().count()
         && locks.clone().all(|lock| lock.slot.is_some() && !lock.is_empty())
@@ -228,14 +250,50 @@ fn nobody_is_left_to_be_answered(server: &Server) -> bool {
     server.blocked.values().all(Option::is_none)
 }
 
-fn the_head_has_to_wait(server: &Server, spot: Spot) -> bool {
+/// After the grace, and a span after a key has come back, nobody is left to wait who could be granted.
+fn the_head_has_to_wait_where_it_can_be_served(server: &Server, model: &Model, spot: Spot) -> bool {
     let free = Lock::new();
-    server.is_foreign(spot)
-        || invariants::head_has_to_wait(
-            server.lock(spot).unwrap_or(&free),
-            server.queues.head(spot),
-            server.now,
-        )
+    let lock = server.lock(spot).unwrap_or(&free);
+    let is_unknown = server.in_grace() && lock.live_holds(server.now).next().is_none();
+    let can_be_served =
+        !server.is_foreign(spot) && server.owns(spot) && !is_unknown && !model.may_be_late(spot);
+    !can_be_served || invariants::head_has_to_wait(lock, server.queues.head(spot), server.now)
+}
+
+/// Where a key is another node's and nothing stands here any more, those who waited for that were told.
+fn nobody_waits_for_a_free_key_of_another_node(server: &Server, spot: Spot) -> bool {
+    let may_wait = server.owns(spot) || server.values.contains_key(&spot) || server.in_grace();
+    may_wait || server.queues.queue(spot).is_none()
+}
+
+/// What is due at a lock is done, or is put off for a span at most once the lock is this server's.
+fn what_is_due_is_done_where_it_is_ours(server: &Server, model: &Model, spot: Spot) -> bool {
+    let due = server.lock(spot).and_then(Lock::next_due);
+    due.is_none_or(|due| server.now < due) || !server.owns(spot) || model.may_be_late(spot)
+}
+
+/// Nobody who waited was granted a lock of another node.
+fn who_waits_is_granted_only_what_is_ours(served: &Served) -> bool {
+    served.is_ours || served.granted.is_empty()
+}
+
+/// While grants may have been lost, a lock is only granted beside another hold.
+fn nothing_unknown_is_granted_in_the_grace(served: &Served) -> bool {
+    !served.in_grace || !served.one_was_granted_alone
+}
+
+fn is_queued(server: &Server, client: ClientId, spot: Spot) -> bool {
+    server.queues.queue(spot).is_some_and(|queue| queue.iter().any(|waiter| waiter.client == client))
+}
+
+/// Who waited for a key of another node before a look at all who wait, and ever since, was told.
+fn nobody_is_stranded_after_the_look(server: &Server, stranded: &BTreeSet<(ClientId, Spot)>) -> bool {
+    !server.course.look_is_over || stranded.is_empty()
+}
+
+/// Once another server decides, nothing from before is kept that a promotion could bring back.
+fn a_replica_has_nothing_to_put_right(server: &Server) -> bool {
+    server.is_master || server.queues.is_quiet()
 }
 
 /// No hold stands for a client that left before it or anybody was told of the grant.
@@ -253,8 +311,4 @@ fn sessions_are_open(server: &Server) -> bool {
 
 fn no_mark_is_left(server: &Server) -> bool {
     server.queues.is_unmarked()
-}
-
-fn no_lease_has_ended(server: &Server) -> bool {
-    server.deadlines.first_due(server.now).is_none()
 }

@@ -1,10 +1,13 @@
-//! What other commands do to the keys of the server: DEL, SET, RENAME, MOVE, FLUSHDB, FLUSHALL, SWAPDB.
+//! What other commands do to the keys of the server: DEL, SET, RENAME, MOVE, FLUSHDB, FLUSHALL, SWAPDB, MIGRATE, RESTORE.
 //!
 //! This is the least that any server has to do when a lock goes elsewhere: its entry among the deadlines, the ties of its
 //! sessions and what has to be put right about it go where it goes.
 
+use lock_core::{Limit, Lock};
+
+use super::model::Model;
 use super::server::{Server, Value};
-use super::steps::{Spot, Step};
+use super::steps::{Request, SPOTS, Spot, Step, token};
 
 impl Server {
     /// What other commands do to keys.
@@ -18,6 +21,11 @@ impl Server {
                 self.remove(spot);
                 self.values.insert(spot, Value::Foreign);
             }
+            Step::Migrate(spot) => {
+                self.elsewhere.insert(spot.key);
+                self.remove(spot);
+            }
+            Step::Restore(spot, number, limit, lease_ms) => self.restore(spot, number, limit, lease_ms),
             _ => panic!("no command of another kind: {step:?}"),
         }
     }
@@ -34,8 +42,18 @@ impl Server {
         let stays = |spot: &Spot| database.is_some_and(|database| database != spot.database);
         self.values.retain(|spot, _| stays(spot));
         self.replica.retain(|spot, _| stays(spot));
+        self.put_off.retain(|spot, _| stays(spot));
         self.deadlines.clear(database);
         self.queues.mark_all(database);
+    }
+
+    fn restore(&mut self, spot: Spot, number: u8, limit: u16, lease_ms: u64) {
+        let hold = self.granted_elsewhere(number, Limit::from_number(limit), lease_ms);
+        self.replica.insert(spot, Lock::from_holds(vec![hold.clone()]));
+        let mut lock = Lock::from_holds(vec![hold]);
+        self.note(spot, &mut lock);
+        self.queues.arrived(spot, &lock);
+        self.values.insert(spot, Value::Lock(lock));
     }
 
     fn rename(&mut self, from: Spot, to: Spot) {
@@ -61,8 +79,66 @@ impl Server {
         let other = |spot: Spot| Spot { database: 1 - spot.database, ..spot };
         self.values = std::mem::take(&mut self.values).into_iter().map(|(k, v)| (other(k), v)).collect();
         self.replica = std::mem::take(&mut self.replica).into_iter().map(|(k, v)| (other(k), v)).collect();
+        self.put_off = std::mem::take(&mut self.put_off).into_iter().map(|(k, v)| (other(k), v)).collect();
         self.deadlines.swap(0, 1);
         self.ties.swap(0, 1);
         self.queues.swap(0, 1);
+    }
+}
+
+/// The same, as the contract has it.
+impl Model {
+    pub(super) fn take_foreign(&mut self, step: Step) {
+        match step {
+            Step::Delete(spot) => self.remove(spot),
+            Step::Flush(database) => SPOTS
+                .into_iter()
+                .filter(|spot| database.is_none_or(|database| database == spot.database))
+                .for_each(|spot| self.remove(spot)),
+            Step::Rename(from, to) => self.rename(from, to),
+            Step::Swap => self.swap(),
+            Step::Overwrite(spot) => {
+                self.remove(spot);
+                self.foreign.insert(spot);
+            }
+            Step::Migrate(spot) => {
+                if self.queue(spot).next().is_some() {
+                    self.saw("migrated under waiters");
+                }
+                self.remove(spot);
+                self.lose(spot);
+            }
+            Step::Restore(spot, number, limit, lease_ms) => {
+                if self.queue(spot).next().is_some() {
+                    self.saw("restored under waiters");
+                }
+                self.grant(spot, token(number), &Request::of(number, lease_ms).limit(limit), 0);
+            }
+            _ => panic!("no command of another kind: {step:?}"),
+        }
+    }
+
+    fn remove(&mut self, spot: Spot) {
+        self.holders.retain(|(place, _)| *place != spot);
+        self.foreign.remove(&spot);
+    }
+
+    fn rename(&mut self, from: Spot, to: Spot) {
+        let is_foreign = self.foreign.contains(&from);
+        if self.holders.iter().any(|(place, _)| *place == to) {
+            self.saw("lock replaced by a rename");
+        }
+        self.remove(to);
+        self.holders.iter_mut().filter(|(place, _)| *place == from).for_each(|(place, _)| *place = to);
+        if is_foreign {
+            self.foreign.remove(&from);
+            self.foreign.insert(to);
+        }
+    }
+
+    fn swap(&mut self) {
+        let other = |spot: Spot| Spot { database: 1 - spot.database, ..spot };
+        self.holders.iter_mut().for_each(|(place, _)| *place = other(*place));
+        self.foreign = self.foreign.iter().map(|spot| other(*spot)).collect();
     }
 }

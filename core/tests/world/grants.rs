@@ -32,6 +32,7 @@ impl Model {
         request: &Request,
         client: ClientId,
     ) -> (u64, u16) {
+        self.drop_lapsed(spot);
         let now = self.now;
         let holder = self.hold_of_mut(spot, token).unwrap();
         let before = holder.limit;
@@ -85,13 +86,17 @@ impl Model {
     }
 
     pub(super) fn serve(&mut self, spot: Spot) {
-        if !self.decides() || self.foreign.contains(&spot) {
+        if !self.decides() || !self.owns(spot) || self.foreign.contains(&spot) {
             return;
         }
         while let Some(head) = self.head(spot) {
             let is_late = head.until.is_some_and(|until| until <= self.now);
-            if !is_late && !self.admits(spot, Some(&head.token), head.request.limit) {
+            let is_admitted = self.admits(spot, Some(&head.token), head.request.limit);
+            if !is_late && !is_admitted {
                 return;
+            }
+            if !is_late && self.is_unknown(spot) {
+                return self.hold_back(spot);
             }
             self.waiting.retain(|waiter| waiter.client != head.client);
             if is_late {
@@ -103,7 +108,28 @@ impl Model {
         }
     }
 
+    /// The first of a queue would be granted, were it not for the grace.
+    fn hold_back(&mut self, spot: Spot) {
+        self.saw("held back in the grace");
+        if let Some(head) = self.waiting.iter_mut().find(|waiter| waiter.spot == spot) {
+            head.met_grace = true;
+        }
+    }
+
+    fn note_waiter(&mut self, head: &Waiting) {
+        if head.was_elsewhere {
+            self.saw("granted where a key came back");
+        }
+        if head.met_grace && !self.in_grace() {
+            self.saw("granted after the grace");
+        }
+        if self.in_grace() {
+            self.saw("granted after waiting in the grace");
+        }
+    }
+
     fn admit(&mut self, spot: Spot, head: &Waiting) {
+        self.note_waiter(head);
         let (fence, before) = if self.hold_of(spot, &head.token).is_some() {
             self.saw(if head.is_ahead { "upgraded after waiting" } else { "granted again after waiting" });
             let (fence, before) = self.renew(spot, &head.token, &head.request, head.client);

@@ -6,17 +6,25 @@
 //! 1. What follows from an event at a key is done before the next command there, and at the end of the turn at the
 //!    latest.
 //! 2. A grant is undone unless somebody was told of it: the client that waited, or another that came with the token and
-//!    was granted again, or was told that the lease is extended. An upgrade that is undone gives the hold back the limit it had, and one count if it took one;
-//!    the lease runs on.
+//!    was granted again, or was told that the lease is extended. An upgrade that is undone gives the hold back the limit it
+//!    had, and one count if it took one; the lease runs on.
 //! 3. Who waits to change a limit goes ahead even if its hold ends meanwhile.
 //! 4. What a retry does not name stays as it is.
+//! 5. While a key is another node's, a command that comes for it all the same is judged as ever; but nobody who waits is
+//!    granted there, and nothing is done about leases. Who waits there is told where to go: when something happens there,
+//!    and when a look at all who wait comes by.
+//! 6. When a key comes back, what is due there is done within a span, see [`Model::may_be_late`].
+//! 7. In the grace after a promotion or a load, a key with no hold is granted to nobody.
+//! 8. With a demotion everything is dropped that was still to be undone, and every session is over; with a load, the
+//!    sessions are.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use lock_core::queue::WaiterLimits;
 use lock_core::{ClientId, Fence, Moment, Refusal, Token};
 
-use super::steps::{Reply, Request, SPOTS, Spot, Step, token};
+use super::server::Course;
+use super::steps::{NOT_OURS_MS, Reply, Request, Spot, Step, token};
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Holder {
@@ -51,6 +59,10 @@ pub(crate) struct Waiting {
     pub(crate) request: Request,
     pub(crate) until: Option<Moment>,
     pub(crate) is_ahead: bool,
+    /// Whether its key was another node's meanwhile.
+    pub(crate) was_elsewhere: bool,
+    /// Whether nothing but a grace has held it back meanwhile.
+    pub(crate) met_grace: bool,
 }
 
 pub(crate) struct Model {
@@ -67,9 +79,18 @@ pub(crate) struct Model {
     pub(crate) limits: WaiterLimits,
     pub(crate) is_master: bool,
     pub(crate) is_paused: bool,
+    /// Names whose slots are other nodes'.
+    pub(crate) elsewhere: BTreeSet<&'static [u8]>,
+    /// When a name's slot came back.
+    pub(crate) came_back: BTreeMap<&'static [u8], Moment>,
+    /// Since when grants may have been lost, and for how long that is believed.
+    pub(crate) grace_since: Option<Moment>,
+    pub(crate) grace_ms: u64,
+    /// Where the look at who waits has come to.
+    pub(super) last_looked_at: Option<Spot>,
     /// What has come to pass so far, and how often.
     pub(crate) seen: BTreeMap<&'static str, usize>,
-    replies: Vec<(ClientId, Reply)>,
+    pub(super) replies: Vec<(ClientId, Reply)>,
 }
 
 pub(super) fn most(limit: u16) -> usize {
@@ -81,7 +102,7 @@ impl Holder {
         now < self.end || self.session.is_some()
     }
 
-    fn due(&self) -> Moment {
+    pub(super) fn due(&self) -> Moment {
         self.end.minus_ms(if self.session.is_some() { self.lease_ms / 2 } else { 0 })
     }
 }
@@ -100,6 +121,11 @@ impl Model {
             limits,
             is_master: true,
             is_paused: false,
+            elsewhere: BTreeSet::new(),
+            came_back: BTreeMap::new(),
+            grace_since: None,
+            grace_ms: 0,
+            last_looked_at: None,
             seen: BTreeMap::new(),
             replies: Vec::new(),
         }
@@ -111,6 +137,31 @@ impl Model {
 
     pub(crate) fn decides(&self) -> bool {
         self.is_master && !self.is_paused
+    }
+
+    pub(crate) fn owns(&self, spot: Spot) -> bool {
+        !self.elsewhere.contains(spot.key)
+    }
+
+    /// Whether somebody may hold this lock of whom nobody here knows.
+    pub(crate) fn is_unknown(&self, spot: Spot) -> bool {
+        self.in_grace() && self.live(spot).next().is_none()
+    }
+
+    pub(crate) fn in_grace(&self) -> bool {
+        self.grace_since.is_some_and(|since| self.now < since.plus_ms(self.grace_ms))
+    }
+
+    /// Whether something is due at this key that the timer need not have come to yet, since it may have put that off while
+    /// the key was another node's.
+    pub(crate) fn may_be_late(&self, spot: Spot) -> bool {
+        let came_back = self.came_back.get(spot.key);
+        let is_within_span = came_back.is_some_and(|then| self.now < then.plus_ms(NOT_OURS_MS));
+        is_within_span && self.owns(spot) && self.is_due(spot)
+    }
+
+    pub(super) fn is_due(&self, spot: Spot) -> bool {
+        self.holders.iter().any(|(place, holder)| *place == spot && holder.due() <= self.now)
     }
 
     /// Whether the client can send a command.
@@ -174,6 +225,10 @@ impl Model {
             Step::Disconnect(client) => self.open.contains(&client),
             Step::Unblock(client, _) => self.is_blocked(client),
             Step::Delete(_) | Step::Flush(_) | Step::Swap | Step::Overwrite(_) => self.decides(),
+            Step::Migrate(_) | Step::Restore(..) | Step::Reload => self.decides(),
+            Step::Lose(spot) => self.owns(spot),
+            Step::Gain(spot) => !self.owns(spot),
+            Step::Look(_) => self.is_master,
             // RENAME goes to another name, MOVE to another database.
             Step::Rename(from, to) => {
                 self.decides() && (from.database == to.database) != (from.key == to.key)
@@ -186,12 +241,13 @@ impl Model {
                 !self.is_master && is_free && !self.foreign.contains(&spot)
             }
             Step::Connect | Step::Pass(_) | Step::TimeOut(_) | Step::EndTurn | Step::Pause(_) => true,
+            Step::SetGrace(_) => true,
         }
     }
 
-    /// Takes a step, and returns what clients are told. `order` says at which keys the server did something first, where
-    /// the contract leaves that to it.
-    pub(crate) fn take(&mut self, step: Step, made: &Token, order: &[Spot]) -> Vec<(ClientId, Reply)> {
+    /// Takes a step, and returns what clients are told. `course` says what the server did of itself, where the contract
+    /// leaves it to the server when and in which order.
+    pub(crate) fn take(&mut self, step: Step, made: &Token, course: &Course) -> Vec<(ClientId, Reply)> {
         match step {
             Step::Acquire(client, spot, request) => self.acquire(client, spot, request, made),
             Step::Release(client, spot, number) => self.release(client, spot, &token(number)),
@@ -200,9 +256,10 @@ impl Model {
             }
             Step::Break(client, spot, which) => self.break_holds(client, spot, which),
             Step::Pass(ms) => self.now = self.now.plus_ms(ms),
-            Step::Expire(spot, at_most) => self.expire(spot, at_most),
+            Step::Expire(spot, at_most) if self.owns(spot) => self.expire(spot, at_most),
+            Step::Expire(..) => {}
             Step::TimeOut(at_most) => self.time_out(at_most),
-            Step::EndTurn => self.end_turn(order),
+            Step::EndTurn => self.end_turn(course),
             Step::Connect => {
                 self.open.insert(self.next_client);
                 self.next_client += 1;
@@ -214,58 +271,28 @@ impl Model {
             Step::Unblock(client, with_error) => self.unblock(client, with_error),
             Step::Pause(paused) => self.is_paused = paused,
             Step::Demote => self.demote(),
-            Step::Promote => self.is_master = true,
+            Step::Promote => {
+                self.is_master = true;
+                self.grace_since = Some(self.now);
+            }
             Step::Arrive(spot, number, lease_ms) => {
                 let request = Request::of(number, lease_ms);
                 self.grant(spot, token(number), &request, 0);
             }
+            Step::Lose(spot) => self.lose(spot),
+            Step::Gain(spot) => {
+                self.elsewhere.remove(spot.key);
+                self.came_back.insert(spot.key, self.now);
+            }
+            Step::Look(at_most) => self.look(at_most),
+            Step::SetGrace(ms) => self.grace_ms = ms,
+            Step::Reload => self.reload(),
             _ => self.take_foreign(step),
         }
         std::mem::take(&mut self.replies)
     }
 
-    fn take_foreign(&mut self, step: Step) {
-        match step {
-            Step::Delete(spot) => self.remove(spot),
-            Step::Flush(database) => SPOTS
-                .into_iter()
-                .filter(|spot| database.is_none_or(|database| database == spot.database))
-                .for_each(|spot| self.remove(spot)),
-            Step::Rename(from, to) => self.rename(from, to),
-            Step::Swap => self.swap(),
-            Step::Overwrite(spot) => {
-                self.remove(spot);
-                self.foreign.insert(spot);
-            }
-            _ => panic!("no command of another kind: {step:?}"),
-        }
-    }
-
-    fn remove(&mut self, spot: Spot) {
-        self.holders.retain(|(place, _)| *place != spot);
-        self.foreign.remove(&spot);
-    }
-
-    fn rename(&mut self, from: Spot, to: Spot) {
-        let is_foreign = self.foreign.contains(&from);
-        if self.holders.iter().any(|(place, _)| *place == to) {
-            self.saw("lock replaced by a rename");
-        }
-        self.remove(to);
-        self.holders.iter_mut().filter(|(place, _)| *place == from).for_each(|(place, _)| *place = to);
-        if is_foreign {
-            self.foreign.remove(&from);
-            self.foreign.insert(to);
-        }
-    }
-
-    fn swap(&mut self) {
-        let other = |spot: Spot| Spot { database: 1 - spot.database, ..spot };
-        self.holders.iter_mut().for_each(|(place, _)| *place = other(*place));
-        self.foreign = self.foreign.iter().map(|spot| other(*spot)).collect();
-    }
-
-    fn reply(&mut self, client: ClientId, reply: Reply) {
+    pub(super) fn reply(&mut self, client: ClientId, reply: Reply) {
         self.replies.push((client, reply));
     }
 
@@ -292,13 +319,16 @@ impl Model {
             self.tell(spot, fence);
             self.serve(spot);
             self.reply(client, Reply::Granted(token, Fence::new(fence).unwrap()));
-        } else if !holds && admits && self.queue(spot).next().is_none() {
-            self.saw("granted at once");
+        } else if !holds && admits && self.queue(spot).next().is_none() && !self.is_unknown(spot) {
+            self.note_grant(spot);
             let fence = self.grant(spot, token.clone(), &request, client);
             self.tell(spot, fence);
             self.reply(client, Reply::Granted(token, Fence::new(fence).unwrap()));
         } else if request.block_ms.is_none() {
             self.saw(if holds { "change of limit not available" } else { "not available" });
+            if !holds && admits && self.queue(spot).next().is_none() {
+                self.saw("refused in the grace");
+            }
             self.reply(client, Reply::Null);
         } else if let Err(refusal) = self.wait(client, spot, request, token, holds) {
             self.reply(client, Reply::Error(refusal));
@@ -316,6 +346,19 @@ impl Model {
         if request.reentrant {
             self.saw("counted up");
         }
+        if self.in_grace() {
+            self.saw("granted again in the grace");
+        }
+    }
+
+    fn note_grant(&mut self, spot: Spot) {
+        self.saw("granted at once");
+        if !self.owns(spot) {
+            self.saw("granted at once at another node's key");
+        }
+        if self.in_grace() {
+            self.saw("let in beside others in the grace");
+        }
     }
 
     fn wait(
@@ -331,7 +374,9 @@ impl Model {
             return Err(Refusal::Deadlock);
         }
         let until = request.block_ms.filter(|ms| *ms > 0).map(|ms| self.now.plus_ms(ms));
-        let waiter = Waiting { spot, client, token, request, until, is_ahead };
+        let was_elsewhere = !self.owns(spot);
+        let waiter =
+            Waiting { spot, client, token, request, until, is_ahead, was_elsewhere, met_grace: false };
         let here = |other: &Waiting| other.spot == spot;
         if let Some(older) = self.waiting.iter_mut().find(|other| here(other) && other.token == waiter.token)
         {
@@ -369,6 +414,9 @@ impl Model {
             None => self.saw("nothing to release"),
             Some(1) => {
                 self.saw("released");
+                if !self.owns(spot) && self.queue(spot).next().is_some() {
+                    self.saw("freed under waiters at another node's key");
+                }
                 self.holders.retain(|(place, holder)| *place != spot || holder.token != *token);
             }
             Some(_) => {
@@ -415,100 +463,5 @@ impl Model {
         }
         self.serve(spot);
         self.reply(client, Reply::Number(broken));
-    }
-}
-
-/// What goes on without commands.
-impl Model {
-    fn expire(&mut self, spot: Spot, at_most: usize) {
-        self.settle(spot);
-        let now = self.now;
-        let here = self.holders.iter_mut().filter(|(place, _)| *place == spot).map(|(_, holder)| holder);
-        let due = here.filter(|holder| holder.session.is_some() && holder.due() <= now);
-        let mut kept = 0;
-        for holder in due.take(at_most) {
-            holder.end = now.plus_ms(holder.lease_ms);
-            kept += 1;
-        }
-        if kept > 0 {
-            self.saw("session kept");
-        }
-        self.serve(spot);
-    }
-
-    fn late(&self) -> Vec<(Moment, ClientId)> {
-        let ends = self.waiting.iter().filter_map(|waiter| Some((waiter.until?, waiter.client)));
-        let mut late: Vec<_> = ends.filter(|(until, _)| *until <= self.now).collect();
-        late.sort_unstable();
-        late
-    }
-
-    fn time_out(&mut self, at_most: usize) {
-        for (_, client) in self.late().into_iter().take(at_most) {
-            self.saw("timed out");
-            self.waiting.retain(|waiter| waiter.client != client);
-            self.answer(client, Reply::Null);
-        }
-    }
-
-    fn end_turn(&mut self, order: &[Spot]) {
-        self.time_out(usize::MAX);
-        if self.decides() {
-            for spot in order.iter().copied().chain(SPOTS) {
-                self.expire(spot, usize::MAX);
-                self.drop_lapsed(spot);
-            }
-        }
-        for (client, reply) in std::mem::take(&mut self.answers) {
-            self.deliver(client, reply);
-        }
-    }
-
-    fn deliver(&mut self, client: ClientId, reply: Reply) {
-        let is_his = |promise: &Promise| promise.client == client && !promise.is_lost;
-        for (_, holder) in &mut self.holders {
-            if let Some(index) = holder.promised.iter().position(is_his) {
-                holder.promised.drain(..=index);
-            }
-        }
-        self.reply(client, reply);
-    }
-
-    /// A client does not wait any more, and what it was not told of yet is lost.
-    fn leave(&mut self, client: ClientId) {
-        self.waiting.retain(|waiter| waiter.client != client);
-        self.answers.retain(|(other, _)| *other != client);
-        let promised = self.holders.iter_mut().flat_map(|(_, holder)| holder.promised.iter_mut());
-        promised.filter(|promise| promise.client == client).for_each(|promise| promise.is_lost = true);
-    }
-
-    fn unblock(&mut self, client: ClientId, with_error: bool) {
-        if with_error {
-            self.saw("unblocked with an error");
-            self.leave(client);
-            return self.reply(client, Reply::Unblocked);
-        }
-        self.waiting.retain(|waiter| waiter.client != client);
-        let index = self.answers.iter().position(|(other, _)| *other == client);
-        let answer = index.map(|index| self.answers.remove(index).1);
-        self.saw(if answer.is_some() {
-            "unblocked with an answer on its way"
-        } else {
-            "unblocked with null"
-        });
-        self.deliver(client, answer.unwrap_or(Reply::Null));
-    }
-
-    fn demote(&mut self) {
-        self.is_master = false;
-        for (_, holder) in &mut self.holders {
-            // What was not told yet cannot be undone any more, and no connection keeps anything alive.
-            holder.promised.clear();
-            holder.session = None;
-        }
-        for waiter in std::mem::take(&mut self.waiting) {
-            self.saw("waited at a demotion");
-            self.answer(waiter.client, Reply::Error(Refusal::Demoted));
-        }
     }
 }

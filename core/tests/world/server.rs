@@ -1,16 +1,15 @@
-//! The core, driven the way the module drives it: the keyspace, the timer, the replies at the end of a turn of the
-//! server's loop. And beside it a replica, which knows only what was passed on.
+//! The core, driven the way the module drives it. And beside it a replica, which knows only what was passed on.
 //!
-//! What other commands do to its keys is in [`super::elsewhere`].
+//! What goes on without commands is in [`super::between`], what other commands do to its keys in [`super::elsewhere`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lock_core::queue::{Remedy, WaiterLimits};
+use lock_core::queue::WaiterLimits;
 use lock_core::request::{Acquire, Broken};
 use lock_core::turn::{Acquired, Answer, Grant, Patience};
 use lock_core::{
-    ClientId, Deadlines, Fence, FenceSequence, Hold, Limit, Lock, Moment, Queues, Refusal, Standing, Terms,
-    Ties, Token, Turn,
+    ClientId, Deadlines, Fence, FenceSequence, Grace, Hold, Limit, Lock, Moment, OwnedPlace, Queues,
+    Standing, Terms, Ties, Token, Turn,
 };
 
 use super::recorder::{Asked, Recorder};
@@ -25,7 +24,7 @@ pub(crate) enum Value {
 /// An answer on its way.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Pending {
-    answer: Answer,
+    pub(super) answer: Answer,
 }
 
 impl Pending {
@@ -50,6 +49,25 @@ pub(crate) struct Served {
     pub(crate) granted: Vec<ClientId>,
     pub(crate) after: Vec<ClientId>,
     pub(crate) newcomer_was_granted: bool,
+    /// Whether the key was this server's.
+    pub(crate) is_ours: bool,
+    /// Whether grants may have been lost.
+    pub(crate) in_grace: bool,
+    /// Whether a hold was granted while there was no other.
+    pub(crate) one_was_granted_alone: bool,
+}
+
+/// What the server did of itself in a step, where the contract leaves it to the server when and in which order.
+#[derive(Default)]
+pub(crate) struct Course {
+    /// The keys at which it took a turn.
+    pub(crate) turns: Vec<Spot>,
+    /// Those at which it did what was due.
+    pub(crate) expired: Vec<Spot>,
+    /// Those at which it asked whether it can serve who waits.
+    pub(crate) looked_at: Vec<Spot>,
+    /// Whether it has looked at the last of them.
+    pub(crate) look_is_over: bool,
 }
 
 pub(crate) struct Server {
@@ -63,16 +81,25 @@ pub(crate) struct Server {
     pub(crate) limits: WaiterLimits,
     pub(crate) is_master: bool,
     pub(crate) is_paused: bool,
+    /// Names whose slots are other nodes'.
+    pub(crate) elsewhere: BTreeSet<&'static [u8]>,
+    /// Locks with something due that was put off, and until when.
+    pub(crate) put_off: BTreeMap<Spot, Moment>,
+    pub(crate) grace: Grace,
+    pub(crate) grace_ms: u64,
+    /// Where the look at who waits has come to; `None` where none is under way.
+    pub(crate) last_looked_at: Option<OwnedPlace>,
     pub(crate) open: BTreeSet<ClientId>,
     pub(crate) next_client: ClientId,
     /// Clients that wait for an answer, and the answer once there is one.
     pub(crate) blocked: BTreeMap<ClientId, Option<Pending>>,
-    ready: Vec<ClientId>,
-    replies: Vec<(ClientId, Reply)>,
+    pub(super) ready: Vec<ClientId>,
+    pub(super) replies: Vec<(ClientId, Reply)>,
     /// New fences in the order of their grants, in this step.
     pub(crate) grants: Vec<Granted>,
     /// The turns of this step.
     pub(crate) served: Vec<Served>,
+    pub(crate) course: Course,
     /// Fences that were granted to clients which left before they learned of them.
     pub(crate) lost: BTreeSet<Fence>,
     /// Fences that somebody was told of.
@@ -92,6 +119,11 @@ impl Server {
             limits,
             is_master: true,
             is_paused: false,
+            elsewhere: BTreeSet::new(),
+            put_off: BTreeMap::new(),
+            grace: Grace::new(),
+            grace_ms: 0,
+            last_looked_at: None,
             open: (1..=clients).collect(),
             next_client: clients + 1,
             blocked: BTreeMap::new(),
@@ -99,6 +131,7 @@ impl Server {
             replies: Vec::new(),
             grants: Vec::new(),
             served: Vec::new(),
+            course: Course::default(),
             lost: BTreeSet::new(),
             told: BTreeSet::new(),
         }
@@ -119,10 +152,20 @@ impl Server {
         matches!(self.values.get(&spot), Some(Value::Foreign))
     }
 
+    pub(crate) fn owns(&self, spot: Spot) -> bool {
+        !self.elsewhere.contains(spot.key)
+    }
+
+    /// Whether grants may have been lost.
+    pub(crate) fn in_grace(&self) -> bool {
+        self.grace.is_on(self.grace_ms, self.now)
+    }
+
     /// Takes a step, and returns what clients were told. A token that the server has to make is `made`.
     pub(crate) fn take(&mut self, step: Step, made: &Token) -> Vec<(ClientId, Reply)> {
         self.grants.clear();
         self.served.clear();
+        self.course = Course::default();
         match step {
             Step::Acquire(client, spot, request) => self.acquire(client, spot, request, made),
             Step::Release(client, spot, number) => self.release(client, spot, &token(number)),
@@ -142,14 +185,22 @@ impl Server {
             Step::Unblock(client, with_error) => self.unblock(client, with_error),
             Step::Pause(paused) => self.is_paused = paused,
             Step::Demote => self.demote(),
-            Step::Promote => self.is_master = true,
+            Step::Promote => {
+                self.is_master = true;
+                self.grace.begin(self.now);
+            }
             Step::Arrive(spot, number, lease_ms) => self.arrive(spot, number, lease_ms),
+            Step::Lose(spot) => drop(self.elsewhere.insert(spot.key)),
+            Step::Gain(spot) => drop(self.elsewhere.remove(spot.key)),
+            Step::Look(at_most) => self.look(at_most),
+            Step::SetGrace(ms) => self.grace_ms = ms,
+            Step::Reload => self.reload(),
             _ => self.take_foreign(step),
         }
         std::mem::take(&mut self.replies)
     }
 
-    fn reply(&mut self, client: ClientId, reply: Reply) {
+    pub(super) fn reply(&mut self, client: ClientId, reply: Reply) {
         if let Reply::Granted(_, fence) = reply {
             self.told.insert(fence);
         }
@@ -163,7 +214,7 @@ impl Server {
             .unwrap_or_default()
     }
 
-    fn turn<R>(
+    pub(super) fn turn<R>(
         &mut self,
         spot: Spot,
         asked: Asked,
@@ -175,11 +226,11 @@ impl Server {
             Some(Value::Foreign) => panic!("a turn at a key of another type"),
             None => (Lock::new(), false),
         };
-        let decides = self.decides();
+        let (decides, owns, in_grace) = (self.decides(), self.owns(spot), self.in_grace());
         let mut recorder = Recorder {
             decides,
-            owns: true,
-            may_have_lost_grants: false,
+            owns,
+            may_have_lost_grants: in_grace,
             now: self.now,
             open: &self.open,
             fences: &mut self.fences,
@@ -187,12 +238,13 @@ impl Server {
             asked,
             answers: Vec::new(),
             drawn: Vec::new(),
+            one_was_granted_alone: false,
             has_changed: false,
         };
         let (queues, now) = (&mut self.queues, self.now);
         let result = body(&mut Turn { lock: &mut lock, queues, place: spot, now, perform: &mut recorder });
-        let Recorder { answers, drawn, has_changed, .. } = recorder;
-        self.note_turn(spot, before, &answers, &drawn);
+        let Recorder { answers, drawn, one_was_granted_alone, has_changed, .. } = recorder;
+        self.note_turn(spot, before, &answers, &drawn, one_was_granted_alone);
         answers.into_iter().for_each(|(client, answer)| self.answer(client, answer));
         if has_changed && !lock.is_empty() {
             self.note(spot, &mut lock);
@@ -211,23 +263,29 @@ impl Server {
         before: Vec<ClientId>,
         answers: &[(ClientId, Answer)],
         drawn: &[Fence],
+        one_was_granted_alone: bool,
     ) {
         let grants = answers.iter().filter_map(|(client, answer)| match answer {
             Answer::Granted(grant) => Some((*client, grant)),
             _ => None,
         });
         let new = |fence: &Fence| !grants.clone().any(|(_, grant)| grant.fence == *fence);
+        self.course.turns.push(spot);
         self.served.push(Served {
             spot,
             before,
             granted: grants.clone().map(|(client, _)| client).collect(),
             after: self.waiting(spot),
             newcomer_was_granted: drawn.iter().any(new),
+            is_ours: self.owns(spot),
+            in_grace: self.in_grace(),
+            one_was_granted_alone,
         });
         self.grants.extend(drawn.iter().map(|fence| Granted { spot, fence: *fence }));
     }
 
     pub(super) fn note(&mut self, spot: Spot, lock: &mut Lock) {
+        self.put_off.remove(&spot);
         if let Some(due) = lock.next_due() {
             match lock.slot {
                 Some(slot) => self.deadlines.reschedule(spot.database, slot, due),
@@ -238,6 +296,7 @@ impl Server {
     }
 
     pub(super) fn unlinked(&mut self, spot: Spot, lock: &mut Lock) {
+        self.put_off.remove(&spot);
         if let Some(slot) = lock.slot.take() {
             self.deadlines.remove(spot.database, slot);
         }
@@ -317,125 +376,18 @@ impl Server {
     }
 
     fn arrive(&mut self, spot: Spot, number: u8, lease_ms: u64) {
-        let fence = Fence::new(self.fences.last().map_or(1, |fence| fence.get() + 1)).unwrap();
-        self.fences.raise_to(fence);
-        let terms =
-            Terms { token: token(number), limit: Limit::EXCLUSIVE, lease_ms, owner: None, session: None };
-        let standing =
-            Standing { fence, granted_at: self.now, deadline: self.now.plus_ms(lease_ms), count: 1 };
-        let hold = Hold::restore(terms, standing);
+        let hold = self.granted_elsewhere(number, Limit::EXCLUSIVE, lease_ms);
         self.turn(spot, Asked::Apply(vec![hold.clone()]), |turn| turn.apply([hold]));
     }
-}
 
-/// What goes on without commands.
-impl Server {
-    fn answer(&mut self, client: ClientId, answer: Answer) {
-        let pending = self.blocked.get_mut(&client).expect("who is answered waits");
-        assert_eq!(*pending, None, "nobody is answered twice");
-        *pending = Some(Pending { answer });
-        self.ready.push(client);
-    }
-
-    fn expire(&mut self, spot: Spot, at_most: usize) -> Option<usize> {
-        self.turn(spot, Asked::Nothing, |turn| turn.expire(at_most))
-    }
-
-    fn time_out(&mut self, at_most: usize) {
-        for _ in 0..at_most {
-            let Some(client) = self.queues.time_out(self.now) else { return };
-            self.answer(client, Answer::NotAvailable);
-        }
-    }
-
-    fn end_turn(&mut self) {
-        self.queues.end_turn();
-        self.time_out(usize::MAX);
-        if self.decides() {
-            self.end_leases();
-            self.settle_marked();
-        }
-        for client in std::mem::take(&mut self.ready) {
-            if let Some(Some(pending)) = self.blocked.remove(&client) {
-                self.deliver(client, pending.answer);
-            }
-        }
-    }
-
-    fn end_leases(&mut self) {
-        while let Some(due) = self.deadlines.first_due(self.now) {
-            let (spot, slot) = (known(due.place), Some(due.slot));
-            let lock = self.lock(spot).expect("no entry outlives its lock");
-            assert_eq!(lock.slot, slot, "a lock has one entry");
-            let before = lock.holds().to_vec();
-            self.expire(spot, 2);
-            assert_ne!(self.lock(spot).map(Lock::holds), Some(&before[..]), "what is due is done");
-        }
-    }
-
-    fn settle_marked(&mut self) {
-        while let Some(place) = self.queues.marked() {
-            let spot = known(place.as_place());
-            if !self.is_foreign(spot) {
-                self.turn(spot, Asked::Nothing, |turn| turn.settle());
-            }
-            self.queues.take_mark(spot);
-        }
-    }
-
-    fn deliver(&mut self, client: ClientId, answer: Answer) {
-        self.queues.delivered(client);
-        let reply = match answer {
-            Answer::Granted(grant) => Reply::Granted(grant.token, grant.fence),
-            Answer::NotAvailable => Reply::Null,
-            Answer::Refused(refusal) => Reply::Error(refusal),
-        };
-        self.reply(client, reply);
-    }
-
-    fn disconnect(&mut self, client: ClientId) {
-        self.abandon(client);
-        for place in self.ties.cut(client) {
-            self.queues.remedy(place.as_place(), Remedy::EndSession(client));
-        }
-        self.open.remove(&client);
-    }
-
-    /// A client that waits is not there to be answered any more.
-    fn abandon(&mut self, client: ClientId) {
-        self.queues.leave(client);
-        if let Some(Remedy::EndHold(fence)) = self.queues.lost(client) {
-            self.lost.insert(fence);
-        }
-        self.blocked.remove(&client);
-        self.ready.retain(|other| *other != client);
-    }
-
-    fn unblock(&mut self, client: ClientId, with_error: bool) {
-        if with_error {
-            self.abandon(client);
-            return self.reply(client, Reply::Unblocked);
-        }
-        self.queues.leave(client);
-        // A grant that was on its way came before the unblocking, and is what the client gets.
-        let pending = self.blocked.remove(&client).flatten();
-        self.ready.retain(|other| *other != client);
-        self.deliver(client, pending.map_or(Answer::NotAvailable, |pending| pending.answer));
-    }
-
-    fn demote(&mut self) {
-        self.is_master = false;
-        self.lost.clear();
-        for spot in SPOTS {
-            let Some(Value::Lock(lock)) = self.values.get_mut(&spot) else { continue };
-            let mut lock = std::mem::take(lock);
-            lock.disown();
-            self.note(spot, &mut lock);
-            self.values.insert(spot, Value::Lock(lock));
-        }
-        for client in self.queues.dissolve() {
-            self.answer(client, Answer::Refused(Refusal::Demoted));
-        }
+    /// A hold that another server has granted just now.
+    pub(super) fn granted_elsewhere(&mut self, number: u8, limit: Limit, lease_ms: u64) -> Hold {
+        let fence = Fence::new(self.fences.last().map_or(1, |fence| fence.get() + 1)).unwrap();
+        self.fences.raise_to(fence);
+        let terms = Terms { token: token(number), limit, lease_ms, owner: None, session: None };
+        let standing =
+            Standing { fence, granted_at: self.now, deadline: self.now.plus_ms(lease_ms), count: 1 };
+        Hold::restore(terms, standing)
     }
 }
 

@@ -103,6 +103,29 @@ pub(crate) enum Step {
     Promote,
     /// A grant arrives from the master.
     Arrive(Spot, u8, u64),
+    /// The slot of this key is another node's from now on, in every database. Commands for it still come as they do to a
+    /// node that it is on its way to.
+    Lose(Spot),
+    /// The slot is this server's again. Nobody tells the module.
+    Gain(Spot),
+    /// The key goes to another node, and its slot with it.
+    Migrate(Spot),
+    /// A lock with one hold comes from another node, or from a backup: its token, its limit, its lease.
+    Restore(Spot, u8, u16, u64),
+    /// A look at so many of the keys that are waited for, from where the last one ended.
+    Look(usize),
+    /// The setting of how long a grace lasts.
+    SetGrace(u64),
+    /// The data are written and loaded anew: connections keep nothing alive any more, and a grace begins.
+    Reload,
+}
+
+/// How long a lease is left alone whose key is another node's, in milliseconds.
+pub(crate) const NOT_OURS_MS: u64 = 5;
+
+/// What those are told who wait for a key of another node.
+pub(crate) fn redirection() -> Refusal {
+    Refusal::Moved("15495 other:7000".into())
 }
 
 /// What a client is told.

@@ -1,0 +1,389 @@
+//! Histories that were thought out, or found by chance and cut down to what matters: the core beside the contract, every
+//! step checked. Random ones are in `simulation.rs`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+mod world;
+
+use lock_core::ClientId;
+use lock_core::queue::WaiterLimits;
+use world::checks::World;
+use world::steps::{NOT_OURS_MS, Reply, Request, SPOTS, Spot, Step, redirection};
+use world::trail::Trail;
+
+const CLIENTS: u64 = 7;
+const LIMITS: WaiterLimits = WaiterLimits { in_all: 5, per_key: 4 };
+
+/// Follows a history, and checks every step of it.
+fn follow(title: &str, steps: &[Step]) -> World {
+    let mut world = World::new(CLIENTS, LIMITS);
+    let mut trail = Trail { title: title.to_owned(), steps: Vec::new() };
+    for step in steps {
+        assert!(world.can(*step), "{step:?} can happen");
+        trail.steps.push(*step);
+        if let Err(failure) = world.take(*step) {
+            panic!("{failure}");
+        }
+    }
+    world
+}
+
+const A: Spot = SPOTS[0];
+const B: Spot = SPOTS[1];
+/// The same name as the first in another database, and so in the same slot.
+const A_TOO: Spot = SPOTS[2];
+
+const GRACE_MS: u64 = 10;
+
+fn waiting(world: &World) -> Vec<ClientId> {
+    world.model.waiting.iter().map(|waiter| waiter.client).collect()
+}
+
+#[test]
+fn who_takes_over_its_own_place_and_asks_for_less_is_served_in_the_same_turn() {
+    let world = follow(
+        "a writer that waits comes again as a reader",
+        &[
+            Step::Acquire(1, A, Request::of(0, 30).limit(0)),
+            Step::Acquire(2, A, Request::of(1, 30).limit(1).block(0)),
+            Step::Acquire(3, A, Request::of(1, 30).limit(0).block(0)),
+            Step::EndTurn,
+        ],
+    );
+    assert_eq!(world.model.live(A).count(), 2);
+}
+
+#[test]
+fn what_is_given_back_during_a_pause_is_handed_over_after_it() {
+    let world = follow(
+        "a transaction pauses the clients and gives back one of two holds",
+        &[
+            Step::Acquire(1, A, Request::of(0, 30).limit(2)),
+            Step::Acquire(2, A, Request::of(1, 30).limit(2)),
+            Step::Acquire(3, A, Request::of(2, 30).limit(2).block(0)),
+            Step::Pause(true),
+            Step::Release(1, A, 0),
+            Step::EndTurn,
+            Step::Pause(false),
+            Step::EndTurn,
+        ],
+    );
+    assert_eq!(world.model.live(A).count(), 2);
+}
+
+#[test]
+fn a_reentrant_upgrade_counts_whether_it_waited_or_not() {
+    let world = follow(
+        "a reader takes the lock once more, as a writer",
+        &[
+            Step::Acquire(1, A, Request::of(0, 30).limit(0)),
+            Step::Acquire(2, A, Request::of(1, 30).limit(0)),
+            Step::Acquire(1, A, Request::of(0, 30).limit(1).block(0).reentrant()),
+            Step::Release(2, A, 1),
+            Step::EndTurn,
+            Step::Release(1, A, 0),
+        ],
+    );
+    assert_eq!(world.model.live(A).count(), 1);
+}
+
+#[test]
+fn a_reentrant_upgrade_that_nobody_was_told_of_does_not_count() {
+    let world = follow(
+        "a reader takes the lock once more, as a writer, and goes away before it is told",
+        &[
+            Step::Acquire(1, A, Request::of(0, 30).limit(0)),
+            Step::Acquire(2, A, Request::of(1, 30).limit(0)),
+            Step::Acquire(1, A, Request::of(0, 30).limit(1).block(0).reentrant()),
+            Step::Release(2, A, 1),
+            Step::Disconnect(1),
+            Step::EndTurn,
+            Step::Release(3, A, 0),
+        ],
+    );
+    assert_eq!(world.model.live(A).count(), 0);
+}
+
+#[test]
+fn a_grant_that_another_connection_of_the_token_was_told_of_stands() {
+    let world = follow(
+        "a client comes again on a new connection before the old one is found closed",
+        &[
+            Step::Acquire(1, A, Request::of(0, 30)),
+            Step::Acquire(2, A, Request::of(1, 30).block(0)),
+            Step::Release(1, A, 0),
+            Step::Acquire(3, A, Request::of(1, 30).block(0)),
+            Step::Disconnect(2),
+            Step::EndTurn,
+        ],
+    );
+    assert_eq!(world.model.live(A).count(), 1);
+}
+
+#[test]
+fn what_is_to_be_undone_follows_its_lock() {
+    let session = Request::of(0, 30).session();
+    let renamed = [Step::Acquire(1, A, session), Step::Disconnect(1), Step::Rename(A, B), Step::EndTurn];
+    assert_eq!(follow("a session closes, and its lock is renamed", &renamed).model.live(B).count(), 0);
+    let swapped = [Step::Acquire(1, A, session), Step::Swap, Step::Disconnect(1), Step::EndTurn];
+    assert_eq!(
+        follow("databases are swapped, and a session closes", &swapped).model.live(SPOTS[2]).count(),
+        0
+    );
+}
+
+/// What those are told who have to go to another node.
+fn redirected(clients: &[ClientId]) -> Vec<(ClientId, Reply)> {
+    clients.iter().map(|client| (*client, Reply::Error(redirection()))).collect()
+}
+
+#[test]
+fn who_waits_for_a_key_that_goes_to_another_node_is_told_where_it_is() {
+    let world = follow(
+        "a key is migrated under those who wait for it",
+        &[
+            Step::Acquire(1, A, Request::of(0, 30)),
+            Step::Acquire(2, A, Request::of(1, 30).block(0)),
+            Step::Acquire(3, A, Request::of(2, 30).block(8)),
+            Step::Migrate(A),
+            Step::EndTurn,
+        ],
+    );
+    assert_eq!(world.told, redirected(&[2, 3]));
+    assert_eq!(waiting(&world), []);
+}
+
+#[test]
+fn what_is_freed_at_another_nodes_key_is_handed_over_to_nobody_here() {
+    let freed: [&[Step]; 5] = [
+        &[Step::Release(1, A, 0)],
+        &[Step::Break(1, A, None)],
+        &[Step::Delete(A)],
+        &[Step::Disconnect(1)],
+        &[Step::Acquire(1, A, Request::of(0, 30).limit(0))],
+    ];
+    for steps in freed {
+        let before = [
+            Step::Acquire(1, A, Request::of(0, 30).session()),
+            Step::Acquire(2, A, Request::of(1, 30).limit(0).block(0)),
+            Step::Lose(A),
+        ];
+        let world =
+            follow("a lock is freed at another node's key", &[&before, steps, &[Step::EndTurn]].concat());
+        assert_eq!(world.told, redirected(&[2]), "{steps:?}");
+    }
+}
+
+#[test]
+fn who_asks_at_another_nodes_key_is_granted_it_and_who_waits_is_not() {
+    let world = follow(
+        "a slot is on its way to this server",
+        &[
+            Step::Lose(A),
+            Step::Restore(A, 0, 2, 10),
+            Step::Acquire(1, A, Request::of(1, 30).limit(2)),
+            Step::Acquire(2, A, Request::of(2, 30).limit(2).block(0)),
+            Step::Release(3, A, 0),
+            Step::Acquire(4, A, Request::of(3, 30).limit(2)),
+            Step::EndTurn,
+        ],
+    );
+    assert_eq!(world.model.live(A).count(), 1);
+    assert_eq!(world.told, redirected(&[2]));
+}
+
+#[test]
+fn a_key_that_is_lost_and_comes_back_within_a_turn_is_handed_over() {
+    let world = follow(
+        "a slot comes back before anybody was told",
+        &[
+            Step::Acquire(1, A, Request::of(0, 30)),
+            Step::Acquire(2, A, Request::of(1, 30).block(0)),
+            Step::Lose(A),
+            Step::Release(1, A, 0),
+            Step::Gain(A),
+            Step::EndTurn,
+        ],
+    );
+    assert!(matches!(world.told[..], [(2, Reply::Granted(..))]), "{:?}", world.told);
+}
+
+#[test]
+fn a_lease_at_another_nodes_key_ends_when_the_key_is_back() {
+    let mut steps = vec![
+        Step::Acquire(1, A, Request::of(0, 10)),
+        Step::Acquire(2, A, Request::of(1, 30).block(0)),
+        Step::Lose(A),
+        Step::Pass(10),
+        Step::EndTurn,
+        Step::Expire(A, usize::MAX),
+    ];
+    let world = follow("a lease runs out at another node's key", &steps);
+    assert_eq!(world.server.lock(A).map(|lock| lock.holds().len()), Some(1), "nothing is ended");
+    assert_eq!(waiting(&world), [2]);
+    steps.extend([Step::Gain(A), Step::Pass(NOT_OURS_MS), Step::EndTurn]);
+    let world = follow("and the key comes back", &steps);
+    assert!(matches!(world.told[..], [(2, Reply::Granted(..))]), "{:?}", world.told);
+}
+
+#[test]
+fn a_session_at_another_nodes_key_goes_on_when_the_key_is_back() {
+    let world = follow(
+        "a hold is due to be kept alive while its key is another node's",
+        &[
+            Step::Acquire(1, A, Request::of(0, 10).session()),
+            Step::Lose(A),
+            Step::Pass(20),
+            Step::EndTurn,
+            Step::Acquire(2, A, Request::of(1, 10)),
+            Step::Gain(A),
+            Step::Pass(NOT_OURS_MS),
+            Step::EndTurn,
+        ],
+    );
+    let ends: Vec<_> = world.model.live(A).map(|holder| world.model.now.ms_until(holder.end)).collect();
+    assert_eq!(ends, [10]);
+}
+
+#[test]
+fn a_look_comes_to_every_key_that_is_waited_for() {
+    let mut steps = Vec::new();
+    for (client, spot) in [(1, A_TOO), (2, A), (3, B)] {
+        let number = u8::try_from(client).unwrap();
+        steps.extend([
+            Step::Acquire(7, spot, Request::of(0, 30)),
+            Step::Acquire(client, spot, Request::of(number, 30).block(0)),
+        ]);
+    }
+    steps.extend([Step::Lose(A), Step::Look(1)]);
+    let ends = |steps: &[Step]| follow("a look at all who wait", &[steps, &[Step::EndTurn]].concat()).told;
+    assert_eq!(ends(&steps), redirected(&[2]));
+    steps.extend([Step::EndTurn, Step::Lose(B), Step::Look(1)]);
+    assert_eq!(ends(&steps), redirected(&[3]), "it goes on where it was");
+    steps.extend([Step::EndTurn, Step::Look(2)]);
+    assert_eq!(ends(&steps), redirected(&[1]));
+}
+
+#[test]
+fn a_look_begins_anew_after_the_last_key() {
+    let world = follow(
+        "a key is lost behind the look's back",
+        &[
+            Step::Acquire(1, A, Request::of(0, 30)),
+            Step::Acquire(2, A, Request::of(1, 30).block(0)),
+            Step::Look(1),
+            Step::Lose(A),
+            Step::Look(usize::MAX),
+            Step::EndTurn,
+            Step::Look(usize::MAX),
+            Step::EndTurn,
+        ],
+    );
+    assert_eq!(world.told, redirected(&[2]));
+}
+
+/// A server that has been promoted, with a grace to begin by.
+fn promoted() -> Vec<Step> {
+    vec![Step::SetGrace(GRACE_MS), Step::Demote, Step::Promote]
+}
+
+#[test]
+fn a_lock_that_is_not_known_is_granted_to_nobody_until_the_grace_is_over() {
+    let mut steps = promoted();
+    steps.extend([
+        Step::Acquire(1, A, Request::of(0, 30)),
+        Step::Acquire(2, A, Request::of(1, 30).limit(0)),
+        Step::Acquire(3, A, Request::of(2, 30).block(0)),
+        Step::Pass(GRACE_MS - 1),
+        Step::EndTurn,
+    ]);
+    assert_eq!(follow("a lock in the grace", &steps).model.live(A).count(), 0);
+    steps.extend([Step::Pass(1), Step::EndTurn]);
+    let world = follow("and after it", &steps);
+    assert!(matches!(world.told[..], [(3, Reply::Granted(..))]), "{:?}", world.told);
+}
+
+#[test]
+fn a_lock_that_is_known_goes_on_in_the_grace_until_it_is_free() {
+    let mut steps = vec![Step::Acquire(1, A, Request::of(0, 30).limit(0))];
+    steps.extend(promoted());
+    steps.extend([
+        Step::Acquire(2, A, Request::of(1, 30).limit(0)),
+        Step::Acquire(1, A, Request::of(0, 20)),
+        Step::Extend(1, A, 0, Some(40)),
+        Step::Acquire(3, A, Request::of(2, 30).block(0)),
+    ]);
+    assert_eq!(follow("a lock that is known in the grace", &steps).model.live(A).count(), 2);
+    steps.extend([Step::Release(1, A, 0), Step::Release(2, A, 1), Step::EndTurn]);
+    let world = follow("and is given back", &steps);
+    assert_eq!((world.model.live(A).count(), waiting(&world)), (0, vec![3]));
+    steps.extend([Step::SetGrace(0), Step::EndTurn]);
+    let world = follow("and the grace is cut short", &steps);
+    assert!(matches!(world.told[..], [(3, Reply::Granted(..))]), "{:?}", world.told);
+}
+
+#[test]
+fn a_lease_that_ends_in_the_grace_leaves_a_lock_that_is_not_known() {
+    let mut steps = vec![Step::Acquire(1, A, Request::of(0, 3))];
+    steps.extend(promoted());
+    steps.extend([
+        Step::Acquire(2, A, Request::of(1, 30).block(0)),
+        Step::Pass(3),
+        Step::EndTurn,
+        Step::Acquire(1, A, Request::of(0, 30)),
+    ]);
+    let world = follow("a lease ends in the grace", &steps);
+    assert_eq!((world.model.live(A).count(), waiting(&world)), (0, vec![2]));
+}
+
+#[test]
+fn who_waits_in_the_grace_stops_waiting_in_time() {
+    let mut steps = promoted();
+    steps.extend([
+        Step::Acquire(1, A, Request::of(0, 30).block(2)),
+        Step::Acquire(2, A, Request::of(1, 30).block(0)),
+        Step::Pass(2),
+        // A turn at the key comes before the timer.
+        Step::Break(3, A, None),
+        Step::Expire(A, 1),
+        Step::EndTurn,
+    ]);
+    let world = follow("a wait ends in the grace", &steps);
+    assert_eq!((&world.told[..], waiting(&world)), (&[(1, Reply::Null)][..], vec![2]));
+}
+
+#[test]
+fn a_promotion_puts_nothing_right_from_before_the_demotion() {
+    let session = [Step::Acquire(1, A, Request::of(0, 10).session()), Step::Disconnect(1), Step::Demote];
+    let granted = [
+        Step::Acquire(1, A, Request::of(0, 10)),
+        Step::Acquire(2, A, Request::of(1, 10).block(0)),
+        Step::Release(1, A, 0),
+    ];
+    let lost_before = [&granted[..], &[Step::Disconnect(2), Step::Demote]].concat();
+    let lost_after = [&granted[..], &[Step::Demote, Step::Disconnect(2)]].concat();
+    for mut steps in [session.to_vec(), lost_before, lost_after] {
+        steps.extend([Step::Promote, Step::EndTurn]);
+        let world = follow("a server is demoted and promoted again", &steps);
+        assert_eq!(world.model.live(A).count(), 1, "the hold runs by its lease: {steps:?}");
+        steps.extend([Step::Pass(10), Step::EndTurn]);
+        assert_eq!(follow("and the lease ends", &steps).model.live(A).count(), 0);
+    }
+}
+
+#[test]
+fn no_connection_keeps_anything_alive_after_a_demotion() {
+    let world = follow(
+        "a server is demoted and promoted again while a session is open",
+        &[
+            Step::Acquire(1, A, Request::of(0, 10).session()),
+            Step::Demote,
+            Step::Pass(9),
+            Step::Promote,
+            Step::EndTurn,
+            Step::Pass(1),
+            Step::EndTurn,
+        ],
+    );
+    assert_eq!(world.model.live(A).count(), 0);
+}

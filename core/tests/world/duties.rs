@@ -1,0 +1,179 @@
+//! What the model does without commands: what is due, the end of a turn, clients that leave, slots that come and go, a
+//! change of roles.
+
+use lock_core::{ClientId, Moment, Refusal};
+
+use super::model::{Model, Promise};
+use super::server::Course;
+use super::steps::{Reply, SPOTS, Spot, redirection};
+
+/// What is due, and the end of a turn.
+impl Model {
+    pub(super) fn expire(&mut self, spot: Spot, at_most: usize) {
+        self.settle(spot);
+        let now = self.now;
+        let here = self.holders.iter_mut().filter(|(place, _)| *place == spot).map(|(_, holder)| holder);
+        let due = here.filter(|holder| holder.session.is_some() && holder.due() <= now);
+        let mut kept = 0;
+        for holder in due.take(at_most) {
+            holder.end = now.plus_ms(holder.lease_ms);
+            kept += 1;
+        }
+        if kept > 0 {
+            self.saw("session kept");
+        }
+        self.serve(spot);
+    }
+
+    fn late(&self) -> Vec<(Moment, ClientId)> {
+        let ends = self.waiting.iter().filter_map(|waiter| Some((waiter.until?, waiter.client)));
+        let mut late: Vec<_> = ends.filter(|(until, _)| *until <= self.now).collect();
+        late.sort_unstable();
+        late
+    }
+
+    pub(super) fn time_out(&mut self, at_most: usize) {
+        for (_, client) in self.late().into_iter().take(at_most) {
+            self.saw("timed out");
+            self.waiting.retain(|waiter| waiter.client != client);
+            self.answer(client, Reply::Null);
+        }
+    }
+
+    pub(super) fn end_turn(&mut self, course: &Course) {
+        self.time_out(usize::MAX);
+        if self.grace_since.is_some() && !self.in_grace() {
+            self.grace_since = None;
+        }
+        if self.decides() {
+            let late: Vec<Spot> = SPOTS.into_iter().filter(|spot| self.may_be_late(*spot)).collect();
+            for spot in course.turns.iter().copied().chain(SPOTS) {
+                if !self.owns(spot) {
+                    self.settle(spot);
+                } else if !late.contains(&spot) || course.expired.contains(&spot) {
+                    self.expire(spot, usize::MAX);
+                    self.drop_lapsed(spot);
+                } else if course.turns.contains(&spot) {
+                    self.settle(spot);
+                }
+            }
+            self.note_leases(course, &late);
+            course
+                .looked_at
+                .iter()
+                .for_each(|spot| self.turn_away(*spot, "turned away at the end of a turn"));
+        }
+        for (client, reply) in std::mem::take(&mut self.answers) {
+            self.deliver(client, reply);
+        }
+    }
+
+    fn note_leases(&mut self, course: &Course, late: &[Spot]) {
+        if SPOTS.into_iter().any(|spot| !self.owns(spot) && self.is_due(spot)) {
+            self.saw("put off");
+        }
+        if late.iter().any(|spot| course.expired.contains(spot)) {
+            self.saw("done once it came back");
+        }
+    }
+
+    /// Tells those who wait for a key of another node where to go.
+    fn turn_away(&mut self, spot: Spot, how: &'static str) {
+        if self.owns(spot) {
+            return;
+        }
+        let clients: Vec<ClientId> = self.queue(spot).map(|waiter| waiter.client).collect();
+        self.waiting.retain(|waiter| waiter.spot != spot);
+        for client in clients {
+            self.saw(how);
+            self.answer(client, Reply::Error(redirection()));
+        }
+    }
+
+    /// Goes on with the look at who waits: it takes the keys in their order, and begins anew after the last.
+    pub(super) fn look(&mut self, at_most: usize) {
+        if self.last_looked_at.is_some() {
+            self.saw("look taken up again");
+        }
+        for _ in 0..at_most {
+            let mut next =
+                SPOTS.into_iter().filter(|spot| self.last_looked_at.is_none_or(|last| last < *spot));
+            self.last_looked_at = next.find(|spot| self.queue(*spot).next().is_some());
+            let Some(spot) = self.last_looked_at else { return };
+            self.turn_away(spot, "turned away by the look");
+        }
+    }
+
+    fn deliver(&mut self, client: ClientId, reply: Reply) {
+        let is_his = |promise: &Promise| promise.client == client && !promise.is_lost;
+        for (_, holder) in &mut self.holders {
+            if let Some(index) = holder.promised.iter().position(is_his) {
+                holder.promised.drain(..=index);
+            }
+        }
+        self.reply(client, reply);
+    }
+}
+
+/// Clients that leave, slots that come and go, a change of roles.
+impl Model {
+    /// A client does not wait any more, and what it was not told of yet is lost.
+    pub(super) fn leave(&mut self, client: ClientId) {
+        self.waiting.retain(|waiter| waiter.client != client);
+        self.answers.retain(|(other, _)| *other != client);
+        let promised = self.holders.iter_mut().flat_map(|(_, holder)| holder.promised.iter_mut());
+        promised.filter(|promise| promise.client == client).for_each(|promise| promise.is_lost = true);
+    }
+
+    pub(super) fn unblock(&mut self, client: ClientId, with_error: bool) {
+        if with_error {
+            self.saw("unblocked with an error");
+            self.leave(client);
+            return self.reply(client, Reply::Unblocked);
+        }
+        self.waiting.retain(|waiter| waiter.client != client);
+        let index = self.answers.iter().position(|(other, _)| *other == client);
+        let answer = index.map(|index| self.answers.remove(index).1);
+        self.saw(if answer.is_some() {
+            "unblocked with an answer on its way"
+        } else {
+            "unblocked with null"
+        });
+        self.deliver(client, answer.unwrap_or(Reply::Null));
+    }
+
+    pub(super) fn lose(&mut self, spot: Spot) {
+        self.elsewhere.insert(spot.key);
+        for waiter in self.waiting.iter_mut().filter(|waiter| waiter.spot.key == spot.key) {
+            waiter.was_elsewhere = true;
+        }
+    }
+
+    pub(super) fn demote(&mut self) {
+        self.is_master = false;
+        let owes = self.holders.iter().any(|(_, holder)| {
+            let is_closed = holder.session.is_some_and(|client| !self.open.contains(&client));
+            is_closed || holder.promised.iter().any(|promise| promise.is_lost)
+        });
+        if owes {
+            self.saw("demoted with something to undo");
+        }
+        for (_, holder) in &mut self.holders {
+            // What was not told yet cannot be undone any more, and no connection keeps anything alive.
+            holder.promised.clear();
+            holder.session = None;
+        }
+        for waiter in std::mem::take(&mut self.waiting) {
+            self.saw("waited at a demotion");
+            self.answer(waiter.client, Reply::Error(Refusal::Demoted));
+        }
+    }
+
+    pub(super) fn reload(&mut self) {
+        if self.holders.iter().any(|(_, holder)| holder.session.is_some()) {
+            self.saw("session lost with a load");
+        }
+        self.holders.iter_mut().for_each(|(_, holder)| holder.session = None);
+        self.grace_since = Some(self.now);
+    }
+}
