@@ -13,7 +13,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use lock_core::queue::{Remedy, WaiterLimits};
 use lock_core::{ClientId, Fence, Moment};
 use world::checks::World;
-use world::steps::{Request, SPOTS, Spot, Step};
+use world::steps::{NOT_OURS_MS, Request, SPOTS, Spot, Step};
 use world::trail::Trail;
 
 const CLIENTS: u64 = 3;
@@ -25,13 +25,21 @@ const BLOCK_MS: u64 = 4;
 /// What is searched.
 struct Scene {
     title: &'static str,
+    /// What has happened before.
+    before: &'static [Step],
     /// What each client may do at any time, besides what time and the server do.
     alphabet: fn(ClientId) -> Vec<Step>,
+    /// What may happen besides at any time.
+    events: &'static [Step],
     /// Whether clients may do the same, each under its own name.
     are_alike: bool,
     /// Up to how many steps.
     depth: usize,
 }
+
+/// Clients alone, who do nothing.
+const NOTHING_ELSE: Scene =
+    Scene { title: "", before: &[], alphabet: |_| Vec::new(), events: &[], are_alike: false, depth: 0 };
 
 /// A state by the way to it: the state before, and the step from there.
 struct Visited {
@@ -39,12 +47,14 @@ struct Visited {
     step: Step,
 }
 
-fn path(visited: &[Visited], mut at: Option<usize>) -> Vec<Step> {
+/// The way to a state.
+fn path(scene: &Scene, visited: &[Visited], mut at: Option<usize>) -> Vec<Step> {
     let mut steps = Vec::new();
     while let Some(index) = at {
         steps.push(visited[index].step);
         at = visited[index].before;
     }
+    steps.extend(scene.before.iter().rev());
     steps.reverse();
     steps
 }
@@ -62,9 +72,11 @@ fn next_steps(world: &World, scene: &Scene, came: ClientId) -> Vec<Step> {
     let now = world.server.now;
     let leases = world.server.deadlines.first().map(|due| due.deadline);
     let waits = world.server.queues.next_timeout();
-    let ends = [leases, waits].into_iter().flatten().filter(|end| *end > now);
+    let grace = world.model.grace_since.map(|since| since.plus_ms(world.model.grace_ms));
+    let ends = [leases, waits, grace].into_iter().flatten().filter(|end| *end > now);
     steps.extend(ends.map(|end| Step::Pass(now.ms_until(end))));
     steps.push(Step::EndTurn);
+    steps.extend(scene.events);
     steps.retain(|step| world.can(*step));
     steps
 }
@@ -78,12 +90,12 @@ fn last_to_come(scene: &Scene, steps: &[Step]) -> ClientId {
 /// Visits every state that the scene can come to. Returns how many there are.
 fn visit(scene: &Scene) -> usize {
     let mut visited: Vec<Visited> = Vec::new();
-    let mut known: HashSet<u64> = HashSet::from([fingerprint(replay(&[]))]);
+    let mut known: HashSet<u64> = HashSet::from([fingerprint(replay(scene.before))]);
     let mut layer: Vec<Option<usize>> = vec![None];
     for _ in 0..scene.depth {
         let mut next_layer = Vec::new();
         for before in layer {
-            let steps = path(&visited, before);
+            let steps = path(scene, &visited, before);
             for step in next_steps(&replay(&steps), scene, last_to_come(scene, &steps)) {
                 let world = take(scene.title, &steps, step);
                 if known.insert(fingerprint(world)) {
@@ -149,6 +161,14 @@ fn fingerprint(mut world: World) -> u64 {
         write!(text, "{place:?} {:?};", remedies.collect::<Vec<_>>()).unwrap();
     }
     write!(text, "{:?}", server.open).unwrap();
+    let model = &world.model;
+    let put_off: Vec<_> =
+        server.put_off.iter().map(|(spot, until)| (spot, left(now, Some(*until)))).collect();
+    let late: Vec<_> =
+        model.came_back.values().map(|then| left(now, Some(then.plus_ms(NOT_OURS_MS)))).collect();
+    let grace = left(now, model.grace_since.map(|since| since.plus_ms(model.grace_ms)));
+    write!(text, "{:?} {put_off:?} {late:?} {grace}", server.elsewhere).unwrap();
+    write!(text, " {}", server.is_master).unwrap();
     let mut hasher = DefaultHasher::new();
     text.hash(&mut hasher);
     hasher.finish()
@@ -206,22 +226,87 @@ fn retries_and_sessions(client: ClientId) -> Vec<Step> {
     ]
 }
 
+/// Who waits for a key whose slot comes and goes, without end.
+fn one_key(client: ClientId) -> Vec<Step> {
+    let (spot, number) = (SPOTS[0], u8::try_from(client).unwrap());
+    vec![
+        Step::Acquire(client, spot, own(client).limit(u16::from(client == 1)).block(0)),
+        Step::Release(client, spot, number),
+    ]
+}
+
+/// Two who come for a key in turn, each for a while; one ties its hold to its connection.
+fn one_key_and_sessions(client: ClientId) -> Vec<Step> {
+    let (spot, number) = (SPOTS[0], u8::try_from(client).unwrap());
+    if client > 2 {
+        return Vec::new();
+    }
+    let request = Request { session: client == 1, ..own(client) };
+    vec![
+        Step::Acquire(client, spot, request.limit(2).block(BLOCK_MS)),
+        Step::Acquire(client, spot, request),
+        Step::Release(client, spot, number),
+        Step::Disconnect(client),
+    ]
+}
+
 #[test]
 fn readers_and_writers_of_one_key() {
-    let scene =
-        Scene { title: "readers and writers", alphabet: readers_and_writers, are_alike: true, depth: 40 };
+    let scene = Scene {
+        title: "readers and writers",
+        alphabet: readers_and_writers,
+        are_alike: true,
+        depth: 40,
+        ..NOTHING_ELSE
+    };
     assert!(visit(&scene) > 5_000);
 }
 
 #[test]
 fn waiters_on_two_keys() {
-    let scene = Scene { title: "two keys", alphabet: two_keys, are_alike: true, depth: 9 };
+    let scene = Scene { title: "two keys", alphabet: two_keys, are_alike: true, depth: 9, ..NOTHING_ELSE };
     assert!(visit(&scene) > 10_000);
 }
 
 #[test]
 fn retries_under_one_token_and_sessions() {
-    let scene =
-        Scene { title: "retries and sessions", alphabet: retries_and_sessions, are_alike: false, depth: 9 };
+    let scene = Scene {
+        title: "retries and sessions",
+        alphabet: retries_and_sessions,
+        are_alike: false,
+        depth: 9,
+        ..NOTHING_ELSE
+    };
     assert!(visit(&scene) > 10_000);
+}
+
+#[test]
+fn waiters_on_a_key_whose_slot_comes_and_goes() {
+    let scene = Scene {
+        title: "a slot that comes and goes",
+        alphabet: one_key,
+        events: &[
+            Step::Lose(SPOTS[0]),
+            Step::Gain(SPOTS[0]),
+            Step::Migrate(SPOTS[0]),
+            Step::Restore(SPOTS[0], 4, 2, LEASE_MS),
+            Step::Look(usize::MAX),
+        ],
+        depth: 40,
+        ..NOTHING_ELSE
+    };
+    assert!(visit(&scene) > 1_000);
+}
+
+#[test]
+fn changes_of_roles_and_the_grace_that_follows() {
+    let scene = Scene {
+        title: "roles and a grace",
+        before: &[Step::SetGrace(BLOCK_MS + 1)],
+        alphabet: one_key_and_sessions,
+        events: &[Step::Demote, Step::Promote],
+        depth: 40,
+        ..NOTHING_ELSE
+    };
+    assert!(visit(&scene) > 1_000);
 }
