@@ -42,7 +42,7 @@ run_on() {
     {
         echo "$name: $result, $totals, $(wc -l <"$log.skipped") skipped, $SECONDS s"
         sort "$log.skipped" | sed 's/^/    skipped /'
-        sed -n 's/^test \(.* \)\.\.\. ignored/    ignored \1/p' "$log.log"
+        sed -nE 's/^test (.*) \.\.\. ignored(, )?/    ignored \1: /p' "$log.log"
     } >>"$report/summary"
     [[ $result == ok ]] || failed+=("$name")
 }
