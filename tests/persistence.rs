@@ -8,6 +8,8 @@ mod stock;
 #[path = "support/stream.rs"]
 mod stream;
 mod support;
+#[path = "support/wording.rs"]
+mod wording;
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -16,6 +18,7 @@ use payload::{far_fence, raise_fences};
 use stock::{Stock, select};
 use support::locks::{acquire, exists, fence_of, remaining};
 use support::{Builder, Data, PATIENCE, Reply, Server, cmd, wait_until};
+use wording::Wording;
 
 /// An append-only file of commands alone.
 fn commands_only() -> Builder {
@@ -331,25 +334,6 @@ fn a_lease_that_ended_before_the_power_cut_holds_no_lock_after_it() {
     assert_eq!(client.run(&format!("LOCK.BREAK k FENCE {}", second.fence)), Reply::Int(1));
 }
 
-#[test]
-fn the_append_only_file_carries_decisions_and_no_questions() {
-    let server = commands_only().start();
-    let due = stream::every_decision(&mut server.client());
-    assert_eq!(stream::append_only_file(&server), due);
-}
-
-/// The file is read again and says the same of itself, so nothing that is replayed is told a second time.
-#[test]
-fn the_replay_of_the_append_only_file_adds_nothing_to_it() {
-    let mut server = commands_only().start();
-    let due = stream::every_decision(&mut server.client());
-    replay(&mut server);
-    acquire(&mut server.client(), "k TOKEN z PX 50000");
-    let said = stream::append_only_file(&server);
-    assert_eq!(said[..due.len()], due);
-    assert_eq!(said.len(), due.len() + 1, "{said:?}");
-}
-
 /// Leases are told as they are by then, and the highest fence besides, for its lock may be gone.
 #[test]
 fn a_rewritten_append_only_file_says_what_is_left_of_each_lease_and_the_highest_fence() {
@@ -362,16 +346,13 @@ fn a_rewritten_append_only_file_says_what_is_left_of_each_lease_and_the_highest_
         remaining(&mut client, "k", "a").is_some_and(|left| left < 599_900)
     });
     server.rewrite_aof();
-    let mut commands = stream::append_only_commands(&server);
-    commands.retain(|command| command[0] != b"SELECT");
-    let [grant, fence] = &commands[..] else { panic!("a lock and a fence were due, got {commands:?}") };
-    assert_eq!(*fence, cmd!["LOCK.FENCE", newest]);
-    let told = stream::told(grant).unwrap();
-    let whole = stream::granted("k", "a", held, 1, 600_000, None);
-    assert_eq!(told.split(' ').take(5).collect::<Vec<_>>(), whole.split(' ').take(5).collect::<Vec<_>>());
-    let [_, _, holds] = &grant[..] else { panic!("{grant:?}") };
-    let holds = lock_core::codec::decode(holds, lock_core::Moment::from_micros(0)).unwrap();
-    assert_eq!(holds[0].lease_ms(), 600_000);
+    let said = stream::appended(&server);
+    let mut wording = Wording::default();
+    let words: Vec<String> = said.iter().map(|said| wording.told(said)).collect();
+    assert_eq!(words, ["LOCK.ACQUIRE k [a #1 ~600000]", "LOCK.FENCE #2"]);
+    assert_eq!(said[1].command, cmd!["LOCK.FENCE", newest]);
+    let holds = lock_core::codec::decode(&said[0].command[2], lock_core::Moment::from_micros(0)).unwrap();
+    assert_eq!(holds[0].fence().get(), held.unsigned_abs());
     assert!(holds[0].deadline().as_micros() < 599_900_000, "{holds:?}");
 }
 
@@ -381,8 +362,7 @@ fn nobody_but_a_file_or_a_master_may_say_what_was_decided() {
     let server = commands_only().start();
     let mut client = server.client();
     acquire(&mut client, "k TOKEN a PX 600000");
-    let commands = stream::append_only_commands(&server);
-    let grant = commands.into_iter().find(|command| command[0] == b"LOCK.ACQUIRE").unwrap();
+    let grant = stream::appended(&server).remove(0).command;
     client.run("LOCK.BREAK k");
     let syntax = Reply::Error(support::errors::SYNTAX.into());
     assert_eq!(client.call(&grant), syntax);

@@ -16,77 +16,9 @@ use std::time::{Duration, Instant};
 
 use payload::{far_fence, raise_fences};
 use stock::{DATABASES, Stock, agree, select};
-use stream::{Stream, every_decision, granted};
-use support::locks::{acquire, exists, fence_of, field, remaining, standing};
-use support::{Builder, PATIENCE, Pair, Reply, Server, cmd, errors, wait_until};
-
-#[test]
-fn the_stream_carries_decisions_and_no_questions() {
-    let server = Server::start();
-    let mut stream = Stream::of(&server);
-    let mut client = server.client();
-    let due = every_decision(&mut client);
-    assert_eq!(stream.until_now(&mut client), due);
-}
-
-#[test]
-fn a_replica_tells_its_own_replicas_what_it_was_told() {
-    let pair = Pair::start();
-    let mut stream = Stream::of(&pair.replica);
-    let mut client = pair.master.client();
-    let due = every_decision(&mut client);
-    assert_eq!(stream.until_now(&mut client), due);
-}
-
-/// The leases have ended but the timer could not run: who comes next ends them, and says so before what it gets.
-#[test]
-fn the_end_of_a_lease_is_told_before_the_grant_it_makes_room_for() {
-    let server = Server::start();
-    let mut client = server.client();
-    let mut stream = Stream::of(&server);
-    let first = fence_of(&mut client, "k TOKEN a PX 50");
-    let shared = fence_of(&mut client, "s TOKEN a SHARED PX 50");
-    let stays = fence_of(&mut client, "s TOKEN b SHARED PX 60000");
-    let replies = client.run_all(&[
-        "DEBUG SLEEP 0.2",
-        "LOCK.ACQUIRE k TOKEN b PX 60000",
-        "LOCK.ACQUIRE s TOKEN b PX 60000 LIMIT 1",
-    ]);
-    let second = support::ok_grant(replies[1].clone()).1;
-    assert_eq!(support::ok_grant(replies[2].clone()).1, stays);
-    let said: Vec<String> = stream.until_now(&mut client).into_iter().skip(3).collect();
-    let place = |line: String| {
-        said.iter().position(|said| *said == line).unwrap_or_else(|| panic!("{line} in {said:?}"))
-    };
-    let ended = place(format!("LOCK.BREAK k FENCE {first}"));
-    assert!(ended < place(granted("k", "b", second, 1, 60_000, None)), "{said:?}");
-    let ended = place(format!("LOCK.BREAK s FENCE {shared}"));
-    assert!(ended < place(granted("s", "b", stays, 1, 60_000, None)), "{said:?}");
-}
-
-#[test]
-fn what_a_transaction_or_a_script_decides_is_told_as_decisions_too() {
-    let server = Server::start();
-    let mut client = server.client();
-    let mut stream = Stream::of(&server);
-    client.run_all(&["MULTI", "LOCK.ACQUIRE k TOKEN a PX 60000", "LOCK.EXTEND k a PX 70000", "EXEC"]);
-    let fence = field(&support::locks::holder(&mut client, "k"), "fence").int();
-    let script =
-        "redis.call('LOCK.RELEASE', KEYS[1], 'a'); return redis.call('LOCK.ACQUIRE', KEYS[1], 'TOKEN', 'b')";
-    let second = support::ok_grant(client.call(&cmd!["EVAL", script, 1, "k"])).1;
-    let said = stream.until_now(&mut client);
-    let due = [
-        "MULTI".to_owned(),
-        granted("k", "a", fence, 1, 60_000, None),
-        "LOCK.EXTEND k a PX 70000".to_owned(),
-        "EXEC".to_owned(),
-        "MULTI".to_owned(),
-        "LOCK.RELEASE k a".to_owned(),
-        granted("k", "b", second, 1, 30_000, None),
-        "EXEC".to_owned(),
-    ];
-    assert_eq!(said, due);
-}
+use stream::Stream;
+use support::locks::{acquire, exists, fence_of, remaining, standing};
+use support::{Builder, PATIENCE, Pair, Reply, Server, Waiter, errors, wait_until};
 
 /// What a server writes into its own file for its own sake is nobody else's business.
 #[test]
@@ -105,8 +37,8 @@ fn a_rewrite_of_the_append_only_file_is_not_told_to_replicas() {
     assert_eq!(client.run("LOCK.RELEASE k a"), Reply::Int(1));
     assert!(fence_of(&mut client, "k TOKEN b PX 60000") > fence);
     let said = stream.until_now(&mut client);
-    let commands: Vec<&str> = said.iter().filter_map(|line| line.split(' ').next()).collect();
-    assert_eq!(commands, ["LOCK.RELEASE", "LOCK.ACQUIRE"], "{said:?}");
+    let commands: Vec<&[u8]> = said.iter().map(|said| &said.command[0][..]).collect();
+    assert_eq!(commands, [b"LOCK.RELEASE", b"LOCK.ACQUIRE"], "{said:?}");
 }
 
 /// A replica that comes to a master which holds locks already.
@@ -392,4 +324,17 @@ fn a_replica_answers_who_looks_and_refuses_who_asks() {
     {
         assert!(reader.run(command).error().starts_with("READONLY"), "{command}");
     }
+}
+
+#[test]
+fn a_replica_has_no_waiters_and_lets_nobody_wait() {
+    let pair = Pair::start();
+    let (mut client, mut reader) = (pair.master.client(), pair.replica.client());
+    acquire(&mut client, "k TOKEN a PX 60000");
+    let waiter = Waiter::new(&pair.master, "k TOKEN b BLOCK 0");
+    pair.wait_caught_up();
+    assert_eq!(support::waiter::waiting(&mut reader, "k"), 0);
+    let reply = reader.run("LOCK.ACQUIRE k BLOCK 0");
+    assert!(reply.error().starts_with("READONLY "), "{reply:?}");
+    waiter.assert_waiting(&pair.master);
 }
