@@ -1,7 +1,7 @@
 # Shortcuts. What they do in more than a line is in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test test-matrix simulate soak check bench servers
+.PHONY: help setup build run test test-matrix simulate soak converge check bench servers
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s  %s\n", $$1, $$2 }' Makefile
@@ -28,6 +28,10 @@ simulate: ## Run 20,000 random histories through the core and the model beside i
 soak: setup ## Have clients contend for 100,000 rounds and see that nothing is left of it
 	@scripts/with-module.sh scripts/on-each-server.sh all \
 		env REDIS_LOCK_SOAK_ROUNDS=$${REDIS_LOCK_SOAK_ROUNDS:-100000} cargo test --test soak -- --nocapture
+
+converge: setup ## Compare replicas and files with their master after 300 rounds of load and trouble
+	@scripts/with-module.sh scripts/on-each-server.sh all \
+		env REDIS_LOCK_CONVERGE_ROUNDS=$${REDIS_LOCK_CONVERGE_ROUNDS:-300} cargo test --test convergence -- --nocapture
 
 check: setup ## Check the format and the lints
 	@scripts/check.sh

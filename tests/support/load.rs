@@ -1,0 +1,248 @@
+//! A load at random: clients that wait for locks, hold them and leave, while the keys under them are released, broken,
+//! renamed, moved, swapped, overwritten, flushed and restored, plainly, in transactions and in scripts.
+//!
+//! One thread drives all of it, so the seed decides what is done and in which order it is sent.
+#![allow(dead_code)] // each test file uses a part of it
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use std::time::Duration;
+
+use crate::support::errors::show;
+use crate::support::{Client, PATIENCE, Random, Reply, Server, cmd, wait_until};
+
+/// The keys that the load is about, but for those that scripts name.
+pub(crate) const KEYS: [&str; 5] = ["k0", "k1", "k2", "k3", "k4"];
+
+/// The databases they are in.
+pub(crate) const DATABASES: usize = 3;
+
+/// Clients that ask for locks.
+const ASKERS: usize = 16;
+
+const TOKENS: usize = 8;
+
+/// What may be wrong with a command that meets a key in another state than it asks for.
+const SOUND_ERRORS: [&str; 6] =
+    ["no such key", "WRONGTYPE", "source and destination", "module key", "BUSYKEY", "DEADLOCK"];
+
+/// A client, and whether it has asked for something that is not answered yet.
+struct Asker {
+    client: Client,
+    id: i64,
+    asks: bool,
+}
+
+impl Asker {
+    fn new(server: &Server, random: &mut Random) -> Self {
+        let mut client = server.client();
+        let id = client.id();
+        client.ok(&format!("SELECT {}", random.below(DATABASES)));
+        Self { client, id, asks: false }
+    }
+
+    /// Takes the reply if it has come; `false` when the connection has ended instead.
+    fn look(&mut self, patience: Duration) -> bool {
+        if !self.asks || !self.client.has_something_within(patience) {
+            return true;
+        }
+        let Some(reply) = self.client.try_read().unwrap() else { return false };
+        let sound = match &reply {
+            Reply::Error(text) => {
+                ["UNBLOCKED ", "DEADLOCK ", "WRONGTYPE "].iter().any(|it| text.starts_with(it))
+            }
+            Reply::Array(grant) => grant.len() == 2,
+            other => other.is_null(),
+        };
+        assert!(sound, "{reply:?}");
+        self.asks = false;
+        // One who was killed after its reply is at its end.
+        self.client.send(&["PING"]);
+        match self.client.try_read().unwrap() {
+            Some(next) => {
+                assert_eq!(next, Reply::Simple("PONG".into()), "one reply was due, and after {reply:?} came");
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+/// The load on a server.
+pub(crate) struct Load<'a> {
+    server: &'a Server,
+    random: &'a mut Random,
+    leases_ms: &'static [usize],
+    control: Client,
+    askers: Vec<Asker>,
+    /// What a DUMP gave, for RESTORE.
+    dumped: Option<Vec<u8>>,
+    moves: bool,
+}
+
+impl<'a> Load<'a> {
+    /// Connects; nothing is asked yet. Leases are among those given.
+    #[track_caller]
+    pub(crate) fn new(server: &'a Server, random: &'a mut Random, leases_ms: &'static [usize]) -> Self {
+        let control = server.client();
+        let askers = (0..ASKERS).map(|_| Asker::new(server, random)).collect();
+        let moves = moves_are_right(server);
+        Self { server, random, leases_ms, control, askers, dumped: None, moves }
+    }
+
+    /// Does so many things.
+    #[track_caller]
+    pub(crate) fn run(&mut self, steps: usize) {
+        for step in 0..steps {
+            let at = self.random.below(ASKERS);
+            match self.random.below(12) {
+                0 => self.askers[at] = Asker::new(self.server, self.random),
+                1..=5 => self.disturb(),
+                _ if !self.askers[at].asks => self.ask(at),
+                _ => {}
+            }
+            if step % 8 == 0 {
+                self.look();
+            }
+        }
+    }
+
+    /// Nobody who still asks ends by leaving: all must be answered. Those who hold what others wait for leave.
+    #[track_caller]
+    pub(crate) fn until_everybody_is_answered(mut self) {
+        wait_until("everybody is answered", PATIENCE, || {
+            self.askers.retain_mut(|asker| asker.look(Duration::from_millis(1)) && asker.asks);
+            self.askers.is_empty()
+        });
+    }
+
+    /// Takes the replies that have come.
+    #[track_caller]
+    pub(crate) fn look(&mut self) {
+        for asker in &mut self.askers {
+            if !asker.look(Duration::from_micros(50)) {
+                *asker = Asker::new(self.server, self.random);
+            }
+        }
+    }
+
+    fn lease_ms(&mut self) -> usize {
+        *self.random.pick(self.leases_ms)
+    }
+
+    fn ask(&mut self, at: usize) {
+        let limit =
+            *self.random.pick(&["", "", "SHARED", "SHARED", "LIMIT 2", "LIMIT 1", "LIMIT 4 OWNER some"]);
+        let block = *self.random.pick(&["", "BLOCK 0", "BLOCK 0", "BLOCK 15", "BLOCK 300"]);
+        let kept = *self.random.pick(&["", "", "SESSION", "REENTRANT", "SESSION REENTRANT"]);
+        let (key, token) = (*self.random.pick(&KEYS), self.random.below(TOKENS));
+        let lease = self.lease_ms();
+        let command = format!("LOCK.ACQUIRE {key} TOKEN t{token} PX {lease} {limit} {block} {kept}");
+        self.askers[at].client.send(&command.split_ascii_whitespace().collect::<Vec<_>>());
+        self.askers[at].asks = true;
+    }
+
+    /// A batch as the server gets it in one write, now and then a transaction.
+    fn disturb(&mut self) {
+        let count = 1 + self.random.below(5);
+        let mut batch: Vec<Vec<Vec<u8>>> = (0..count).map(|_| self.disturbance()).collect();
+        if self.random.below(3) == 0 {
+            batch.insert(self.random.below(count + 1), cmd!["MULTI"].to_vec());
+            batch.push(cmd!["EXEC"].to_vec());
+        }
+        let replies = self.control.pipeline(&batch);
+        for (command, reply) in batch.iter().zip(&replies) {
+            let sound = !reply.is_error() || SOUND_ERRORS.iter().any(|known| reply.error().contains(known));
+            assert!(sound, "{}: {reply:?}", show(command));
+        }
+        if let Reply::Bulk(payload) = self.control.call(&["DUMP", *self.random.pick(&KEYS)]) {
+            self.dumped = Some(payload);
+        }
+    }
+
+    fn disturbance(&mut self) -> Vec<Vec<u8>> {
+        match self.random.below(5) {
+            0 => self.on_clients(),
+            1 | 2 => self.on_keys(),
+            _ => self.on_locks(),
+        }
+    }
+
+    fn on_locks(&mut self) -> Vec<Vec<u8>> {
+        let (key, token) = (*self.random.pick(&KEYS), format!("t{}", self.random.below(TOKENS)));
+        let lease = self.lease_ms();
+        match self.random.below(12) {
+            0..=4 => cmd!["LOCK.RELEASE", key, token].to_vec(),
+            5 => cmd!["LOCK.EXTEND", key, token, "PX", lease].to_vec(),
+            6 => cmd!["LOCK.EXTEND", key, token].to_vec(),
+            7 => cmd!["LOCK.BREAK", key].to_vec(),
+            8 => cmd!["LOCK.ACQUIRE", key, "PX", lease].to_vec(),
+            9 => cmd!["LOCK.ACQUIRE", key, "PX", lease, "TOKEN", token, "SHARED", "REENTRANT"].to_vec(),
+            10 => cmd!["LOCK.ACQUIRE", key, "PX", lease, "TOKEN", token, "LIMIT", 1 + self.random.below(4)]
+                .to_vec(),
+            _ => {
+                let script = "redis.call('LOCK.ACQUIRE', KEYS[1], 'TOKEN', ARGV[1], 'SHARED', 'PX', ARGV[2]);
+                    return redis.call('LOCK.RELEASE', KEYS[1], ARGV[3])";
+                cmd!["EVAL", script, 1, key, token, lease, format!("t{}", self.random.below(TOKENS))].to_vec()
+            }
+        }
+    }
+
+    fn on_keys(&mut self) -> Vec<Vec<u8>> {
+        let (key, other) = (*self.random.pick(&KEYS), *self.random.pick(&KEYS));
+        let (one, two) = (self.random.below(DATABASES), self.random.below(DATABASES));
+        match self.random.below(19) {
+            0 => cmd!["DEL", key, other].to_vec(),
+            1 => cmd!["UNLINK", key].to_vec(),
+            2 | 3 => cmd!["RENAME", key, other].to_vec(),
+            4 => cmd!["RENAMENX", key, other].to_vec(),
+            5 | 6 if self.moves => cmd!["MOVE", key, one].to_vec(),
+            7 => cmd!["SWAPDB", one, two].to_vec(),
+            8 if one == 0 => cmd!["FLUSHALL", *self.random.pick(&["SYNC", "ASYNC"])].to_vec(),
+            8 => cmd!["FLUSHDB", *self.random.pick(&["SYNC", "ASYNC"])].to_vec(),
+            9 => cmd!["SET", key, "v", "PX", 1 + self.random.below(30)].to_vec(),
+            10 => cmd!["SET", key, "v"].to_vec(),
+            11 => cmd!["PEXPIRE", key, self.random.below(20)].to_vec(),
+            12 => cmd!["PEXPIREAT", key, 1].to_vec(),
+            13 => cmd!["PERSIST", key].to_vec(),
+            14 => cmd!["COPY", key, other, "REPLACE"].to_vec(),
+            // Long enough for leases to end under a server that cannot look.
+            15 => cmd!["DEBUG", "SLEEP", "0.004"].to_vec(),
+            16 | 17 => match self.dumped.take() {
+                Some(payload) => cmd!["RESTORE", key, 0, payload, "REPLACE"].to_vec(),
+                None => cmd!["DEL", key].to_vec(),
+            },
+            _ => cmd!["SELECT", one].to_vec(),
+        }
+    }
+
+    fn on_clients(&mut self) -> Vec<Vec<u8>> {
+        let id = self.askers[self.random.below(ASKERS)].id;
+        match self.random.below(3) {
+            0 => cmd!["CLIENT", "UNBLOCK", id, *self.random.pick(&["TIMEOUT", "ERROR"])].to_vec(),
+            1 => cmd!["CLIENT", "KILL", "ID", id].to_vec(),
+            _ => cmd!["SELECT", self.random.below(DATABASES)].to_vec(),
+        }
+    }
+}
+
+/// Whether a client is in the database after MOVE in which it was before. Where a module follows the events of keys,
+/// Valkey 8.1 leaves it in the other one, and tells replicas so: <https://github.com/valkey-io/valkey/pull/4024>.
+#[track_caller]
+pub(crate) fn moves_are_right(server: &Server) -> bool {
+    let mut client = server.client();
+    let replies = client.run_all(&[
+        "SET moved v",
+        "MOVE moved 1",
+        "EXISTS moved",
+        "DEL moved",
+        "SELECT 1",
+        "DEL moved",
+    ]);
+    let right = replies[2] == Reply::Int(0);
+    if !right {
+        println!(
+            "SKIPPED: MOVE, which this server tells its replicas wrongly where a module follows its events"
+        );
+    }
+    right
+}
