@@ -182,7 +182,10 @@ impl<'a> Worker<'a> {
     }
 
     fn work(mut self) -> Ledger {
-        while !self.crew.stop.load(Ordering::SeqCst) && self.take_and_give().is_some() {}
+        let mut server_is_there = true;
+        while server_is_there && !self.crew.stop.load(Ordering::SeqCst) {
+            server_is_there = self.take_and_give().is_some();
+        }
         self.ledger
     }
 
