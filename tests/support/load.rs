@@ -76,7 +76,6 @@ pub(crate) struct Load<'a> {
     askers: Vec<Asker>,
     /// What a DUMP gave, for RESTORE.
     dumped: Option<Vec<u8>>,
-    moves: bool,
 }
 
 impl<'a> Load<'a> {
@@ -85,8 +84,7 @@ impl<'a> Load<'a> {
     pub(crate) fn new(server: &'a Server, random: &'a mut Random, leases_ms: &'static [usize]) -> Self {
         let control = server.client();
         let askers = (0..ASKERS).map(|_| Asker::new(server, random)).collect();
-        let moves = moves_are_right(server);
-        Self { server, random, leases_ms, control, askers, dumped: None, moves }
+        Self { server, random, leases_ms, control, askers, dumped: None }
     }
 
     /// Does so many things.
@@ -195,7 +193,7 @@ impl<'a> Load<'a> {
             1 => cmd!["UNLINK", key].to_vec(),
             2 | 3 => cmd!["RENAME", key, other].to_vec(),
             4 => cmd!["RENAMENX", key, other].to_vec(),
-            5 | 6 if self.moves => cmd!["MOVE", key, one].to_vec(),
+            5 | 6 => cmd!["MOVE", key, one].to_vec(),
             7 => cmd!["SWAPDB", one, two].to_vec(),
             8 if one == 0 => cmd!["FLUSHALL", *self.random.pick(&["SYNC", "ASYNC"])].to_vec(),
             8 => cmd!["FLUSHDB", *self.random.pick(&["SYNC", "ASYNC"])].to_vec(),
@@ -223,26 +221,4 @@ impl<'a> Load<'a> {
             _ => cmd!["SELECT", self.random.below(DATABASES)].to_vec(),
         }
     }
-}
-
-/// Whether a client is in the database after MOVE in which it was before. Where a module follows the events of keys,
-/// Valkey 8.1 leaves it in the other one, and tells replicas so: <https://github.com/valkey-io/valkey/pull/4024>.
-#[track_caller]
-pub(crate) fn moves_are_right(server: &Server) -> bool {
-    let mut client = server.client();
-    let replies = client.run_all(&[
-        "SET moved v",
-        "MOVE moved 1",
-        "EXISTS moved",
-        "DEL moved",
-        "SELECT 1",
-        "DEL moved",
-    ]);
-    let right = replies[2] == Reply::Int(0);
-    if !right {
-        println!(
-            "SKIPPED: MOVE, which this server tells its replicas wrongly where a module follows its events"
-        );
-    }
-    right
 }
