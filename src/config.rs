@@ -52,7 +52,7 @@ static MAX_WAITERS_PER_KEY: NumericSetting = NumericSetting {
     value: AtomicI64::new(1_000),
 };
 
-/// How long after a restart or a promotion a lock that is not known is granted to nobody, in milliseconds.
+/// How long after a restart or a promotion nobody is granted more than it holds, in milliseconds.
 static RESTART_GRACE: NumericSetting =
     NumericSetting { name: c"restart-grace", default: 0, least: 0, most: LONGEST, value: AtomicI64::new(0) };
 

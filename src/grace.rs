@@ -1,4 +1,4 @@
-//! The time after a restart or a promotion in which a lock that is not known is granted to nobody: see
+//! The time after a restart or a promotion in which nobody is granted anything that another may have been granted: see
 //! [`lock_core::grace`]. How long it lasts is `lock.restart-grace`, and a change of that counts at once.
 
 use lock_core::Moment;

@@ -1,9 +1,9 @@
 //! The time after a restart or a promotion in which grants may have been lost.
 //!
 //! What a server did last before it failed may be missing from what it loads, or from what a promoted replica had
-//! received: grants among it. A lock that is known is as it is known; of a key at which there is none, it is not known
-//! whether it is free. Until every lease that may have been granted then has run out, such a key is granted to nobody.
-//! (Redlock asks the same of its nodes, as "delayed restarts".)
+//! received: grants among it. Then a key at which there is no lock may be somebody's all the same; and so may a lock that is
+//! known, by a hold that came after those that are. Until every lease that may have been granted then has run out, nobody
+//! is granted anything that somebody else might have. (Redlock asks the same of its nodes, as "delayed restarts".)
 
 use crate::time::Moment;
 

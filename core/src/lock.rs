@@ -42,10 +42,19 @@ impl Default for Holds {
 pub enum Verdict {
     /// It gets a hold of its own.
     Grant,
-    /// Its token holds the lock already: that hold is granted again.
+    /// Its token holds the lock already: that hold is granted again, with the limit it has or a larger one.
     Renew,
+    /// Its token holds the lock already, and may have the smaller limit that it names.
+    Upgrade,
     /// Not now.
     Refuse,
+}
+
+impl Verdict {
+    /// Whether it gives the token more than it has: a hold, or a limit that leaves less to others.
+    pub fn gives_more(self) -> bool {
+        matches!(self, Self::Grant | Self::Upgrade)
+    }
 }
 
 /// What a retry asks for: the lease to begin anew, and what it names besides. What it does not name stays.
@@ -133,10 +142,9 @@ impl Lock {
         match (held, limit) {
             (None, limit) if admits(all(), limit.unwrap_or(Limit::EXCLUSIVE)) => Verdict::Grant,
             (Some(_), None) => Verdict::Renew,
-            (Some(held), Some(limit))
-                if limit == held.limit() || self.tolerates(held.fence(), limit, now) =>
-            {
-                Verdict::Renew
+            (Some(held), Some(limit)) if limit == held.limit() => Verdict::Renew,
+            (Some(held), Some(limit)) if self.tolerates(held.fence(), limit, now) => {
+                if limit.most() < held.limit().most() { Verdict::Upgrade } else { Verdict::Renew }
             }
             _ => Verdict::Refuse,
         }

@@ -7,7 +7,8 @@
 //! 2. Then the request is judged. Who does not hold the lock yet is admitted only when nobody waits.
 //! 3. Then the queue is served: the first is granted if the rule of admission has room for it, and so on, until the
 //!    first has to wait. Whose time is up is answered instead.
-//! 4. While grants may have been lost ([`crate::grace`]), a lock that nobody is known to hold is granted to nobody.
+//! 4. While grants may have been lost ([`crate::grace`]), nobody is granted more than it holds: neither a new hold nor a
+//!    smaller limit, since either may be at the cost of a holder that is not known.
 //! 5. Whoever waits is granted only a key that is this server's: what no command asks for, no cluster has sent here.
 //!
 //! Every change is told to [`Perform`] in the order in which it was made, so that whoever repeats the changes in that
@@ -125,7 +126,9 @@ impl<P: Perform> Turn<'_, P> {
         self.settle();
         let session = request.session.then(connection);
         match (self.lock.judge(request.token.as_ref(), request.limit, self.now), &request.token) {
-            (Verdict::Renew, Some(token)) => {
+            (verdict @ (Verdict::Renew | Verdict::Upgrade), Some(token))
+                if !verdict.gives_more() || !self.perform.may_have_lost_grants() =>
+            {
                 let renewal = Renewal {
                     lease_ms: request.lease_ms,
                     limit: request.limit,
@@ -138,7 +141,9 @@ impl<P: Perform> Turn<'_, P> {
                 self.serve();
                 Ok(Acquired::Granted(token.clone(), fence))
             }
-            (Verdict::Grant, _) if self.queues.queue(self.place).is_none() && self.is_known() => {
+            (Verdict::Grant, _)
+                if self.queues.queue(self.place).is_none() && !self.perform.may_have_lost_grants() =>
+            {
                 let fence = self.perform.draw_fence().ok_or(Refusal::FencesExhausted)?;
                 let token = request.token.clone().unwrap_or_else(make_token);
                 let limit = request.limit.unwrap_or(Limit::EXCLUSIVE);
@@ -191,11 +196,6 @@ impl<P: Perform> Turn<'_, P> {
 
     fn holds(&self, token: Option<&Token>) -> bool {
         token.is_some_and(|token| self.lock.hold_of(token, self.now).is_some())
-    }
-
-    /// Whether the lock is known to be as it is. Where nobody is known to hold it, somebody may.
-    fn is_known(&mut self) -> bool {
-        self.lock.live_holds(self.now).next().is_some() || !self.perform.may_have_lost_grants()
     }
 
     /// Whether another holder than the one of `token` waits to change its limit.
@@ -330,7 +330,8 @@ impl<P: Perform> Turn<'_, P> {
             let client = head.client;
             let is_late = head.until.is_some_and(|until| until <= self.now);
             let verdict = self.lock.judge(Some(&head.token), head.limit, self.now);
-            let has_to_wait = verdict == Verdict::Refuse || !self.is_known();
+            let has_to_wait =
+                verdict == Verdict::Refuse || verdict.gives_more() && self.perform.may_have_lost_grants();
             if has_to_wait && !is_late {
                 break;
             }

@@ -120,6 +120,11 @@ impl Holding {
     }
 }
 
+/// Whether a limit leaves less to others than another.
+fn is_smaller(limit: u16, than: u16) -> bool {
+    limit != 0 && (than == 0 || limit < than)
+}
+
 /// All that was granted and neither given back, broken nor swept, in the order of the grants.
 #[derive(Default)]
 struct Oracle {
@@ -164,6 +169,9 @@ impl Oracle {
             Some(place) => match limit {
                 None => Verdict::Renew,
                 Some(limit) if limit == self.holds[place].limit => Verdict::Renew,
+                Some(limit) if Self::rule(&others, limit) && is_smaller(limit, self.holds[place].limit) => {
+                    Verdict::Upgrade
+                }
                 Some(limit) if Self::rule(&others, limit) => Verdict::Renew,
                 Some(_) => Verdict::Refuse,
             },
@@ -283,7 +291,7 @@ impl World {
                 self.lock.put(hold);
                 self.oracle.put(holding);
             }
-            Verdict::Renew => {
+            Verdict::Renew | Verdict::Upgrade => {
                 let asked = asked.unwrap();
                 let named = limit.map(Limit::from_number);
                 let renewed = self
@@ -421,7 +429,7 @@ fn a_reader_becomes_the_writer_once_it_is_alone_and_a_writer_a_reader_at_once() 
     let one = token(b"one");
     assert_eq!(lock.judge(Some(&one), Some(Limit::EXCLUSIVE), now), Verdict::Refuse);
     assert_eq!(lock.release(&token(b"two"), now, || false), Released::Ended);
-    assert_eq!(lock.judge(Some(&one), Some(Limit::EXCLUSIVE), now), Verdict::Renew);
+    assert_eq!(lock.judge(Some(&one), Some(Limit::EXCLUSIVE), now), Verdict::Upgrade);
     lock.renew(&one, named(Limit::EXCLUSIVE), now).expect("it is held");
     assert_eq!(lock.judge(None, Some(Limit::SHARED), now), Verdict::Refuse);
     assert_eq!(lock.judge(Some(&one), Some(Limit::SHARED), now), Verdict::Renew);

@@ -304,17 +304,24 @@ fn a_lock_that_is_not_known_is_granted_to_nobody_until_the_grace_is_over() {
 }
 
 #[test]
-fn a_lock_that_is_known_goes_on_in_the_grace_until_it_is_free() {
+fn in_the_grace_holders_keep_what_they_have_and_nobody_gets_more() {
     let mut steps = vec![Step::Acquire(1, A, Request::of(0, 30).limit(0))];
     steps.extend(promoted());
     steps.extend([
+        // A reader beside a reader: the lock may be a writer's by now.
         Step::Acquire(2, A, Request::of(1, 30).limit(0)),
         Step::Acquire(1, A, Request::of(0, 20)),
+        Step::Acquire(1, A, Request::of(0, 20).limit(0)),
         Step::Extend(1, A, 0, Some(40)),
+        // And it may not be the only reader.
+        Step::Acquire(1, A, Request::of(0, 20).limit(1)),
+        Step::Acquire(1, A, Request::of(0, 20).limit(1).block(0)),
         Step::Acquire(3, A, Request::of(2, 30).block(0)),
+        Step::EndTurn,
     ]);
-    assert_eq!(follow("a lock that is known in the grace", &steps).model.live(A).count(), 2);
-    steps.extend([Step::Release(1, A, 0), Step::Release(2, A, 1), Step::EndTurn]);
+    let world = follow("a lock that is known in the grace", &steps);
+    assert_eq!((world.model.live(A).count(), waiting(&world)), (1, vec![1, 3]));
+    steps.extend([Step::Unblock(1, false), Step::Release(1, A, 0), Step::EndTurn]);
     let world = follow("and is given back", &steps);
     assert_eq!((world.model.live(A).count(), waiting(&world)), (0, vec![3]));
     steps.extend([Step::SetGrace(0), Step::EndTurn]);

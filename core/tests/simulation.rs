@@ -97,6 +97,7 @@ const OUTCOMES: [&str; 36] = [
 
 /// What has to come to pass in a cluster besides.
 const OUTCOMES_IN_A_CLUSTER: [&str; 18] = [
+    "change of limit refused in the grace",
     "demoted with something to undo",
     "done once it came back",
     "freed under waiters at another node's key",
@@ -106,7 +107,6 @@ const OUTCOMES_IN_A_CLUSTER: [&str; 18] = [
     "granted at once at another node's key",
     "granted where a key came back",
     "held back in the grace",
-    "let in beside others in the grace",
     "look taken up again",
     "migrated under waiters",
     "put off",

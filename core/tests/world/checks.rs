@@ -114,7 +114,7 @@ impl World {
             holds!(the_queue_keeps_its_order(served));
             holds!(no_newcomer_overtakes(served));
             holds!(who_waits_is_granted_only_what_is_ours(served));
-            holds!(nothing_unknown_is_granted_in_the_grace(served));
+            holds!(nothing_is_granted_anew_in_the_grace(served));
         }
         holds!(queues_are_consistent(server));
         holds!(deadlines_are_consistent(server));
@@ -254,9 +254,12 @@ fn nobody_is_left_to_be_answered(server: &Server) -> bool {
 fn the_head_has_to_wait_where_it_can_be_served(server: &Server, model: &Model, spot: Spot) -> bool {
     let free = Lock::new();
     let lock = server.lock(spot).unwrap_or(&free);
-    let is_unknown = server.in_grace() && lock.live_holds(server.now).next().is_none();
+    let is_held_back = server.in_grace()
+        && model
+            .head(spot)
+            .is_some_and(|head| model.would_have_more(spot, Some(&head.token), head.request.limit));
     let can_be_served =
-        !server.is_foreign(spot) && server.owns(spot) && !is_unknown && !model.may_be_late(spot);
+        !server.is_foreign(spot) && server.owns(spot) && !is_held_back && !model.may_be_late(spot);
     !can_be_served || invariants::head_has_to_wait(lock, server.queues.head(spot), server.now)
 }
 
@@ -277,9 +280,9 @@ fn who_waits_is_granted_only_what_is_ours(served: &Served) -> bool {
     served.is_ours || served.granted.is_empty()
 }
 
-/// While grants may have been lost, a lock is only granted beside another hold.
-fn nothing_unknown_is_granted_in_the_grace(served: &Served) -> bool {
-    !served.in_grace || !served.one_was_granted_alone
+/// While grants may have been lost, nobody comes to hold what it did not hold.
+fn nothing_is_granted_anew_in_the_grace(served: &Served) -> bool {
+    !served.in_grace || !served.one_was_granted_anew
 }
 
 fn is_queued(server: &Server, client: ClientId, spot: Spot) -> bool {

@@ -95,7 +95,8 @@ impl Model {
             if !is_late && !is_admitted {
                 return;
             }
-            if !is_late && self.is_unknown(spot) {
+            let would_have_more = self.would_have_more(spot, Some(&head.token), head.request.limit);
+            if !is_late && self.in_grace() && would_have_more {
                 return self.hold_back(spot);
             }
             self.waiting.retain(|waiter| waiter.client != head.client);

@@ -14,7 +14,7 @@
 //!    granted there, and nothing is done about leases. Who waits there is told where to go: when something happens there,
 //!    and when a look at all who wait comes by.
 //! 6. When a key comes back, what is due there is done within a span, see [`Model::may_be_late`].
-//! 7. In the grace after a promotion or a load, a key with no hold is granted to nobody.
+//! 7. In the grace after a promotion or a load, nobody is granted more than it holds.
 //! 8. With a demotion everything is dropped that was still to be undone, and every session is over; with a load, the
 //!    sessions are.
 
@@ -143,9 +143,10 @@ impl Model {
         !self.elsewhere.contains(spot.key)
     }
 
-    /// Whether somebody may hold this lock of whom nobody here knows.
-    pub(crate) fn is_unknown(&self, spot: Spot) -> bool {
-        self.in_grace() && self.live(spot).next().is_none()
+    /// Whether the token would come to have more than it has: a hold, or a smaller limit.
+    pub(crate) fn would_have_more(&self, spot: Spot, token: Option<&Token>, limit: Option<u16>) -> bool {
+        let own = token.and_then(|token| self.hold_of(spot, token));
+        own.is_none_or(|own| limit.is_some_and(|limit| most(limit) < most(own.limit)))
     }
 
     pub(crate) fn in_grace(&self) -> bool {
@@ -194,7 +195,7 @@ impl Model {
         self.waiting.iter().filter(move |waiter| waiter.spot == spot)
     }
 
-    pub(super) fn head(&self, spot: Spot) -> Option<Waiting> {
+    pub(crate) fn head(&self, spot: Spot) -> Option<Waiting> {
         self.queue(spot).next().cloned()
     }
 
@@ -312,22 +313,23 @@ impl Model {
         let own = request.token.map(token);
         let holds = own.as_ref().is_some_and(|own| self.hold_of(spot, own).is_some());
         let admits = self.admits(spot, own.as_ref(), request.limit);
+        let is_held_back = self.in_grace() && self.would_have_more(spot, own.as_ref(), request.limit);
         let token = own.unwrap_or_else(|| made.clone());
-        if holds && admits {
+        if holds && admits && !is_held_back {
             self.note_renewal(spot, &token, &request);
             let (fence, _) = self.renew(spot, &token, &request, client);
             self.tell(spot, fence);
             self.serve(spot);
             self.reply(client, Reply::Granted(token, Fence::new(fence).unwrap()));
-        } else if !holds && admits && self.queue(spot).next().is_none() && !self.is_unknown(spot) {
+        } else if !holds && admits && !is_held_back && self.queue(spot).next().is_none() {
             self.note_grant(spot);
             let fence = self.grant(spot, token.clone(), &request, client);
             self.tell(spot, fence);
             self.reply(client, Reply::Granted(token, Fence::new(fence).unwrap()));
         } else if request.block_ms.is_none() {
             self.saw(if holds { "change of limit not available" } else { "not available" });
-            if !holds && admits && self.queue(spot).next().is_none() {
-                self.saw("refused in the grace");
+            if admits && is_held_back {
+                self.saw(if holds { "change of limit refused in the grace" } else { "refused in the grace" });
             }
             self.reply(client, Reply::Null);
         } else if let Err(refusal) = self.wait(client, spot, request, token, holds) {
@@ -355,9 +357,6 @@ impl Model {
         self.saw("granted at once");
         if !self.owns(spot) {
             self.saw("granted at once at another node's key");
-        }
-        if self.in_grace() {
-            self.saw("let in beside others in the grace");
         }
     }
 

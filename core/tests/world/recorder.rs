@@ -26,8 +26,6 @@ pub(super) struct Recorder<'w> {
     pub(super) asked: Asked,
     pub(super) answers: Vec<(ClientId, Answer)>,
     pub(super) drawn: Vec<Fence>,
-    /// Whether a hold was granted while there was no other.
-    pub(super) one_was_granted_alone: bool,
     pub(super) has_changed: bool,
 }
 
@@ -60,7 +58,6 @@ impl Perform for Recorder<'_> {
 
     fn hold_is(&mut self, hold: &Hold) {
         self.has_changed = true;
-        self.one_was_granted_alone |= self.replica.is_empty();
         let bytes = codec::encode([hold], self.now);
         codec::decode(&bytes, self.now).unwrap().into_iter().for_each(|hold| self.replica.put(hold));
     }

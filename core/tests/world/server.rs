@@ -53,8 +53,8 @@ pub(crate) struct Served {
     pub(crate) is_ours: bool,
     /// Whether grants may have been lost.
     pub(crate) in_grace: bool,
-    /// Whether a hold was granted while there was no other.
-    pub(crate) one_was_granted_alone: bool,
+    /// Whether there was a new hold.
+    pub(crate) one_was_granted_anew: bool,
 }
 
 /// What the server did of itself in a step, where the contract leaves it to the server when and in which order.
@@ -238,13 +238,12 @@ impl Server {
             asked,
             answers: Vec::new(),
             drawn: Vec::new(),
-            one_was_granted_alone: false,
             has_changed: false,
         };
         let (queues, now) = (&mut self.queues, self.now);
         let result = body(&mut Turn { lock: &mut lock, queues, place: spot, now, perform: &mut recorder });
-        let Recorder { answers, drawn, one_was_granted_alone, has_changed, .. } = recorder;
-        self.note_turn(spot, before, &answers, &drawn, one_was_granted_alone);
+        let Recorder { answers, drawn, has_changed, .. } = recorder;
+        self.note_turn(spot, before, &answers, &drawn);
         answers.into_iter().for_each(|(client, answer)| self.answer(client, answer));
         if has_changed && !lock.is_empty() {
             self.note(spot, &mut lock);
@@ -263,7 +262,6 @@ impl Server {
         before: Vec<ClientId>,
         answers: &[(ClientId, Answer)],
         drawn: &[Fence],
-        one_was_granted_alone: bool,
     ) {
         let grants = answers.iter().filter_map(|(client, answer)| match answer {
             Answer::Granted(grant) => Some((*client, grant)),
@@ -279,7 +277,7 @@ impl Server {
             newcomer_was_granted: drawn.iter().any(new),
             is_ours: self.owns(spot),
             in_grace: self.in_grace(),
-            one_was_granted_alone,
+            one_was_granted_anew: !drawn.is_empty(),
         });
         self.grants.extend(drawn.iter().map(|fence| Granted { spot, fence: *fence }));
     }
