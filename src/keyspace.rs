@@ -95,8 +95,8 @@ impl ServerEvents for Keyspace {
         if is_master {
             grace::begin();
         } else {
-            waiting::demoted();
             perform::demoted(context);
+            waiting::demoted();
         }
     }
 

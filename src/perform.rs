@@ -197,7 +197,13 @@ pub(crate) fn arrived(context: &Context, name: Name<'_>) {
 
 /// The server is a replica now: its connections keep nothing alive any more.
 pub(crate) fn demoted(context: &Context) {
-    for place in TIES.with(Ties::clear) {
+    let mut tied = TIES.with(Ties::clear);
+    // The ties of a connection that has closed are cut, but what it held may not have been ended yet.
+    while let Some(place) = QUEUES.with(|queues| queues.marked()) {
+        QUEUES.with(|queues| queues.take_mark(place.as_place()));
+        tied.insert(place);
+    }
+    for place in tied {
         let place = place.as_place();
         OpenLock::at(context, place, |mut open| {
             if let Some(lock) = open.key.value_mut() {

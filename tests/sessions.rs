@@ -24,6 +24,17 @@ fn session_of(client: &mut Client, key: &str) -> Reply {
 }
 
 #[test]
+fn a_session_that_closed_just_before_a_demotion_runs_out_by_its_lease() {
+    let server = Server::start();
+    let mut client = server.client();
+    let mut holder = server.client();
+    acquire(&mut holder, "k TOKEN a SESSION PX 700");
+    let close = format!("CLIENT KILL ID {}", holder.id());
+    client.run_all(&[&close, "REPLICAOF 127.0.0.1 1"]);
+    wait_until("the lease runs out", PATIENCE, || client.run("LOCK.CHECK k a").is_null());
+}
+
+#[test]
 fn the_server_extends_the_lease_while_the_connection_is_open() {
     let server = Server::start();
     let mut session = server.client();
