@@ -1,7 +1,7 @@
 # Shortcuts. What they do in more than a line is in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test test-matrix simulate soak converge check bench servers
+.PHONY: help setup build run test test-matrix simulate soak converge storm check bench servers
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s  %s\n", $$1, $$2 }' Makefile
@@ -32,6 +32,10 @@ soak: setup ## Have clients contend for 100,000 rounds and see that nothing is l
 converge: setup ## Compare replicas and files with their master after 300 rounds of load and trouble
 	@scripts/with-module.sh scripts/on-each-server.sh all \
 		env REDIS_LOCK_CONVERGE_ROUNDS=$${REDIS_LOCK_CONVERGE_ROUNDS:-300} cargo test --test convergence -- --nocapture
+
+storm: setup ## Move slots and fail over under waiting clients for ten minutes (REDIS_LOCK_STORM_SECONDS)
+	@scripts/with-module.sh scripts/on-each-server.sh all \
+		env REDIS_LOCK_STORM_SECONDS=$${REDIS_LOCK_STORM_SECONDS:-600} cargo test --test cluster_storm -- --nocapture
 
 check: setup ## Check the format and the lints
 	@scripts/check.sh

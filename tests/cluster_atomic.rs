@@ -13,18 +13,27 @@ use cluster::atomic::{self, AtomicMove};
 use cluster::{Cluster, InCommon, key_in, moved_to, shared};
 use support::locks::{acquire, exists, fence_of, field, holder, holders, refused, remaining, standing};
 use support::waiter::{assert_left_in_peace, release, time_passes};
-use support::{PATIENCE, Reply, Waiter, wait_until};
+use support::{PATIENCE, Reply, Server, Waiter, skip, wait_until};
 
-/// The cluster, for one test at a time: what a node is told of its moves is about all of them. `None`, with a word why,
-/// where the server moves no slot as a whole.
-fn alone() -> Option<(InCommon, MutexGuard<'static, ()>)> {
+/// Leaves the test, and says so, where the server moves no slot as a whole.
+macro_rules! where_possible {
+    () => {
+        if !atomic::is_possible() {
+            return skip!(&mut Server::start().client(), "it has no CLUSTER MIGRATESLOTS");
+        }
+    };
+}
+
+/// The cluster, for one test at a time: what a node is told of its moves is about all of them.
+fn alone() -> (InCommon, MutexGuard<'static, ()>) {
     static ALONE: Mutex<()> = Mutex::new(());
-    atomic::is_possible().then(|| (shared(), ALONE.lock().unwrap_or_else(PoisonError::into_inner)))
+    (shared(), ALONE.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 #[test]
 fn holds_go_along_whole_and_who_waits_is_told_where() {
-    let Some((cluster, _alone)) = alone() else { return };
+    where_possible!();
+    let (cluster, _alone) = alone();
     let slot = cluster.fresh_slot(0);
     let (one, many) = (key_in(slot, "one"), key_in(slot, "many"));
     let mut source = cluster.client(0);
@@ -63,7 +72,8 @@ fn holds_go_along_whole_and_who_waits_is_told_where() {
 /// All keys are at the target already, and the source still decides about them.
 #[test]
 fn what_the_source_decides_while_keys_are_copied_goes_along() {
-    let Some((cluster, _alone)) = alone() else { return };
+    where_possible!();
+    let (cluster, _alone) = alone();
     let (slot, server) = (cluster.fresh_slot(0), cluster.node(0));
     let names = ["handed", "expires", "tied", "released", "broken", "deleted", "extended", "waited"];
     let [handed, expires, tied, released, broken, deleted, extended, waited] =
@@ -113,7 +123,8 @@ fn what_the_source_decides_while_keys_are_copied_goes_along() {
 
 #[test]
 fn a_cancelled_move_leaves_everything_where_it_was() {
-    let Some((cluster, _alone)) = alone() else { return };
+    where_possible!();
+    let (cluster, _alone) = alone();
     let (slot, server) = (cluster.fresh_slot(0), cluster.node(0));
     let (held, short) = (key_in(slot, "held"), key_in(slot, "short"));
     let mut source = cluster.client(0);
@@ -143,7 +154,8 @@ fn a_cancelled_move_leaves_everything_where_it_was() {
 /// Leases that run out at the target before it has the slot, by its own clock: it is the source that ends leases.
 #[test]
 fn a_lease_that_the_source_keeps_extending_does_not_end_at_the_target() {
-    let Some((cluster, _alone)) = alone() else { return };
+    where_possible!();
+    let (cluster, _alone) = alone();
     let slot = cluster.fresh_slot(0);
     let (tied, extended) = (key_in(slot, "tied"), key_in(slot, "extended"));
     let mut source = cluster.client(0);
@@ -203,7 +215,8 @@ impl<'a> InBetween<'a> {
 /// The source must not write in the moment of the change, and leases end in it.
 #[test]
 fn leases_that_end_while_the_slot_changes_hands_end_on_one_side() {
-    let Some((cluster, _alone)) = alone() else { return };
+    where_possible!();
+    let (cluster, _alone) = alone();
     let slot = cluster.fresh_slot(0);
     let InBetween { moving, mut locks } = InBetween::come_to(&cluster, slot);
     cluster.client(1).ok("DEBUG SLOTMIGRATION PREVENT-FAILOVER 0");
@@ -227,7 +240,8 @@ fn leases_that_end_while_the_slot_changes_hands_end_on_one_side() {
 
 #[test]
 fn a_move_that_fails_in_between_leaves_everything_where_it_was() {
-    let Some((cluster, _alone)) = alone() else { return };
+    where_possible!();
+    let (cluster, _alone) = alone();
     let slot = cluster.fresh_slot(0);
     let timeout = |ms: u32| {
         (0..3).for_each(|at| {
@@ -251,9 +265,7 @@ fn a_move_that_fails_in_between_leaves_everything_where_it_was() {
 
 #[test]
 fn the_replicas_of_both_sides_follow() {
-    if !atomic::is_possible() {
-        return;
-    }
+    where_possible!();
     let cluster = Cluster::builder(2).replicas(1).start();
     let slot = cluster.fresh_slot(0);
     let [held, handed, released] = ["held", "handed", "released"].map(|name| key_in(slot, name));
