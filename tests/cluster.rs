@@ -8,9 +8,9 @@ mod support;
 use std::collections::BTreeSet;
 
 use cluster::{ask, asking, key_in, moved_to, shared, slot_of};
-use support::locks::{acquire, fence_of, holders, null, refused};
+use support::locks::{acquire, fence_of, holders, null, ok_grant, refused};
 use support::waiter::release;
-use support::{Client, Reply, Waiter};
+use support::{Client, Reply, Waiter, cmd};
 
 /// Every command about a key, `k`, and more than one form where options stand around.
 const COMMANDS: [&str; 10] = [
@@ -116,6 +116,14 @@ const OVERWRITING: End = |_, _, helper, key| {
     helper.ok(&format!("SET {key} v"));
     assert_eq!(helper.run(&format!("DEL {key}")), Reply::Int(1));
 };
+const SCRIPT: End = |_, _, helper, key| {
+    let script = "return redis.call('LOCK.RELEASE', KEYS[1], 'a')";
+    assert_eq!(helper.call(&cmd!["EVAL", script, 1, key]), Reply::Int(1));
+};
+const TRANSACTION: End = |_, _, helper, key| {
+    let replies = helper.run_all(&["MULTI", &format!("LOCK.RELEASE {key} a"), "EXEC"]);
+    assert_eq!(replies[2], Reply::Array(vec![Reply::Int(1)]));
+};
 
 /// A test for each way in which a lock ends.
 macro_rules! it_is_handed_over {
@@ -135,6 +143,12 @@ it_is_handed_over! {
     the_killing_of_a_session_hands_over: Slot::AtHome, "SESSION", KILLING;
     a_deletion_hands_over: Slot::AtHome, "PX 60000", DELETION;
     an_overwriting_and_a_deletion_hand_over: Slot::AtHome, "PX 60000", OVERWRITING;
+    a_release_by_a_script_hands_over: Slot::AtHome, "PX 60000", SCRIPT;
+    a_release_in_a_transaction_hands_over: Slot::AtHome, "PX 60000", TRANSACTION;
+    a_release_by_a_script_hands_over_while_the_slot_is_leaving_and_the_key_is_here:
+        Slot::Leaving, "PX 60000", SCRIPT;
+    a_release_in_a_transaction_hands_over_while_the_slot_is_leaving_and_the_key_is_here:
+        Slot::Leaving, "PX 60000", TRANSACTION;
     a_release_hands_over_while_the_slot_is_leaving_and_the_key_is_here: Slot::Leaving, "PX 60000", RELEASE;
     a_break_hands_over_while_the_slot_is_leaving_and_the_key_is_here: Slot::Leaving, "PX 60000", BREAK;
     the_end_of_a_lease_hands_over_while_the_slot_is_leaving_and_the_key_is_here:
@@ -178,6 +192,31 @@ fn is_handed_over(when: Slot, options: &str, end: End) {
     } else {
         cluster.assert_free(0, &key);
     }
+}
+
+#[test]
+fn scripts_and_transactions_go_where_their_key_belongs() {
+    let cluster = shared();
+    let slot = cluster.fresh_slot(1);
+    let (key, elsewhere) = (key_in(slot, "k"), key_in(cluster.fresh_slot(0), "k"));
+    let moved = Reply::Error(moved_to(slot, cluster.node(1)));
+    let script = "return redis.call('LOCK.ACQUIRE', KEYS[1], 'TOKEN', ARGV[1], 'BLOCK', '0')";
+    let acquire = format!("LOCK.ACQUIRE {key} TOKEN other BLOCK 0");
+    let (mut wrong, mut right) = (cluster.client(0), cluster.client(1));
+    assert_eq!(wrong.call(&cmd!["EVAL", script, 1, key, "a"]), moved);
+    let replies = wrong.run_all(&["MULTI", &acquire, "EXEC"]);
+    assert_eq!(replies[1], moved);
+    assert!(replies[2].error().starts_with("EXECABORT "), "{replies:?}");
+    ok_grant(right.call(&cmd!["EVAL", script, 1, key, "a"]));
+    assert!(right.call(&cmd!["EVAL", script, 1, key, "b"]).is_null(), "a script does not wait");
+    let replies = right.run_all(&["MULTI", &acquire, "EXEC"]);
+    assert_eq!(replies[2], Reply::Array(vec![Reply::NullArray]));
+    let undeclared = "return redis.call('LOCK.ACQUIRE', ARGV[1], 'TOKEN', 'a')";
+    let reply = right.call(&cmd!["EVAL", undeclared, 1, key, elsewhere]);
+    assert!(reply.is_error(), "{reply:?}");
+    cluster.assert_free(0, &elsewhere);
+    release(&mut right, &key, "a");
+    cluster.assert_free(1, &key);
 }
 
 #[test]

@@ -17,7 +17,7 @@ use support::waiter::release;
 use support::{Client, PATIENCE, Reply, Waiter, cmd, wait_until};
 
 /// How long a master is silent until it is taken for lost.
-const NODE_TIMEOUT_MS: u32 = 2_000;
+const NODE_TIMEOUT_MS: u32 = 1_500;
 
 /// How long those leases are that have to end at the new master.
 const LEASE: Duration = Duration::from_millis(2_500);
@@ -202,6 +202,37 @@ fn who_waited_at_a_master_that_was_stopped_and_replaced_does_not_hang() {
     cluster.wait_agreed();
     assert_eq!(cluster.owner(cluster::slot_of(&stock.long)), replica);
     cluster.wait_same(replica, 0);
+    cluster.assert_alive();
+}
+
+/// As CLUSTER SETSLOT makes it one, where `cluster-allow-replica-migration` has its default.
+#[test]
+fn who_waits_at_a_master_that_gives_its_last_slot_away_and_becomes_a_replica_does_not_hang() {
+    let mut cluster = Cluster::builder(2).config("cluster-allow-replica-migration yes").start();
+    let slot = cluster.fresh_slot(0);
+    let key = key_in(slot, "k");
+    let others: Vec<String> = (slot + 1..cluster::SLOTS / 2)
+        .map(|other| format!("CLUSTER SETSLOT {other} NODE {}", cluster.id(1)))
+        .collect();
+    let others: Vec<&str> = others.iter().map(String::as_str).collect();
+    for at in [1, 0] {
+        let replies = cluster.client(at).run_all(&others);
+        assert!(replies.iter().all(|reply| !reply.is_error()), "node {at}");
+    }
+    cluster.wait_agreed();
+    let fence = acquire(&mut cluster.client(0), &format!("{key} TOKEN a PX 60000")).fence;
+    let mut waiters = [(); 3].map(|()| Waiter::new(cluster.node(0), &format!("{key} BLOCK 0")));
+    let last = cluster.open_slot(slot, 0, 1);
+    last.move_key_and_leave(&key);
+    waiters.iter_mut().for_each(Waiter::failed_or_closed);
+    last.take();
+    cluster.wait_agreed();
+    assert_eq!(cluster.client(0).info("replication", "role"), "slave");
+    let mut target = cluster.client(1);
+    assert_eq!(acquire(&mut target, &format!("{key} TOKEN a PX 60000")).fence, fence);
+    cluster.wait_same(1, 0);
+    release(&mut target, &key, "a");
+    cluster.assert_free(1, &key);
     cluster.assert_alive();
 }
 
