@@ -8,11 +8,12 @@
 mod load;
 #[path = "support/seen.rs"]
 mod seen;
+#[path = "support/signal.rs"]
+mod signal;
 mod support;
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use load::{DATABASES, Load};
 use seen::{Seen, settle};
@@ -166,7 +167,7 @@ impl Chain {
         match trouble {
             Trouble::CutLinks => drop(master.run("CLIENT KILL TYPE replica")),
             Trouble::StopReplica => {
-                signal(&self.replica, "-STOP");
+                signal::stop(&self.replica);
                 master.run("CLIENT KILL TYPE replica");
             }
             Trouble::FullSync => {
@@ -191,7 +192,7 @@ impl Chain {
     #[track_caller]
     fn end(&self, trouble: Trouble) {
         match trouble {
-            Trouble::StopReplica => signal(&self.replica, "-CONT"),
+            Trouble::StopReplica => signal::go_on(&self.replica),
             Trouble::LeaveAndComeBack => {
                 self.replica.client().ok(&format!("REPLICAOF 127.0.0.1 {}", self.master.port()));
             }
@@ -309,10 +310,4 @@ fn copy(from: &Path, to: &Path) {
         let entry = entry.unwrap();
         fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
     }
-}
-
-#[track_caller]
-fn signal(server: &Server, name: &str) {
-    let status = Command::new("kill").args([name, &server.pid().to_string()]).status();
-    assert!(status.is_ok_and(|status| status.success()), "kill {name}");
 }

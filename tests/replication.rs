@@ -4,17 +4,19 @@
 
 #[path = "support/payload.rs"]
 mod payload;
+#[path = "support/signal.rs"]
+mod signal;
 #[path = "support/stock.rs"]
 mod stock;
 #[path = "support/stream.rs"]
 mod stream;
 mod support;
 
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use payload::{far_fence, raise_fences};
+use signal::{go_on, stop};
 use stock::{DATABASES, Stock, agree, select};
 use stream::Stream;
 use support::locks::{acquire, exists, fence_of, remaining, standing};
@@ -136,23 +138,6 @@ fn after_a_lost_link_the_replica_catches_up() {
     assert!(fence_of(&mut reader, "next") > fence);
 }
 
-#[track_caller]
-fn signal(server: &Server, name: &str) {
-    let status = Command::new("kill").args([name, &server.pid().to_string()]).status();
-    assert!(status.is_ok_and(|status| status.success()), "kill {name}");
-}
-
-/// Keeps a server from running, its sockets open.
-#[track_caller]
-fn stop(server: &Server) {
-    signal(server, "-STOP");
-}
-
-#[track_caller]
-fn go_on(server: &Server) {
-    signal(server, "-CONT");
-}
-
 /// With its master silent, a replica lets no lock go: what it says of a token is by its own clock, but the key stays.
 #[test]
 fn a_replica_ends_no_lease() {
@@ -254,38 +239,6 @@ fn a_promoted_replica_goes_on_above_every_fence_of_its_master() {
     let mut reader = pair.replica.client();
     reader.ok("REPLICAOF NO ONE");
     assert!(fence_of(&mut reader, "k") > newest);
-}
-
-/// Both servers change their roles, leases running.
-#[test]
-fn a_coordinated_failover_loses_no_lock_and_prolongs_none() {
-    let mut pair = Pair::start();
-    let mut client = pair.master.client();
-    let stock = Stock::lay_in(&mut client);
-    let before = stock.view(&mut client);
-    select(&mut client, 1);
-    let newest = fence_of(&mut client, "brief TOKEN a PX 2000");
-    let began = Instant::now();
-    acquire(&mut client, "over TOKEN a PX 1");
-    pair.wait_caught_up();
-    client.ok("FAILOVER");
-    wait_until("the roles are exchanged", PATIENCE, || {
-        client.info("replication", "role") == "slave"
-            && client.info("replication", "master_link_status") == "up"
-    });
-    let mut writer = pair.replica.client();
-    stock.view(&mut writer).assert_is_later_than(&before);
-    stock.view(&mut client).assert_is_later_than(&before);
-    select(&mut writer, 1);
-    wait_until("a lease of before ends", PATIENCE, || !exists(&mut writer, "brief"));
-    assert!(began.elapsed() >= Duration::from_millis(1_900), "too early: {:?}", began.elapsed());
-    select(&mut client, 1);
-    wait_until("on the old master too", PATIENCE, || !exists(&mut client, "brief"));
-    assert!(!exists(&mut writer, "over"));
-    assert!(fence_of(&mut writer, "next TOKEN a PX 60000") > newest);
-    agree(&pair.master, &pair.replica);
-    pair.master.assert_alive();
-    pair.replica.assert_alive();
 }
 
 #[test]

@@ -238,28 +238,6 @@ fn demotion_ends_every_wait_and_nobody_hangs() {
 }
 
 #[test]
-fn a_planned_failover_ends_every_wait_and_no_lock_is_lost() {
-    let mut pair = Pair::start();
-    let mut client = pair.master.client();
-    acquire(&mut client, "k TOKEN a PX 60000");
-    pair.wait_caught_up();
-    let mut waiters = [1, 2, 3].map(|n| Waiter::new(&pair.master, &format!("k TOKEN w{n} SESSION BLOCK 0")));
-    client.ok("FAILOVER");
-    waiters.iter_mut().for_each(Waiter::failed_or_closed);
-    let mut promoted = pair.replica.client();
-    wait_until("the replica is promoted", PATIENCE, || promoted.info("replication", "role") == "master");
-    assert!(!promoted.run("LOCK.CHECK k a").is_null());
-    wait_blocked(&pair.master, 0);
-    let mut waiter = Waiter::new(&pair.replica, "k TOKEN b BLOCK 0");
-    release(&mut promoted, "k", "a");
-    waiter.granted();
-    release(&mut promoted, "k", "b");
-    assert_left_in_peace(&pair.replica, "k");
-    pair.master.assert_alive();
-    pair.replica.assert_alive();
-}
-
-#[test]
 fn shutdown_ends_every_wait() {
     for data in [Data::Save, Data::NoSave] {
         let mut server = Server::builder().aof().start();

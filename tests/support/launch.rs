@@ -205,7 +205,8 @@ pub(crate) fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
-fn free_port() -> u16 {
+/// A port on which nobody listens at this moment.
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind(loopback(0)).unwrap();
     listener.local_addr().unwrap().port()
 }

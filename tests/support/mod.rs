@@ -29,7 +29,7 @@ mod wait;
 pub(crate) mod waiter;
 
 pub(crate) use client::{Client, ToArgument, cmd};
-pub(crate) use launch::{Builder, START_DEADLINE};
+pub(crate) use launch::{Builder, START_DEADLINE, free_port, loopback};
 pub(crate) use locks::{Grant, field, ok_grant};
 pub(crate) use pair::{Pair, caught_up};
 pub(crate) use random::Random;
