@@ -39,6 +39,9 @@ pub(crate) use start::ClusterBuilder;
 /// only after the node timeout and elected anew after a second or two.
 pub(crate) const AGREEMENT_DEADLINE: Duration = Duration::from_secs(60);
 
+/// When a planned failover that has come to nothing is over for sure: the server gives up after five seconds.
+const FAILOVER_TIMEOUT: Duration = Duration::from_secs(6);
+
 /// Running nodes that have agreed on who has which slot. The masters come first, each with an equal range of the slots in
 /// ascending order; then the replicas, those of the first master first.
 pub(crate) struct Cluster {
@@ -257,12 +260,21 @@ impl Cluster {
     }
 
     /// Makes a replica the master of its shard, as CLUSTER FAILOVER with this option does (`""`, `FORCE` or
-    /// `TAKEOVER`), and waits until it is one.
+    /// `TAKEOVER`), and waits until it is one. What the others do not agree to in time is asked for again.
     #[track_caller]
     pub(crate) fn fail_over_to(&self, replica: usize, option: &str) {
         let mut client = self.client(replica);
-        client.ok(&format!("CLUSTER FAILOVER {option}"));
-        self.wait_master(replica);
+        let mut asked: Option<Instant> = None;
+        wait_until(&format!("node {replica} is a master"), AGREEMENT_DEADLINE, || {
+            if client.info("replication", "role") == "master" {
+                return true;
+            }
+            if asked.is_none_or(|asked| asked.elapsed() > FAILOVER_TIMEOUT) {
+                asked = Some(Instant::now());
+                client.ok(&format!("CLUSTER FAILOVER {option}"));
+            }
+            false
+        });
     }
 
     /// Waits until a replica has become a master.
