@@ -1,0 +1,247 @@
+//! What clients asked, when, and what came of it; and what was done to the servers meanwhile.
+
+/// Microseconds on the one monotonic clock that all clients of a history share, from its beginning.
+pub type Micros = u64;
+
+/// A moment that does not come.
+pub const NEVER: Micros = Micros::MAX;
+
+/// How many holds a holder tolerates on its lock, its own included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Limit {
+    /// So many; one is exclusive.
+    Most(usize),
+    /// Any number.
+    Shared,
+}
+
+impl Limit {
+    /// Nobody else.
+    pub const EXCLUSIVE: Self = Self::Most(1);
+}
+
+/// What a client asked of a server, or did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// LOCK.ACQUIRE.
+    Acquire {
+        /// The lock.
+        key: String,
+        /// Who wants to hold it; drawn anew for every piece of work.
+        token: String,
+        /// What it tolerates.
+        limit: Limit,
+        /// The lease, in milliseconds.
+        lease_ms: u64,
+        /// How long it waits, in milliseconds; 0 without end.
+        block_ms: Option<u64>,
+        /// Whether the hold is tied to the connection.
+        session: bool,
+    },
+    /// LOCK.RELEASE.
+    Release {
+        /// The lock.
+        key: String,
+        /// Who held it.
+        token: String,
+    },
+    /// LOCK.EXTEND.
+    Extend {
+        /// The lock.
+        key: String,
+        /// Who holds it.
+        token: String,
+        /// The lease, in milliseconds.
+        lease_ms: u64,
+    },
+    /// LOCK.CHECK.
+    Check {
+        /// The lock.
+        key: String,
+        /// Who holds it.
+        token: String,
+    },
+    /// LOCK.INFO, for its queue.
+    Look {
+        /// The lock.
+        key: String,
+    },
+    /// A holder wrote to what the lock protects, with its fence. No server is asked.
+    Write {
+        /// The lock.
+        key: String,
+        /// Who holds it.
+        token: String,
+        /// The fence it holds it under.
+        fence: u64,
+    },
+    /// PING: nothing may stand before its reply.
+    Ping,
+    /// The connection was opened.
+    Open,
+    /// The connection was closed.
+    Close,
+}
+
+impl Ask {
+    /// The lock it is about.
+    pub fn key(&self) -> Option<&str> {
+        match self {
+            Self::Acquire { key, .. }
+            | Self::Release { key, .. }
+            | Self::Extend { key, .. }
+            | Self::Check { key, .. }
+            | Self::Look { key }
+            | Self::Write { key, .. } => Some(key),
+            Self::Ping | Self::Open | Self::Close => None,
+        }
+    }
+
+    /// The token it was asked with.
+    pub fn token(&self) -> Option<&str> {
+        match self {
+            Self::Acquire { token, .. }
+            | Self::Release { token, .. }
+            | Self::Extend { token, .. }
+            | Self::Check { token, .. }
+            | Self::Write { token, .. } => Some(token),
+            Self::Look { .. } | Self::Ping | Self::Open | Self::Close => None,
+        }
+    }
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The lock is the token's, under this fence.
+    Granted(u64),
+    /// Not available; or not held.
+    Null,
+    /// 1.
+    Yes,
+    /// 0.
+    No,
+    /// The token holds the lock under this fence, for so many milliseconds still.
+    Held(u64, u64),
+    /// Who waits, by the tokens they have written on their labels, the first in front.
+    Queue(Vec<String>),
+    /// It is done: PING, opening and closing a connection, a write that was taken.
+    Done,
+    /// The write was refused: the fence is below one that was seen.
+    Stale,
+    /// An error: nothing was changed.
+    Error(String),
+    /// The server closed the connection, or could not be reached: whether it was done is not known.
+    Lost,
+    /// The client closed the connection, weary of waiting: whether it was done, or will be, is not known.
+    GaveUp,
+    /// The answer came, but there is no telling whether it will last: no replica has confirmed it.
+    Unconfirmed,
+    /// A reply that such a request does not have.
+    Odd(String),
+}
+
+impl Answer {
+    /// Whether it leaves open if the request was carried out, or will be.
+    pub fn is_unknown(&self) -> bool {
+        matches!(self, Self::Lost | Self::GaveUp | Self::Unconfirmed | Self::Odd(_))
+    }
+}
+
+/// A request and its answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Op {
+    /// When the client was about to send it.
+    pub sent: Micros,
+    /// When the client had the answer, or knew that there would be none.
+    pub answered: Micros,
+    /// The client, which does one thing after another.
+    pub client: usize,
+    /// Which of its connections, counted from 0.
+    pub connection: usize,
+    /// The server at the other end.
+    pub node: usize,
+    /// What was asked.
+    pub ask: Ask,
+    /// What came of it.
+    pub answer: Answer,
+}
+
+/// What was done to a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultKind {
+    /// Killed without notice; it ends when the server answers again.
+    Kill,
+    /// Stopped by a signal until it is continued.
+    Stop,
+    /// CLIENT PAUSE until CLIENT UNPAUSE.
+    Pause,
+    /// Another server becomes the master; it ends when clients can go on there.
+    Failover,
+    /// A slot moves from one node to another.
+    Move,
+    /// The append-only file is rewritten.
+    Rewrite,
+    /// The wall clock is set.
+    Clock,
+}
+
+impl FaultKind {
+    /// Whether connections may be lost by it.
+    pub fn breaks_connections(self) -> bool {
+        matches!(self, Self::Kill | Self::Failover)
+    }
+
+    /// Whether answers may be late by as long as it lasts.
+    pub fn delays(self) -> bool {
+        !matches!(self, Self::Clock | Self::Rewrite)
+    }
+}
+
+/// A fault, from the moment before it was begun to the moment after it was over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Before it began.
+    pub begin: Micros,
+    /// After it was over.
+    pub end: Micros,
+    /// The server it was done to; `None` for all.
+    pub node: Option<usize>,
+    /// What was done.
+    pub kind: FaultKind,
+    /// In detail, for people.
+    pub detail: String,
+}
+
+impl Fault {
+    /// Whether this node is concerned.
+    pub fn concerns(&self, node: usize) -> bool {
+        self.node.is_none_or(|own| own == node)
+    }
+}
+
+/// Requests in the order in which they were sent, and faults in the order in which they began.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct History {
+    ops: Vec<Op>,
+    faults: Vec<Fault>,
+}
+
+impl History {
+    /// Puts what was written down here and there into its order.
+    pub fn new(mut ops: Vec<Op>, mut faults: Vec<Fault>) -> Self {
+        ops.sort_by_key(|op| (op.sent, op.answered));
+        faults.sort_by_key(|fault| fault.begin);
+        Self { ops, faults }
+    }
+
+    /// All requests.
+    pub fn ops(&self) -> &[Op] {
+        &self.ops
+    }
+
+    /// All faults.
+    pub fn faults(&self) -> &[Fault] {
+        &self.faults
+    }
+}

@@ -1,0 +1,330 @@
+//! What is certain of each hold, from the times of its client alone.
+//!
+//! All clients of a history and the servers they ask run on one machine, so that spans on the clients' clock are spans on
+//! the servers'. Let a grant be sent for at *s* and its reply be there at *r*. Then, on a server that keeps its promises:
+//!
+//! 1. The grant was made at some moment from *s* to *r*, so **from *r* on the hold stands**.
+//! 2. Its lease began no earlier than *s*, and leases may end late but never early, over a crash, a failover or a move to
+//!    another node as well. So **it stands until *s* + lease**. The same goes for whatever begins the lease anew, EXTEND
+//!    or a retry, counted from when that was sent; and LOCK.CHECK says outright how much is left.
+//! 3. A shorter lease may be in force from the moment at which it is asked for.
+//! 4. The hold may be over from the moment at which its release is sent.
+//! 5. A hold that is tied to its connection stands as long as that is open. It may be closed from the moment at which the
+//!    client closes it, sends the request whose reply it will not get, or a fault begins that breaks connections.
+//! 6. Where the token is later found to hold the lock still, under the same fence, it has held it all the time, for a
+//!    lease that has ended cannot be revived.
+//! 7. A request whose outcome is not known may be carried out at any time after it was sent, even after others that were
+//!    sent later. So a lease that such a request asked for caps all later ones; and after a release of unknown outcome, or
+//!    a request that would tie the hold to a connection that is gone, nothing is certain any more.
+//!
+//! An interval that keeps to all of these is one in which the server *must* have had the hold.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::history::{Answer, Ask, History, Limit, Micros, NEVER, Op};
+use crate::{Rule, Violation};
+
+/// A hold, and when it certainly stood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// The lock.
+    pub key: String,
+    /// Who holds it.
+    pub token: String,
+    /// Under which fence.
+    pub fence: u64,
+    /// How many holds it tolerates at the most, its own included, whatever it named when.
+    pub most: usize,
+    /// The request that was granted, as a place in [`History::ops`].
+    pub granted: usize,
+    /// The server that granted it.
+    pub node: usize,
+    /// The first moment at which the grant can have been made.
+    pub earliest: Micros,
+    /// From when on it certainly stood: when the client had the reply.
+    pub from: Micros,
+    /// The first moment at which it may have been over. Not above `from` if nothing is certain.
+    pub to: Micros,
+}
+
+/// What the requests of all tokens come to.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// Every hold that a client was told of.
+    pub holds: Vec<Hold>,
+    /// Holds that were found ended while they certainly stood.
+    pub early_ends: Vec<Violation>,
+}
+
+/// What is taken off a lease for what the clocks of clients and servers may differ in over its length, and for leases
+/// that travel in whole milliseconds.
+fn certain_part(lease_ms: u64) -> Micros {
+    let lease = lease_ms.saturating_mul(1000);
+    lease.saturating_sub(2_000 + lease / 500)
+}
+
+/// Finds every hold, and what is certain of it.
+pub fn derive(history: &History) -> Found {
+    let connections = Connections::of(history);
+    let mut tokens: BTreeMap<(&str, &str), Vec<usize>> = BTreeMap::new();
+    for (place, op) in history.ops().iter().enumerate() {
+        if let (Some(key), Some(token)) = (op.ask.key(), op.ask.token()) {
+            tokens.entry((key, token)).or_default().push(place);
+        }
+    }
+    let mut found = Found::default();
+    for ((key, token), places) in tokens {
+        let mut story = Story::new(key, token, &connections, &mut found);
+        let ops = places.iter().filter_map(|place| Some((*place, history.ops().get(*place)?)));
+        ops.for_each(|(place, op)| story.go_on(place, op));
+        story.end(NEVER);
+    }
+    found.holds.sort_by_key(|hold| (hold.from, hold.granted));
+    found
+}
+
+/// A client's connection.
+type ConnectionId = (usize, usize);
+
+/// When each connection may have been closed.
+struct Connections(BTreeMap<ConnectionId, Connection>);
+
+#[derive(Clone, Copy)]
+struct Connection {
+    /// Its client closed it, or asked over it what was never answered.
+    left: Micros,
+    /// A fault began that breaks connections.
+    broken: Micros,
+}
+
+impl Connections {
+    fn of(history: &History) -> Self {
+        let mut connections = BTreeMap::new();
+        for op in history.ops() {
+            let connection = connections.entry((op.client, op.connection)).or_insert_with(|| {
+                let faults = history.faults().iter().filter(|fault| fault.kind.breaks_connections());
+                let faults = faults.filter(|fault| fault.concerns(op.node) && fault.end >= op.sent);
+                let broken = faults.map(|fault| fault.begin.max(op.sent)).min();
+                Connection { left: NEVER, broken: broken.unwrap_or(NEVER) }
+            });
+            if op.ask == Ask::Close || matches!(op.answer, Answer::Lost | Answer::GaveUp) {
+                connection.left = connection.left.min(op.sent);
+            }
+        }
+        Self(connections)
+    }
+
+    /// Until when a hold that is tied to this connection certainly stands, if its lease would until `lease_end`.
+    fn keep(&self, id: ConnectionId, lease_end: Micros) -> Micros {
+        match self.0.get(&id) {
+            Some(connection) if connection.left <= connection.broken => connection.left,
+            Some(connection) => connection.broken.max(lease_end.min(connection.left)),
+            None => 0,
+        }
+    }
+}
+
+/// A hold whose end has not been reached.
+struct Standing {
+    hold: Hold,
+    limit: Option<Limit>,
+    /// Until when its lease certainly runs.
+    lease_end: Micros,
+    /// The connection that keeps it alive.
+    tie: Option<ConnectionId>,
+}
+
+/// What one token did at one lock, request by request.
+struct Story<'a> {
+    key: &'a str,
+    token: &'a str,
+    connections: &'a Connections,
+    found: &'a mut Found,
+    standing: Option<Standing>,
+    fences: BTreeSet<u64>,
+    strays: Strays,
+}
+
+/// Requests whose outcome is not known.
+struct Strays {
+    /// When the first one was sent that may have been granted.
+    acquire: Option<Micros>,
+    /// The shortest lease that one may yet begin.
+    shortest_ms: u64,
+    /// Whether one may yet end the hold.
+    may_end: bool,
+}
+
+impl<'a> Story<'a> {
+    fn new(key: &'a str, token: &'a str, connections: &'a Connections, found: &'a mut Found) -> Self {
+        let strays = Strays { acquire: None, shortest_ms: u64::MAX, may_end: false };
+        Self { key, token, connections, found, standing: None, fences: BTreeSet::new(), strays }
+    }
+
+    fn go_on(&mut self, place: usize, op: &Op) {
+        self.judge(place, op);
+        if op.answer.is_unknown() {
+            self.stray(op);
+            return;
+        }
+        match (&op.ask, &op.answer) {
+            (Ask::Acquire { lease_ms, limit, session, .. }, Answer::Granted(fence)) => {
+                if self.fence() != Some(*fence) {
+                    self.end(op.sent);
+                    self.begin(place, op, *fence);
+                }
+                let tie = session.then_some((op.client, op.connection));
+                self.renew(op.sent, *lease_ms, Some(*limit), tie);
+            }
+            (Ask::Acquire { limit, .. }, Answer::Null) if self.has_limit(*limit) => self.end(op.sent),
+            // Without a stray the token holds what it was told of, and nothing else.
+            (Ask::Extend { lease_ms, .. }, Answer::Yes) if self.strays.acquire.is_none() => {
+                self.stood_until(op.sent);
+                self.renew(op.sent, *lease_ms, None, None);
+            }
+            (Ask::Extend { lease_ms, .. }, Answer::Yes) => self.shorten(op.sent, *lease_ms),
+            (Ask::Check { .. }, Answer::Held(fence, left_ms)) if self.fence() == Some(*fence) => {
+                self.stood_until(op.sent);
+                let left = certain_part((*left_ms).min(self.strays.shortest_ms));
+                if let Some(standing) = &mut self.standing {
+                    standing.lease_end = standing.lease_end.max(op.sent + left);
+                }
+            }
+            (Ask::Extend { .. } | Ask::Check { .. }, Answer::No | Answer::Null | Answer::Held(..)) => {
+                self.end(op.sent);
+            }
+            (Ask::Release { .. }, Answer::Yes) => {
+                if self.strays.acquire.is_none() {
+                    self.stood_until(op.sent);
+                }
+                self.end(op.sent);
+            }
+            (Ask::Release { .. }, Answer::No) => self.end(op.sent),
+            _ => {}
+        }
+    }
+
+    /// A request whose outcome is not known, and may be anything from now on.
+    fn stray(&mut self, op: &Op) {
+        match &op.ask {
+            Ask::Acquire { lease_ms, limit, session, .. } => {
+                self.strays.acquire = self.strays.acquire.or(Some(op.sent));
+                self.strays.may_end |= *session;
+                self.shorten(op.sent, *lease_ms);
+                self.amend(*limit);
+            }
+            Ask::Extend { lease_ms, .. } => self.shorten(op.sent, *lease_ms),
+            Ask::Release { .. } => {
+                self.end(op.sent);
+                self.strays.may_end = true;
+            }
+            _ => return,
+        }
+        if let Ask::Acquire { lease_ms, .. } | Ask::Extend { lease_ms, .. } = &op.ask {
+            self.strays.shortest_ms = self.strays.shortest_ms.min(*lease_ms);
+        }
+        if self.strays.may_end {
+            self.end(op.sent);
+        }
+    }
+
+    /// Reports an answer that says that the hold is over while it certainly stands.
+    fn judge(&mut self, place: usize, op: &Op) {
+        let Some(standing) = &self.standing else { return };
+        let ended = match (&op.ask, &op.answer) {
+            (Ask::Acquire { .. }, Answer::Granted(fence)) => *fence != standing.hold.fence,
+            (Ask::Acquire { limit, .. }, Answer::Null) => self.has_limit(*limit),
+            (Ask::Extend { .. } | Ask::Release { .. }, answer) => *answer == Answer::No,
+            (Ask::Check { .. }, Answer::Held(fence, _)) => *fence != standing.hold.fence,
+            (Ask::Check { .. }, answer) => *answer == Answer::Null,
+            _ => false,
+        };
+        if ended && standing.hold.from <= op.sent && op.answered < self.certain_end(standing) {
+            let Hold { fence, granted, .. } = standing.hold;
+            let what = format!(
+                "{} does not hold {} any more under fence {fence}, though its lease cannot have ended",
+                self.token, self.key
+            );
+            self.found.early_ends.push(Violation { rule: Rule::EarlyEnd, what, ops: vec![granted, place] });
+        }
+    }
+
+    fn begin(&mut self, place: usize, op: &Op, fence: u64) {
+        if !self.fences.insert(fence) {
+            return;
+        }
+        let hold = Hold {
+            key: self.key.to_owned(),
+            token: self.token.to_owned(),
+            fence,
+            most: 0,
+            granted: place,
+            node: op.node,
+            earliest: self.strays.acquire.map_or(op.sent, |sent| sent.min(op.sent)),
+            from: op.answered,
+            to: op.answered,
+        };
+        self.standing = Some(Standing { hold, limit: None, lease_end: 0, tie: None });
+    }
+
+    fn renew(&mut self, sent: Micros, lease_ms: u64, limit: Option<Limit>, tie: Option<ConnectionId>) {
+        let lease = certain_part(lease_ms.min(self.strays.shortest_ms));
+        if let Some(limit) = limit {
+            self.amend(limit);
+        }
+        if let Some(standing) = &mut self.standing {
+            standing.lease_end = sent.saturating_add(lease);
+            standing.tie = tie.or(standing.tie);
+            standing.hold.to = standing.hold.to.max(sent);
+        }
+    }
+
+    fn shorten(&mut self, sent: Micros, lease_ms: u64) {
+        if let Some(standing) = &mut self.standing {
+            standing.lease_end = standing.lease_end.min(sent.saturating_add(certain_part(lease_ms)));
+        }
+    }
+
+    fn amend(&mut self, limit: Limit) {
+        if let Some(standing) = &mut self.standing {
+            let most = match limit {
+                Limit::Most(most) => most,
+                Limit::Shared => usize::MAX,
+            };
+            standing.hold.most = standing.hold.most.max(most);
+            standing.limit = Some(limit);
+        }
+    }
+
+    fn stood_until(&mut self, moment: Micros) {
+        if let Some(standing) = &mut self.standing {
+            standing.hold.to = standing.hold.to.max(moment);
+        }
+    }
+
+    /// The hold may be over from `moment` on, if it was not before.
+    fn end(&mut self, moment: Micros) {
+        if let Some(mut standing) = self.standing.take() {
+            let end = self.certain_end(&standing).min(moment);
+            standing.hold.to = standing.hold.to.max(end);
+            self.found.holds.push(standing.hold);
+        }
+    }
+
+    fn certain_end(&self, standing: &Standing) -> Micros {
+        match standing.tie {
+            _ if self.strays.may_end => 0,
+            Some(connection) => self.connections.keep(connection, standing.lease_end),
+            None => standing.lease_end,
+        }
+    }
+
+    fn fence(&self) -> Option<u64> {
+        Some(self.standing.as_ref()?.hold.fence)
+    }
+
+    /// Whether the hold has never had another limit than this, so that a retry with it needs nobody's leave.
+    fn has_limit(&self, limit: Limit) -> bool {
+        self.standing.as_ref().is_some_and(|standing| standing.limit == Some(limit))
+    }
+}

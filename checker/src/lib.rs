@@ -1,0 +1,119 @@
+//! Checks histories of locks.
+//!
+//! Clients take and give back locks on real servers, faults are injected, and all of it is written down with the times
+//! at which it was sent and answered. This crate says whether what the clients were told can be the work of a server that
+//! keeps its promises. In the manner of Jepsen and its checkers (Kingsbury), but for locks alone: no search for an order
+//! in which the answers make sense is needed, since an interval in which a hold certainly stands follows from times.
+//!
+//! Everything here errs on one side: what is reported has happened. What cannot be told from the clients' times alone is
+//! passed over; see [`holds`] for what is certain.
+//!
+//! What it does not do: talk to a server, read a clock, draw randomness. `tests/history.rs` makes histories.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`history`] | requests, answers, faults |
+//! | [`notation`] | the same as text, a line each |
+//! | [`holds`] | what is certain of each hold |
+//! | [`admission`] | never more holds than the rule of admission allows, and none that ends early |
+//! | [`fences`] | fences rise in the order of grants |
+//! | [`waits`] | nobody waits longer or shorter than asked |
+//! | [`order`] | who came first is served first |
+//! | [`replies`] | every request has its one reply, of its kind |
+//! | [`losses`] | what was lost where Redis does not promise to keep it |
+//! | [`excerpt`] | the few lines around a violation |
+#![forbid(unsafe_code)]
+#![allow(clippy::arithmetic_side_effects)] // an overflow ends the tool, and no server with it
+
+pub mod admission;
+pub mod excerpt;
+pub mod fences;
+pub mod history;
+pub mod holds;
+pub mod losses;
+pub mod notation;
+pub mod order;
+pub mod replies;
+pub mod waits;
+
+use std::fmt;
+
+pub use history::{Answer, Ask, Fault, FaultKind, History, Limit, Micros, Op};
+pub use holds::Hold;
+
+/// What is promised where a history was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// How far fences rise.
+    pub fences: FenceScope,
+    /// How much longer than it has to take an answer may take: a bound on hangs, not on speed.
+    pub patience: Micros,
+    /// The first words of the errors that this set-up may answer.
+    pub errors: Vec<String>,
+}
+
+/// Among which grants fences have to rise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FenceScope {
+    /// Among all: there is one master at a time, and who follows it knows its fences.
+    OneSequence,
+    /// Among the grants of each node and among those of each key, whichever nodes they are of: the wall clocks agree.
+    PerNodeAndKey,
+}
+
+/// What was broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rule {
+    /// More holds at a time than the rule of admission allows.
+    Admission,
+    /// A hold was over before its lease was, or a second one was granted to its token.
+    EarlyEnd,
+    /// A fence that is not above those granted before.
+    Fence,
+    /// A wait, or any answer, that took too long.
+    LateAnswer,
+    /// A wait that was given up before its time.
+    EarlyNull,
+    /// Somebody was served before who had come first.
+    Overtaking,
+    /// No reply, or one of the wrong kind, or an error that nothing explains.
+    Reply,
+}
+
+/// One thing that must not have happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// What was broken.
+    pub rule: Rule,
+    /// How, in a sentence.
+    pub what: String,
+    /// The requests that show it, as places in [`History::ops`].
+    pub ops: Vec<usize>,
+}
+
+/// Everything in a history that must not have happened, in the order of the rules and then of time.
+pub fn check(history: &History, terms: &Terms) -> Vec<Violation> {
+    let found = holds::derive(history);
+    let mut violations = found.early_ends;
+    violations.extend(admission::check(history, &found.holds));
+    violations.extend(fences::check(&found.holds, terms.fences));
+    violations.extend(waits::check(history, terms.patience));
+    violations.extend(order::check(history, &found.holds));
+    violations.extend(replies::check(history, &terms.errors));
+    violations.sort_by_key(|violation| (violation.rule, violation.ops.iter().max().copied()));
+    violations
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.pad(match self {
+            Self::Admission => "admission",
+            Self::EarlyEnd => "early end",
+            Self::Fence => "fence",
+            Self::LateAnswer => "late answer",
+            Self::EarlyNull => "early null",
+            Self::Overtaking => "overtaking",
+            Self::Reply => "reply",
+        })
+    }
+}

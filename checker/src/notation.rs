@@ -1,0 +1,303 @@
+//! Histories as text, a line for each request and each fault, so that people can read them and a file can be checked
+//! again.
+//!
+//! ```text
+//! terms fences=one-sequence patience=5000.000 errors=READONLY,UNBLOCKED
+//! #       sent     answered  who     node  request => answer
+//!        1.204        1.377  c0.1    n0    acquire k1 c0-7 limit=1 lease=300 block=50 session => granted 17953
+//!       20.001       81.500  fault   n0    kill with the append-only file kept
+//! ```
+//!
+//! Times are in milliseconds since the history began. A line that begins with `#` is a remark.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::history::{Answer, Ask, Fault, FaultKind, History, Limit, Micros, Op};
+use crate::{FenceScope, Terms};
+
+/// What stands over the columns.
+pub const HEADING: &str = "#       sent     answered  who     node  request => answer";
+
+/// A history together with what was promised where it was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// What was promised.
+    pub terms: Terms,
+    /// What happened.
+    pub history: History,
+}
+
+/// Microseconds, shown as milliseconds.
+struct Ms(Micros);
+
+impl fmt::Display for Ms {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.pad(&format!("{}.{:03}", self.0 / 1000, self.0 % 1000))
+    }
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (sent, answered) = (Ms(self.sent), Ms(self.answered));
+        let (who, node) = (format!("c{}.{}", self.client, self.connection), format!("n{}", self.node));
+        write!(out, "{sent:>12} {answered:>12}  {who:<6}  {node:<4}  {} => {}", self.ask, self.answer)
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (begin, end) = (Ms(self.begin), Ms(self.end));
+        let node = self.node.map_or_else(|| "all".to_owned(), |node| format!("n{node}"));
+        let line = format!("{begin:>12} {end:>12}  fault   {node:<4}  {} {}", self.kind, self.detail);
+        out.write_str(line.trim_end())
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Most(most) => write!(out, "{most}"),
+            Self::Shared => out.write_str("shared"),
+        }
+    }
+}
+
+impl fmt::Display for Ask {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Acquire { key, token, limit, lease_ms, block_ms, session } => {
+                write!(out, "acquire {key} {token} limit={limit} lease={lease_ms}")?;
+                if let Some(block_ms) = block_ms {
+                    write!(out, " block={block_ms}")?;
+                }
+                out.write_str(if *session { " session" } else { "" })
+            }
+            Self::Release { key, token } => write!(out, "release {key} {token}"),
+            Self::Extend { key, token, lease_ms } => write!(out, "extend {key} {token} lease={lease_ms}"),
+            Self::Check { key, token } => write!(out, "check {key} {token}"),
+            Self::Look { key } => write!(out, "look {key}"),
+            Self::Write { key, token, fence } => write!(out, "write {key} {token} {fence}"),
+            Self::Ping => out.write_str("ping"),
+            Self::Open => out.write_str("open"),
+            Self::Close => out.write_str("close"),
+        }
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Granted(fence) => write!(out, "granted {fence}"),
+            Self::Null => out.write_str("null"),
+            Self::Yes => out.write_str("yes"),
+            Self::No => out.write_str("no"),
+            Self::Held(fence, left_ms) => write!(out, "held {fence} {left_ms}"),
+            Self::Queue(tokens) if tokens.is_empty() => out.write_str("queue"),
+            Self::Queue(tokens) => write!(out, "queue {}", tokens.join(" ")),
+            Self::Done => out.write_str("done"),
+            Self::Stale => out.write_str("stale"),
+            Self::Error(text) => write!(out, "error {text}"),
+            Self::Lost => out.write_str("lost"),
+            Self::GaveUp => out.write_str("gave-up"),
+            Self::Unconfirmed => out.write_str("unconfirmed"),
+            Self::Odd(text) => write!(out, "odd {text}"),
+        }
+    }
+}
+
+impl FaultKind {
+    const ALL: [(Self, &str); 7] = [
+        (Self::Kill, "kill"),
+        (Self::Stop, "stop"),
+        (Self::Pause, "pause"),
+        (Self::Failover, "failover"),
+        (Self::Move, "move"),
+        (Self::Rewrite, "rewrite"),
+        (Self::Clock, "clock"),
+    ];
+}
+
+impl fmt::Display for FaultKind {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = Self::ALL.iter().find(|(kind, _)| kind == self).map_or("", |(_, name)| name);
+        out.pad(name)
+    }
+}
+
+impl fmt::Display for Terms {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fences = match self.fences {
+            FenceScope::OneSequence => "one-sequence",
+            FenceScope::PerNodeAndKey => "per-node-and-key",
+        };
+        write!(out, "terms fences={fences} patience={} errors={}", Ms(self.patience), self.errors.join(","))
+    }
+}
+
+impl fmt::Display for Record {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(out, "{}\n{HEADING}", self.terms)?;
+        let mut faults = self.history.faults().iter().peekable();
+        for op in self.history.ops() {
+            while let Some(fault) = faults.next_if(|fault| fault.begin <= op.sent) {
+                writeln!(out, "{fault}")?;
+            }
+            writeln!(out, "{op}")?;
+        }
+        faults.try_for_each(|fault| writeln!(out, "{fault}"))
+    }
+}
+
+impl FromStr for Record {
+    type Err = String;
+
+    /// Reads what [`Record`] shows.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut lines = Lines::default();
+        for (line, number) in text.lines().zip(1..) {
+            lines.read(line).ok_or_else(|| format!("line {number} cannot be read: {line}"))?;
+        }
+        let terms = lines.terms.ok_or("there is no line of terms")?;
+        Ok(Self { terms, history: History::new(lines.ops, lines.faults) })
+    }
+}
+
+/// What has been read so far.
+#[derive(Default)]
+struct Lines {
+    terms: Option<Terms>,
+    ops: Vec<Op>,
+    faults: Vec<Fault>,
+}
+
+impl Lines {
+    fn read(&mut self, line: &str) -> Option<()> {
+        let mut words = line.split_whitespace();
+        match (words.next(), words.nth(1)) {
+            (None, _) => {}
+            (Some(word), _) if word.starts_with('#') => {}
+            (Some("terms"), _) => self.terms = Some(read_terms(line)?),
+            (_, Some("fault")) => self.faults.push(read_fault(line)?),
+            _ => self.ops.push(read_op(line)?),
+        }
+        Some(())
+    }
+}
+
+fn read_terms(line: &str) -> Option<Terms> {
+    let mut words = line.split_whitespace().skip(1);
+    let fences = match words.next()?.strip_prefix("fences=")? {
+        "one-sequence" => FenceScope::OneSequence,
+        "per-node-and-key" => FenceScope::PerNodeAndKey,
+        _ => return None,
+    };
+    let patience = read_time(words.next()?.strip_prefix("patience=")?)?;
+    let errors = words.next()?.strip_prefix("errors=")?;
+    let errors = errors.split(',').filter(|word| !word.is_empty()).map(str::to_owned).collect();
+    Some(Terms { fences, patience, errors })
+}
+
+fn read_op(line: &str) -> Option<Op> {
+    let (left, right) = line.split_once(" =>")?;
+    let mut words = left.split_whitespace();
+    let (sent, answered) = (read_time(words.next()?)?, read_time(words.next()?)?);
+    let (client, connection) = words.next()?.strip_prefix('c')?.split_once('.')?;
+    let node = read_node(words.next()?)?;
+    let ask = read_ask(&words.collect::<Vec<_>>())?;
+    let (client, connection) = (client.parse().ok()?, connection.parse().ok()?);
+    Some(Op { sent, answered, client, connection, node, ask, answer: read_answer(right.trim())? })
+}
+
+fn read_fault(line: &str) -> Option<Fault> {
+    let mut words = line.split_whitespace();
+    let (begin, end) = (read_time(words.next()?)?, read_time(words.next()?)?);
+    let node = match words.nth(1)? {
+        "all" => None,
+        node => Some(read_node(node)?),
+    };
+    let kind = words.next()?;
+    let (kind, _) = FaultKind::ALL.into_iter().find(|(_, name)| *name == kind)?;
+    Some(Fault { begin, end, node, kind, detail: words.collect::<Vec<_>>().join(" ") })
+}
+
+fn read_time(word: &str) -> Option<Micros> {
+    let (ms, micros) = word.split_once('.').unwrap_or((word, "000"));
+    let micros = if micros.len() == 3 { micros.parse::<Micros>().ok()? } else { return None };
+    ms.parse::<Micros>().ok()?.checked_mul(1000)?.checked_add(micros)
+}
+
+fn read_node(word: &str) -> Option<usize> {
+    word.strip_prefix('n')?.parse().ok()
+}
+
+fn read_ask(words: &[&str]) -> Option<Ask> {
+    let own = |word: &&str| (*word).to_owned();
+    Some(match words {
+        ["acquire", key, token, limit, lease, rest @ ..] => {
+            let (block, session) = match rest {
+                [] => (None, false),
+                ["session"] => (None, true),
+                [block] => (Some(block), false),
+                [block, "session"] => (Some(block), true),
+                _ => return None,
+            };
+            let limit = match limit.strip_prefix("limit=")? {
+                "shared" => Limit::Shared,
+                most => Limit::Most(most.parse().ok()?),
+            };
+            let block_ms = match block {
+                Some(word) => Some(word.strip_prefix("block=")?.parse().ok()?),
+                None => None,
+            };
+            Ask::Acquire {
+                key: own(key),
+                token: own(token),
+                limit,
+                lease_ms: read_lease(lease)?,
+                block_ms,
+                session,
+            }
+        }
+        ["release", key, token] => Ask::Release { key: own(key), token: own(token) },
+        ["extend", key, token, lease] => {
+            Ask::Extend { key: own(key), token: own(token), lease_ms: read_lease(lease)? }
+        }
+        ["check", key, token] => Ask::Check { key: own(key), token: own(token) },
+        ["look", key] => Ask::Look { key: own(key) },
+        ["write", key, token, fence] => {
+            Ask::Write { key: own(key), token: own(token), fence: fence.parse().ok()? }
+        }
+        ["ping"] => Ask::Ping,
+        ["open"] => Ask::Open,
+        ["close"] => Ask::Close,
+        _ => return None,
+    })
+}
+
+fn read_lease(word: &str) -> Option<u64> {
+    word.strip_prefix("lease=")?.parse().ok()
+}
+
+fn read_answer(text: &str) -> Option<Answer> {
+    let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
+    Some(match word {
+        "granted" => Answer::Granted(rest.parse().ok()?),
+        "null" => Answer::Null,
+        "yes" => Answer::Yes,
+        "no" => Answer::No,
+        "held" => {
+            let (fence, left_ms) = rest.split_once(' ')?;
+            Answer::Held(fence.parse().ok()?, left_ms.parse().ok()?)
+        }
+        "queue" => Answer::Queue(rest.split_whitespace().map(str::to_owned).collect()),
+        "done" => Answer::Done,
+        "stale" => Answer::Stale,
+        "error" => Answer::Error(rest.to_owned()),
+        "lost" => Answer::Lost,
+        "gave-up" => Answer::GaveUp,
+        "unconfirmed" => Answer::Unconfirmed,
+        "odd" => Answer::Odd(rest.to_owned()),
+        _ => return None,
+    })
+}
