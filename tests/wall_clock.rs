@@ -7,87 +7,15 @@
 #[path = "support/stock.rs"]
 mod stock;
 mod support;
+#[path = "support/wall_clock.rs"]
+mod wall_clock;
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use stock::Stock;
 use support::locks::{acquire, exists, fence_of, field, holder, remaining};
 use support::{Builder, Client, Data, PATIENCE, Pair, Reply, Server, wait_until};
-use tempfile::TempDir;
-
-const HOUR: i64 = 3_600;
-
-/// A wall clock that can be set, for the servers started by it.
-struct WallClock {
-    folder: TempDir,
-    shift: File,
-}
-
-impl WallClock {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let shift = File::create(folder.path().join("shift")).unwrap();
-        let clock = Self { folder, shift };
-        clock.set(0);
-        compile(&clock.library());
-        clock
-    }
-
-    fn library(&self) -> PathBuf {
-        self.folder.path().join("wall_clock.so")
-    }
-
-    /// Sets the clock to so many seconds from what it really is.
-    fn set(&self, seconds: i64) {
-        let micros = seconds * 1_000_000;
-        self.shift.write_all_at(&micros.to_ne_bytes(), 0).unwrap();
-    }
-
-    /// Sets the clock and waits until a running server has noticed.
-    #[track_caller]
-    fn set_under(&self, client: &mut Client, seconds: i64) {
-        self.set(seconds);
-        wait_until("the server lives by this clock", PATIENCE, || {
-            (server_time(client) - real_time() - seconds).abs() < HOUR / 2
-        });
-    }
-
-    /// Has a server live by this clock.
-    fn of(&self, server: Builder) -> Builder {
-        server.preload(&self.library()).env("WALL_CLOCK_SHIFT", self.folder.path().join("shift"))
-    }
-
-    /// Starts a server that lives by this clock, and makes sure that it does.
-    fn start(&self, server: Builder) -> Server {
-        let server = self.of(server).start();
-        let mut client = server.client();
-        for seconds in [HOUR, -HOUR, 0] {
-            self.set_under(&mut client, seconds);
-        }
-        server
-    }
-}
-
-fn compile(library: &Path) {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/wall_clock.c");
-    let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
-    let mut command = Command::new(&compiler);
-    command.args(["-shared", "-fPIC", "-O2", "-o"]).arg(library).arg(source).arg("-ldl");
-    let output = command.output().unwrap_or_else(|error| panic!("starting {}: {error}", compiler.display()));
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
-
-fn server_time(client: &mut Client) -> i64 {
-    client.run("TIME").items()[0].text().parse().unwrap()
-}
-
-fn real_time() -> i64 {
-    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap()
-}
+use wall_clock::{HOUR, WallClock, real_time};
 
 fn no_snapshot() -> Builder {
     Server::builder().aof().config("aof-use-rdb-preamble no")
