@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 
-use lock_core::Lock;
+use lock_core::{IS_BROKEN, Lock};
 
 use crate::cluster;
 use crate::commands;
@@ -15,8 +15,8 @@ use crate::server::ffi::{
 /// The module's name, and so the prefix of its settings.
 pub(crate) const MODULE_NAME: &CStr = c"lock";
 
-/// 0.1.0, as MODULE LIST shows it.
-pub(crate) const MODULE_VERSION: i32 = 100;
+/// 0.1.0, as MODULE LIST shows it; 0 for a module that nobody is to use.
+pub(crate) const MODULE_VERSION: i32 = if IS_BROKEN { 0 } else { 100 };
 
 const LEASE: Arg = Arg::required(
     c"lease",
@@ -146,6 +146,9 @@ static COMMANDS: [CommandSpec; 8] = [
 /// # Errors
 /// Why the server must not start with this module, for its log.
 pub(crate) fn register(context: &Context, args: &Args<'_>) -> Result<(), String> {
+    if IS_BROKEN {
+        context.warn("this module was built to break its promises, for a test: NEVER USE IT");
+    }
     context.declare_options();
     cluster::begin(context);
     if !register_type::<Lock>(context) {

@@ -56,3 +56,6 @@ pub use ties::Ties;
 pub use time::Moment;
 pub use token::Token;
 pub use turn::Turn;
+
+/// Whether this build breaks a promise on purpose, for a test that has to find that.
+pub const IS_BROKEN: bool = cfg!(any(feature = "broken-admission", feature = "broken-fence"));
