@@ -192,6 +192,12 @@ impl FaultKind {
         matches!(self, Self::Kill | Self::Failover)
     }
 
+    /// Whether no connection keeps a hold alive any more after it: there is another server then, and connections are not
+    /// handed on.
+    pub fn unties(self) -> bool {
+        self.breaks_connections() || self == Self::Move
+    }
+
     /// Whether answers may be late by as long as it lasts.
     pub fn delays(self) -> bool {
         !matches!(self, Self::Clock | Self::Rewrite)

@@ -10,7 +10,8 @@
 //! 3. A shorter lease may be in force from the moment at which it is asked for.
 //! 4. The hold may be over from the moment at which its release is sent.
 //! 5. A hold that is tied to its connection stands as long as that is open. It may be closed from the moment at which the
-//!    client closes it, sends the request whose reply it will not get, or a fault begins that breaks connections.
+//!    client closes it, sends the request whose reply it will not get, or a fault begins after which the hold is on another
+//!    server, where no connection keeps it; then its lease runs out.
 //! 6. Where the token is later found to hold the lock still, under the same fence, it has held it all the time, for a
 //!    lease that has ended cannot be revived.
 //! 7. A request whose outcome is not known may be carried out at any time after it was sent, even after others that were
@@ -93,8 +94,8 @@ struct Connections(BTreeMap<ConnectionId, Connection>);
 struct Connection {
     /// Its client closed it, or asked over it what was never answered.
     left: Micros,
-    /// A fault began that breaks connections.
-    broken: Micros,
+    /// A fault began after which it keeps nothing alive.
+    untied: Micros,
 }
 
 impl Connections {
@@ -102,10 +103,10 @@ impl Connections {
         let mut connections = BTreeMap::new();
         for op in history.ops() {
             let connection = connections.entry((op.client, op.connection)).or_insert_with(|| {
-                let faults = history.faults().iter().filter(|fault| fault.kind.breaks_connections());
+                let faults = history.faults().iter().filter(|fault| fault.kind.unties());
                 let faults = faults.filter(|fault| fault.concerns(op.node) && fault.end >= op.sent);
-                let broken = faults.map(|fault| fault.begin.max(op.sent)).min();
-                Connection { left: NEVER, broken: broken.unwrap_or(NEVER) }
+                let untied = faults.map(|fault| fault.begin.max(op.sent)).min();
+                Connection { left: NEVER, untied: untied.unwrap_or(NEVER) }
             });
             if op.ask == Ask::Close || matches!(op.answer, Answer::Lost | Answer::GaveUp) {
                 connection.left = connection.left.min(op.sent);
@@ -117,8 +118,8 @@ impl Connections {
     /// Until when a hold that is tied to this connection certainly stands, if its lease would until `lease_end`.
     fn keep(&self, id: ConnectionId, lease_end: Micros) -> Micros {
         match self.0.get(&id) {
-            Some(connection) if connection.left <= connection.broken => connection.left,
-            Some(connection) => connection.broken.max(lease_end.min(connection.left)),
+            Some(connection) if connection.left <= connection.untied => connection.left,
+            Some(connection) => connection.untied.max(lease_end.min(connection.left)),
             None => 0,
         }
     }

@@ -23,14 +23,14 @@ pub struct Losses {
     pub let_through: usize,
 }
 
-/// Counts what was lost.
-pub fn count(history: &History) -> Losses {
+/// Counts what was lost, and the fences that do not rise where they have to.
+pub fn count(history: &History, scope: FenceScope) -> Losses {
     let found = holds::derive(history);
     let mut losses = Losses {
         grants: found.holds.len(),
         overlaps: admission::check(history, &found.holds).len(),
         early_ends: found.early_ends.len(),
-        fallen_fences: fences::check(&found.holds, FenceScope::OneSequence).len(),
+        fallen_fences: fences::check(&found.holds, scope).len(),
         ..Losses::default()
     };
     for (op, overtaken) in writes(history, &found.holds) {

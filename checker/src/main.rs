@@ -31,11 +31,7 @@ fn run() -> Result<bool, String> {
     for violation in &violations {
         println!("{}", excerpt::show(&record.history, violation));
     }
-    println!(
-        "{} requests, {} violations, {:?}",
-        record.history.ops().len(),
-        violations.len(),
-        losses::count(&record.history)
-    );
+    let losses = losses::count(&record.history, record.terms.fences);
+    println!("{} requests, {} violations, {losses:?}", record.history.ops().len(), violations.len());
     Ok(violations.is_empty())
 }

@@ -172,6 +172,8 @@ fn a_crash_ends_sessions_with_their_leases_and_no_lease_early() {
        400 401 c1.0 n0 acquire k b limit=1 lease=100 => granted 11";
     assert_good(crash);
     assert_eq!(broken(&crash.replace("200 300", "20 30").replace("400 401", "50 51")), [Rule::Admission]);
+    // So does a slot that moves, and takes the hold away from its connection.
+    assert_good(&crash.replace("fault n0 kill", "fault all move"));
     let plain = "0 1 c0.0 n0 acquire k a limit=1 lease=100 => granted 10
         20 30 fault n0 kill
         50 51 c1.0 n0 acquire k b limit=1 lease=100 => granted 11";
@@ -276,7 +278,7 @@ fn losses_are_counted() {
         13 13 c0.0 n0 write k a 10 => stale
         14 15 c0.1 n1 extend k a lease=1000 => no",
     );
-    let losses = losses::count(&record.history);
+    let losses = losses::count(&record.history, record.terms.fences);
     let counted = (losses.grants, losses.overlaps, losses.early_ends, losses.fallen_fences);
     assert_eq!(counted, (2, 1, 1, 0));
     assert_eq!((losses.overtaken_writes, losses.let_through), (1, 0));

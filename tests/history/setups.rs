@@ -1,0 +1,185 @@
+//! The set-ups, each with what it promises.
+//!
+//! Where servers keep what they acknowledge, everything is promised. Where a crash or a failover may lose it, it is counted
+//! how often that made two holders, and it is promised what helps against it: WAIT, and the grace of a restart.
+
+use lock_checker::{FaultKind, FenceScope, Rule, Terms};
+
+use crate::cluster::{Cluster, key_in};
+use crate::faults::{Clustered, Promotion, Replicated, Standalone};
+use crate::run::{Plan, Stage, run};
+use crate::support::{Builder, Random, Server};
+use crate::verdict::{Promise, judge};
+use crate::wall_clock::WallClock;
+use crate::work::{Kinds, LEASES_MS, SHORT_LEASES_MS};
+
+/// How much longer than asked for anything may take: a bound on hangs.
+const PATIENCE_MICROS: u64 = 5_000_000;
+
+/// Milliseconds; longer than any of the short leases.
+const GRACE: &str = "lock.restart-grace 300";
+
+/// Losses that make a second holder, and holders who learn of it.
+const LOST_GRANTS: &[Rule] = &[Rule::Admission, Rule::EarlyEnd];
+
+/// How many locks clients want.
+const KEYS: usize = 6;
+
+fn keys() -> Vec<String> {
+    (0..KEYS).map(|number| format!("k{number}")).collect()
+}
+
+fn plan(kinds: Kinds) -> Plan {
+    Plan { keys: keys(), kinds, confirms: false, leases_ms: LEASES_MS, gap_ms: 40 }
+}
+
+/// With leases that are over within the grace, and some time after it.
+fn plan_of_grace(kinds: Kinds) -> Plan {
+    Plan { leases_ms: SHORT_LEASES_MS, gap_ms: 400, ..plan(kinds) }
+}
+
+fn terms(fences: FenceScope, errors: &[&str]) -> Terms {
+    let errors = errors.iter().map(|error| (*error).to_owned()).collect();
+    Terms { fences, patience: PATIENCE_MICROS, errors }
+}
+
+fn try_out(plan: &Plan, stage: &mut dyn Stage, mut random: Random, promise: &Promise) {
+    let outcome = run(plan, stage, &mut random);
+    judge(promise, outcome);
+}
+
+/// A clock to be set, where that can be done.
+fn wall_clock() -> Option<WallClock> {
+    cfg!(target_os = "linux").then(WallClock::new)
+}
+
+fn living_by(clock: Option<&WallClock>, builder: Builder) -> Builder {
+    match clock {
+        Some(clock) => clock.of(builder),
+        None => builder,
+    }
+}
+
+#[test]
+fn a_server_that_keeps_its_append_only_file_keeps_every_promise() {
+    let mut random = Random::from_environment();
+    let clock = wall_clock();
+    let preamble = random.pick(&["yes", "no"]);
+    let builder = Server::builder().aof().config(&format!("aof-use-rdb-preamble {preamble}"));
+    let server = living_by(clock.as_ref(), builder).start();
+    let promise = Promise {
+        name: "standalone, appendfsync always",
+        terms: terms(FenceScope::OneSequence, &["LOADING"]),
+        may_break: &[],
+        faults: &[FaultKind::Kill],
+    };
+    try_out(&plan(Kinds::All), &mut Standalone::new(server, clock), random, &promise);
+}
+
+#[test]
+fn a_server_that_keeps_nothing_loses_grants_in_a_crash_and_no_fences() {
+    let promise = Promise {
+        name: "standalone, nothing on disk",
+        terms: terms(FenceScope::OneSequence, &["LOADING"]),
+        may_break: LOST_GRANTS,
+        faults: &[FaultKind::Kill],
+    };
+    let mut stage = Standalone::only_killed(Server::start());
+    try_out(&plan(Kinds::All), &mut stage, Random::from_environment(), &promise);
+}
+
+/// It loads a snapshot that is older than every lock, so that there is a grace.
+#[test]
+fn a_grace_after_the_restart_makes_up_for_lost_grants() {
+    let server = Server::builder().config(GRACE).start();
+    server.client().ok("SET snapshot old");
+    server.client().ok("SAVE");
+    let promise = Promise {
+        name: "standalone, an old snapshot, lock.restart-grace",
+        terms: terms(FenceScope::OneSequence, &["LOADING"]),
+        may_break: &[Rule::EarlyEnd],
+        faults: &[FaultKind::Kill],
+    };
+    let mut stage = Standalone::only_killed(server);
+    try_out(&plan_of_grace(Kinds::All), &mut stage, Random::from_environment(), &promise);
+}
+
+fn pair(builder: impl Fn() -> Builder, clock: Option<&WallClock>) -> [Server; 2] {
+    let master = builder().start();
+    let replica = living_by(clock, builder().replica_of(&master)).start();
+    [master, replica]
+}
+
+const FAILOVER_ERRORS: &[&str] = &["LOADING", "READONLY", "UNBLOCKED"];
+
+#[test]
+fn a_replica_that_has_caught_up_keeps_every_promise_when_it_is_promoted() {
+    let clock = wall_clock();
+    let nodes = pair(Server::builder, clock.as_ref());
+    let promise = Promise {
+        name: "replicated, planned failover",
+        terms: terms(FenceScope::OneSequence, FAILOVER_ERRORS),
+        may_break: &[],
+        faults: &[FaultKind::Failover],
+    };
+    let mut stage = Replicated::new(nodes, Promotion::CaughtUp, clock);
+    try_out(&plan(Kinds::All), &mut stage, Random::from_environment(), &promise);
+}
+
+/// The old master is killed, and the replica knows nothing of what it granted last.
+fn promoted_behind(
+    plan: &Plan,
+    builder: impl Fn() -> Builder,
+    name: &'static str,
+    may_break: &'static [Rule],
+) {
+    let promise = Promise {
+        name,
+        terms: terms(FenceScope::OneSequence, FAILOVER_ERRORS),
+        may_break,
+        faults: &[FaultKind::Failover],
+    };
+    let mut stage = Replicated::new(pair(builder, None), Promotion::Behind, None);
+    try_out(plan, &mut stage, Random::from_environment(), &promise);
+}
+
+#[test]
+fn a_replica_that_is_behind_loses_grants_and_no_fences() {
+    let name = "replicated, the replica behind";
+    promoted_behind(&plan(Kinds::All), Server::builder, name, LOST_GRANTS);
+}
+
+#[test]
+fn what_a_replica_has_confirmed_is_not_lost() {
+    let name = "replicated, the replica behind, WAIT 1";
+    promoted_behind(&Plan { confirms: true, ..plan(Kinds::All) }, Server::builder, name, &[]);
+}
+
+#[test]
+fn a_grace_after_the_promotion_keeps_lost_grants_from_becoming_second_holders() {
+    let name = "replicated, the replica behind, lock.restart-grace, exclusive locks";
+    let builder = || Server::builder().config(GRACE);
+    promoted_behind(&plan_of_grace(Kinds::Exclusive), builder, name, &[Rule::EarlyEnd]);
+}
+
+#[test]
+fn a_grace_after_the_promotion_leaves_shared_locks_their_losses() {
+    let name = "replicated, the replica behind, lock.restart-grace, all locks";
+    let builder = || Server::builder().config(GRACE);
+    promoted_behind(&plan_of_grace(Kinds::All), builder, name, LOST_GRANTS);
+}
+
+#[test]
+fn a_cluster_keeps_every_promise_while_its_slots_move() {
+    let random = Random::from_environment();
+    let cluster = Cluster::start(3);
+    let keys: Vec<String> = (0..KEYS).map(|at| key_in(cluster.fresh_slot(at / 3), "k")).collect();
+    let promise = Promise {
+        name: "cluster, slots on the move",
+        terms: terms(FenceScope::PerNodeAndKey, &["MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN"]),
+        may_break: &[],
+        faults: &[FaultKind::Move],
+    };
+    let plan = Plan { keys: keys.clone(), ..plan(Kinds::All) };
+    try_out(&plan, &mut Clustered::new(cluster, keys), random, &promise);
+}

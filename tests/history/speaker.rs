@@ -1,0 +1,273 @@
+//! A client that writes down what it says and hears, and when.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use lock_checker::{Answer, Ask, Limit, Micros, Op};
+
+use crate::cluster::Redirection;
+use crate::support::{Client, Reply, field};
+
+/// How long a client waits for an answer that it does not want to give up: no answer within that is a hang.
+const NO_ANSWER: Duration = Duration::from_secs(15);
+
+/// How long it waits for a replica to confirm.
+const CONFIRM_MS: u64 = 200;
+
+/// How often it lets itself be sent on.
+const REDIRECTIONS: usize = 8;
+
+/// The clock of a history, which all its clients share.
+#[derive(Clone, Copy)]
+pub(crate) struct Clock(Instant);
+
+impl Clock {
+    pub(crate) fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    pub(crate) fn now(self) -> Micros {
+        u64::try_from(self.0.elapsed().as_micros()).unwrap()
+    }
+}
+
+/// Where the servers are, and which of them has what.
+pub(crate) struct Routes {
+    addresses: Mutex<Vec<SocketAddr>>,
+    /// Where a key is that is not known to be elsewhere.
+    master: AtomicUsize,
+    /// Where keys were last said to be, in a cluster.
+    homes: Mutex<BTreeMap<String, usize>>,
+}
+
+impl Routes {
+    pub(crate) fn new(addresses: Vec<SocketAddr>) -> Self {
+        Self { addresses: Mutex::new(addresses), master: AtomicUsize::new(0), homes: Mutex::default() }
+    }
+
+    pub(crate) fn address(&self, node: usize) -> SocketAddr {
+        self.addresses.lock().unwrap()[node]
+    }
+
+    /// A server has come up elsewhere.
+    pub(crate) fn set_address(&self, node: usize, address: SocketAddr) {
+        self.addresses.lock().unwrap()[node] = address;
+    }
+
+    pub(crate) fn master(&self) -> usize {
+        self.master.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn set_master(&self, node: usize) {
+        self.master.store(node, Ordering::SeqCst);
+    }
+
+    fn home(&self, key: &str) -> usize {
+        self.homes.lock().unwrap().get(key).copied().unwrap_or_else(|| self.master())
+    }
+
+    fn set_home(&self, key: &str, node: usize) {
+        self.homes.lock().unwrap().insert(key.to_owned(), node);
+    }
+
+    fn node_at(&self, endpoint: &str) -> usize {
+        let addresses = self.addresses.lock().unwrap();
+        addresses.iter().position(|address| address.to_string() == endpoint).unwrap()
+    }
+}
+
+/// What a client was told, and when it had asked.
+pub(crate) struct Told {
+    pub(crate) answer: Answer,
+    pub(crate) sent: Micros,
+}
+
+struct Link {
+    number: usize,
+    client: Client,
+}
+
+/// A client with a connection to each server it has to do with.
+pub(crate) struct Speaker<'a> {
+    pub(crate) clock: Clock,
+    routes: &'a Routes,
+    client: usize,
+    /// Whether a replica has to confirm what it is granted.
+    confirms: bool,
+    links: BTreeMap<usize, Link>,
+    next_link: usize,
+    ops: Vec<Op>,
+}
+
+impl<'a> Speaker<'a> {
+    pub(crate) fn new(clock: Clock, routes: &'a Routes, client: usize, confirms: bool) -> Self {
+        Self { clock, routes, client, confirms, links: BTreeMap::new(), next_link: 0, ops: Vec::new() }
+    }
+
+    /// Closes all connections, and gives what was written down.
+    pub(crate) fn finish(mut self) -> Vec<Op> {
+        self.close_all();
+        self.ops
+    }
+
+    /// Closes all connections, and with them what is tied to them.
+    pub(crate) fn close_all(&mut self) {
+        while let Some((node, link)) = self.links.pop_first() {
+            self.leave(node, link);
+        }
+    }
+
+    /// Asks whoever has the key, and goes where it is sent. With `give_up` it waits no longer than that.
+    pub(crate) fn request(&mut self, ask: &Ask, give_up: Option<Duration>) -> Told {
+        let key = ask.key().unwrap_or_default();
+        let mut node = self.routes.home(key);
+        let mut asking = false;
+        for _ in 0..REDIRECTIONS {
+            let told = self.ask(node, ask, asking, give_up);
+            let Answer::Error(error) = &told.answer else { return told };
+            if let Some(moved) = Redirection::parse(error, "MOVED") {
+                (node, asking) = (self.routes.node_at(&moved.endpoint), false);
+                self.routes.set_home(key, node);
+            } else if let Some(sent_on) = Redirection::parse(error, "ASK") {
+                (node, asking) = (self.routes.node_at(&sent_on.endpoint), true);
+            } else {
+                return told;
+            }
+        }
+        self.ask(node, ask, asking, give_up)
+    }
+
+    /// Asks one server, and writes down what comes of it.
+    pub(crate) fn ask(&mut self, node: usize, ask: &Ask, asking: bool, give_up: Option<Duration>) -> Told {
+        let Some(mut link) = self.links.remove(&node).or_else(|| self.open(node)) else {
+            return Told { answer: Answer::Lost, sent: self.clock.now() };
+        };
+        link.client.set_read_timeout(give_up.unwrap_or(NO_ANSWER));
+        let sent = self.clock.now();
+        let reply = exchange(&mut link.client, ask, asking);
+        let mut answer = match &reply {
+            Ok(reply) => understand(ask, reply),
+            Err(error) => unanswered(error.kind(), give_up.is_some()),
+        };
+        let mut is_open = reply.is_ok();
+        if self.confirms && matches!(answer, Answer::Granted(_) | Answer::Yes) && !is_release(ask) {
+            let wait = link.client.try_exchange(&["WAIT", "1", &CONFIRM_MS.to_string()]);
+            is_open = wait.is_ok();
+            if !matches!(wait, Ok(Reply::Int(1..))) {
+                answer = Answer::Unconfirmed;
+            }
+        }
+        self.note(link.number, node, sent, ask.clone(), answer.clone());
+        if is_open && !matches!(answer, Answer::Odd(_)) {
+            self.links.insert(node, link);
+        } else {
+            self.leave(node, link);
+        }
+        Told { answer, sent }
+    }
+
+    /// A holder writes to what the lock protects; `write` does so if its lease still runs, and says what came of it.
+    pub(crate) fn write(&mut self, key: &str, token: &str, fence: u64, answer: Answer, moment: Micros) {
+        let ask = Ask::Write { key: key.to_owned(), token: token.to_owned(), fence };
+        let op =
+            Op { sent: moment, answered: moment, client: self.client, connection: 0, node: 0, ask, answer };
+        self.ops.push(op);
+    }
+
+    fn open(&mut self, node: usize) -> Option<Link> {
+        let number = self.next_link;
+        self.next_link += 1;
+        let sent = self.clock.now();
+        let client = Client::try_connect(self.routes.address(node)).ok();
+        let answer = if client.is_some() { Answer::Done } else { Answer::Lost };
+        self.note(number, node, sent, Ask::Open, answer);
+        Some(Link { number, client: client? })
+    }
+
+    fn leave(&mut self, node: usize, link: Link) {
+        let (number, sent) = (link.number, self.clock.now());
+        drop(link);
+        self.note(number, node, sent, Ask::Close, Answer::Done);
+    }
+
+    fn note(&mut self, connection: usize, node: usize, sent: Micros, ask: Ask, answer: Answer) {
+        let answered = self.clock.now();
+        self.ops.push(Op { sent, answered, client: self.client, connection, node, ask, answer });
+    }
+}
+
+fn is_release(ask: &Ask) -> bool {
+    matches!(ask, Ask::Release { .. })
+}
+
+fn exchange(client: &mut Client, ask: &Ask, asking: bool) -> std::io::Result<Reply> {
+    if asking {
+        let reply = client.try_exchange(&["ASKING"])?;
+        assert_eq!(reply, Reply::Simple("OK".into()), "ASKING");
+    }
+    client.try_exchange(&command(ask))
+}
+
+fn unanswered(kind: ErrorKind, gives_up: bool) -> Answer {
+    match kind {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut if gives_up => Answer::GaveUp,
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => Answer::Odd(format!("(none within {NO_ANSWER:?})")),
+        _ => Answer::Lost,
+    }
+}
+
+/// A request as the server is sent it. The label is the token, so that LOCK.INFO shows who waits.
+fn command(ask: &Ask) -> Vec<String> {
+    let text = match ask {
+        Ask::Acquire { key, token, limit, lease_ms, block_ms, session } => {
+            let limit = match limit {
+                Limit::Most(most) => format!("LIMIT {most}"),
+                Limit::Shared => "SHARED".to_owned(),
+            };
+            let block = block_ms.map_or_else(String::new, |block_ms| format!("BLOCK {block_ms}"));
+            let session = if *session { "SESSION" } else { "" };
+            format!("LOCK.ACQUIRE {key} TOKEN {token} OWNER {token} {limit} PX {lease_ms} {block} {session}")
+        }
+        Ask::Release { key, token } => format!("LOCK.RELEASE {key} {token}"),
+        Ask::Extend { key, token, lease_ms } => format!("LOCK.EXTEND {key} {token} PX {lease_ms}"),
+        Ask::Check { key, token } => format!("LOCK.CHECK {key} {token}"),
+        Ask::Look { key } => format!("LOCK.INFO {key}"),
+        Ask::Ping => "PING".to_owned(),
+        Ask::Write { .. } | Ask::Open | Ask::Close => panic!("no server is asked for {ask}"),
+    };
+    text.split_ascii_whitespace().map(str::to_owned).collect()
+}
+
+/// What a reply means to who asked for this; odd, if such a request does not have it.
+fn understand(ask: &Ask, reply: &Reply) -> Answer {
+    let number = |reply: &Reply| match reply {
+        Reply::Int(number) => u64::try_from(*number).ok(),
+        _ => None,
+    };
+    let understood = match (ask, reply) {
+        (_, Reply::Error(text)) => Some(Answer::Error(text.clone())),
+        (Ask::Acquire { .. } | Ask::Check { .. }, Reply::NullArray) => Some(Answer::Null),
+        (Ask::Look { .. }, Reply::NullArray) => Some(Answer::Queue(Vec::new())),
+        (Ask::Acquire { token, .. }, Reply::Array(parts)) => match parts.as_slice() {
+            [Reply::Bulk(own), fence] if own == token.as_bytes() => number(fence).map(Answer::Granted),
+            _ => None,
+        },
+        (Ask::Check { .. }, Reply::Array(parts)) => match parts.as_slice() {
+            [fence, left] => number(fence).zip(number(left)).map(|(fence, left)| Answer::Held(fence, left)),
+            _ => None,
+        },
+        (Ask::Look { .. }, Reply::Array(_)) => {
+            let queue = field(reply, "queue");
+            Some(Answer::Queue(queue.items().iter().map(|entry| field(entry, "owner").text()).collect()))
+        }
+        (Ask::Release { .. } | Ask::Extend { .. }, Reply::Int(0)) => Some(Answer::No),
+        (Ask::Release { .. } | Ask::Extend { .. }, Reply::Int(1)) => Some(Answer::Yes),
+        (Ask::Ping, Reply::Simple(text)) if text == "PONG" => Some(Answer::Done),
+        _ => None,
+    };
+    understood.unwrap_or_else(|| Answer::Odd(format!("{reply:?}")))
+}

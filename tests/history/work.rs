@@ -1,0 +1,249 @@
+//! What a client does: one piece of work after another, each under a lock and a token of its own.
+
+use std::thread;
+use std::time::Duration;
+
+use lock_checker::{Answer, Ask, Limit, Micros};
+
+use crate::resource::Resource;
+use crate::speaker::{Speaker, Told};
+use crate::support::Random;
+
+/// The leases that are asked for, in milliseconds: some that outlast faults, and some that do not.
+pub(crate) const LEASES_MS: &[u64] = &[30, 120, 400, 400, 900];
+
+/// Shorter ones, for set-ups in which nothing is granted for as long as the longest.
+pub(crate) const SHORT_LEASES_MS: &[u64] = &[30, 120, 250, 250];
+
+/// How often a request whose outcome is not known is repeated.
+const REPETITIONS: usize = 6;
+
+/// Which locks clients want.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kinds {
+    /// Exclusive ones, read/write locks and semaphores.
+    All,
+    /// Exclusive ones.
+    Exclusive,
+}
+
+/// A client at work.
+pub(crate) struct Worker<'a> {
+    pub(crate) speaker: Speaker<'a>,
+    pub(crate) random: Random,
+    pub(crate) name: String,
+    pub(crate) keys: &'a [String],
+    pub(crate) kinds: Kinds,
+    pub(crate) leases_ms: &'static [u64],
+    pub(crate) resource: &'a Resource,
+    pub(crate) done: usize,
+}
+
+/// A piece of work.
+struct Job {
+    key: String,
+    token: String,
+    limit: Limit,
+    lease_ms: u64,
+    block_ms: Option<u64>,
+    session: bool,
+}
+
+/// What a job holds.
+struct Held {
+    fence: u64,
+    /// Until when its lease certainly runs.
+    lease_end: Micros,
+}
+
+impl Job {
+    fn acquire(&self) -> Ask {
+        Ask::Acquire {
+            key: self.key.clone(),
+            token: self.token.clone(),
+            limit: self.limit,
+            lease_ms: self.lease_ms,
+            block_ms: self.block_ms,
+            session: self.session,
+        }
+    }
+
+    fn release(&self) -> Ask {
+        Ask::Release { key: self.key.clone(), token: self.token.clone() }
+    }
+
+    fn check(&self) -> Ask {
+        Ask::Check { key: self.key.clone(), token: self.token.clone() }
+    }
+
+    fn extend(&self, lease_ms: u64) -> Ask {
+        Ask::Extend { key: self.key.clone(), token: self.token.clone(), lease_ms }
+    }
+}
+
+impl Worker<'_> {
+    /// One piece of work, from the wish for a lock to its end.
+    pub(crate) fn work(&mut self) {
+        let job = self.next_job();
+        if let Some(held) = self.acquire(&job) {
+            self.hold(&job, held);
+            self.end(&job);
+        } else {
+            self.pause(5);
+        }
+        if self.one_in(4) {
+            self.speaker.request(&Ask::Ping, None);
+        }
+    }
+
+    fn one_in(&mut self, many: usize) -> bool {
+        self.random.below(many) == 0
+    }
+
+    fn pause(&mut self, up_to_ms: usize) {
+        let micros = self.random.below(up_to_ms * 1000);
+        thread::sleep(Duration::from_micros(u64::try_from(micros).unwrap()));
+    }
+
+    fn between(&mut self, least: usize, most: usize) -> u64 {
+        u64::try_from(least + self.random.below(most - least + 1)).unwrap()
+    }
+
+    fn next_job(&mut self) -> Job {
+        self.done += 1;
+        let at = self.random.below(self.keys.len());
+        // Of each three locks, the first is a mutex, the second is read and written, the third has places.
+        let limit = match (self.kinds, at % 3, self.random.below(10)) {
+            (Kinds::Exclusive, ..) | (_, 0, _) => Limit::EXCLUSIVE,
+            (_, 1, 0..7) => Limit::Shared,
+            (_, 2, 0..5) => Limit::Most(2),
+            (_, 2, 5..8) => Limit::Most(3),
+            (_, 2, 8) => Limit::Shared,
+            _ => Limit::EXCLUSIVE,
+        };
+        let lease_ms = *self.random.pick(self.leases_ms);
+        let block_ms = match self.random.below(10) {
+            0..3 => None,
+            3 => Some(0),
+            4..7 => Some(self.between(5, 60)),
+            _ => Some(self.between(60, 800)),
+        };
+        let token = format!("{}-{}", self.name, self.done);
+        let session = self.one_in(7);
+        Job { key: self.keys[at].clone(), token, limit, lease_ms, block_ms, session }
+    }
+
+    /// Asks until it is known what came of it, or the client loses interest.
+    fn acquire(&mut self, job: &Job) -> Option<Held> {
+        for _ in 0..REPETITIONS {
+            let give_up = self.one_in(8).then(|| Duration::from_millis(20 + self.between(0, 150)));
+            let Told { answer, sent } = self.speaker.request(&job.acquire(), give_up);
+            match answer {
+                Answer::Granted(fence) => {
+                    return Some(Held { fence, lease_end: lease_end(sent, job.lease_ms) });
+                }
+                Answer::Null => return None,
+                Answer::Unconfirmed if self.one_in(2) => {
+                    self.release(job);
+                    break;
+                }
+                _ if self.one_in(4) => break,
+                _ => self.pause(20),
+            }
+        }
+        self.forget(job);
+        None
+    }
+
+    /// Holds the lock for a while, and does with it what holders do.
+    fn hold(&mut self, job: &Job, mut held: Held) {
+        // Most do so for a moment, some for as long as their lease, or longer.
+        let is_long = self.one_in(8);
+        let pause_ms = if is_long { usize::try_from(job.lease_ms / 6).unwrap() } else { 2 };
+        for _ in 0..if is_long { 12 } else { 1 + self.random.below(3) } {
+            let kept = match self.random.below(8) {
+                0 => self.extend(job, &mut held),
+                1 => self.retry(job, &mut held),
+                2 => self.check(job, &mut held),
+                _ => {
+                    self.write(job, &held);
+                    self.pause(pause_ms);
+                    true
+                }
+            };
+            if !kept {
+                return;
+            }
+        }
+    }
+
+    /// Only exclusive holders write: the resource knows no others. And none with a session, which end unnoticed.
+    fn write(&mut self, job: &Job, held: &Held) {
+        if job.limit != Limit::EXCLUSIVE || job.session {
+            return;
+        }
+        let clock = self.speaker.clock;
+        if let Some((moment, answer)) = self.resource.write(clock, &job.key, held.fence, held.lease_end) {
+            self.speaker.write(&job.key, &job.token, held.fence, answer, moment);
+        }
+    }
+
+    fn extend(&mut self, job: &Job, held: &mut Held) -> bool {
+        let lease_ms = *self.random.pick(self.leases_ms);
+        let Told { answer, sent } = self.speaker.request(&job.extend(lease_ms), None);
+        // A shorter one may be in force even if no answer says so.
+        held.lease_end = held.lease_end.min(lease_end(sent, lease_ms));
+        if answer == Answer::Yes {
+            held.lease_end = lease_end(sent, lease_ms);
+        }
+        answer != Answer::No
+    }
+
+    fn retry(&mut self, job: &Job, held: &mut Held) -> bool {
+        let Told { answer, sent } = self.speaker.request(&job.acquire(), None);
+        held.lease_end = held.lease_end.min(lease_end(sent, job.lease_ms));
+        if let Answer::Granted(fence) = answer {
+            *held = Held { fence, lease_end: lease_end(sent, job.lease_ms) };
+        }
+        answer != Answer::Null
+    }
+
+    fn check(&mut self, job: &Job, held: &mut Held) -> bool {
+        match self.speaker.request(&job.check(), None).answer {
+            Answer::Held(fence, _) => fence == held.fence,
+            answer => answer != Answer::Null,
+        }
+    }
+
+    /// Gives the lock back, or goes away, or forgets it.
+    fn end(&mut self, job: &Job) {
+        let is_forgotten = self.one_in(if job.lease_ms < 200 { 10 } else { 40 });
+        if is_forgotten || (job.session && self.one_in(3)) || !self.release(job) {
+            self.forget(job);
+        }
+    }
+
+    /// Whether it is known to be given back.
+    fn release(&mut self, job: &Job) -> bool {
+        for _ in 0..REPETITIONS {
+            let give_up = self.one_in(10).then(|| Duration::from_millis(30));
+            match self.speaker.request(&job.release(), give_up).answer {
+                Answer::Yes | Answer::No => return true,
+                _ => self.pause(20),
+            }
+        }
+        false
+    }
+
+    /// Leaves the lock to the end of its lease. One that is tied to a connection has none while that is open.
+    fn forget(&mut self, job: &Job) {
+        if job.session {
+            self.speaker.close_all();
+        }
+    }
+}
+
+/// A careful client counts its lease from before it asked for it.
+fn lease_end(sent: Micros, lease_ms: u64) -> Micros {
+    (sent + lease_ms * 1000).saturating_sub(5_000)
+}
