@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::history::{Answer, Ask, History, Op};
+use crate::history::{Answer, Ask, History};
 use crate::holds::Hold;
 use crate::{FenceScope, admission, fences, holds};
 
@@ -17,10 +17,13 @@ pub struct Losses {
     pub early_ends: usize,
     /// Grants whose fence is not above one that was granted before.
     pub fallen_fences: usize,
-    /// Writes of holders after a write of somebody who was granted the lock later.
+    /// Writes of holders after somebody who was granted the lock later had come to write.
     pub overtaken_writes: usize,
-    /// How many of those a resource has let through that refuses fences below the highest it has seen.
+    /// Writes of holders, after a write of somebody who was granted the lock later, which a resource let through that
+    /// refuses fences below the highest it has seen.
     pub let_through: usize,
+    /// Writes that it refused, though nobody was granted the lock later.
+    pub turned_away: usize,
 }
 
 /// Counts what was lost, and the fences that do not rise where they have to.
@@ -33,28 +36,38 @@ pub fn count(history: &History, scope: FenceScope) -> Losses {
         fallen_fences: fences::check(&found.holds, scope).len(),
         ..Losses::default()
     };
-    for (op, overtaken) in writes(history, &found.holds) {
-        losses.overtaken_writes += usize::from(overtaken);
-        losses.let_through += usize::from(overtaken && op.answer == Answer::Done);
-    }
+    count_writes(history, &found.holds, &mut losses);
     losses
 }
 
-/// Every write, and whether somebody who was granted the lock later had written already.
-fn writes<'a>(history: &'a History, holds: &'a [Hold]) -> Vec<(&'a Op, bool)> {
+/// Who was granted a lock last of those who came to write, and of those whose writes were taken.
+struct Latest<'a> {
+    came: &'a Hold,
+    written: Option<&'a Hold>,
+}
+
+fn count_writes(history: &History, holds: &[Hold], losses: &mut Losses) {
     let by_name: BTreeMap<(&str, &str, u64), &Hold> =
         holds.iter().map(|hold| ((hold.key.as_str(), hold.token.as_str(), hold.fence), hold)).collect();
-    // The latest grant of those who have written, by the first moment at which it can have been made.
-    let mut latest: BTreeMap<&str, &Hold> = BTreeMap::new();
-    let mut writes = Vec::new();
+    // By when their replies came: that is no proof of the order, but this only counts.
+    let is_later = |hold: &Hold, other: &Hold| hold.from > other.from;
+    let mut latest: BTreeMap<&str, Latest<'_>> = BTreeMap::new();
     for op in history.ops() {
         let Ask::Write { key, token, fence } = &op.ask else { continue };
         let Some(hold) = by_name.get(&(key.as_str(), token.as_str(), *fence)) else { continue };
-        let last = latest.entry(key).or_insert(hold);
-        writes.push((op, last.earliest > hold.from));
-        if hold.earliest > last.earliest {
-            *last = hold;
+        let latest = latest.entry(key).or_insert(Latest { came: hold, written: None });
+        let is_overtaken = is_later(latest.came, hold);
+        losses.overtaken_writes += usize::from(is_overtaken);
+        if is_later(hold, latest.came) {
+            latest.came = hold;
+        }
+        if op.answer == Answer::Done {
+            losses.let_through += usize::from(latest.written.is_some_and(|written| is_later(written, hold)));
+            if latest.written.is_none_or(|written| is_later(hold, written)) {
+                latest.written = Some(hold);
+            }
+        } else {
+            losses.turned_away += usize::from(!is_overtaken);
         }
     }
-    writes
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use lock_checker::notation::Record;
 use lock_checker::{
-    Answer, Ask, FaultKind, History, Op, Rule, Terms, Violation, check, excerpt, holds, losses,
+    Answer, Ask, Fault, FaultKind, History, Op, Rule, Terms, Violation, check, excerpt, holds, losses,
 };
 
 use crate::run::{LAST_CLIENT, Outcome};
@@ -43,7 +43,7 @@ pub(crate) fn judge(promise: &Promise, outcome: Outcome) {
         history.faults().len()
     );
     println!(
-        "| {} | {} | {} | {} | {} | {} | {} | {} |",
+        "| {} | {} | {} | {} | {} | {} | {} | {} | {} |",
         promise.name,
         faults_of(history, promise.faults),
         losses.grants,
@@ -51,7 +51,8 @@ pub(crate) fn judge(promise: &Promise, outcome: Outcome) {
         losses.early_ends,
         losses.fallen_fences,
         losses.overtaken_writes,
-        losses.let_through
+        losses.let_through,
+        losses.turned_away
     );
     let folder = std::env::var_os("REDIS_LOCK_HISTORY_FOLDER").map(PathBuf::from);
     if let Some(folder) = &folder {
