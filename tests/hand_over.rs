@@ -133,6 +133,32 @@ fn an_eviction_hands_over() {
 }
 
 #[test]
+fn a_migration_to_another_server_hands_over_unless_the_lock_stays() {
+    let (server, other) = (Server::start(), Server::start());
+    let mut client = server.client();
+    let first = acquire(&mut client, "k TOKEN a PX 60000 OWNER me").fence;
+    let mut waiter = Waiter::new(&server, "k TOKEN b BLOCK 0");
+    let mut there = other.client();
+    acquire(&mut there, "k TOKEN x");
+    let migrate = format!("MIGRATE 127.0.0.1 {} k 0 5000", other.port());
+    assert!(client.run(&migrate).error().contains("BUSYKEY"));
+    waiter.assert_waiting(&server);
+    client.ok(&format!("{migrate} COPY REPLACE"));
+    waiter.assert_waiting(&server);
+    let mut behind = Waiter::new(&other, "k TOKEN y BLOCK 0");
+    client.ok(&format!("{migrate} REPLACE"));
+    assert!(waiter.granted().fence > first);
+    assert_eq!(field(&holder(&mut there, "k"), "fence"), Reply::Int(first));
+    behind.assert_waiting(&other);
+    release(&mut there, "k", "a");
+    assert!(behind.granted().fence > first);
+    for (server, token) in [(&server, "b"), (&other, "y")] {
+        release(&mut server.client(), "k", token);
+        assert_left_in_peace(server, "k");
+    }
+}
+
+#[test]
 fn a_script_that_deletes_hands_over_and_lets_no_newcomer_in() {
     let server = Server::start();
     for key in ["k", "l"] {

@@ -12,12 +12,13 @@ mod support;
 mod wording;
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use payload::{far_fence, raise_fences};
 use stock::{Stock, select};
 use support::locks::{acquire, exists, fence_of, remaining};
-use support::{Builder, Data, PATIENCE, Reply, Server, cmd, wait_until};
+use support::{Builder, Data, PATIENCE, Reply, Server, Waiter, cmd, wait_until};
 use wording::Wording;
 
 /// An append-only file of commands alone.
@@ -394,4 +395,40 @@ fn a_snapshot_of_one_server_is_read_by_another() {
     assert!(!exists(&mut client, "its-own"), "it has read the snapshot");
     assert!(fence_of(&mut client, "next") > stock.highest_fence);
     other.assert_alive();
+}
+
+/// A release and the grant that follows from it stand in the file as one: wherever a power cut ended it, somebody holds
+/// the lock.
+#[test]
+fn a_hand_over_is_one_step_in_a_file_that_was_cut_short() {
+    let mut server = commands_only().start();
+    let mut client = server.client();
+    let first = fence_of(&mut client, "k TOKEN a PX 600000");
+    let whole = incremental(&server);
+    let before = fs::read(&whole).unwrap().len();
+    let mut waiter = Waiter::new(&server, "k TOKEN b PX 600000 BLOCK 0");
+    assert_eq!(client.run("LOCK.RELEASE k a"), Reply::Int(1));
+    let second = waiter.granted().fence;
+    server.kill9();
+    let file = fs::read(&whole).unwrap();
+    assert!(file.len() > before, "{file:?}");
+    // At the end of each line, and in the midst of it.
+    let ends = (before..=file.len()).filter(|at| file[..*at].ends_with(b"\r\n"));
+    let cuts: Vec<usize> = ends.flat_map(|end| [end - 3, end]).filter(|at| *at >= before).collect();
+    for cut in cuts {
+        fs::write(&whole, &file[..cut]).unwrap();
+        server.start_again();
+        let holders = support::locks::holders(&mut server.client(), "k");
+        assert_eq!(holders.len(), 1, "cut at {cut} of {}", file.len());
+        let due = if cut < file.len() { first } else { second };
+        assert_eq!(support::field(&holders[0], "fence"), Reply::Int(due), "cut at {cut} of {}", file.len());
+        server.kill9();
+    }
+}
+
+/// The part of a server's append-only file that it appends to.
+fn incremental(server: &Server) -> PathBuf {
+    let folder = fs::read_dir(server.folder().join("appendonlydir")).unwrap();
+    let mut paths = folder.map(|entry| entry.unwrap().path());
+    paths.find(|path| path.to_string_lossy().ends_with(".incr.aof")).unwrap()
 }

@@ -193,6 +193,26 @@ fn every_waiter_is_answered(way: Way) {
     two.assert_alive();
 }
 
+/// Writes stop before the replica has all, and go on at the new master: nothing that was acknowledged meanwhile is lost.
+#[test]
+fn a_failover_under_load_loses_nothing_that_was_acknowledged() {
+    let mut pair = Pair::start();
+    let mut random = Random::from_environment();
+    let mut ledger = Ledger::default();
+    let crew = Crew::of(&pair.master, "before");
+    crew.work(8, &mut random, &mut ledger, || {
+        crew.wait_for_grants(100);
+        pair.master.client().ok("FAILOVER");
+        wait_until("the replica is promoted", PATIENCE, || role(&pair.replica) == "master");
+    });
+    ledger.assert_kept_by(&pair.replica);
+    assert!(ledger.held() > 0, "nobody held anything in the end");
+    caught_up(&pair.replica, &pair.master);
+    agree(&pair.replica, &pair.master);
+    pair.master.assert_alive();
+    pair.replica.assert_alive();
+}
+
 /// A client that says it follows redirections, where the server knows such.
 fn redirected_client(server: &Server) -> Option<Client> {
     let mut client = server.client();

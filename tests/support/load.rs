@@ -94,6 +94,7 @@ impl<'a> Load<'a> {
             let at = self.random.below(ASKERS);
             match self.random.below(12) {
                 0 => self.askers[at] = Asker::new(self.server, self.random),
+                1 if step % 16 == 0 => self.evict(),
                 1..=5 => self.disturb(),
                 _ if !self.askers[at].asks => self.ask(at),
                 _ => {}
@@ -155,6 +156,13 @@ impl<'a> Load<'a> {
         if let Reply::Bulk(payload) = self.control.call(&["DUMP", *self.random.pick(&KEYS)]) {
             self.dumped = Some(payload);
         }
+    }
+
+    /// The server has to evict what it can, which is every key.
+    fn evict(&mut self) {
+        let policy = *self.random.pick(&["allkeys-random", "allkeys-lru", "volatile-ttl"]);
+        let policy = format!("CONFIG SET maxmemory-policy {policy}");
+        self.control.run_all(&[&policy, "CONFIG SET maxmemory 1", "PING", "CONFIG SET maxmemory 0"]);
     }
 
     fn disturbance(&mut self) -> Vec<Vec<u8>> {
