@@ -1,5 +1,5 @@
 //! Persistence: what a server has granted it still knows after a restart, by whichever file, and only that.
-#![allow(clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 #[path = "support/payload.rs"]
 mod payload;
