@@ -291,3 +291,27 @@ fn a_replica_has_no_waiters_and_lets_nobody_wait() {
     assert!(reply.error().starts_with("READONLY "), "{reply:?}");
     waiter.assert_waiting(&pair.master);
 }
+
+/// WAIT and WAITAOF speak of what the client's own commands wrote. A grant that it waited for was written in the turn of
+/// somebody else's command, and counts as its own all the same.
+#[test]
+fn who_was_handed_a_lock_can_wait_for_replicas_and_the_disk_to_have_it() {
+    for cause in ["LOCK.RELEASE k a", "LOCK.EXTEND k a PX 1", "DEL k"] {
+        let pair = Pair::start_with(Server::builder().aof(), Server::builder().aof());
+        let mut client = pair.master.client();
+        acquire(&mut client, "k TOKEN a PX 600000");
+        let mut waiter = Waiter::new(&pair.master, "k TOKEN b PX 600000 BLOCK 0");
+        pair.wait_caught_up();
+        stop(&pair.replica);
+        client.run(cause);
+        waiter.granted();
+        assert_eq!(waiter.client.run("WAIT 1 100"), Reply::Int(0), "{cause}: the replica is silent");
+        if !client.run("COMMAND INFO WAITAOF").items()[0].is_null() {
+            let written = waiter.client.run("WAITAOF 1 1 100");
+            assert_eq!(written, Reply::Array(vec![Reply::Int(1), Reply::Int(0)]), "{cause}");
+        }
+        go_on(&pair.replica);
+        assert_eq!(waiter.client.run("WAIT 1 20000"), Reply::Int(1), "{cause}");
+        assert!(remaining(&mut pair.replica.client(), "k", "b").is_some(), "{cause}: the replica has it");
+    }
+}
