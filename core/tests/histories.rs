@@ -8,7 +8,8 @@ mod world;
 use lock_core::ClientId;
 use lock_core::queue::WaiterLimits;
 use world::checks::World;
-use world::steps::{NOT_OURS_MS, Reply, Request, SPOTS, Spot, Step, redirection};
+use world::steps::Whose::{self, Arriving, Elsewhere, Nobodys, Ours};
+use world::steps::{NOT_OURS_MS, Reply, Request, SPOTS, Spot, Step};
 use world::trail::Trail;
 
 const CLIENTS: u64 = 7;
@@ -132,9 +133,15 @@ fn what_is_to_be_undone_follows_its_lock() {
     );
 }
 
-/// What those are told who have to go to another node.
-fn redirected(clients: &[ClientId]) -> Vec<(ClientId, Reply)> {
-    clients.iter().map(|client| (*client, Reply::Error(redirection()))).collect()
+/// What those are told who cannot be served here.
+fn refused(clients: &[ClientId], whose: Whose) -> Vec<(ClientId, Reply)> {
+    clients.iter().map(|client| (*client, Reply::Error(whose.refusal().unwrap()))).collect()
+}
+
+#[track_caller]
+fn assert_granted(world: &World, client: ClientId) {
+    let is_granted = matches!(world.told[..], [(other, Reply::Granted(..))] if other == client);
+    assert!(is_granted, "{:?}", world.told);
 }
 
 #[test]
@@ -149,7 +156,7 @@ fn who_waits_for_a_key_that_goes_to_another_node_is_told_where_it_is() {
             Step::EndTurn,
         ],
     );
-    assert_eq!(world.told, redirected(&[2, 3]));
+    assert_eq!(world.told, refused(&[2, 3], Elsewhere));
     assert_eq!(waiting(&world), []);
 }
 
@@ -166,30 +173,64 @@ fn what_is_freed_at_another_nodes_key_is_handed_over_to_nobody_here() {
         let before = [
             Step::Acquire(1, A, Request::of(0, 30).session()),
             Step::Acquire(2, A, Request::of(1, 30).limit(0).block(0)),
-            Step::Lose(A),
+            Step::Slot(A, Elsewhere),
         ];
         let world =
             follow("a lock is freed at another node's key", &[&before, steps, &[Step::EndTurn]].concat());
-        assert_eq!(world.told, redirected(&[2]), "{steps:?}");
+        assert_eq!(world.told, refused(&[2], Elsewhere), "{steps:?}");
     }
 }
 
 #[test]
-fn who_asks_at_another_nodes_key_is_granted_it_and_who_waits_is_not() {
+fn who_asks_where_a_slot_arrives_is_granted_the_lock_and_who_waits_is_served_once_it_is_here() {
+    let mut steps = vec![
+        Step::Slot(A, Arriving),
+        Step::Restore(A, 0, 2, 10),
+        Step::Acquire(1, A, Request::of(1, 30).limit(2)),
+        Step::Acquire(2, A, Request::of(2, 30).limit(2).block(0)),
+        Step::Release(3, A, 0),
+        Step::Acquire(4, A, Request::of(3, 30).limit(2)),
+        Step::EndTurn,
+    ];
+    let world = follow("a slot is on its way here", &steps);
+    assert_eq!((world.model.live(A).count(), waiting(&world)), (1, vec![2]));
+    steps.extend([Step::Slot(A, Ours), Step::Look(1), Step::EndTurn]);
+    assert_granted(&follow("and is here", &steps), 2);
+}
+
+#[test]
+fn who_waits_where_a_slot_arrives_is_told_when_it_never_does() {
     let world = follow(
-        "a slot is on its way to this server",
+        "a slot that was on its way here stays where it was",
         &[
-            Step::Lose(A),
-            Step::Restore(A, 0, 2, 10),
-            Step::Acquire(1, A, Request::of(1, 30).limit(2)),
-            Step::Acquire(2, A, Request::of(2, 30).limit(2).block(0)),
-            Step::Release(3, A, 0),
-            Step::Acquire(4, A, Request::of(3, 30).limit(2)),
+            Step::Slot(A, Arriving),
+            Step::Acquire(1, A, Request::of(0, 30)),
+            Step::Acquire(2, A, Request::of(1, 30).block(0)),
+            Step::Look(usize::MAX),
+            Step::Slot(A, Elsewhere),
+            Step::Look(usize::MAX),
             Step::EndTurn,
         ],
     );
-    assert_eq!(world.model.live(A).count(), 1);
-    assert_eq!(world.told, redirected(&[2]));
+    assert_eq!(world.told, refused(&[2], Elsewhere));
+}
+
+#[test]
+fn leases_end_where_a_slot_arrives_and_while_the_cluster_is_down() {
+    for (whose, told) in [(Arriving, vec![]), (Nobodys, refused(&[2], Nobodys))] {
+        let world = follow(
+            "a lease runs out",
+            &[
+                Step::Acquire(1, A, Request::of(0, 10)),
+                Step::Acquire(2, A, Request::of(1, 30).block(0)),
+                Step::Slot(A, whose),
+                Step::Pass(10),
+                Step::EndTurn,
+            ],
+        );
+        assert!(world.server.lock(A).is_none(), "{whose:?}");
+        assert_eq!(world.told, told);
+    }
 }
 
 #[test]
@@ -199,13 +240,13 @@ fn a_key_that_is_lost_and_comes_back_within_a_turn_is_handed_over() {
         &[
             Step::Acquire(1, A, Request::of(0, 30)),
             Step::Acquire(2, A, Request::of(1, 30).block(0)),
-            Step::Lose(A),
+            Step::Slot(A, Elsewhere),
             Step::Release(1, A, 0),
-            Step::Gain(A),
+            Step::Slot(A, Ours),
             Step::EndTurn,
         ],
     );
-    assert!(matches!(world.told[..], [(2, Reply::Granted(..))]), "{:?}", world.told);
+    assert_granted(&world, 2);
 }
 
 #[test]
@@ -213,7 +254,7 @@ fn a_lease_at_another_nodes_key_ends_when_the_key_is_back() {
     let mut steps = vec![
         Step::Acquire(1, A, Request::of(0, 10)),
         Step::Acquire(2, A, Request::of(1, 30).block(0)),
-        Step::Lose(A),
+        Step::Slot(A, Elsewhere),
         Step::Pass(10),
         Step::EndTurn,
         Step::Expire(A, usize::MAX),
@@ -221,9 +262,9 @@ fn a_lease_at_another_nodes_key_ends_when_the_key_is_back() {
     let world = follow("a lease runs out at another node's key", &steps);
     assert_eq!(world.server.lock(A).map(|lock| lock.holds().len()), Some(1), "nothing is ended");
     assert_eq!(waiting(&world), [2]);
-    steps.extend([Step::Gain(A), Step::Pass(NOT_OURS_MS), Step::EndTurn]);
+    steps.extend([Step::Slot(A, Ours), Step::Pass(NOT_OURS_MS), Step::EndTurn]);
     let world = follow("and the key comes back", &steps);
-    assert!(matches!(world.told[..], [(2, Reply::Granted(..))]), "{:?}", world.told);
+    assert_granted(&world, 2);
 }
 
 #[test]
@@ -232,11 +273,11 @@ fn a_session_at_another_nodes_key_goes_on_when_the_key_is_back() {
         "a hold is due to be kept alive while its key is another node's",
         &[
             Step::Acquire(1, A, Request::of(0, 10).session()),
-            Step::Lose(A),
+            Step::Slot(A, Elsewhere),
             Step::Pass(20),
             Step::EndTurn,
             Step::Acquire(2, A, Request::of(1, 10)),
-            Step::Gain(A),
+            Step::Slot(A, Ours),
             Step::Pass(NOT_OURS_MS),
             Step::EndTurn,
         ],
@@ -255,13 +296,13 @@ fn a_look_comes_to_every_key_that_is_waited_for() {
             Step::Acquire(client, spot, Request::of(number, 30).block(0)),
         ]);
     }
-    steps.extend([Step::Lose(A), Step::Look(1)]);
+    steps.extend([Step::Slot(A, Elsewhere), Step::Look(1)]);
     let ends = |steps: &[Step]| follow("a look at all who wait", &[steps, &[Step::EndTurn]].concat()).told;
-    assert_eq!(ends(&steps), redirected(&[2]));
-    steps.extend([Step::EndTurn, Step::Lose(B), Step::Look(1)]);
-    assert_eq!(ends(&steps), redirected(&[3]), "it goes on where it was");
+    assert_eq!(ends(&steps), refused(&[2], Elsewhere));
+    steps.extend([Step::EndTurn, Step::Slot(B, Elsewhere), Step::Look(1)]);
+    assert_eq!(ends(&steps), refused(&[3], Elsewhere), "it goes on where it was");
     steps.extend([Step::EndTurn, Step::Look(2)]);
-    assert_eq!(ends(&steps), redirected(&[1]));
+    assert_eq!(ends(&steps), refused(&[1], Elsewhere));
 }
 
 #[test]
@@ -272,14 +313,14 @@ fn a_look_begins_anew_after_the_last_key() {
             Step::Acquire(1, A, Request::of(0, 30)),
             Step::Acquire(2, A, Request::of(1, 30).block(0)),
             Step::Look(1),
-            Step::Lose(A),
+            Step::Slot(A, Elsewhere),
             Step::Look(usize::MAX),
             Step::EndTurn,
             Step::Look(usize::MAX),
             Step::EndTurn,
         ],
     );
-    assert_eq!(world.told, redirected(&[2]));
+    assert_eq!(world.told, refused(&[2], Elsewhere));
 }
 
 /// A server that has been promoted, with a grace to begin by.
@@ -300,7 +341,7 @@ fn a_lock_that_is_not_known_is_granted_to_nobody_until_the_grace_is_over() {
     assert_eq!(follow("a lock in the grace", &steps).model.live(A).count(), 0);
     steps.extend([Step::Pass(1), Step::EndTurn]);
     let world = follow("and after it", &steps);
-    assert!(matches!(world.told[..], [(3, Reply::Granted(..))]), "{:?}", world.told);
+    assert_granted(&world, 3);
 }
 
 #[test]
@@ -326,7 +367,7 @@ fn in_the_grace_holders_keep_what_they_have_and_nobody_gets_more() {
     assert_eq!((world.model.live(A).count(), waiting(&world)), (0, vec![3]));
     steps.extend([Step::SetGrace(0), Step::EndTurn]);
     let world = follow("and the grace is cut short", &steps);
-    assert!(matches!(world.told[..], [(3, Reply::Granted(..))]), "{:?}", world.told);
+    assert_granted(&world, 3);
 }
 
 #[test]

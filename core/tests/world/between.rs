@@ -7,7 +7,7 @@ use lock_core::{ClientId, Lock, Refusal, codec};
 
 use super::recorder::Asked;
 use super::server::{Pending, Server, Value, known};
-use super::steps::{NOT_OURS_MS, Reply, SPOTS, Spot, redirection};
+use super::steps::{NOT_OURS_MS, Reply, SPOTS, Spot, Whose};
 
 /// The timer, and the end of a turn of the server's loop.
 impl Server {
@@ -18,10 +18,10 @@ impl Server {
         self.ready.push(client);
     }
 
-    /// False where the lock is not this server's.
+    /// False where the lock is not this server's to keep.
     pub(super) fn expire(&mut self, spot: Spot, at_most: usize) -> bool {
         let is_done = self.turn(spot, Asked::Nothing, |turn| turn.expire(at_most)).is_some();
-        assert_eq!(is_done, self.owns(spot), "what is due is done by whose it is");
+        assert_eq!(is_done, self.whose(spot).keeps(), "what is due is done by whose it is");
         if is_done {
             self.course.expired.push(spot);
         }
@@ -88,14 +88,26 @@ impl Server {
     /// Tells those who wait for a key that this server does not serve any more where to go.
     fn turn_away(&mut self, spot: Spot) {
         self.course.looked_at.push(spot);
-        if !self.owns(spot) {
-            for client in self.queues.dismiss(spot) {
-                self.answer(client, Answer::Refused(redirection()));
+        if self.queues.queue(spot).is_none() {
+            return;
+        }
+        let was_arriving = self.arriving.remove(&spot);
+        match (self.whose(spot), self.whose(spot).refusal()) {
+            (Whose::Arriving, _) => drop(self.arriving.insert(spot)),
+            (_, None) if was_arriving => self.queues.mark(spot),
+            (_, None) => {}
+            (_, Some(refusal)) => {
+                for client in self.queues.dismiss(spot) {
+                    self.answer(client, Answer::Refused(refusal.clone()));
+                }
             }
         }
     }
 
     pub(super) fn look(&mut self, at_most: usize) {
+        if self.last_looked_at.is_none() {
+            self.arriving.retain(|spot| self.queues.queue(*spot).is_some());
+        }
         for _ in 0..at_most {
             self.last_looked_at = self.queues.waited_for_after(self.last_looked_at.as_ref());
             let Some(place) = self.last_looked_at.clone() else {

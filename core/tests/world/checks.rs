@@ -14,7 +14,7 @@ use super::steps::{Reply, SPOTS, Spot, Step};
 pub(crate) struct World {
     pub(crate) server: Server,
     pub(crate) model: Model,
-    /// Who waited for a key of another node when the look at who waits began, and has done so since.
+    /// Who waited for a key that is served elsewhere when the look at who waits began, and has done so since.
     stranded: BTreeSet<(ClientId, Spot)>,
     /// What clients were told in the last step.
     pub(crate) told: Vec<(ClientId, Reply)>,
@@ -86,7 +86,9 @@ impl World {
         }
         self.told = told;
         self.check()?;
-        let is_stranded = |client, spot| is_queued(&self.server, client, spot) && !self.server.owns(spot);
+        let is_stranded = |client, spot| {
+            self.server.whose(spot).refusal().is_some() && is_queued(&self.server, client, spot)
+        };
         self.stranded.retain(|(client, spot)| is_stranded(*client, *spot));
         holds!(nobody_is_stranded_after_the_look(&self.server, &self.stranded));
         if step == Step::EndTurn {
@@ -131,7 +133,7 @@ impl World {
         if server.decides() {
             for spot in SPOTS {
                 holds!(the_head_has_to_wait_where_it_can_be_served(server, &self.model, spot));
-                holds!(nobody_waits_for_a_free_key_of_another_node(server, spot));
+                holds!(nobody_waits_for_a_free_key_of_another_node(server, &self.model, spot));
                 holds!(what_is_due_is_done_where_it_is_ours(server, &self.model, spot));
             }
             holds!(nothing_is_held_for_who_left(server));
@@ -250,7 +252,8 @@ fn nobody_is_left_to_be_answered(server: &Server) -> bool {
     server.blocked.values().all(Option::is_none)
 }
 
-/// After the grace, and a span after a key has come back, nobody is left to wait who could be granted.
+/// After the grace, a span after a key has come back, and after the first look since a slot has arrived, nobody is left to wait
+/// who could be granted.
 fn the_head_has_to_wait_where_it_can_be_served(server: &Server, model: &Model, spot: Spot) -> bool {
     let free = Lock::new();
     let lock = server.lock(spot).unwrap_or(&free);
@@ -258,26 +261,29 @@ fn the_head_has_to_wait_where_it_can_be_served(server: &Server, model: &Model, s
         && model
             .head(spot)
             .is_some_and(|head| model.would_have_more(spot, Some(&head.token), head.request.limit));
+    let may_be_late = model.may_be_late(spot) || model.arrived.contains(&spot);
     let can_be_served =
-        !server.is_foreign(spot) && server.owns(spot) && !is_held_back && !model.may_be_late(spot);
+        !server.is_foreign(spot) && server.whose(spot).serves() && !is_held_back && !may_be_late;
     !can_be_served || invariants::head_has_to_wait(lock, server.queues.head(spot), server.now)
 }
 
-/// Where a key is another node's and nothing stands here any more, those who waited for that were told.
-fn nobody_waits_for_a_free_key_of_another_node(server: &Server, spot: Spot) -> bool {
-    let may_wait = server.owns(spot) || server.values.contains_key(&spot) || server.in_grace();
-    may_wait || server.queues.queue(spot).is_none()
+/// Where a key is another node's and nothing stands here any more, those who waited for that were told; where its slot was on
+/// its way here before, by the look.
+fn nobody_waits_for_a_free_key_of_another_node(server: &Server, model: &Model, spot: Spot) -> bool {
+    let is_free = !server.values.contains_key(&spot) && !server.in_grace();
+    let is_elsewhere = server.whose(spot).refusal().is_some() && !model.arrived.contains(&spot);
+    !is_free || !is_elsewhere || server.queues.queue(spot).is_none()
 }
 
 /// What is due at a lock is done, or is put off for a span at most once the lock is this server's.
 fn what_is_due_is_done_where_it_is_ours(server: &Server, model: &Model, spot: Spot) -> bool {
     let due = server.lock(spot).and_then(Lock::next_due);
-    due.is_none_or(|due| server.now < due) || !server.owns(spot) || model.may_be_late(spot)
+    due.is_none_or(|due| server.now < due) || !server.whose(spot).keeps() || model.may_be_late(spot)
 }
 
 /// Nobody who waited was granted a lock of another node.
 fn who_waits_is_granted_only_what_is_ours(served: &Served) -> bool {
-    served.is_ours || served.granted.is_empty()
+    served.whose.serves() || served.granted.is_empty()
 }
 
 /// While grants may have been lost, nobody comes to hold what it did not hold.
@@ -289,7 +295,7 @@ fn is_queued(server: &Server, client: ClientId, spot: Spot) -> bool {
     server.queues.queue(spot).is_some_and(|queue| queue.iter().any(|waiter| waiter.client == client))
 }
 
-/// Who waited for a key of another node before a look at all who wait, and ever since, was told.
+/// Who waited for a key that is served elsewhere before a look at all who wait, and ever since, was told.
 fn nobody_is_stranded_after_the_look(server: &Server, stranded: &BTreeSet<(ClientId, Spot)>) -> bool {
     !server.course.look_is_over || stranded.is_empty()
 }

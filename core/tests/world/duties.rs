@@ -5,7 +5,7 @@ use lock_core::{ClientId, Moment, Refusal};
 
 use super::model::{Model, Promise};
 use super::server::Course;
-use super::steps::{Reply, SPOTS, Spot, redirection};
+use super::steps::{Reply, SPOTS, Spot, Whose};
 
 /// What is due, and the end of a turn.
 impl Model {
@@ -46,9 +46,10 @@ impl Model {
             self.grace_since = None;
         }
         if self.decides() {
-            let late: Vec<Spot> = SPOTS.into_iter().filter(|spot| self.may_be_late(*spot)).collect();
+            let is_late = |spot: &Spot| self.may_be_late(*spot) || self.arrived.contains(spot);
+            let late: Vec<Spot> = SPOTS.into_iter().filter(is_late).collect();
             for spot in course.turns.iter().copied().chain(SPOTS) {
-                if !self.owns(spot) {
+                if !self.whose(spot).keeps() {
                     self.settle(spot);
                 } else if !late.contains(&spot) || course.expired.contains(&spot) {
                     self.expire(spot, usize::MAX);
@@ -63,30 +64,39 @@ impl Model {
                 .iter()
                 .for_each(|spot| self.turn_away(*spot, "turned away at the end of a turn"));
         }
+        let waited_for: Vec<Spot> = self.waiting.iter().map(|waiter| waiter.spot).collect();
+        self.arrived.retain(|spot| waited_for.contains(spot));
         for (client, reply) in std::mem::take(&mut self.answers) {
             self.deliver(client, reply);
         }
     }
 
     fn note_leases(&mut self, course: &Course, late: &[Spot]) {
-        if SPOTS.into_iter().any(|spot| !self.owns(spot) && self.is_due(spot)) {
+        if SPOTS.into_iter().any(|spot| !self.whose(spot).keeps() && self.is_due(spot)) {
             self.saw("put off");
         }
         if late.iter().any(|spot| course.expired.contains(spot)) {
             self.saw("done once it came back");
         }
+        let done = |whose| course.expired.iter().any(|spot| self.whose(*spot) == whose);
+        let [arriving, down] = [Whose::Arriving, Whose::Nobodys].map(done);
+        if arriving {
+            self.saw("lease seen to while the slot arrives");
+        }
+        if down {
+            self.saw("lease seen to while the cluster is down");
+        }
     }
 
-    /// Tells those who wait for a key of another node where to go.
+    /// Tells those who wait for a key that is not served here where to go.
     fn turn_away(&mut self, spot: Spot, how: &'static str) {
-        if self.owns(spot) {
-            return;
-        }
+        self.arrived.remove(&spot);
+        let Some(refusal) = self.whose(spot).refusal() else { return };
         let clients: Vec<ClientId> = self.queue(spot).map(|waiter| waiter.client).collect();
         self.waiting.retain(|waiter| waiter.spot != spot);
         for client in clients {
             self.saw(how);
-            self.answer(client, Reply::Error(redirection()));
+            self.answer(client, Reply::Error(refusal.clone()));
         }
     }
 
@@ -142,10 +152,17 @@ impl Model {
         self.deliver(client, answer.unwrap_or(Reply::Null));
     }
 
-    pub(super) fn lose(&mut self, spot: Spot) {
-        self.elsewhere.insert(spot.key);
+    pub(super) fn slot(&mut self, spot: Spot, whose: Whose) {
+        let was = self.whose(spot);
+        self.slots.insert(spot.key, whose);
+        if !was.keeps() {
+            self.came_back.insert(spot.key, self.now);
+        }
         for waiter in self.waiting.iter_mut().filter(|waiter| waiter.spot.key == spot.key) {
-            waiter.was_elsewhere = true;
+            waiter.was.insert(whose);
+            if was == Whose::Arriving {
+                self.arrived.insert(waiter.spot);
+            }
         }
     }
 

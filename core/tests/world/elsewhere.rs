@@ -7,7 +7,7 @@ use lock_core::{Limit, Lock};
 
 use super::model::Model;
 use super::server::{Server, Value};
-use super::steps::{Request, SPOTS, Spot, Step, token};
+use super::steps::{Request, SPOTS, Spot, Step, Whose, token};
 
 impl Server {
     /// What other commands do to keys.
@@ -22,7 +22,7 @@ impl Server {
                 self.values.insert(spot, Value::Foreign);
             }
             Step::Migrate(spot) => {
-                self.elsewhere.insert(spot.key);
+                self.slots.insert(spot.key, Whose::Elsewhere);
                 self.remove(spot);
             }
             Step::Restore(spot, number, limit, lease_ms) => self.restore(spot, number, limit, lease_ms),
@@ -106,7 +106,7 @@ impl Model {
                     self.saw("migrated under waiters");
                 }
                 self.remove(spot);
-                self.lose(spot);
+                self.slot(spot, Whose::Elsewhere);
             }
             Step::Restore(spot, number, limit, lease_ms) => {
                 if self.queue(spot).next().is_some() {

@@ -3,7 +3,7 @@
 use lock_core::{ClientId, Fence, Token};
 
 use super::model::{Holder, Model, Promise, Waiting, most};
-use super::steps::{Reply, Request, Spot};
+use super::steps::{Reply, Request, Spot, Whose};
 
 impl Model {
     pub(super) fn grant(&mut self, spot: Spot, token: Token, request: &Request, client: ClientId) -> u64 {
@@ -86,7 +86,7 @@ impl Model {
     }
 
     pub(super) fn serve(&mut self, spot: Spot) {
-        if !self.decides() || !self.owns(spot) || self.foreign.contains(&spot) {
+        if !self.decides() || !self.whose(spot).serves() || self.foreign.contains(&spot) {
             return;
         }
         while let Some(head) = self.head(spot) {
@@ -118,8 +118,14 @@ impl Model {
     }
 
     fn note_waiter(&mut self, head: &Waiting) {
-        if head.was_elsewhere {
-            self.saw("granted where a key came back");
+        for (whose, what) in [
+            (Whose::Arriving, "granted once the slot has arrived"),
+            (Whose::Elsewhere, "granted where a key came back"),
+            (Whose::Nobodys, "granted once the cluster was up again"),
+        ] {
+            if head.was.contains(&whose) {
+                self.saw(what);
+            }
         }
         if head.met_grace && !self.in_grace() {
             self.saw("granted after the grace");

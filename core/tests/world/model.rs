@@ -10,10 +10,11 @@
 //!    had, and one count if it took one; the lease runs on.
 //! 3. Who waits to change a limit goes ahead even if its hold ends meanwhile.
 //! 4. What a retry does not name stays as it is.
-//! 5. While a key is another node's, a command that comes for it all the same is judged as ever; but nobody who waits is
-//!    granted there, and nothing is done about leases. Who waits there is told where to go: when something happens there,
-//!    and when a look at all who wait comes by.
-//! 6. When a key comes back, what is due there is done within a span, see [`Model::may_be_late`].
+//! 5. Where a key is not this server's, a command that comes for it all the same is judged as ever, but nobody who waits is
+//!    granted it. Who waits is told where to go: when something happens there, and when a look at all who wait comes by;
+//!    but where the slot is on its way, who waits is served once it is here, when the look comes by at the latest.
+//! 6. Leases are left to another node, and end while the slot is on its way and while the cluster is down. When a key comes
+//!    back, what is due there is done within a span, see [`Model::may_be_late`].
 //! 7. In the grace after a promotion or a load, nobody is granted more than it holds.
 //! 8. With a demotion everything is dropped that was still to be undone, and every session is over; with a load, the
 //!    sessions are.
@@ -24,7 +25,7 @@ use lock_core::queue::WaiterLimits;
 use lock_core::{ClientId, Fence, Moment, Refusal, Token};
 
 use super::server::Course;
-use super::steps::{NOT_OURS_MS, Reply, Request, Spot, Step, token};
+use super::steps::{NOT_OURS_MS, Reply, Request, Spot, Step, Whose, token};
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Holder {
@@ -59,8 +60,8 @@ pub(crate) struct Waiting {
     pub(crate) request: Request,
     pub(crate) until: Option<Moment>,
     pub(crate) is_ahead: bool,
-    /// Whether its key was another node's meanwhile.
-    pub(crate) was_elsewhere: bool,
+    /// Where its key was meanwhile, besides here.
+    pub(crate) was: BTreeSet<Whose>,
     /// Whether nothing but a grace has held it back meanwhile.
     pub(crate) met_grace: bool,
 }
@@ -79,10 +80,12 @@ pub(crate) struct Model {
     pub(crate) limits: WaiterLimits,
     pub(crate) is_master: bool,
     pub(crate) is_paused: bool,
-    /// Names whose slots are other nodes'.
-    pub(crate) elsewhere: BTreeSet<&'static [u8]>,
-    /// When a name's slot came back.
+    /// Whose the slots of names are, where not this server's.
+    pub(crate) slots: BTreeMap<&'static [u8], Whose>,
+    /// When a slot that was another node's came to be something else.
     pub(crate) came_back: BTreeMap<&'static [u8], Moment>,
+    /// Keys that were waited for when their slots ceased to be on their way here, until the look comes by.
+    pub(crate) arrived: BTreeSet<Spot>,
     /// Since when grants may have been lost, and for how long that is believed.
     pub(crate) grace_since: Option<Moment>,
     pub(crate) grace_ms: u64,
@@ -121,8 +124,9 @@ impl Model {
             limits,
             is_master: true,
             is_paused: false,
-            elsewhere: BTreeSet::new(),
+            slots: BTreeMap::new(),
             came_back: BTreeMap::new(),
+            arrived: BTreeSet::new(),
             grace_since: None,
             grace_ms: 0,
             last_looked_at: None,
@@ -139,8 +143,8 @@ impl Model {
         self.is_master && !self.is_paused
     }
 
-    pub(crate) fn owns(&self, spot: Spot) -> bool {
-        !self.elsewhere.contains(spot.key)
+    pub(crate) fn whose(&self, spot: Spot) -> Whose {
+        self.slots.get(spot.key).copied().unwrap_or(Whose::Ours)
     }
 
     /// Whether the token would come to have more than it has: a hold, or a smaller limit.
@@ -158,7 +162,7 @@ impl Model {
     pub(crate) fn may_be_late(&self, spot: Spot) -> bool {
         let came_back = self.came_back.get(spot.key);
         let is_within_span = came_back.is_some_and(|then| self.now < then.plus_ms(NOT_OURS_MS));
-        is_within_span && self.owns(spot) && self.is_due(spot)
+        is_within_span && self.whose(spot).keeps() && self.is_due(spot)
     }
 
     pub(super) fn is_due(&self, spot: Spot) -> bool {
@@ -227,8 +231,7 @@ impl Model {
             Step::Unblock(client, _) => self.is_blocked(client),
             Step::Delete(_) | Step::Flush(_) | Step::Swap | Step::Overwrite(_) => self.decides(),
             Step::Migrate(_) | Step::Restore(..) | Step::Reload => self.decides(),
-            Step::Lose(spot) => self.owns(spot),
-            Step::Gain(spot) => !self.owns(spot),
+            Step::Slot(spot, whose) => self.whose(spot) != whose,
             Step::Look(_) => self.is_master,
             // RENAME goes to another name, MOVE to another database.
             Step::Rename(from, to) => {
@@ -257,7 +260,7 @@ impl Model {
             }
             Step::Break(client, spot, which) => self.break_holds(client, spot, which),
             Step::Pass(ms) => self.now = self.now.plus_ms(ms),
-            Step::Expire(spot, at_most) if self.owns(spot) => self.expire(spot, at_most),
+            Step::Expire(spot, at_most) if self.whose(spot).keeps() => self.expire(spot, at_most),
             Step::Expire(..) => {}
             Step::TimeOut(at_most) => self.time_out(at_most),
             Step::EndTurn => self.end_turn(course),
@@ -280,11 +283,7 @@ impl Model {
                 let request = Request::of(number, lease_ms);
                 self.grant(spot, token(number), &request, 0);
             }
-            Step::Lose(spot) => self.lose(spot),
-            Step::Gain(spot) => {
-                self.elsewhere.remove(spot.key);
-                self.came_back.insert(spot.key, self.now);
-            }
+            Step::Slot(spot, whose) => self.slot(spot, whose),
             Step::Look(at_most) => self.look(at_most),
             Step::SetGrace(ms) => self.grace_ms = ms,
             Step::Reload => self.reload(),
@@ -355,8 +354,8 @@ impl Model {
 
     fn note_grant(&mut self, spot: Spot) {
         self.saw("granted at once");
-        if !self.owns(spot) {
-            self.saw("granted at once at another node's key");
+        if self.whose(spot) == Whose::Arriving {
+            self.saw("granted at once while the slot arrives");
         }
     }
 
@@ -373,9 +372,8 @@ impl Model {
             return Err(Refusal::Deadlock);
         }
         let until = request.block_ms.filter(|ms| *ms > 0).map(|ms| self.now.plus_ms(ms));
-        let was_elsewhere = !self.owns(spot);
-        let waiter =
-            Waiting { spot, client, token, request, until, is_ahead, was_elsewhere, met_grace: false };
+        let was = BTreeSet::from([self.whose(spot)]);
+        let waiter = Waiting { spot, client, token, request, until, is_ahead, was, met_grace: false };
         let here = |other: &Waiting| other.spot == spot;
         if let Some(older) = self.waiting.iter_mut().find(|other| here(other) && other.token == waiter.token)
         {
@@ -413,8 +411,8 @@ impl Model {
             None => self.saw("nothing to release"),
             Some(1) => {
                 self.saw("released");
-                if !self.owns(spot) && self.queue(spot).next().is_some() {
-                    self.saw("freed under waiters at another node's key");
+                if self.whose(spot) == Whose::Arriving && self.queue(spot).next().is_some() {
+                    self.saw("freed under waiters while the slot arrives");
                 }
                 self.holders.retain(|(place, holder)| *place != spot || holder.token != *token);
             }

@@ -6,6 +6,8 @@ use lock_core::request::Broken;
 use lock_core::turn::{Answer, Perform};
 use lock_core::{ClientId, Fence, FenceSequence, Hold, Lock, Moment, Token, codec};
 
+use super::steps::Whose;
+
 /// What a replica is told when a command is passed on as it came.
 pub(super) enum Asked {
     Nothing,
@@ -17,7 +19,7 @@ pub(super) enum Asked {
 
 pub(super) struct Recorder<'w> {
     pub(super) decides: bool,
-    pub(super) owns: bool,
+    pub(super) whose: Whose,
     pub(super) may_have_lost_grants: bool,
     pub(super) now: Moment,
     pub(super) open: &'w BTreeSet<ClientId>,
@@ -35,11 +37,11 @@ impl Perform for Recorder<'_> {
     }
 
     fn owns(&mut self) -> bool {
-        self.owns
+        self.whose.serves()
     }
 
     fn keeps(&mut self) -> bool {
-        self.owns
+        self.whose.keeps()
     }
 
     fn may_have_lost_grants(&mut self) -> bool {

@@ -13,7 +13,7 @@ use lock_core::{
 };
 
 use super::recorder::{Asked, Recorder};
-use super::steps::{Reply, Request, SPOTS, Spot, Step, token};
+use super::steps::{Reply, Request, SPOTS, Spot, Step, Whose, token};
 
 /// What stands under a key.
 pub(crate) enum Value {
@@ -49,8 +49,7 @@ pub(crate) struct Served {
     pub(crate) granted: Vec<ClientId>,
     pub(crate) after: Vec<ClientId>,
     pub(crate) newcomer_was_granted: bool,
-    /// Whether the key was this server's.
-    pub(crate) is_ours: bool,
+    pub(crate) whose: Whose,
     /// Whether grants may have been lost.
     pub(crate) in_grace: bool,
     /// Whether there was a new hold.
@@ -81,8 +80,10 @@ pub(crate) struct Server {
     pub(crate) limits: WaiterLimits,
     pub(crate) is_master: bool,
     pub(crate) is_paused: bool,
-    /// Names whose slots are other nodes'.
-    pub(crate) elsewhere: BTreeSet<&'static [u8]>,
+    /// Whose the slots of names are, where not this server's.
+    pub(crate) slots: BTreeMap<&'static [u8], Whose>,
+    /// Where somebody was left waiting for the arrival of a slot.
+    pub(crate) arriving: BTreeSet<Spot>,
     /// Locks with something due that was put off, and until when.
     pub(crate) put_off: BTreeMap<Spot, Moment>,
     pub(crate) grace: Grace,
@@ -119,7 +120,8 @@ impl Server {
             limits,
             is_master: true,
             is_paused: false,
-            elsewhere: BTreeSet::new(),
+            slots: BTreeMap::new(),
+            arriving: BTreeSet::new(),
             put_off: BTreeMap::new(),
             grace: Grace::new(),
             grace_ms: 0,
@@ -152,8 +154,8 @@ impl Server {
         matches!(self.values.get(&spot), Some(Value::Foreign))
     }
 
-    pub(crate) fn owns(&self, spot: Spot) -> bool {
-        !self.elsewhere.contains(spot.key)
+    pub(crate) fn whose(&self, spot: Spot) -> Whose {
+        self.slots.get(spot.key).copied().unwrap_or(Whose::Ours)
     }
 
     /// Whether grants may have been lost.
@@ -190,8 +192,7 @@ impl Server {
                 self.grace.begin(self.now);
             }
             Step::Arrive(spot, number, lease_ms) => self.arrive(spot, number, lease_ms),
-            Step::Lose(spot) => drop(self.elsewhere.insert(spot.key)),
-            Step::Gain(spot) => drop(self.elsewhere.remove(spot.key)),
+            Step::Slot(spot, whose) => drop(self.slots.insert(spot.key, whose)),
             Step::Look(at_most) => self.look(at_most),
             Step::SetGrace(ms) => self.grace_ms = ms,
             Step::Reload => self.reload(),
@@ -226,10 +227,10 @@ impl Server {
             Some(Value::Foreign) => panic!("a turn at a key of another type"),
             None => (Lock::new(), false),
         };
-        let (decides, owns, in_grace) = (self.decides(), self.owns(spot), self.in_grace());
+        let (decides, whose, in_grace) = (self.decides(), self.whose(spot), self.in_grace());
         let mut recorder = Recorder {
             decides,
-            owns,
+            whose,
             may_have_lost_grants: in_grace,
             now: self.now,
             open: &self.open,
@@ -275,7 +276,7 @@ impl Server {
             granted: grants.clone().map(|(client, _)| client).collect(),
             after: self.waiting(spot),
             newcomer_was_granted: drawn.iter().any(new),
-            is_ours: self.owns(spot),
+            whose: self.whose(spot),
             in_grace: self.in_grace(),
             one_was_granted_anew: !drawn.is_empty(),
         });

@@ -103,11 +103,9 @@ pub(crate) enum Step {
     Promote,
     /// A grant arrives from the master.
     Arrive(Spot, u8, u64),
-    /// The slot of this key is another node's from now on, in every database. Commands for it still come as they do to a
-    /// node that it is on its way to.
-    Lose(Spot),
-    /// The slot is this server's again. Nobody tells the module.
-    Gain(Spot),
+    /// Whose the slot of this key is from now on, in every database. Nobody tells the module. A command that comes all the
+    /// same, as after ASK, is carried out.
+    Slot(Spot, Whose),
     /// The key goes to another node, and its slot with it.
     Migrate(Spot),
     /// A lock with one hold comes from another node, or from a backup: its token, its limit, its lease.
@@ -120,13 +118,41 @@ pub(crate) enum Step {
     Reload,
 }
 
+/// Whose a slot is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Whose {
+    Ours,
+    /// On its way here, key by key.
+    Arriving,
+    /// Another node's, also while it is on its way here as a whole.
+    Elsewhere,
+    /// Nobody's while the cluster is down.
+    Nobodys,
+}
+
+impl Whose {
+    /// Whether those who wait are served.
+    pub(crate) fn serves(self) -> bool {
+        self == Self::Ours
+    }
+
+    /// Whether leases are kept: extended for sessions, and ended.
+    pub(crate) fn keeps(self) -> bool {
+        self != Self::Elsewhere
+    }
+
+    /// What those who wait are told, where nobody can be served here any more.
+    pub(crate) fn refusal(self) -> Option<Refusal> {
+        match self {
+            Self::Ours | Self::Arriving => None,
+            Self::Elsewhere => Some(Refusal::Moved("15495 other:7000".into())),
+            Self::Nobodys => Some(Refusal::ClusterDown),
+        }
+    }
+}
+
 /// How long a lease is left alone whose key is another node's, in milliseconds.
 pub(crate) const NOT_OURS_MS: u64 = 5;
-
-/// What those are told who wait for a key of another node.
-pub(crate) fn redirection() -> Refusal {
-    Refusal::Moved("15495 other:7000".into())
-}
 
 /// What a client is told.
 #[derive(Clone, PartialEq, Eq, Debug)]
