@@ -27,7 +27,8 @@ pub fn live_holds_are_within_limits(lock: &Lock, now: Moment) -> bool {
 }
 
 /// Nobody waits at the head of a queue who could be granted. True whenever a turn at the key has ended, and when no
-/// place is marked and no lease is due.
+/// place is marked and no lease is due; but not of a key that is not this server's, nor of one that may be held by somebody
+/// who is not known.
 pub fn head_has_to_wait(lock: &Lock, head: Option<&Waiter>, now: Moment) -> bool {
     head.is_none_or(|head| lock.judge(Some(&head.token), head.limit, now) == Verdict::Refuse)
 }

@@ -8,8 +8,9 @@ mod world;
 use lock_core::ClientId;
 use lock_core::queue::WaiterLimits;
 use world::checks::World;
+use world::server::Server;
 use world::steps::Whose::{self, Arriving, Elsewhere, Nobodys, Ours};
-use world::steps::{NOT_OURS_MS, Reply, Request, SPOTS, Spot, Step};
+use world::steps::{NOT_OURS_MS, Reply, Request, SPOTS, Spot, Step, token};
 use world::trail::Trail;
 
 const CLIENTS: u64 = 7;
@@ -434,4 +435,18 @@ fn no_connection_keeps_anything_alive_after_a_demotion() {
         ],
     );
     assert_eq!(world.model.live(A).count(), 0);
+}
+
+#[test]
+fn a_session_whose_end_nobody_told_of_ends_with_its_lease() {
+    let mut server = Server::new(CLIENTS, LIMITS);
+    let made = token(0);
+    let session = Request::of(0, 10).session();
+    for step in [Step::Acquire(1, A, session), Step::Acquire(2, A, Request::of(1, 10).block(0))] {
+        server.take(step, &made);
+    }
+    server.open.remove(&1);
+    server.take(Step::Pass(10), &made);
+    let told = server.take(Step::EndTurn, &made);
+    assert!(matches!(told[..], [(2, Reply::Granted(..))]), "{told:?}");
 }
