@@ -1,10 +1,10 @@
 # Shortcuts. What they do in more than a line is in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test test-matrix simulate soak converge storm check bench servers
+.PHONY: help setup build run test test-matrix simulate soak converge storm history history-proof check bench servers
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s  %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s  %s\n", $$1, $$2 }' Makefile
 
 setup: ## Get what is missing: C compiler, libclang, redis-server (Debian, Ubuntu)
 	@scripts/setup.sh
@@ -16,7 +16,7 @@ run: setup ## Start a server with the module to try it (PORT=6379, REDIS_SERVER=
 	@scripts/run.sh
 
 test: setup ## Run every test, on redis-server (REDIS_SERVER=redis-server)
-	@cargo test --package lock-core
+	@cargo test --package lock-core --package lock-checker
 	@scripts/with-module.sh scripts/on-each-server.sh installed cargo test
 
 test-matrix: test servers ## Run them on each server of `make servers` too
@@ -36,6 +36,13 @@ converge: setup ## Compare replicas and files with their master after 300 rounds
 storm: setup ## Move slots and fail over under waiting clients for ten minutes (REDIS_LOCK_STORM_SECONDS)
 	@scripts/with-module.sh scripts/on-each-server.sh all \
 		env REDIS_LOCK_STORM_SECONDS=$${REDIS_LOCK_STORM_SECONDS:-600} cargo test --test cluster_storm -- --nocapture
+
+history: setup ## Check what clients are told while servers fail, a minute for each set-up (REDIS_LOCK_HISTORY_SECONDS)
+	@scripts/with-module.sh scripts/on-each-server.sh all \
+		env REDIS_LOCK_HISTORY_SECONDS=$${REDIS_LOCK_HISTORY_SECONDS:-60} cargo test --test history -- --nocapture
+
+history-proof: setup ## See that it finds a module that breaks its promises
+	@scripts/history-proof.sh
 
 check: setup ## Check the format and the lints
 	@scripts/check.sh

@@ -13,7 +13,9 @@
 //!    client closes it, sends the request whose reply it will not get, or a fault begins after which the hold is on another
 //!    server, where no connection keeps it; then its lease runs out.
 //! 6. Where the token is later found to hold the lock still, under the same fence, it has held it all the time, for a
-//!    lease that has ended cannot be revived.
+//!    lease that has ended cannot be revived. Where servers may lose what they have acknowledged it can: the end of the
+//!    hold may have been lost. So nothing is certain there of a hold that outlives its lease over a crash or a failover. Its
+//!    client, if it counts like this, has stopped working long before.
 //! 7. A request whose outcome is not known may be carried out at any time after it was sent, even after others that were
 //!    sent later. So a lease that such a request asked for caps all later ones; and after a release of unknown outcome, or
 //!    a request that would tie the hold to a connection that is gone, nothing is certain any more.
@@ -21,6 +23,7 @@
 //! An interval that keeps to all of these is one in which the server *must* have had the hold.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use crate::history::{Answer, Ask, History, Limit, Micros, NEVER, Op};
 use crate::{Rule, Violation};
@@ -64,9 +67,9 @@ fn certain_part(lease_ms: u64) -> Micros {
     lease.saturating_sub(2_000 + lease / 500)
 }
 
-/// Finds every hold, and what is certain of it.
-pub fn derive(history: &History) -> Found {
-    let connections = Connections::of(history);
+/// Finds every hold, and what is certain of it. `loses_writes` is as in [`crate::Terms`].
+pub fn derive(history: &History, loses_writes: bool) -> Found {
+    let ground = Ground { connections: Connections::of(history), losses: losses(history, loses_writes) };
     let mut tokens: BTreeMap<(&str, &str), Vec<usize>> = BTreeMap::new();
     for (place, op) in history.ops().iter().enumerate() {
         if let (Some(key), Some(token)) = (op.ask.key(), op.ask.token()) {
@@ -75,13 +78,25 @@ pub fn derive(history: &History) -> Found {
     }
     let mut found = Found::default();
     for ((key, token), places) in tokens {
-        let mut story = Story::new(key, token, &connections, &mut found);
+        let mut story = Story::new(key, token, &ground, &mut found);
         let ops = places.iter().filter_map(|place| Some((*place, history.ops().get(*place)?)));
         ops.for_each(|(place, op)| story.go_on(place, op));
         story.end(NEVER);
     }
     found.holds.sort_by_key(|hold| (hold.from, hold.granted));
     found
+}
+
+/// What all tokens have in common.
+struct Ground {
+    connections: Connections,
+    /// Faults over which the end of a hold may have been lost.
+    losses: Vec<Range<Micros>>,
+}
+
+fn losses(history: &History, loses_writes: bool) -> Vec<Range<Micros>> {
+    let faults = history.faults().iter().filter(|fault| loses_writes && fault.kind.breaks_connections());
+    faults.map(|fault| fault.begin..fault.end).collect()
 }
 
 /// A client's connection.
@@ -139,7 +154,7 @@ struct Standing {
 struct Story<'a> {
     key: &'a str,
     token: &'a str,
-    connections: &'a Connections,
+    ground: &'a Ground,
     found: &'a mut Found,
     standing: Option<Standing>,
     fences: BTreeSet<u64>,
@@ -157,13 +172,16 @@ struct Strays {
 }
 
 impl<'a> Story<'a> {
-    fn new(key: &'a str, token: &'a str, connections: &'a Connections, found: &'a mut Found) -> Self {
+    fn new(key: &'a str, token: &'a str, ground: &'a Ground, found: &'a mut Found) -> Self {
         let strays = Strays { acquire: None, shortest_ms: u64::MAX, may_end: false };
-        Self { key, token, connections, found, standing: None, fences: BTreeSet::new(), strays }
+        Self { key, token, ground, found, standing: None, fences: BTreeSet::new(), strays }
     }
 
     fn go_on(&mut self, place: usize, op: &Op) {
         self.judge(place, op);
+        if self.may_be_revived(op.answered) {
+            self.end(op.sent);
+        }
         if op.answer.is_unknown() {
             self.stray(op);
             return;
@@ -227,6 +245,14 @@ impl<'a> Story<'a> {
         if self.strays.may_end {
             self.end(op.sent);
         }
+    }
+
+    /// Whether the hold may have ended since, and be there again, for its end was lost.
+    fn may_be_revived(&self, now: Micros) -> bool {
+        self.standing.as_ref().is_some_and(|standing| {
+            let end = self.certain_end(standing);
+            self.ground.losses.iter().any(|loss| end < now && end < loss.end && loss.start < now)
+        })
     }
 
     /// Reports an answer that says that the hold is over while it certainly stands.
@@ -315,7 +341,7 @@ impl<'a> Story<'a> {
     fn certain_end(&self, standing: &Standing) -> Micros {
         match standing.tie {
             _ if self.strays.may_end => 0,
-            Some(connection) => self.connections.keep(connection, standing.lease_end),
+            Some(connection) => self.ground.connections.keep(connection, standing.lease_end),
             None => standing.lease_end,
         }
     }

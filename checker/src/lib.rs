@@ -50,6 +50,8 @@ pub struct Terms {
     pub patience: Micros,
     /// The first words of the errors that this set-up may answer.
     pub errors: Vec<String>,
+    /// Whether servers may lose what they have acknowledged, in a crash or a failover.
+    pub loses_writes: bool,
 }
 
 /// Among which grants fences have to rise.
@@ -93,7 +95,7 @@ pub struct Violation {
 
 /// Everything in a history that must not have happened, in the order of the rules and then of time.
 pub fn check(history: &History, terms: &Terms) -> Vec<Violation> {
-    let found = holds::derive(history);
+    let found = holds::derive(history, terms.loses_writes);
     let mut violations = found.early_ends;
     violations.extend(admission::check(history, &found.holds));
     violations.extend(fences::check(&found.holds, terms.fences));

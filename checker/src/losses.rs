@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::history::{Answer, Ask, History};
 use crate::holds::Hold;
-use crate::{FenceScope, admission, fences, holds};
+use crate::{Terms, admission, fences, holds};
 
 /// Counts, for a history of a set-up that may lose acknowledged writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,18 +22,18 @@ pub struct Losses {
     /// Writes of holders, after a write of somebody who was granted the lock later, which a resource let through that
     /// refuses fences below the highest it has seen.
     pub let_through: usize,
-    /// Writes that it refused, though nobody was granted the lock later.
+    /// Writes that it refused to a holder who was granted the lock after all who had written.
     pub turned_away: usize,
 }
 
 /// Counts what was lost, and the fences that do not rise where they have to.
-pub fn count(history: &History, scope: FenceScope) -> Losses {
-    let found = holds::derive(history);
+pub fn count(history: &History, terms: &Terms) -> Losses {
+    let found = holds::derive(history, terms.loses_writes);
     let mut losses = Losses {
         grants: found.holds.len(),
         overlaps: admission::check(history, &found.holds).len(),
         early_ends: found.early_ends.len(),
-        fallen_fences: fences::check(&found.holds, scope).len(),
+        fallen_fences: fences::check(&found.holds, terms.fences).len(),
         ..Losses::default()
     };
     count_writes(history, &found.holds, &mut losses);
@@ -67,7 +67,8 @@ fn count_writes(history: &History, holds: &[Hold], losses: &mut Losses) {
                 latest.written = Some(hold);
             }
         } else {
-            losses.turned_away += usize::from(!is_overtaken);
+            let is_certainly_later = latest.written.is_some_and(|written| hold.earliest > written.from);
+            losses.turned_away += usize::from(is_certainly_later);
         }
     }
 }

@@ -31,7 +31,7 @@ fn run() -> Result<bool, String> {
     for violation in &violations {
         println!("{}", excerpt::show(&record.history, violation));
     }
-    let losses = losses::count(&record.history, record.terms.fences);
+    let losses = losses::count(&record.history, &record.terms);
     println!("{} requests, {} violations, {losses:?}", record.history.ops().len(), violations.len());
     Ok(violations.is_empty())
 }

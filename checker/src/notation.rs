@@ -2,7 +2,7 @@
 //! again.
 //!
 //! ```text
-//! terms fences=one-sequence patience=5000.000 errors=READONLY,UNBLOCKED
+//! terms fences=one-sequence patience=5000.000 writes=kept errors=READONLY,UNBLOCKED
 //! #       sent     answered  who     node  request => answer
 //!        1.204        1.377  c0.1    n0    acquire k1 c0-7 limit=1 lease=300 block=50 session => granted 17953
 //!       20.001       81.500  fault   n0    kill with the append-only file kept
@@ -131,7 +131,12 @@ impl fmt::Display for Terms {
             FenceScope::OneSequence => "one-sequence",
             FenceScope::PerNodeAndKey => "per-node-and-key",
         };
-        write!(out, "terms fences={fences} patience={} errors={}", Ms(self.patience), self.errors.join(","))
+        let (patience, writes) = (Ms(self.patience), if self.loses_writes { "lost" } else { "kept" });
+        write!(
+            out,
+            "terms fences={fences} patience={patience} writes={writes} errors={}",
+            self.errors.join(",")
+        )
     }
 }
 
@@ -193,9 +198,14 @@ fn read_terms(line: &str) -> Option<Terms> {
         _ => return None,
     };
     let patience = read_time(words.next()?.strip_prefix("patience=")?)?;
+    let loses_writes = match words.next()?.strip_prefix("writes=")? {
+        "kept" => false,
+        "lost" => true,
+        _ => return None,
+    };
     let errors = words.next()?.strip_prefix("errors=")?;
     let errors = errors.split(',').filter(|word| !word.is_empty()).map(str::to_owned).collect();
-    Some(Terms { fences, patience, errors })
+    Some(Terms { fences, patience, errors, loses_writes })
 }
 
 fn read_op(line: &str) -> Option<Op> {

@@ -4,8 +4,10 @@
 use lock_checker::notation::Record;
 use lock_checker::{Rule, check, excerpt, losses};
 
-const ONE_SEQUENCE: &str = "terms fences=one-sequence patience=1000.000 errors=READONLY\n";
-const PER_NODE: &str = "terms fences=per-node-and-key patience=1000.000 errors=MOVED\n";
+const ONE_SEQUENCE: &str = "terms fences=one-sequence patience=1000.000 writes=kept errors=READONLY\n";
+const PER_NODE: &str = "terms fences=per-node-and-key patience=1000.000 writes=kept errors=MOVED\n";
+
+const LOSSY: &str = "terms fences=one-sequence patience=1000.000 writes=lost errors=READONLY\n";
 
 fn record(text: &str) -> Record {
     let text = if text.contains("terms") { text.to_owned() } else { ONE_SEQUENCE.to_owned() + text };
@@ -105,6 +107,22 @@ fn a_hold_that_is_found_to_stand_stood_before() {
        130 131 c0.0 n0 release k a => yes";
     assert_eq!(broken(text), [Rule::Admission]);
     assert_good(&text.replace("yes", "no"));
+}
+
+#[test]
+fn a_hold_whose_end_was_lost_is_none_before_it_is_found_again() {
+    let text = format!(
+        "{LOSSY}0 1 c0.0 n0 acquire k a limit=1 lease=100 => granted 10
+       120 121 c1.0 n0 acquire k b limit=1 lease=100 => granted 11
+       125 130 fault all failover
+       135 136 c0.1 n1 extend k a lease=100 => yes"
+    );
+    assert_good(&text);
+    assert_eq!(broken(&text.replace("writes=lost", "writes=kept")), [Rule::Admission]);
+    // Without a fault in between nothing can have been lost.
+    assert_eq!(broken(&text.replace("125 130", "25 30")), [Rule::Admission]);
+    // And what certainly stands is not excused by one.
+    assert_eq!(broken(&text.replace("120 121", "50 51")), [Rule::Admission]);
 }
 
 #[test]
@@ -278,7 +296,7 @@ fn losses_are_counted() {
         13 13 c0.0 n0 write k a 10 => stale
         14 15 c0.1 n1 extend k a lease=1000 => no",
     );
-    let losses = losses::count(&record.history, record.terms.fences);
+    let losses = losses::count(&record.history, &record.terms);
     let counted = (losses.grants, losses.overlaps, losses.early_ends, losses.fallen_fences);
     assert_eq!(counted, (2, 1, 1, 0));
     assert_eq!((losses.overtaken_writes, losses.let_through, losses.turned_away), (1, 0, 0));
@@ -291,7 +309,7 @@ fn what_fences_cannot_help_is_counted() {
         10 11 c1.0 n1 acquire k b limit=1 lease=1000 => granted 9\n";
     let count = |writes: &str| {
         let record = record(&format!("{start}{writes}"));
-        let losses = losses::count(&record.history, record.terms.fences);
+        let losses = losses::count(&record.history, &record.terms);
         assert_eq!(losses.fallen_fences, 1);
         (losses.overtaken_writes, losses.let_through, losses.turned_away)
     };

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use server::{Defect, history};
 
 fn terms() -> Terms {
-    Terms { fences: FenceScope::OneSequence, patience: 20_000, errors: Vec::new() }
+    Terms { fences: FenceScope::OneSequence, patience: 20_000, errors: Vec::new(), loses_writes: false }
 }
 
 /// How many histories are made; PROPTEST_CASES says otherwise.

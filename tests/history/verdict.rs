@@ -34,7 +34,7 @@ pub(crate) fn judge(promise: &Promise, outcome: Outcome) {
     let violations = check(history, &record.terms);
     let broken: Vec<&Violation> =
         violations.iter().filter(|violation| !promise.may_break.contains(&violation.rule)).collect();
-    let losses = losses::count(history, record.terms.fences);
+    let losses = losses::count(history, &record.terms);
     println!(
         "{}: {} requests, {} grants, {} faults",
         promise.name,
@@ -114,7 +114,7 @@ fn missing(history: &History, promise: &Promise) -> Vec<String> {
     let is_granted = |op: &Op| matches!(op.answer, Answer::Granted(_));
     let all_kept = promise.may_break.is_empty();
     let meets_holds = |kind: FaultKind| {
-        let found = holds::derive(history).holds;
+        let found = holds::derive(history, promise.terms.loses_writes).holds;
         let meets = |fault: &Fault| {
             let stays = if all_kept { fault.end } else { fault.begin };
             found.iter().any(|hold| hold.from < fault.begin && hold.to > stays)
