@@ -182,6 +182,8 @@ impl Replicated {
         let lag_ms = 80 + random.next() % 300;
         let mut client = self.nodes[new].client();
         let detail = format!("to a replica that is {lag_ms} ms behind");
+        // A client that was on its way to it may find it gone even after all others know of the new master.
+        let killed = faults.begin(FaultKind::Kill, Some(old), "");
         faults.during(FaultKind::Failover, None, &detail, || {
             thread::scope(|scope| {
                 let promoted = scope.spawn(move || {
@@ -196,6 +198,7 @@ impl Replicated {
             self.change_places();
         });
         self.restart_as_replica(old);
+        faults.end(killed);
     }
 
     /// Starts a server that was killed; it is a replica from the first moment on.

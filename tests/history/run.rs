@@ -63,15 +63,27 @@ impl Faults {
         detail: &str,
         fault: impl FnOnce() -> R,
     ) -> R {
-        let begin = self.clock.now();
-        let at = self.done.len();
-        // For good, if it fails.
-        self.done.push(Fault { begin, end: NEVER, node, kind, detail: detail.to_owned() });
+        let begun = self.begin(kind, node, detail);
         let result = fault();
-        self.done[at].end = self.clock.now();
+        self.end(begun);
         result
     }
+
+    /// A fault begins, and lasts for good if it is not ended.
+    pub(crate) fn begin(&mut self, kind: FaultKind, node: Option<usize>, detail: &str) -> Begun {
+        let fault = Fault { begin: self.clock.now(), end: NEVER, node, kind, detail: detail.to_owned() };
+        self.done.push(fault);
+        Begun(self.done.len() - 1)
+    }
+
+    /// It is over.
+    pub(crate) fn end(&mut self, fault: Begun) {
+        self.done[fault.0].end = self.clock.now();
+    }
 }
+
+/// A fault that has begun.
+pub(crate) struct Begun(usize);
 
 /// The client that comes when all others have gone, and must be given every lock.
 pub(crate) const LAST_CLIENT: usize = CLIENTS + 1;

@@ -154,12 +154,8 @@ impl<'a> Speaker<'a> {
             Err(error) => unanswered(error.kind(), give_up.is_some()),
         };
         let mut is_open = reply.is_ok();
-        if self.confirms && matches!(answer, Answer::Granted(_) | Answer::Yes) && !is_release(ask) {
-            let wait = link.client.try_exchange(&["WAIT", "1", &CONFIRM_MS.to_string()]);
-            is_open = wait.is_ok();
-            if !matches!(wait, Ok(Reply::Int(1..))) {
-                answer = Answer::Unconfirmed;
-            }
+        if self.confirms {
+            is_open = is_open && confirm(&mut link.client, ask, &mut answer).is_ok();
         }
         self.note(link.number, node, sent, ask.clone(), answer.clone());
         if is_open && !matches!(answer, Answer::Odd(_)) {
@@ -200,8 +196,20 @@ impl<'a> Speaker<'a> {
     }
 }
 
-fn is_release(ask: &Ask) -> bool {
-    matches!(ask, Ask::Release { .. })
+/// Asks for a replica's word that it has what was done. There is none for what was seen, which may be gone tomorrow; and
+/// none is needed for what was given back.
+fn confirm(client: &mut Client, ask: &Ask, answer: &mut Answer) -> std::io::Result<()> {
+    let confirmed = match (ask, &answer) {
+        (Ask::Acquire { .. }, Answer::Granted(_)) | (Ask::Extend { .. }, Answer::Yes) => {
+            client.try_exchange(&["WAIT", "1", &CONFIRM_MS.to_string()])
+        }
+        (Ask::Check { .. }, Answer::Held(..)) => Ok(Reply::Int(0)),
+        _ => return Ok(()),
+    };
+    if !matches!(confirmed, Ok(Reply::Int(1..))) {
+        *answer = Answer::Unconfirmed;
+    }
+    confirmed.map(drop)
 }
 
 fn exchange(client: &mut Client, ask: &Ask, asking: bool) -> std::io::Result<Reply> {
