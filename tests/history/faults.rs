@@ -1,4 +1,4 @@
-//! What is done to servers: one standing alone, a master with its replica, a cluster.
+//! What is done to servers: to one that stands alone, and to a master with its replica. For clusters see `cluster_faults`.
 
 use std::fs;
 use std::process::Command;
@@ -8,18 +8,17 @@ use std::time::Duration;
 
 use lock_checker::FaultKind;
 
-use crate::cluster::{Cluster, slot_of};
 use crate::run::{Faults, Stage};
 use crate::speaker::Routes;
 use crate::support::{PATIENCE, Random, Reply, Server, caught_up, wait_until};
 use crate::wall_clock::{HOUR, WallClock};
 
-fn sleep_ms(least: u64, most: u64, random: &mut Random) {
+pub(crate) fn sleep_ms(least: u64, most: u64, random: &mut Random) {
     thread::sleep(Duration::from_millis(least + random.next() % (most - least + 1)));
 }
 
 /// Keeps a server from running for a while.
-fn stop(server: &Server, node: usize, random: &mut Random, faults: &mut Faults) {
+pub(crate) fn stop(server: &Server, node: usize, random: &mut Random, faults: &mut Faults) {
     faults.during(FaultKind::Stop, Some(node), "", || {
         signal(server, "-STOP");
         sleep_ms(10, 400, random);
@@ -33,7 +32,7 @@ fn signal(server: &Server, name: &str) {
 }
 
 /// Pauses clients, those who write or all of them.
-fn pause(server: &Server, node: usize, random: &mut Random, faults: &mut Faults) {
+pub(crate) fn pause(server: &Server, node: usize, random: &mut Random, faults: &mut Faults) {
     let mut client = server.client();
     let span_ms = 20 + random.next() % 400;
     if random.below(2) == 0 {
@@ -122,6 +121,8 @@ pub(crate) enum Promotion {
     CaughtUp,
     /// It lags behind the master, which is killed.
     Behind,
+    /// The master does not run for a while. When it goes on it grants as before, until it is told of the new one.
+    Stopped,
 }
 
 /// A master and its replica, which change places.
@@ -201,6 +202,22 @@ impl Replicated {
         faults.end(killed);
     }
 
+    /// The master is stopped, and still believes in itself when it goes on.
+    fn promote_while_stopped(&mut self, random: &mut Random, faults: &mut Faults) {
+        let (old, new) = (self.master, 1 - self.master);
+        faults.during(FaultKind::Failover, None, "while the master is stopped", || {
+            signal(&self.nodes[old], "-STOP");
+            sleep_ms(10, 150, random);
+            self.nodes[new].client().ok("REPLICAOF NO ONE");
+            self.change_places();
+            sleep_ms(0, 100, random);
+            signal(&self.nodes[old], "-CONT");
+            sleep_ms(0, 100, random);
+            self.nodes[old].client().ok(&format!("REPLICAOF 127.0.0.1 {}", self.nodes[new].port()));
+        });
+        caught_up(&self.nodes[new], &self.nodes[old]);
+    }
+
     /// Starts a server that was killed; it is a replica from the first moment on.
     fn restart_as_replica(&mut self, at: usize) {
         let path = self.nodes[at].folder().join("server.conf");
@@ -222,7 +239,7 @@ impl Stage for Replicated {
 
     fn acts(&self) -> usize {
         match self.promotion {
-            Promotion::Behind => 1,
+            Promotion::Behind | Promotion::Stopped => 1,
             Promotion::CaughtUp => 9 + usize::from(self.clock.is_some()),
         }
     }
@@ -231,6 +248,7 @@ impl Stage for Replicated {
         let (master, replica) = (self.master, 1 - self.master);
         match act {
             _ if self.promotion == Promotion::Behind => self.promote_behind(random, faults),
+            _ if self.promotion == Promotion::Stopped => self.promote_while_stopped(random, faults),
             0..3 => self.promote_caught_up(faults),
             3 | 4 => self.fail_over(faults),
             5 => stop(&self.nodes[master], master, random, faults),
@@ -249,79 +267,5 @@ impl Stage for Replicated {
     fn assert_well(&mut self) {
         self.nodes.iter_mut().for_each(Server::assert_alive);
         caught_up(&self.nodes[self.master], &self.nodes[1 - self.master]);
-    }
-}
-
-/// A cluster whose slots move.
-pub(crate) struct Clustered {
-    cluster: Cluster,
-    keys: Vec<String>,
-    routes: Arc<Routes>,
-    /// Whether the servers can move a slot as a whole.
-    is_atomic: bool,
-}
-
-impl Clustered {
-    /// Clients want these keys.
-    pub(crate) fn new(cluster: Cluster, keys: Vec<String>) -> Self {
-        let routes = Arc::new(Routes::new(cluster.nodes().iter().map(Server::address).collect()));
-        let known = cluster.client(0).run("COMMAND INFO cluster|migrateslots");
-        let is_atomic = known.items().iter().any(|command| !command.is_null());
-        Self { cluster, keys, routes, is_atomic }
-    }
-
-    /// Which slot moves, from where, and where to.
-    fn choose(&self, random: &mut Random) -> (u16, usize, usize) {
-        let slot = slot_of(random.pick(&self.keys));
-        let source = self.cluster.owner(slot);
-        (slot, source, (source + 1 + random.below(self.cluster.masters() - 1)) % self.cluster.masters())
-    }
-
-    /// The servers move a slot.
-    fn move_as_a_whole(&self, random: &mut Random, faults: &mut Faults) {
-        let (slot, source, target) = self.choose(random);
-        let detail = format!("slot {slot} from n{source} to n{target}, as a whole");
-        faults.during(FaultKind::Move, None, &detail, || {
-            self.cluster.start_atomic_move(slot, source, target).wait_done();
-        });
-    }
-
-    /// A slot moves key by key, with time between the steps for clients to come in.
-    fn move_slot(&self, random: &mut Random, faults: &mut Faults) {
-        let (slot, source, target) = self.choose(random);
-        let detail = format!("slot {slot} from n{source} to n{target}, key by key");
-        faults.during(FaultKind::Move, None, &detail, || {
-            let migration = self.cluster.open_slot(slot, source, target);
-            sleep_ms(0, 30, random);
-            migration.move_all_keys();
-            sleep_ms(0, 30, random);
-            // Nothing can have come there since, but what was moved back or restored.
-            migration.move_all_keys();
-            migration.finish();
-        });
-    }
-}
-
-impl Stage for Clustered {
-    fn routes(&self) -> Arc<Routes> {
-        self.routes.clone()
-    }
-
-    fn acts(&self) -> usize {
-        8
-    }
-
-    fn strike(&mut self, act: usize, random: &mut Random, faults: &mut Faults) {
-        let node = random.below(self.cluster.masters());
-        match act {
-            0 => stop(self.cluster.node(node), node, random, faults),
-            1 => pause(self.cluster.node(node), node, random, faults),
-            2..5 if self.is_atomic => self.move_as_a_whole(random, faults),
-            _ => self.move_slot(random, faults),
-        }
-    }
-
-    fn assert_well(&mut self) {
-        self.cluster.assert_alive();
     }
 }

@@ -13,6 +13,7 @@
 
 #[path = "../support/cluster.rs"]
 mod cluster;
+mod cluster_faults;
 mod faults;
 mod resource;
 mod run;

@@ -13,7 +13,7 @@ use lock_checker::{Ask, Fault, FaultKind, History, Limit, Op};
 use crate::resource::Resource;
 use crate::speaker::{Clock, Routes, Speaker};
 use crate::support::Random;
-use crate::work::{Kinds, Worker};
+use crate::work::Worker;
 
 /// Clients at work at a time.
 const CLIENTS: usize = 10;
@@ -40,7 +40,6 @@ pub(crate) trait Stage {
 pub(crate) struct Plan {
     /// The locks.
     pub(crate) keys: Vec<String>,
-    pub(crate) kinds: Kinds,
     /// Whether clients have a replica confirm what they are granted.
     pub(crate) confirms: bool,
     pub(crate) leases_ms: &'static [u64],
@@ -109,7 +108,6 @@ pub(crate) fn run(plan: &Plan, stage: &mut dyn Stage, random: &mut Random) -> Ou
                 random: Random::from_seed(random.next()),
                 name: format!("c{client}"),
                 keys: &plan.keys,
-                kinds: plan.kinds,
                 leases_ms: plan.leases_ms,
                 resource: &resource,
                 done: 0,

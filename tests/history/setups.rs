@@ -3,15 +3,17 @@
 //! Where servers keep what they acknowledge, everything is promised. Where a crash or a failover may lose it, it is counted
 //! how often that made two holders, and it is promised what helps against it: WAIT, and the grace of a restart.
 
+use lock_checker::losses::Losses;
 use lock_checker::{FaultKind, FenceScope, Rule, Terms};
 
-use crate::cluster::{Cluster, key_in};
-use crate::faults::{Clustered, Promotion, Replicated, Standalone};
+use crate::cluster::{Cluster, ClusterBuilder, key_in};
+use crate::cluster_faults::Clustered;
+use crate::faults::{Promotion, Replicated, Standalone};
 use crate::run::{Plan, Stage, run};
 use crate::support::{Builder, Random, Server};
 use crate::verdict::{Promise, judge};
 use crate::wall_clock::{HOUR, WallClock};
-use crate::work::{Kinds, LEASES_MS, SHORT_LEASES_MS};
+use crate::work::{LEASES_MS, SHORT_LEASES_MS};
 
 /// How much longer than asked for anything may take: a bound on hangs.
 const PATIENCE_MICROS: u64 = 5_000_000;
@@ -29,13 +31,13 @@ fn keys() -> Vec<String> {
     (0..KEYS).map(|number| format!("k{number}")).collect()
 }
 
-fn plan(kinds: Kinds) -> Plan {
-    Plan { keys: keys(), kinds, confirms: false, leases_ms: LEASES_MS, gap_ms: 40 }
+fn plan() -> Plan {
+    Plan { keys: keys(), confirms: false, leases_ms: LEASES_MS, gap_ms: 40 }
 }
 
 /// With leases that are over within the grace, and some time after it.
-fn plan_of_grace(kinds: Kinds) -> Plan {
-    Plan { leases_ms: SHORT_LEASES_MS, gap_ms: 400, ..plan(kinds) }
+fn plan_of_grace() -> Plan {
+    Plan { leases_ms: SHORT_LEASES_MS, gap_ms: 400, ..plan() }
 }
 
 fn terms(fences: FenceScope, errors: &[&str]) -> Terms {
@@ -47,9 +49,9 @@ fn lossy_terms(errors: &[&str]) -> Terms {
     Terms { loses_writes: true, ..terms(FenceScope::OneSequence, errors) }
 }
 
-fn try_out(plan: &Plan, stage: &mut dyn Stage, mut random: Random, promise: &Promise) {
+fn try_out(plan: &Plan, stage: &mut dyn Stage, mut random: Random, promise: &Promise) -> Losses {
     let outcome = run(plan, stage, &mut random);
-    judge(promise, outcome);
+    judge(promise, outcome)
 }
 
 /// A clock to be set, where that can be done.
@@ -77,7 +79,7 @@ fn a_server_that_keeps_its_append_only_file_keeps_every_promise() {
         may_break: &[],
         faults: &[FaultKind::Kill],
     };
-    try_out(&plan(Kinds::All), &mut Standalone::new(server, clock), random, &promise);
+    try_out(&plan(), &mut Standalone::new(server, clock), random, &promise);
 }
 
 #[test]
@@ -89,7 +91,8 @@ fn a_server_that_keeps_nothing_loses_grants_in_a_crash_and_no_fences() {
         faults: &[FaultKind::Kill],
     };
     let mut stage = Standalone::only_killed(Server::start());
-    try_out(&plan(Kinds::All), &mut stage, Random::from_environment(), &promise);
+    let losses = try_out(&plan(), &mut stage, Random::from_environment(), &promise);
+    assert!(losses.overlaps > 0, "every lock was forgotten again and again, and nobody noticed");
 }
 
 /// It loads a snapshot that is older than every lock, so that there is a grace.
@@ -105,7 +108,7 @@ fn a_grace_after_the_restart_makes_up_for_lost_grants() {
         faults: &[FaultKind::Kill],
     };
     let mut stage = Standalone::only_killed(server);
-    try_out(&plan_of_grace(Kinds::All), &mut stage, Random::from_environment(), &promise);
+    try_out(&plan_of_grace(), &mut stage, Random::from_environment(), &promise);
 }
 
 /// A master and its replica. They count each other's silence by the wall clock, and are not to be parted by that.
@@ -129,17 +132,18 @@ fn a_replica_that_has_caught_up_keeps_every_promise_when_it_is_promoted() {
         faults: &[FaultKind::Failover],
     };
     let mut stage = Replicated::new(nodes, Promotion::CaughtUp, clock);
-    try_out(&plan(Kinds::All), &mut stage, Random::from_environment(), &promise);
+    try_out(&plan(), &mut stage, Random::from_environment(), &promise);
 }
 
-/// The old master is killed, and the replica knows nothing of what it granted last.
-fn promoted_behind(
+/// The replica is promoted again and again, each time in that way.
+fn promoted(
+    promotion: Promotion,
     plan: &Plan,
     builder: impl Fn() -> Builder,
     clock: Option<WallClock>,
     name: &'static str,
     may_break: &'static [Rule],
-) {
+) -> Losses {
     let promise = Promise {
         name,
         terms: Terms { loses_writes: !plan.confirms, ..lossy_terms(FAILOVER_ERRORS) },
@@ -147,14 +151,14 @@ fn promoted_behind(
         faults: &[FaultKind::Failover],
     };
     let nodes = pair(builder, clock.as_ref());
-    let mut stage = Replicated::new(nodes, Promotion::Behind, clock);
-    try_out(plan, &mut stage, Random::from_environment(), &promise);
+    let mut stage = Replicated::new(nodes, promotion, clock);
+    try_out(plan, &mut stage, Random::from_environment(), &promise)
 }
 
 #[test]
 fn a_replica_that_is_behind_loses_grants_and_no_fences() {
     let name = "replica behind";
-    promoted_behind(&plan(Kinds::All), Server::builder, None, name, LOST_GRANTS);
+    promoted(Promotion::Behind, &plan(), Server::builder, None, name, LOST_GRANTS);
 }
 
 /// The fences that it has not received are an hour ahead of it.
@@ -165,44 +169,67 @@ fn a_replica_that_is_behind_with_its_clock_too_loses_fences() {
     let clock = WallClock::new();
     clock.set(-HOUR);
     let may_break = &[Rule::Admission, Rule::EarlyEnd, Rule::Fence];
-    promoted_behind(&plan(Kinds::All), Server::builder, Some(clock), name, may_break);
+    let plan = plan();
+    let losses = promoted(Promotion::Behind, &plan, Server::builder, Some(clock), name, may_break);
+    assert!(losses.fallen_fences > 0, "the highest fence was lost again and again, and nobody noticed");
 }
 
 #[test]
-fn what_a_replica_has_confirmed_is_not_lost() {
-    let name = "replica behind, WAIT 1";
-    let plan = Plan { confirms: true, ..plan(Kinds::All) };
-    promoted_behind(&plan, Server::builder, None, name, &[]);
+fn a_master_that_is_replaced_while_it_is_stopped_goes_on_granting() {
+    let name = "master stopped";
+    // Two at a time draw fences.
+    let may_break = &[Rule::Admission, Rule::EarlyEnd, Rule::Fence];
+    promoted(Promotion::Stopped, &plan(), Server::builder, None, name, may_break);
 }
 
-fn with_grace() -> Builder {
-    Server::builder().config(GRACE)
+fn with_confirmation() -> Plan {
+    Plan { confirms: true, ..plan() }
+}
+
+#[test]
+fn what_a_replica_that_is_behind_has_confirmed_is_not_lost() {
+    let name = "replica behind, WAIT 1";
+    promoted(Promotion::Behind, &with_confirmation(), Server::builder, None, name, &[]);
+}
+
+#[test]
+fn a_master_that_was_stopped_finds_nobody_to_confirm_what_it_goes_on_granting() {
+    let name = "master stopped, WAIT 1";
+    promoted(Promotion::Stopped, &with_confirmation(), Server::builder, None, name, &[]);
 }
 
 #[test]
 fn a_grace_after_the_promotion_keeps_lost_grants_from_becoming_second_holders() {
-    let name = "replica behind, restart-grace, exclusive locks";
-    promoted_behind(&plan_of_grace(Kinds::Exclusive), with_grace, None, name, &[Rule::EarlyEnd]);
+    let name = "replica behind, restart-grace";
+    let builder = || Server::builder().config(GRACE);
+    promoted(Promotion::Behind, &plan_of_grace(), builder, None, name, &[Rule::EarlyEnd]);
 }
 
-/// A lock that is known may be known wrongly: a reader who has left since lets in others beside a writer that was lost.
-#[test]
-fn a_grace_after_the_promotion_leaves_shared_locks_their_losses() {
-    let name = "replica behind, restart-grace, all locks";
-    promoted_behind(&plan_of_grace(Kinds::All), with_grace, None, name, LOST_GRANTS);
-}
+const CLUSTER_ERRORS: &[&str] = &["MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "LOADING", "UNBLOCKED"];
 
-#[test]
-fn a_cluster_keeps_every_promise_while_its_slots_move() {
+/// In a cluster each lock is in a slot of its own.
+fn clustered(builder: ClusterBuilder, name: &'static str, fault: &'static [FaultKind]) {
     let random = Random::from_environment();
-    let cluster = Cluster::start(3);
-    let keys: Vec<String> = (0..KEYS).map(|at| key_in(cluster.fresh_slot(at / 3), "k")).collect();
+    let cluster = builder.start();
+    let keys: Vec<String> =
+        (0..KEYS).map(|at| key_in(cluster.fresh_slot(at % cluster.masters()), "k")).collect();
     let promise = Promise {
-        name: "slots on the move",
-        terms: terms(FenceScope::PerNodeAndKey, &["MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN"]),
+        name,
+        terms: terms(FenceScope::PerNodeAndKey, CLUSTER_ERRORS),
         may_break: &[],
-        faults: &[FaultKind::Move],
+        faults: fault,
     };
-    let plan = Plan { keys: keys.clone(), ..plan(Kinds::All) };
+    let plan = Plan { keys: keys.clone(), ..plan() };
     try_out(&plan, &mut Clustered::new(cluster, keys), random, &promise);
+}
+
+#[test]
+fn a_cluster_keeps_every_promise_while_its_slots_move_and_its_nodes_crash() {
+    let builder = Cluster::builder(3).config("appendonly yes").config("appendfsync always");
+    clustered(builder, "slots on the move", &[FaultKind::Move]);
+}
+
+#[test]
+fn a_cluster_keeps_every_promise_while_replicas_take_over_that_have_caught_up() {
+    clustered(Cluster::builder(2).replicas(1), "cluster failover", &[FaultKind::Move, FaultKind::Failover]);
 }

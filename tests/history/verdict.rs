@@ -4,9 +4,10 @@ use std::fs;
 use std::panic;
 use std::path::{Path, PathBuf};
 
+use lock_checker::losses::{self, Losses};
 use lock_checker::notation::Record;
 use lock_checker::{
-    Answer, Ask, Fault, FaultKind, History, Op, Rule, Terms, Violation, check, excerpt, holds, losses,
+    Answer, Ask, Fault, FaultKind, History, Hold, Op, Rule, Terms, Violation, check, excerpt, holds,
 };
 
 use crate::run::{LAST_CLIENT, Outcome};
@@ -26,9 +27,9 @@ pub(crate) struct Promise {
     pub(crate) faults: &'static [FaultKind],
 }
 
-/// Prints what the history comes to; panics if a promise was broken, or too little happened.
+/// Prints what the history comes to, and gives what was lost; panics if a promise was broken, or too little happened.
 #[track_caller]
-pub(crate) fn judge(promise: &Promise, outcome: Outcome) {
+pub(crate) fn judge(promise: &Promise, outcome: Outcome) -> Losses {
     let record = Record { terms: promise.terms.clone(), history: outcome.history };
     let history = &record.history;
     let violations = check(history, &record.terms);
@@ -77,6 +78,7 @@ pub(crate) fn judge(promise: &Promise, outcome: Outcome) {
     assert_all_free(history);
     let missing = missing(history, promise);
     assert!(missing.is_empty(), "{}: nothing is proven, for this did not happen: {missing:?}", promise.name);
+    losses
 }
 
 fn faults_of(history: &History, kinds: &[FaultKind]) -> usize {
@@ -117,7 +119,8 @@ fn missing(history: &History, promise: &Promise) -> Vec<String> {
         let found = holds::derive(history, promise.terms.loses_writes).holds;
         let meets = |fault: &Fault| {
             let stays = if all_kept { fault.end } else { fault.begin };
-            found.iter().any(|hold| hold.from < fault.begin && hold.to > stays)
+            let meets = |hold: &Hold| fault.concerns(hold.node) && hold.from < fault.begin && hold.to > stays;
+            found.iter().any(meets)
         };
         history.faults().iter().any(|fault| fault.kind == kind && meets(fault))
     };

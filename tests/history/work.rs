@@ -18,22 +18,12 @@ pub(crate) const SHORT_LEASES_MS: &[u64] = &[30, 120, 250, 250];
 /// How often a request whose outcome is not known is repeated.
 const REPETITIONS: usize = 6;
 
-/// Which locks clients want.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kinds {
-    /// Exclusive ones, read/write locks and semaphores.
-    All,
-    /// Exclusive ones.
-    Exclusive,
-}
-
 /// A client at work.
 pub(crate) struct Worker<'a> {
     pub(crate) speaker: Speaker<'a>,
     pub(crate) random: Random,
     pub(crate) name: String,
     pub(crate) keys: &'a [String],
-    pub(crate) kinds: Kinds,
     pub(crate) leases_ms: &'static [u64],
     pub(crate) resource: &'a Resource,
     pub(crate) done: usize,
@@ -113,12 +103,10 @@ impl Worker<'_> {
         self.done += 1;
         let at = self.random.below(self.keys.len());
         // Of each three locks, the first is a mutex, the second is read and written, the third has places.
-        let limit = match (self.kinds, at % 3, self.random.below(10)) {
-            (Kinds::Exclusive, ..) | (_, 0, _) => Limit::EXCLUSIVE,
-            (_, 1, 0..7) => Limit::Shared,
-            (_, 2, 0..5) => Limit::Most(2),
-            (_, 2, 5..8) => Limit::Most(3),
-            (_, 2, 8) => Limit::Shared,
+        let limit = match (at % 3, self.random.below(10)) {
+            (1, 0..7) | (2, 0) => Limit::Shared,
+            (2, 1..5) => Limit::Most(2),
+            (2, 5..8) => Limit::Most(3),
             _ => Limit::EXCLUSIVE,
         };
         let lease_ms = *self.random.pick(self.leases_ms);
