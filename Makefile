@@ -38,8 +38,7 @@ storm: setup ## Move slots and fail over under waiting clients for ten minutes (
 		env REDIS_LOCK_STORM_SECONDS=$${REDIS_LOCK_STORM_SECONDS:-600} cargo test --test cluster_storm -- --nocapture
 
 history: setup ## Check what clients are told while servers fail, a minute for each set-up (REDIS_LOCK_HISTORY_SECONDS)
-	@scripts/with-module.sh scripts/on-each-server.sh all \
-		env REDIS_LOCK_HISTORY_SECONDS=$${REDIS_LOCK_HISTORY_SECONDS:-60} cargo test --test history -- --nocapture
+	@scripts/with-module.sh scripts/history.sh
 
 history-proof: setup ## See that it finds a module that breaks its promises
 	@scripts/history-proof.sh
