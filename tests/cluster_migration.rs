@@ -313,6 +313,57 @@ fn a_session_does_not_go_along_and_its_lease_runs_out() {
     assert!(!target.run(&format!("LOCK.CHECK {long} a")).is_null());
 }
 
+/// All in one turn of the source: the lock leaves, and the connection that kept it is closed. What was to be put right
+/// about the lock is not put right about one that comes back.
+#[test]
+fn a_session_that_is_closed_just_as_its_lock_leaves_is_nothing_to_it_any_more() {
+    let cluster = shared();
+    let slot = cluster.fresh_slot(0);
+    let key = key_in(slot, "k");
+    let mut holding = cluster.client(0);
+    let fence = acquire(&mut holding, &format!("{key} TOKEN a PX 60000 SESSION")).fence;
+    let mut waiter = Waiter::new(cluster.node(0), &format!("{key} TOKEN b BLOCK 0"));
+    let leaving = cluster.open_slot(slot, 0, 1);
+    let kill = format!("CLIENT KILL ID {}", holding.id());
+    leaving.in_one_write(&[], &key, &[&kill]);
+    let error = waiter.failed();
+    assert!(error.starts_with(TRY_AGAIN), "{error}");
+    leaving.finish();
+    for node in [1, 2, 0] {
+        if cluster.owner(slot) != node {
+            cluster.move_slot(slot, node);
+        }
+        let mut client = cluster.client(node);
+        client.run("PING");
+        assert_eq!(client.run(&format!("LOCK.CHECK {key} a")).items()[0], Reply::Int(fence), "{node}");
+    }
+    release(&mut cluster.client(0), &key, "a");
+    cluster.assert_free(0, &key);
+}
+
+/// All in one turn of the source: somebody is granted the lock and goes away, and the lock leaves.
+#[test]
+fn who_waits_behind_somebody_who_went_away_just_as_the_lock_left_is_told() {
+    let cluster = shared();
+    let (slot, server) = (cluster.fresh_slot(0), cluster.node(0));
+    let key = key_in(slot, "k");
+    let mut source = cluster.client(0);
+    acquire(&mut source, &format!("{key} TOKEN a PX 60000"));
+    let gone = Waiter::new(server, &format!("{key} TOKEN b PX 1500 BLOCK 0"));
+    let mut behind = Waiter::new(server, &format!("{key} TOKEN c PX 60000 BLOCK 0"));
+    let leaving = cluster.open_slot(slot, 0, 1);
+    let kill = format!("CLIENT KILL ID {}", gone.id);
+    leaving.in_one_write(&[&format!("LOCK.RELEASE {key} a"), &kill], &key, &[]);
+    let error = behind.failed();
+    assert!(error.starts_with(TRY_AGAIN), "{error}");
+    leaving.finish();
+    let mut next = cluster.client(1);
+    let grant = ok_grant(next.run(&format!("LOCK.ACQUIRE {key} TOKEN d PX 60000 BLOCK 0")));
+    assert_eq!(grant.0, b"d", "once the lease is over that nobody uses");
+    release(&mut next, &key, "d");
+    cluster.assert_free(1, &key);
+}
+
 #[test]
 fn a_holder_that_waits_to_change_its_limit_is_told_and_keeps_its_hold() {
     let cluster = shared();
