@@ -1,5 +1,6 @@
 //! What a server tells its replicas and its append-only file: what was decided, explicitly, in the order in which it was
-//! decided, and never a question. The cases stand in `tests/pages/`, in the form that `support/page.rs` explains.
+//! decided, and never a question. The cases stand in `tests/pages/`, in the form that `support/page.rs` explains; they
+//! come out alike on every server there is to test on, the bounds of transactions included.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 #[path = "support/page.rs"]
