@@ -6,6 +6,8 @@
 
 #[path = "support/load.rs"]
 mod load;
+#[path = "support/payload.rs"]
+mod payload;
 #[path = "support/seen.rs"]
 mod seen;
 #[path = "support/signal.rs"]
@@ -16,7 +18,9 @@ use std::fs;
 use std::path::Path;
 
 use load::{DATABASES, Load};
+use payload::raise_fences;
 use seen::{Seen, settle};
+use support::locks::fence_of;
 use support::{Builder, Data, PATIENCE, Random, Reply, Server, caught_up, wait_until};
 
 /// Rounds that are run unless the environment says how many.
@@ -91,7 +95,9 @@ struct Chain {
 impl Chain {
     #[track_caller]
     fn start() -> Self {
-        let master = Server::builder().aof().start();
+        let master = Server::builder().aof().config("rdbcompression no").start();
+        // Ahead of the clock, so that only who has heard of the last fence goes on above it.
+        raise_fences(&mut master.client());
         let replica = Server::builder().aof().replica_of(&master).start();
         let last = Server::builder().replica_of(&replica).start();
         let chain = Self { last, replica, master };
@@ -222,26 +228,37 @@ impl Chain {
         support::waiter::wait_blocked(&self.master, 0);
     }
 
+    /// The highest fence of all, which no lock carries.
+    #[track_caller]
+    fn draw_fence(&self) -> i64 {
+        let mut client = self.master.client();
+        let fence = fence_of(&mut client, "drawn");
+        assert_eq!(client.run("LOCK.BREAK drawn"), Reply::Int(1));
+        fence
+    }
+
     /// Servers of their own read what the master and its replica have written.
     #[track_caller]
     fn assert_files_agree(&self) {
         for server in [&self.master, &self.replica] {
             wait_for_files(server);
         }
+        let fence = self.draw_fence();
+        self.catch_up();
         self.master.client().ok("SAVE");
         let snapshot = [("dump.rdb", self.master.folder())];
-        self.assert_read(Server::builder(), &snapshot, "the master's snapshot");
+        self.assert_read(Server::builder(), &snapshot, fence, "the master's snapshot");
         for (name, server) in [("the master's file", &self.master), ("the replica's file", &self.replica)] {
             let file = [("appendonlydir", server.folder())];
-            self.assert_read(Server::builder().aof(), &file, name);
+            self.assert_read(Server::builder().aof(), &file, fence, name);
         }
         self.master.rewrite_aof();
         let file = [("appendonlydir", self.master.folder())];
-        self.assert_read(Server::builder().aof(), &file, "the master's file, rewritten");
+        self.assert_read(Server::builder().aof(), &file, fence, "the master's file, rewritten");
     }
 
     #[track_caller]
-    fn assert_read<P: AsRef<Path>>(&self, builder: Builder, files: &[(&str, P)], what: &str) {
+    fn assert_read<P: AsRef<Path>>(&self, builder: Builder, files: &[(&str, P)], fence: i64, what: &str) {
         let mut server = builder.start();
         server.stop(Data::NoSave);
         for (name, folder) in files {
@@ -250,6 +267,7 @@ impl Chain {
         server.start_again();
         assert_eq!(digest(&server), digest(&self.master), "{what}");
         Seen::on(&server, DATABASES).assert_copies(&Seen::on(&self.master, DATABASES), what);
+        assert!(fence_of(&mut server.client(), "next") > fence, "{what}: a fence is granted again");
         server.assert_alive();
     }
 
@@ -257,6 +275,7 @@ impl Chain {
     /// of which replicas are not told.
     #[track_caller]
     fn read_anew(&mut self, random: &mut Random) {
+        let fence = self.draw_fence();
         let before = digest(&self.master);
         let seen = Seen::on(&self.master, DATABASES);
         match random.below(6) {
@@ -269,6 +288,7 @@ impl Chain {
             _ => self.master.restart(Data::NoSave),
         }
         assert_eq!(digest(&self.master), before);
+        assert!(self.draw_fence() > fence, "a fence is granted again");
         self.catch_up();
         for server in [&self.master, &self.replica, &self.last] {
             Seen::on(server, DATABASES).assert_same_but_for_times(&seen, "the master's data read anew");

@@ -12,6 +12,8 @@
 mod change_over;
 #[path = "support/ledger.rs"]
 mod ledger;
+#[path = "support/payload.rs"]
+mod payload;
 #[path = "support/sentinel.rs"]
 mod sentinel;
 #[path = "support/signal.rs"]
@@ -25,6 +27,7 @@ use std::time::{Duration, Instant};
 
 use change_over::{Two, WAYS, Way, role};
 use ledger::{Crew, Ledger};
+use payload::raise_fences;
 use sentinel::Sentinels;
 use signal::{go_on, stop};
 use stock::{Stock, agree, select};
@@ -62,6 +65,8 @@ fn every_waiter_is_answered_in_every_way() {
 fn locks_go_along(way: Way) {
     let mut two = Two::start(way);
     let mut client = two.master().client();
+    // Ahead of the clock, so that only who has heard of the last fence goes on above it.
+    raise_fences(&mut client);
     let stock = Stock::lay_in(&mut client);
     let before = stock.view(&mut client);
     let mut random = Random::from_environment();

@@ -31,10 +31,11 @@ pub(crate) struct Two {
 }
 
 impl Two {
-    /// Both with the fixture's settings.
+    /// Both with the fixture's settings, and snapshots without compression.
     #[track_caller]
     pub(crate) fn start(way: Way) -> Self {
-        let Pair { replica, master } = Pair::start();
+        let settings = || Server::builder().config("rdbcompression no");
+        let Pair { replica, master } = Pair::start_with(settings(), settings());
         let sentinels = (way == Way::Sentinel).then(|| Sentinels::of(&master, 1));
         Self { way, sentinels, servers: [master, replica], master: 0 }
     }

@@ -119,7 +119,10 @@ impl Stage {
         let settings = || Server::builder().config("repl-ping-replica-period 3600");
         // Without a disk a replica would be told nothing for up to a second at first.
         let master = settings().aof().config("aof-use-rdb-preamble no").config("repl-diskless-sync no");
-        let pair = Pair::start_with(master, settings());
+        // A replica judges nothing by settings of its own, whatever they are.
+        let narrow = ["lock.max-lease 10", "lock.default-lease 10", "lock.max-waiters 0"];
+        let replica = narrow.iter().fold(settings(), |builder, line| builder.config(line));
+        let pair = Pair::start_with(master, replica);
         let (stream, echo) = (Stream::of(&pair.master), Stream::of(&pair.replica));
         let observer = pair.master.client();
         Self { pair, stream, echo, observer, said: Vec::new() }
@@ -167,7 +170,10 @@ impl Stage {
             before == digest(&self.pair.replica)
         });
         self.until_now();
+        // Neither does a server that reads its own file.
+        self.observer.ok("CONFIG SET lock.max-lease 10 lock.default-lease 10");
         self.observer.ok("DEBUG LOADAOF");
+        self.observer.ok("CONFIG SET lock.max-lease 86400000 lock.default-lease 30000");
         assert_eq!(digest(&self.pair.master), before, "{title}: what is read from the file is the same");
         self.assert_appended(title);
         self.observer.ok("FLUSHALL");
