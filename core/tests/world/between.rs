@@ -108,7 +108,8 @@ impl Server {
         if self.last_looked_at.is_none() {
             self.arriving.retain(|spot| self.queues.queue(*spot).is_some());
         }
-        for _ in 0..at_most {
+        for seen in 0..at_most {
+            assert!(seen <= SPOTS.len(), "a look comes to each key once");
             self.last_looked_at = self.queues.waited_for_after(self.last_looked_at.as_ref());
             let Some(place) = self.last_looked_at.clone() else {
                 self.course.look_is_over = true;
