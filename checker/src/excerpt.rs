@@ -1,14 +1,14 @@
 //! The few lines of a history around a violation.
 
 use crate::Violation;
-use crate::history::{History, Micros, Op};
+use crate::history::{Ask, History, Micros, Op};
 use crate::notation::HEADING;
 
 /// How many lines are shown besides those that show the violation.
 const NEIGHBOURS: usize = 12;
 
 /// Says what was broken, and shows how: the requests themselves with a mark, and among them what else was asked of the same
-/// lock and done to the servers, as far as it is near.
+/// lock and done to the servers, as far as it is near. Who only looked is left out.
 pub fn show(history: &History, violation: &Violation) -> String {
     let involved: Vec<&Op> = violation.ops.iter().filter_map(|place| history.ops().get(*place)).collect();
     let begin = involved.iter().map(|op| op.sent).min().unwrap_or(0);
@@ -20,7 +20,12 @@ pub fn show(history: &History, violation: &Violation) -> String {
     for (place, op) in history.ops().iter().enumerate() {
         if violation.ops.contains(&place) {
             lines.push((op.sent, format!("> {op}")));
-        } else if op.answered >= begin && op.sent <= end && key.is_some() && op.ask.key() == key {
+        } else if op.answered >= begin
+            && op.sent <= end
+            && key.is_some()
+            && op.ask.key() == key
+            && !is_look(op)
+        {
             neighbours.push((op.sent, format!("  {op}")));
         }
     }
@@ -40,4 +45,8 @@ pub fn show(history: &History, violation: &Violation) -> String {
         text.push_str(&format!("  # {passed_over} more requests for this lock in between\n"));
     }
     text
+}
+
+fn is_look(op: &Op) -> bool {
+    matches!(op.ask, Ask::Look { .. })
 }

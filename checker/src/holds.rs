@@ -6,7 +6,8 @@
 //! 1. The grant was made at some moment from *s* to *r*, so **from *r* on the hold stands**.
 //! 2. Its lease began no earlier than *s*, and leases may end late but never early, over a crash, a failover or a move to
 //!    another node as well. So **it stands until *s* + lease**. The same goes for whatever begins the lease anew, EXTEND
-//!    or a retry, counted from when that was sent; and LOCK.CHECK says outright how much is left.
+//!    or a retry, counted from when that was sent. LOCK.CHECK says outright how much is left; but each server has a count
+//!    of its own, and another one's may be ahead. So that is certain only as long as the hold is where it is.
 //! 3. A shorter lease may be in force from the moment at which it is asked for.
 //! 4. The hold may be over from the moment at which its release is sent.
 //! 5. A hold that is tied to its connection stands as long as that is open. It may be closed from the moment at which the
@@ -69,7 +70,8 @@ fn certain_part(lease_ms: u64) -> Micros {
 
 /// Finds every hold, and what is certain of it. `loses_writes` is as in [`crate::Terms`].
 pub fn derive(history: &History, loses_writes: bool) -> Found {
-    let ground = Ground { connections: Connections::of(history), losses: losses(history, loses_writes) };
+    let connections = Connections::of(history);
+    let ground = Ground { history, connections, losses: losses(history, loses_writes) };
     let mut tokens: BTreeMap<(&str, &str), Vec<usize>> = BTreeMap::new();
     for (place, op) in history.ops().iter().enumerate() {
         if let (Some(key), Some(token)) = (op.ask.key(), op.ask.token()) {
@@ -88,10 +90,25 @@ pub fn derive(history: &History, loses_writes: bool) -> Found {
 }
 
 /// What all tokens have in common.
-struct Ground {
+struct Ground<'a> {
+    history: &'a History,
     connections: Connections,
     /// Faults over which the end of a hold may have been lost.
     losses: Vec<Range<Micros>>,
+}
+
+impl Ground<'_> {
+    /// Until when a hold that this request has found certainly stays on the server where it was found.
+    fn stays(&self, op: &Op) -> Micros {
+        next_change(self.history, op).unwrap_or(NEVER)
+    }
+}
+
+/// The first moment from this request on at which the holds of its server may be on another, or the server another.
+fn next_change(history: &History, op: &Op) -> Option<Micros> {
+    let faults = history.faults().iter().filter(|fault| fault.kind.unties());
+    let faults = faults.filter(|fault| fault.concerns(op.node) && fault.end >= op.sent);
+    faults.map(|fault| fault.begin.max(op.sent)).min()
 }
 
 fn losses(history: &History, loses_writes: bool) -> Vec<Range<Micros>> {
@@ -118,10 +135,8 @@ impl Connections {
         let mut connections = BTreeMap::new();
         for op in history.ops() {
             let connection = connections.entry((op.client, op.connection)).or_insert_with(|| {
-                let faults = history.faults().iter().filter(|fault| fault.kind.unties());
-                let faults = faults.filter(|fault| fault.concerns(op.node) && fault.end >= op.sent);
-                let untied = faults.map(|fault| fault.begin.max(op.sent)).min();
-                Connection { left: NEVER, untied: untied.unwrap_or(NEVER) }
+                // Its first request.
+                Connection { left: NEVER, untied: next_change(history, op).unwrap_or(NEVER) }
             });
             if op.ask == Ask::Close || matches!(op.answer, Answer::Lost | Answer::GaveUp) {
                 connection.left = connection.left.min(op.sent);
@@ -154,7 +169,7 @@ struct Standing {
 struct Story<'a> {
     key: &'a str,
     token: &'a str,
-    ground: &'a Ground,
+    ground: &'a Ground<'a>,
     found: &'a mut Found,
     standing: Option<Standing>,
     fences: BTreeSet<u64>,
@@ -172,7 +187,7 @@ struct Strays {
 }
 
 impl<'a> Story<'a> {
-    fn new(key: &'a str, token: &'a str, ground: &'a Ground, found: &'a mut Found) -> Self {
+    fn new(key: &'a str, token: &'a str, ground: &'a Ground<'a>, found: &'a mut Found) -> Self {
         let strays = Strays { acquire: None, shortest_ms: u64::MAX, may_end: false };
         Self { key, token, ground, found, standing: None, fences: BTreeSet::new(), strays }
     }
@@ -205,8 +220,9 @@ impl<'a> Story<'a> {
             (Ask::Check { .. }, Answer::Held(fence, left_ms)) if self.fence() == Some(*fence) => {
                 self.stood_until(op.sent);
                 let left = certain_part((*left_ms).min(self.strays.shortest_ms));
+                let end = self.ground.stays(op).min(op.sent.saturating_add(left));
                 if let Some(standing) = &mut self.standing {
-                    standing.lease_end = standing.lease_end.max(op.sent + left);
+                    standing.lease_end = standing.lease_end.max(end);
                 }
             }
             (Ask::Extend { .. } | Ask::Check { .. }, Answer::No | Answer::Null | Answer::Held(..)) => {

@@ -13,7 +13,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::history::{Answer, Ask, Fault, FaultKind, History, Limit, Micros, Op};
+use crate::history::{Answer, Ask, Fault, FaultKind, History, Limit, Micros, NEVER, Op};
 use crate::{FenceScope, Terms};
 
 /// What stands over the columns.
@@ -33,7 +33,10 @@ struct Ms(Micros);
 
 impl fmt::Display for Ms {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.pad(&format!("{}.{:03}", self.0 / 1000, self.0 % 1000))
+        match self.0 {
+            NEVER => out.pad("never"),
+            micros => out.pad(&format!("{}.{:03}", micros / 1000, micros % 1000)),
+        }
     }
 }
 
@@ -232,6 +235,9 @@ fn read_fault(line: &str) -> Option<Fault> {
 }
 
 fn read_time(word: &str) -> Option<Micros> {
+    if word == "never" {
+        return Some(NEVER);
+    }
     let (ms, micros) = word.split_once('.').unwrap_or((word, "000"));
     let micros = if micros.len() == 3 { micros.parse::<Micros>().ok()? } else { return None };
     ms.parse::<Micros>().ok()?.checked_mul(1000)?.checked_add(micros)

@@ -3,7 +3,7 @@
 //! From times alone nobody knows who stood in a queue before whom. But where LOCK.INFO has shown a request waiting, whoever
 //! asks after that came later.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::history::{Answer, Ask, History, Micros};
 use crate::holds::Hold;
@@ -25,7 +25,7 @@ struct Seen {
 
 /// Grants to those who came later, while one waited that was granted the lock after them or not at all.
 pub fn check(history: &History, holds: &[Hold]) -> Vec<Violation> {
-    let seen = seen(history);
+    let seen = first_seen(history);
     let mut violations = Vec::new();
     for hold in holds {
         let Some(waiting) = seen.get(hold.key.as_str()) else { continue };
@@ -51,8 +51,8 @@ fn same_node(history: &History, other: &Seen, hold: &Hold) -> bool {
     history.ops().get(other.place).is_some_and(|op| op.node == hold.node)
 }
 
-/// The requests that were seen waiting and got an answer from the lock, by key.
-fn seen(history: &History) -> BTreeMap<&str, Vec<Seen>> {
+/// The requests that were seen waiting and got an answer from the lock, by key, each where it was seen first.
+fn first_seen(history: &History) -> BTreeMap<&str, Vec<Seen>> {
     let mut waits: BTreeMap<(&str, &str), Vec<usize>> = BTreeMap::new();
     for (place, op) in history.ops().iter().enumerate() {
         if let Ask::Acquire { key, token, block_ms: Some(_), .. } = &op.ask {
@@ -60,6 +60,7 @@ fn seen(history: &History) -> BTreeMap<&str, Vec<Seen>> {
         }
     }
     let mut seen: BTreeMap<&str, Vec<Seen>> = BTreeMap::new();
+    let mut known = BTreeSet::new();
     for (look, op) in history.ops().iter().enumerate() {
         let (Ask::Look { key }, Answer::Queue(tokens)) = (&op.ask, &op.answer) else { continue };
         for token in tokens {
@@ -67,7 +68,7 @@ fn seen(history: &History) -> BTreeMap<&str, Vec<Seen>> {
             let Some([place]) = waits.get(&(key.as_str(), token.as_str())).map(Vec::as_slice) else {
                 continue;
             };
-            let Some(wait) = history.ops().get(*place) else { continue };
+            let Some(wait) = history.ops().get(*place).filter(|_| known.insert(*place)) else { continue };
             let Ask::Acquire { block_ms: Some(block_ms), .. } = wait.ask else { continue };
             let time_up = if block_ms == 0 { wait.answered } else { wait.sent + block_ms * 1000 };
             let (until, fence) = match wait.answer {

@@ -3,16 +3,19 @@
 //! A reply too many would be taken for the reply to the next request, and be of the wrong kind for that: clients send PING
 //! between their requests.
 
-use crate::history::{Answer, Ask, History, Op};
+use std::collections::BTreeMap;
+
+use crate::history::{Answer, Ask, History, Micros, Op};
 use crate::{Rule, Violation};
 
 /// Replies of the wrong kind, errors that this set-up must not answer, connections that were lost without a fault.
 pub fn check(history: &History, errors: &[String]) -> Vec<Violation> {
+    let opened = openings(history);
     let found = history.ops().iter().enumerate().filter_map(|(place, op)| {
         let what = match &op.answer {
             Answer::Odd(text) => format!("such a request does not have the reply {text}"),
             Answer::Error(text) if !is_expected(text, errors) => format!("nothing explains the error {text}"),
-            Answer::Lost if !is_explained(history, op) => {
+            Answer::Lost if !is_explained(history, op, &opened) => {
                 "nothing explains the loss of the connection".to_owned()
             }
             _ => return None,
@@ -26,11 +29,15 @@ fn is_expected(text: &str, errors: &[String]) -> bool {
     text.split(' ').next().is_some_and(|first| errors.iter().any(|error| error == first))
 }
 
+/// When each connection was opened, by its client and its number.
+fn openings(history: &History) -> BTreeMap<(usize, usize), Micros> {
+    let opens = history.ops().iter().filter(|op| op.ask == Ask::Open);
+    opens.map(|op| ((op.client, op.connection), op.sent)).collect()
+}
+
 /// Whether a fault has broken connections since this one was opened.
-fn is_explained(history: &History, op: &Op) -> bool {
-    let mut own =
-        history.ops().iter().filter(|other| (other.client, other.connection) == (op.client, op.connection));
-    let opened = own.find(|other| other.ask == Ask::Open).map_or(0, |open| open.sent);
+fn is_explained(history: &History, op: &Op, opened: &BTreeMap<(usize, usize), Micros>) -> bool {
+    let opened = opened.get(&(op.client, op.connection)).copied().unwrap_or(0);
     let mut faults = history.faults().iter().filter(|fault| fault.kind.breaks_connections());
     faults.any(|fault| fault.concerns(op.node) && fault.begin <= op.answered && fault.end >= opened)
 }

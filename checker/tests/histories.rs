@@ -99,6 +99,18 @@ fn a_lease_that_was_extended_counts_on_from_the_extension() {
     assert_eq!(broken(&retry), [Rule::Admission]);
 }
 
+/// Each server counts on its own, and the one that is promoted may have begun before.
+#[test]
+fn what_is_left_of_a_lease_is_the_word_of_one_server() {
+    let text = "0 1 c0.0 n0 acquire k a limit=1 lease=100 => granted 10
+        99 100 c0.0 n0 check k a => held 10 50
+       120 121 c1.0 n1 acquire k b limit=1 lease=100 => granted 11";
+    assert_eq!(broken(text), [Rule::Admission]);
+    assert_good(&format!("{text}\n 105 110 fault all failover"));
+    assert_eq!(broken(&format!("{text}\n 50 60 fault all failover")), [Rule::Admission]);
+    assert_eq!(broken(&format!("{text}\n 105 110 fault n0 stop")), [Rule::Admission]);
+}
+
 /// Only that it is still held is certain, and that proves that it has been held all the time.
 #[test]
 fn a_hold_that_is_found_to_stand_stood_before() {
@@ -325,6 +337,7 @@ fn an_excerpt_marks_what_matters_and_leaves_out_what_does_not() {
         "0 1 c0.0 n0 acquire k a limit=1 lease=100 => granted 10
          2 3 c2.0 n0 acquire l z limit=1 lease=100 => granted 11
          3 4 c1.0 n0 check k b => null
+         3 4 c3.0 n0 look k => queue
          4 5 fault n0 pause
          5 6 c1.0 n0 acquire k b limit=1 lease=100 => granted 12",
     );
@@ -356,7 +369,7 @@ terms fences=per-node-and-key patience=1000.000 writes=lost errors=MOVED,ASK
        0.008        1.000  c0.1    n2    extend k a lease=9 => lost
        0.009        1.000  c0.1    n2    check k a => held 10 99
        1.000        9.000  fault   all   failover to n1
-       1.000        9.000  fault   n0    kill
+       1.000        never  fault   n0    kill
        1.000        1.000  c0.1    n2    look k => queue
        1.001        1.001  c0.1    n2    look k => queue a b
        1.002        1.002  c0.1    n2    write k a 10 => stale

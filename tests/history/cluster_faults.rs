@@ -1,6 +1,7 @@
 //! What is done to a cluster: slots move, nodes crash, replicas take over.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use lock_checker::FaultKind;
 
@@ -9,6 +10,9 @@ use crate::faults::{pause, sleep_ms, stop};
 use crate::run::{Faults, Stage};
 use crate::speaker::Routes;
 use crate::support::{Random, Server, wait_until};
+
+/// A failover that has not come about by then is given up by the servers, and to be asked for again.
+const GIVEN_UP: Duration = Duration::from_secs(6);
 
 /// A cluster under clients.
 pub(crate) struct Clustered {
@@ -88,10 +92,12 @@ impl Clustered {
         let replica = *random.pick(&replicas);
         faults.during(FaultKind::Failover, None, &format!("to n{replica}"), || {
             let mut client = self.cluster.client(replica);
-            // It may be too early after the last one, or come to nothing; then it is tried again.
+            let mut asked: Option<Instant> = None;
             wait_until("the replica is a master", AGREEMENT_DEADLINE, || {
-                client.run("CLUSTER FAILOVER");
-                sleep_ms(50, 50, random);
+                if asked.is_none_or(|asked| asked.elapsed() > GIVEN_UP) {
+                    client.run("CLUSTER FAILOVER");
+                    asked = Some(Instant::now());
+                }
                 self.role(replica) == "master"
             });
         });
