@@ -15,8 +15,11 @@ use crate::verdict::{Promise, judge};
 use crate::wall_clock::{HOUR, WallClock};
 use crate::work::{LEASES_MS, SHORT_LEASES_MS};
 
-/// How much longer than asked for anything may take: a bound on hangs.
-const PATIENCE_MICROS: u64 = 5_000_000;
+/// How much longer than asked for anything may take, in microseconds: a bound on hangs.
+const PATIENCE: u64 = 5_000_000;
+
+/// The same where each request waits for a disk that others use too.
+const PATIENCE_WITH_DISK: u64 = 20_000_000;
 
 /// Milliseconds; longer than any of the short leases.
 const GRACE: &str = "lock.restart-grace 300";
@@ -42,7 +45,7 @@ fn plan_of_grace() -> Plan {
 
 fn terms(fences: FenceScope, errors: &[&str]) -> Terms {
     let errors = errors.iter().map(|error| (*error).to_owned()).collect();
-    Terms { fences, patience: PATIENCE_MICROS, errors, loses_writes: false }
+    Terms { fences, patience: PATIENCE, errors, loses_writes: false }
 }
 
 fn lossy_terms(errors: &[&str]) -> Terms {
@@ -75,7 +78,7 @@ fn a_server_that_keeps_its_append_only_file_keeps_every_promise() {
     let server = living_by(clock.as_ref(), builder).start();
     let promise = Promise {
         name: "appendfsync always",
-        terms: terms(FenceScope::OneSequence, &["LOADING"]),
+        terms: Terms { patience: PATIENCE_WITH_DISK, ..terms(FenceScope::OneSequence, &["LOADING"]) },
         may_break: &[],
         faults: &[FaultKind::Kill],
     };
@@ -215,7 +218,7 @@ fn clustered(builder: ClusterBuilder, name: &'static str, fault: &'static [Fault
         (0..KEYS).map(|at| key_in(cluster.fresh_slot(at % cluster.masters()), "k")).collect();
     let promise = Promise {
         name,
-        terms: terms(FenceScope::PerNodeAndKey, CLUSTER_ERRORS),
+        terms: Terms { patience: PATIENCE_WITH_DISK, ..terms(FenceScope::PerNodeAndKey, CLUSTER_ERRORS) },
         may_break: &[],
         faults: fault,
     };

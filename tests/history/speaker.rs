@@ -13,7 +13,7 @@ use crate::cluster::Redirection;
 use crate::support::{Client, Reply, field};
 
 /// How long a client waits for an answer that it does not want to give up: no answer within that is a hang.
-const NO_ANSWER: Duration = Duration::from_secs(15);
+const NO_ANSWER: Duration = Duration::from_secs(60);
 
 /// How long it waits for a replica to confirm.
 const CONFIRM_MS: u64 = 200;
