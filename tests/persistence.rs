@@ -57,7 +57,7 @@ fn debug_reload(server: &mut Server) {
 }
 
 /// Milliseconds of the leases that are to end after the data were read again.
-const BRIEF: i64 = 3_000;
+const BRIEF: i64 = 1_500;
 
 #[track_caller]
 fn every_lock_survives(builder: Builder, way: Way) {
