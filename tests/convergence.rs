@@ -21,7 +21,8 @@ use load::{DATABASES, Load};
 use payload::raise_fences;
 use seen::{Seen, settle};
 use support::locks::fence_of;
-use support::{Builder, Data, PATIENCE, Random, Reply, Server, caught_up, wait_until};
+use support::waiter::wait_blocked;
+use support::{Builder, Data, PATIENCE, Pair, Random, Reply, Server, caught_up, wait_until};
 
 /// Rounds that are run unless the environment says how many.
 const ROUNDS: usize = 3;
@@ -35,15 +36,18 @@ const LEASES_MS: [usize; 6] = [1, 5, 20, 50, 600_000, 900_000];
 /// The lease from which on a hold outlives the test.
 const BRIEF_MS: i64 = 1_000;
 
+fn rounds() -> usize {
+    std::env::var("REDIS_LOCK_CONVERGE_ROUNDS").map_or(ROUNDS, |text| text.parse().unwrap())
+}
+
 #[test]
 fn whatever_a_master_is_asked_all_copies_of_its_locks_agree() {
-    let rounds = std::env::var("REDIS_LOCK_CONVERGE_ROUNDS").map_or(ROUNDS, |text| text.parse().unwrap());
     let mut random = Random::from_environment();
     let mut chain = Chain::start();
     // Each trouble comes as often as any other, in an order that the seed decides.
     let mut troubles: Vec<Trouble> = Vec::new();
     let mut held = 0;
-    for round in 0..rounds {
+    for round in 0..rounds() {
         if troubles.is_empty() {
             troubles.extend(TROUBLES);
         }
@@ -54,6 +58,39 @@ fn whatever_a_master_is_asked_all_copies_of_its_locks_agree() {
     }
     assert!(held > 0, "in the end there was never anything to agree on");
     chain.servers_mut().into_iter().for_each(Server::assert_alive);
+}
+
+/// The roles change under the load, to and fro: in the end both have the same, leases run on the one that is master now,
+/// and nothing is left of those who were clients of the other.
+#[test]
+fn whoever_is_master_in_the_end_its_replica_has_the_same() {
+    let mut random = Random::from_environment();
+    let mut pair = Pair::start_with(Server::builder().aof(), Server::builder().aof());
+    for _ in 0..rounds() {
+        let mut load = Load::new(&pair.master, &mut random, &LEASES_MS);
+        load.expect_demotion();
+        load.run(STEPS[0]);
+        pair.master.client().ok("FAILOVER");
+        load.run(STEPS[1]);
+        wait_until("the roles have changed", PATIENCE, || {
+            let role = |server: &Server| server.client().info("replication", "role");
+            role(&pair.master) == "slave" && role(&pair.replica) == "master"
+        });
+        load.look();
+        drop(load);
+        std::mem::swap(&mut pair.master, &mut pair.replica);
+        for server in [&pair.master, &pair.replica] {
+            wait_blocked(server, 0);
+        }
+        settle(&pair.master, DATABASES, BRIEF_MS);
+        pair.wait_caught_up();
+        agree(&pair.master, &pair.replica, "after a change of roles");
+        // What it granted itself began a little earlier there than at its replica.
+        let seen = Seen::on(&pair.replica, DATABASES);
+        seen.assert_same_but_for_times(&Seen::on(&pair.master, DATABASES), "after a change of roles");
+    }
+    pair.master.assert_alive();
+    pair.replica.assert_alive();
 }
 
 /// What happens under the load.
@@ -225,7 +262,7 @@ impl Chain {
         wait_until("all connections of the load are closed", PATIENCE, || {
             client.run("CLIENT LIST TYPE normal").text().lines().count() == 1
         });
-        support::waiter::wait_blocked(&self.master, 0);
+        wait_blocked(&self.master, 0);
     }
 
     /// The highest fence of all, which no lock carries.
