@@ -1,7 +1,6 @@
 //! What is done to servers: to one that stands alone, and to a master with its replica. For clusters see `cluster_faults`.
 
 use std::fs;
-use std::process::Command;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -9,6 +8,7 @@ use std::time::Duration;
 use lock_checker::FaultKind;
 
 use crate::run::{Faults, Stage};
+use crate::signal;
 use crate::speaker::Routes;
 use crate::support::{PATIENCE, Random, Reply, Server, caught_up, wait_until};
 use crate::wall_clock::{HOUR, WallClock};
@@ -20,15 +20,10 @@ pub(crate) fn sleep_ms(least: u64, most: u64, random: &mut Random) {
 /// Keeps a server from running for a while.
 pub(crate) fn stop(server: &Server, node: usize, random: &mut Random, faults: &mut Faults) {
     faults.during(FaultKind::Stop, Some(node), "", || {
-        signal(server, "-STOP");
+        signal::stop(server);
         sleep_ms(10, 400, random);
-        signal(server, "-CONT");
+        signal::go_on(server);
     });
-}
-
-fn signal(server: &Server, name: &str) {
-    let status = Command::new("kill").args([name, &server.pid().to_string()]).status().unwrap();
-    assert!(status.success(), "kill {name} {}", server.pid());
 }
 
 /// Pauses clients, those who write or all of them.
@@ -186,16 +181,13 @@ impl Replicated {
         // A client that was on its way to it may find it gone even after all others know of the new master.
         let killed = faults.begin(FaultKind::Kill, Some(old), "");
         faults.during(FaultKind::Failover, None, &detail, || {
-            thread::scope(|scope| {
-                let promoted = scope.spawn(move || {
-                    let sleep = format!("DEBUG SLEEP {}", Duration::from_millis(lag_ms).as_secs_f64());
-                    client.run_all(&[&sleep, "REPLICAOF NO ONE"])
-                });
-                thread::sleep(Duration::from_millis(lag_ms * 3 / 4));
-                self.nodes[old].kill9();
-                let replies = promoted.join().unwrap();
-                assert!(replies.iter().all(|reply| *reply == Reply::Simple("OK".into())), "{replies:?}");
-            });
+            // In one write, so that it reads nothing in between.
+            let sleep = Duration::from_millis(lag_ms).as_secs_f64();
+            client.raw_write(format!("DEBUG SLEEP {sleep}\r\nREPLICAOF NO ONE\r\n").as_bytes());
+            thread::sleep(Duration::from_millis(lag_ms * 3 / 4));
+            self.nodes[old].kill9();
+            let replies = [client.read(), client.read()];
+            assert!(replies.iter().all(|reply| *reply == Reply::Simple("OK".into())), "{replies:?}");
             self.change_places();
         });
         self.restart_as_replica(old);
@@ -206,12 +198,12 @@ impl Replicated {
     fn promote_while_stopped(&mut self, random: &mut Random, faults: &mut Faults) {
         let (old, new) = (self.master, 1 - self.master);
         faults.during(FaultKind::Failover, None, "while the master is stopped", || {
-            signal(&self.nodes[old], "-STOP");
+            signal::stop(&self.nodes[old]);
             sleep_ms(10, 150, random);
             self.nodes[new].client().ok("REPLICAOF NO ONE");
             self.change_places();
             sleep_ms(0, 100, random);
-            signal(&self.nodes[old], "-CONT");
+            signal::go_on(&self.nodes[old]);
             sleep_ms(0, 100, random);
             self.nodes[old].client().ok(&format!("REPLICAOF 127.0.0.1 {}", self.nodes[new].port()));
         });
@@ -239,7 +231,9 @@ impl Stage for Replicated {
 
     fn acts(&self) -> usize {
         match self.promotion {
-            Promotion::Behind | Promotion::Stopped => 1,
+            // Each time that one is promoted whose clock is behind, fences fall.
+            Promotion::Behind if self.clock.is_some() => 4,
+            Promotion::Behind | Promotion::Stopped => 2,
             Promotion::CaughtUp => 9 + usize::from(self.clock.is_some()),
         }
     }

@@ -18,6 +18,8 @@ mod faults;
 mod resource;
 mod run;
 mod setups;
+#[path = "../support/signal.rs"]
+mod signal;
 mod speaker;
 #[path = "../support/mod.rs"]
 mod support;
