@@ -172,22 +172,20 @@ impl Replicated {
         caught_up(&self.nodes[new], &self.nodes[old]);
     }
 
-    /// The replica sleeps, and is promoted before it looks at what it has received meanwhile. By then the master is dead.
+    /// The replica is parted from its master, and promoted some time later. By then the master is dead.
     fn promote_behind(&mut self, random: &mut Random, faults: &mut Faults) {
         let (old, new) = (self.master, 1 - self.master);
-        let lag_ms = 80 + random.next() % 300;
+        let lag_ms = 60 + random.next() % 250;
         let mut client = self.nodes[new].client();
         let detail = format!("to a replica that is {lag_ms} ms behind");
         // A client that was on its way to it may find it gone even after all others know of the new master.
         let killed = faults.begin(FaultKind::Kill, Some(old), "");
         faults.during(FaultKind::Failover, None, &detail, || {
-            // In one write, so that it reads nothing in between.
-            let sleep = Duration::from_millis(lag_ms).as_secs_f64();
-            client.raw_write(format!("DEBUG SLEEP {sleep}\r\nREPLICAOF NO ONE\r\n").as_bytes());
-            thread::sleep(Duration::from_millis(lag_ms * 3 / 4));
+            // Nobody is there.
+            client.ok("REPLICAOF 127.0.0.1 1");
+            thread::sleep(Duration::from_millis(lag_ms));
             self.nodes[old].kill9();
-            let replies = [client.read(), client.read()];
-            assert!(replies.iter().all(|reply| *reply == Reply::Simple("OK".into())), "{replies:?}");
+            client.ok("REPLICAOF NO ONE");
             self.change_places();
         });
         self.restart_as_replica(old);

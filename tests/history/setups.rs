@@ -21,8 +21,8 @@ const PATIENCE: u64 = 5_000_000;
 /// The same where each request waits for a disk that others use too.
 const PATIENCE_WITH_DISK: u64 = 20_000_000;
 
-/// Milliseconds; longer than any of the short leases, by more than a master may be killed too late on a busy machine.
-const GRACE: &str = "lock.restart-grace 500";
+/// Milliseconds; longer than any of the short leases.
+const GRACE: &str = "lock.restart-grace 300";
 
 /// Losses that make a second holder, and holders who learn of it.
 const LOST_GRANTS: &[Rule] = &[Rule::Admission, Rule::EarlyEnd];
@@ -40,7 +40,7 @@ fn plan() -> Plan {
 
 /// With leases that are over within the grace, and some time after it.
 fn plan_of_grace() -> Plan {
-    Plan { leases_ms: SHORT_LEASES_MS, gap_ms: 600, ..plan() }
+    Plan { leases_ms: SHORT_LEASES_MS, gap_ms: 400, ..plan() }
 }
 
 fn terms(fences: FenceScope, errors: &[&str]) -> Terms {
