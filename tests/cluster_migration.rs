@@ -158,6 +158,7 @@ fn who_waits_in_a_slot_that_another_node_takes_is_told_where() {
     let mut waiters: Vec<Waiter> =
         [&key, &key, &more].map(|key| Waiter::new(server, &format!("{key} BLOCK 0 PX 60000"))).into();
     let taking = cluster.open_slot(slot, 0, 1);
+    let others_wait = cluster.one_at_a_time();
     taking.take();
     let start = Instant::now();
     for waiter in &mut waiters {
@@ -165,6 +166,7 @@ fn who_waits_in_a_slot_that_another_node_takes_is_told_where() {
     }
     println!("told within {:?}", start.elapsed());
     taking.wait_owned();
+    drop(others_wait);
     assert!(cluster.keepers(slot).is_empty(), "the server deletes what is not its own");
     let mut target = cluster.client(1);
     assert!(acquire(&mut target, &format!("{key} TOKEN b")).fence > held.fence, "the clock is the same");

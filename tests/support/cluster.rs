@@ -24,7 +24,7 @@ mod start;
 use std::ops::Deref;
 use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -50,6 +50,7 @@ pub(crate) struct Cluster {
     masters: usize,
     replicas_each: usize,
     taken: Vec<AtomicU16>,
+    giving: Mutex<()>,
 }
 
 /// A cluster of three masters that all tests of a file use which need it at the same time.
@@ -170,6 +171,14 @@ impl Cluster {
         let slot = range.start + self.taken[master].fetch_add(1, Ordering::SeqCst);
         assert!(range.contains(&slot), "all slots of node {master} are taken");
         slot
+    }
+
+    /// Keeps the other tests of this cluster from giving a slot away until what this lends is dropped, which is to be once
+    /// all nodes know of this one. A node that takes a slot takes a new epoch; if the one that gives it takes a newer one
+    /// meanwhile, for another slot, then a third that has not heard of the first yet holds the older owner for the newer,
+    /// and tells the new owner so, which gives in: from then on each says that the other has the slot.
+    pub(crate) fn one_at_a_time(&self) -> MutexGuard<'_, ()> {
+        self.giving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The master that has this slot, as the node sees it; `None` where it thinks that nobody has.

@@ -139,7 +139,8 @@ impl Migration<'_> {
     }
 
     /// Gives the slot to the target, by the target's word alone: it takes a new epoch, and the others learn of it from
-    /// it. Keys that the source still has in the slot, the source deletes when it learns. Nothing is waited for.
+    /// it. Keys that the source still has in the slot, the source deletes when it learns. Nothing is waited for; see
+    /// [`Cluster::one_at_a_time`].
     #[track_caller]
     pub(crate) fn take(&self) {
         self.set_node(&mut self.cluster.client(self.target));
@@ -150,6 +151,7 @@ impl Migration<'_> {
     /// epoch yet would believe the source again, from which something older may still be on the way.
     #[track_caller]
     pub(crate) fn finish(&self) {
+        let _others_wait = self.cluster.one_at_a_time();
         self.take();
         self.set_node(&mut self.cluster.client(self.source));
         self.wait_owned();

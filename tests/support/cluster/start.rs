@@ -1,6 +1,7 @@
 //! How a cluster is set up, by commands alone: ports, slots, meeting, replicas.
 
 use std::ops::Range;
+use std::sync::Mutex;
 use std::sync::atomic::AtomicU16;
 use std::thread;
 
@@ -70,7 +71,14 @@ impl ClusterBuilder {
         meet(&nodes, &mut clients);
         self.follow_masters(&mut clients, &ids);
         let taken = (0..self.masters).map(|_| AtomicU16::new(0)).collect();
-        let cluster = Cluster { nodes, ids, masters: self.masters, replicas_each: self.replicas_each, taken };
+        let cluster = Cluster {
+            nodes,
+            ids,
+            masters: self.masters,
+            replicas_each: self.replicas_each,
+            taken,
+            giving: Mutex::new(()),
+        };
         cluster.wait_agreed();
         for client in &mut clients {
             client.ok(&format!("CONFIG SET cluster-node-timeout {}", self.node_timeout_ms));
