@@ -39,9 +39,11 @@ run_on() {
     REDIS_SERVER=$server REDIS_LOCK_SKIPPED=$log.skipped "$@" 2>&1 | tee "$log.log" || result=FAILED
     totals=$(awk '/^test result:/ { p += $4; f += $6; i += $8 } END { printf "%d passed, %d failed, %d ignored", p, f, i }' \
         "$log.log")
+    # A test that tries several things in turn may say it of each.
+    sort -u -o "$log.skipped" "$log.skipped"
     {
         echo "$name: $result, $totals, $(wc -l <"$log.skipped") skipped, $SECONDS s"
-        sort "$log.skipped" | sed 's/^/    skipped /'
+        sed 's/^/    skipped /' "$log.skipped"
         sed -nE 's/^test (.*) \.\.\. ignored(, )?/    ignored \1: /p' "$log.log"
     } >>"$report/summary"
     [[ $result == ok ]] || failed+=("$name")

@@ -33,7 +33,7 @@ use signal::{go_on, stop};
 use stock::{Stock, agree, select};
 use support::locks::{acquire, exists, fence_of, field, holder, null, remaining};
 use support::waiter::{assert_left_in_peace, release, time_passes, wait_blocked, waiting};
-use support::{Client, PATIENCE, Pair, Random, Reply, Server, Waiter, caught_up, wait_until};
+use support::{Client, PATIENCE, Pair, Random, Reply, Server, Waiter, caught_up, skip, wait_until};
 
 /// Runs a test for each way in which the roles change, side by side, for most of it is waiting.
 #[track_caller]
@@ -176,7 +176,10 @@ fn every_waiter_is_answered(way: Way) {
         Waiter::new(server, "l BLOCK 0"),
         Waiter::new(server, "overwritten BLOCK 0"),
     ];
-    waiters.extend(redirected_client(server).map(|client| Waiter::on(server, client, "k BLOCK 0")));
+    match redirected_client(server) {
+        Some(redirected) => waiters.push(Waiter::on(server, redirected, "k BLOCK 0")),
+        None => skip!(&mut client, "there is no CLIENT CAPA: nobody waits who would be redirected"),
+    }
     client.ok("SET overwritten v");
     two.catch_up();
     two.change_over();
@@ -223,11 +226,7 @@ fn a_failover_under_load_loses_nothing_that_was_acknowledged() {
 /// A client that says it follows redirections, where the server knows such.
 fn redirected_client(server: &Server) -> Option<Client> {
     let mut client = server.client();
-    let is_known = client.run("CLIENT CAPA redirect") == Reply::Simple("OK".into());
-    if !is_known {
-        support::skip!(&mut client, "there is no CLIENT CAPA here: nobody waits who would be redirected");
-    }
-    is_known.then_some(client)
+    (client.run("CLIENT CAPA redirect") == Reply::Simple("OK".into())).then_some(client)
 }
 
 /// While a failover waits for its replica writes are paused; when it is given up everything goes on.
