@@ -127,6 +127,7 @@ mod tests {
         let mut last: Option<OwnedPlace> = None;
         while let Some(next) = places.after(last.as_ref().map(OwnedPlace::as_place)).map(OwnedPlace::from) {
             found.push((next.database, next.key.clone()));
+            assert!(found.len() <= there.len(), "a walk that comes to a place twice");
             last = Some(next);
         }
         assert_eq!(found, there.map(|(database, key)| (database, Box::from(key))));
