@@ -25,7 +25,7 @@ use support::waiter::wait_blocked;
 use support::{Builder, Data, PATIENCE, Pair, Random, Reply, Server, caught_up, wait_until};
 
 /// Rounds that are run unless the environment says how many.
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 2;
 
 /// Steps of the load in a round, before, during and after the trouble.
 const STEPS: [usize; 3] = [200, 200, 100];
