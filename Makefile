@@ -22,7 +22,7 @@ test: setup ## Run every test, on redis-server (REDIS_SERVER=redis-server)
 test-matrix: test servers ## Run them on each server of `make servers` too
 	@scripts/with-module.sh scripts/on-each-server.sh others cargo test --no-fail-fast
 
-simulate: ## Run 20,000 random histories through the core and the model beside it (SIMULATION_RUNS)
+simulate: ## Run 20,000 random histories of each kind through the core and a model of it (SIMULATION_RUNS)
 	@SIMULATION_RUNS=$${SIMULATION_RUNS:-20000} cargo test --release --package lock-core --test simulation
 
 soak: setup ## Have clients contend for 100,000 rounds and see that nothing is left of it
