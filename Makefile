@@ -31,11 +31,11 @@ soak: setup ## Have clients contend for 100,000 rounds and see that nothing is l
 
 converge: setup ## Compare replicas and files with their master after 300 rounds of load and trouble
 	@scripts/with-module.sh scripts/on-each-server.sh all \
-		env REDIS_LOCK_CONVERGE_ROUNDS=$${REDIS_LOCK_CONVERGE_ROUNDS:-300} cargo test --test convergence -- --nocapture
+		env REDIS_LOCK_CONVERGE_ROUNDS=$${REDIS_LOCK_CONVERGE_ROUNDS:-300} cargo test --test server convergence -- --nocapture
 
 storm: setup ## Move slots and fail over under waiting clients for ten minutes (REDIS_LOCK_STORM_SECONDS)
 	@scripts/with-module.sh scripts/on-each-server.sh all \
-		env REDIS_LOCK_STORM_SECONDS=$${REDIS_LOCK_STORM_SECONDS:-600} cargo test --test cluster_storm -- --nocapture
+		env REDIS_LOCK_STORM_SECONDS=$${REDIS_LOCK_STORM_SECONDS:-600} cargo test --test server cluster_storm -- --nocapture
 
 history: setup ## Check what clients are told while servers fail, a minute for each set-up (REDIS_LOCK_HISTORY_SECONDS)
 	@scripts/with-module.sh scripts/history.sh

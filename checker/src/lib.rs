@@ -8,7 +8,7 @@
 //! Everything here errs on one side: what is reported has happened. What cannot be told from the clients' times alone is
 //! passed over; see [`holds`] for what is certain.
 //!
-//! What it does not do: talk to a server, read a clock, draw randomness. `tests/history.rs` makes histories.
+//! What it does not do: talk to a server, read a clock, draw randomness. `tests/history` makes histories.
 //!
 //! | module | holds |
 //! |---|---|

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use lock_checker::FaultKind;
 
-use crate::cluster::{AGREEMENT_DEADLINE, Cluster, slot_of};
 use crate::faults::{pause, sleep_ms, stop};
 use crate::run::{Faults, Stage};
 use crate::speaker::Routes;
+use crate::support::cluster::{AGREEMENT_DEADLINE, Cluster, slot_of};
 use crate::support::{Random, Server, wait_until};
 
 /// A failover that has not come about by then is given up by the servers, and to be asked for again.

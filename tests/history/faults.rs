@@ -8,10 +8,10 @@ use std::time::Duration;
 use lock_checker::FaultKind;
 
 use crate::run::{Faults, Stage};
-use crate::signal;
 use crate::speaker::Routes;
+use crate::support::signal;
+use crate::support::wall_clock::{HOUR, WallClock};
 use crate::support::{PATIENCE, Random, Reply, Server, caught_up, wait_until};
-use crate::wall_clock::{HOUR, WallClock};
 
 pub(crate) fn sleep_ms(least: u64, most: u64, random: &mut Random) {
     thread::sleep(Duration::from_millis(least + random.next() % (most - least + 1)));

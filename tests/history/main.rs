@@ -11,19 +11,13 @@
 //!   requests reaches a server first is not theirs to choose.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-#[path = "../support/cluster.rs"]
-mod cluster;
 mod cluster_faults;
 mod faults;
 mod resource;
 mod run;
 mod setups;
-#[path = "../support/signal.rs"]
-mod signal;
 mod speaker;
 #[path = "../support/mod.rs"]
 mod support;
 mod verdict;
-#[path = "../support/wall_clock.rs"]
-mod wall_clock;
 mod work;

@@ -6,13 +6,13 @@
 use lock_checker::losses::Losses;
 use lock_checker::{FaultKind, FenceScope, Rule, Terms};
 
-use crate::cluster::{Cluster, ClusterBuilder, key_in};
 use crate::cluster_faults::Clustered;
 use crate::faults::{Promotion, Replicated, Standalone};
 use crate::run::{Plan, Stage, run};
+use crate::support::cluster::{Cluster, ClusterBuilder, key_in};
+use crate::support::wall_clock::{HOUR, WallClock};
 use crate::support::{Builder, Random, Server};
 use crate::verdict::{Promise, judge};
-use crate::wall_clock::{HOUR, WallClock};
 use crate::work::{LEASES_MS, SHORT_LEASES_MS};
 
 /// How much longer than asked for anything may take, in microseconds: a bound on hangs.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use lock_checker::{Answer, Ask, Limit, Micros, Op};
 
-use crate::cluster::Redirection;
+use crate::support::cluster::Redirection;
 use crate::support::{Client, Reply, field};
 
 /// How long a client waits for an answer that it does not want to give up: no answer within that is a hang.

@@ -2,8 +2,8 @@
 #![allow(dead_code)] // each test file uses a part of it
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-use crate::sentinel::Sentinels;
-use crate::signal::{go_on, stop};
+use crate::support::sentinel::Sentinels;
+use crate::support::signal::{go_on, stop};
 use crate::support::{PATIENCE, Pair, Reply, Server, caught_up, wait_until};
 
 /// How the role of master goes to the replica.

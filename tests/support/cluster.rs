@@ -1,24 +1,18 @@
 //! A cluster of real servers with the module: masters that share the slots, and replicas of them.
 //!
-//! - [`Cluster`] starts the nodes and has them agree; [`shared`] is one that the tests of a file have in common, each in
+//! - [`Cluster`] starts the nodes and has them agree; [`shared`] is one that tests have in common, each in
 //!   slots of its own ([`Cluster::fresh_slot`]).
 //! - [`Migration`] moves a slot key by key, step by step; [`Cluster::move_slot`] does all of it, and
 //!   [`atomic`] lets the server do it where it can.
 //! - [`Routed`] is a client that follows redirections.
 //! - [`slot_of`] and [`key_in`] relate keys and slots.
-//!
-//! A test file takes it in with `#[path = "support/cluster.rs"] mod cluster;`, beside `mod support;`.
 #![allow(dead_code, unused_imports)] // each test file uses a part of it
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failure ends the test
 #![allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)] // likewise
 
-#[path = "cluster/atomic.rs"]
 pub(crate) mod atomic;
-#[path = "cluster/routed.rs"]
 mod routed;
-#[path = "cluster/slots.rs"]
 mod slots;
-#[path = "cluster/start.rs"]
 mod start;
 
 use std::ops::Deref;

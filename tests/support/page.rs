@@ -36,11 +36,11 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use crate::stream::{Said, Stream, appended};
 use crate::support::locks::holders;
+use crate::support::stream::{Said, Stream, appended};
 use crate::support::waiter::is_blocked;
+use crate::support::wording::Wording;
 use crate::support::{Client, PATIENCE, Pair, Reply, Server, wait_until};
-use crate::wording::Wording;
 
 /// Runs every case of a page, which must come out as written.
 #[track_caller]

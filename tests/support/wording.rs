@@ -7,8 +7,8 @@
 use lock_core::token::SEED_TEXT_LEN;
 use lock_core::{Hold, Limit, Moment, codec};
 
-use crate::stream::Said;
 use crate::support::Reply;
+use crate::support::stream::Said;
 
 /// The longest word that is shown.
 const LONG_WORD: usize = 60;

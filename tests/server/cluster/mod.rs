@@ -1,0 +1,9 @@
+//! Nodes of a cluster: who serves a key, and slots that move.
+
+mod arriving;
+mod atomic;
+mod down;
+mod endpoints;
+mod failover;
+mod migration;
+mod routing;

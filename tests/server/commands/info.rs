@@ -1,0 +1,157 @@
+//! LOCK.INFO: what an operator sees of a lock.
+
+use crate::support::errors::{self, fails};
+use crate::support::locks::{acquire, field, field_names, holder, holders, null, standing};
+use crate::support::{PATIENCE, Reply, Server, cmd, wait_until};
+
+const HOLD_FIELDS: [&str; 8] = ["owner", "fence", "limit", "lease", "remaining", "count", "session", "age"];
+
+#[test]
+fn a_missing_key_is_null() {
+    let server = Server::start();
+    assert_eq!(server.client().run("LOCK.INFO k"), Reply::NullArray);
+    assert_eq!(server.client3().run("LOCK.INFO k"), Reply::Null);
+}
+
+#[test]
+fn resp2_has_flat_arrays_and_resp3_maps_of_the_same_fields() {
+    let server = Server::start();
+    acquire(&mut server.client(), "k TOKEN a");
+    let flat = server.client().run("LOCK.INFO k");
+    let mapped = server.client3().run("LOCK.INFO k");
+    assert!(matches!(flat, Reply::Array(_)), "{flat:?}");
+    assert!(matches!(mapped, Reply::Map(_)), "{mapped:?}");
+    for info in [flat, mapped] {
+        assert_eq!(field_names(&info), ["holders", "waiting", "queue"]);
+        let holders = field(&info, "holders");
+        assert_eq!(field_names(holders.items().first().unwrap()), HOLD_FIELDS);
+        assert_eq!(field(&info, "waiting"), Reply::Int(0));
+        assert_eq!(field(&info, "queue"), Reply::Array(Vec::new()));
+    }
+}
+
+#[test]
+fn a_hold_in_resp3_is_a_map_and_in_resp2_a_flat_array() {
+    let server = Server::start();
+    acquire(&mut server.client(), "k");
+    let flat = holder(&mut server.client(), "k");
+    let mapped = holder(&mut server.client3(), "k");
+    assert!(matches!(flat, Reply::Array(_)), "{flat:?}");
+    assert!(matches!(mapped, Reply::Map(_)), "{mapped:?}");
+}
+
+#[test]
+fn a_hold_shows_what_it_was_granted_with() {
+    let server = Server::start();
+    for mut client in [server.client(), server.client3()] {
+        let grant = acquire(&mut client, "k TOKEN a PX 60000 LIMIT 4 OWNER me");
+        let hold = holder(&mut client, "k");
+        assert_eq!(field(&hold, "owner"), Reply::Bulk(b"me".to_vec()));
+        assert_eq!(field(&hold, "fence"), Reply::Int(grant.fence));
+        assert_eq!(field(&hold, "limit"), Reply::Int(4));
+        assert_eq!(field(&hold, "lease"), Reply::Int(60_000));
+        assert_eq!(field(&hold, "count"), Reply::Int(1));
+        let left = field(&hold, "remaining").int();
+        assert!(left > 30_000 && left <= 60_000, "{left} ms left");
+        let age = field(&hold, "age").int();
+        assert!((0..30_000).contains(&age), "{age} ms old");
+        client.run("LOCK.RELEASE k a");
+    }
+}
+
+#[test]
+fn what_was_not_given_is_null_and_shared_is_limit_0() {
+    let server = Server::start();
+    acquire(&mut server.client(), "k SHARED");
+    for (mut client, null) in [(server.client(), Reply::NullBulk), (server.client3(), Reply::Null)] {
+        let hold = holder(&mut client, "k");
+        assert_eq!(field(&hold, "owner"), null);
+        assert_eq!(field(&hold, "session"), null);
+        assert_eq!(field(&hold, "limit"), Reply::Int(0));
+    }
+}
+
+#[test]
+fn holders_stand_in_the_order_of_their_grants() {
+    let server = Server::start();
+    let mut client = server.client();
+    let mut fences = Vec::new();
+    for n in 0..20 {
+        // Neither tokens nor leases are in that order.
+        let token = (n * 7) % 20;
+        let lease = 90_000 - 1_000 * ((n * 3) % 20);
+        let grant = acquire(&mut client, &format!("k SHARED TOKEN t{token} PX {lease}"));
+        fences.push(Reply::Int(grant.fence));
+    }
+    let shown = |client: &mut _| -> Vec<Reply> {
+        holders(client, "k").iter().map(|hold| field(hold, "fence")).collect()
+    };
+    assert_eq!(shown(&mut client), fences);
+    client.run("LOCK.RELEASE k t7");
+    fences.remove(1);
+    acquire(&mut client, "k TOKEN t0");
+    client.run("LOCK.EXTEND k t14 PX 1000000");
+    assert_eq!(shown(&mut client), fences, "a retry keeps its place");
+}
+
+#[test]
+fn age_grows_and_the_time_left_shrinks() {
+    let server = Server::start();
+    let mut client = server.client();
+    acquire(&mut client, "k TOKEN a PX 60000");
+    let moving = |hold: &Reply| (field(hold, "age").int(), field(hold, "remaining").int());
+    let (age, left) = moving(&holder(&mut client, "k"));
+    wait_until("time passes for the hold", PATIENCE, || {
+        let (older, less) = moving(&holder(&mut client, "k"));
+        older >= age + 20 && less <= left - 20
+    });
+    client.run("LOCK.EXTEND k a");
+    let (older, more) = moving(&holder(&mut client, "k"));
+    assert!(older >= age + 20, "an extension makes no hold younger");
+    assert!(more > left - 20, "but it has its time again");
+}
+
+#[test]
+fn a_token_is_never_shown() {
+    let server = Server::start();
+    let tokens = ["tell-nobody-1", "tell-nobody-2"];
+    for token in tokens {
+        acquire(&mut server.client(), &format!("k SHARED OWNER me TOKEN {token}"));
+    }
+    let generated = acquire(&mut server.client(), "k SHARED").token;
+    let generated = String::from_utf8(generated).unwrap();
+    for mut client in [server.client(), server.client3()] {
+        let shown = format!("{:?}", client.run("LOCK.INFO k"));
+        assert!(shown.contains("me"));
+        for token in tokens.iter().copied().chain([generated.as_str()]) {
+            assert!(!shown.contains(token), "{shown}");
+        }
+    }
+}
+
+#[test]
+fn looking_changes_nothing() {
+    let server = Server::start();
+    let mut client = server.client();
+    acquire(&mut client, "k");
+    let dirty = client.info("persistence", "rdb_changes_since_last_save");
+    let first = standing(&mut client, "k");
+    assert_eq!(standing(&mut client, "k"), first);
+    assert_eq!(client.run("LOCK.INFO missing"), null(&client));
+    assert_eq!(client.run("DBSIZE"), Reply::Int(1));
+    assert_eq!(client.info("persistence", "rdb_changes_since_last_save"), dirty);
+}
+
+#[test]
+fn what_is_no_lock_is_an_error() {
+    let server = Server::start();
+    let mut client = server.client();
+    client.ok("SET s a");
+    fails(&mut client, "LOCK.INFO s", errors::WRONG_TYPE);
+    let arity = errors::arity("lock.info");
+    for command in ["LOCK.INFO", "LOCK.INFO k k"] {
+        fails(&mut client, command, &arity);
+    }
+    let empty = client.call(&cmd!["LOCK.INFO", ""]);
+    assert_eq!(empty, null(&client), "an empty key is a key");
+}

@@ -1,0 +1,3 @@
+//! The transcripts in README and docs.
+
+mod readme;

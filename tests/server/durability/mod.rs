@@ -1,0 +1,10 @@
+//! Snapshots, the append-only file, replicas, failover: what is kept, and the exact stream.
+
+mod crash;
+mod fences;
+mod listeners;
+mod persistence;
+mod promotion;
+mod replication;
+mod restart_grace;
+mod stream;

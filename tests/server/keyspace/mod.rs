@@ -1,0 +1,4 @@
+//! What other commands do to the key of a lock.
+
+mod damaged_payloads;
+mod touched;

@@ -1,0 +1,5 @@
+//! Random loads and trouble, from a printed seed.
+
+mod cluster_storm;
+mod convergence;
+mod storms;

@@ -1,0 +1,5 @@
+//! Leases and clocks.
+
+mod expiry;
+mod leases;
+mod wall_clock;
