@@ -20,7 +20,7 @@ pub(crate) use info::Info;
 pub(crate) use owned::Owned;
 pub(crate) use release::Release;
 
-use lock_core::{Lock, Refusal};
+use lock_core::{Hold, Lock, Moment, Refusal};
 
 use crate::perform::OpenLock;
 use crate::server::ffi::{Args, Context, Key};
@@ -37,6 +37,12 @@ fn open<'a>(context: &'a Context, args: &Args<'a>) -> Result<OpenLock<'a>, Refus
 fn look<'a>(context: &'a Context, args: &Args<'a>) -> Result<Option<Key<'a, Lock>>, Refusal> {
     let key = args.name(KEY).ok_or(Refusal::Syntax)?;
     Key::open_to_read(context, key).map_err(|_| Refusal::WrongType)
+}
+
+/// What is left of a hold: of its lease, or of the time that somebody has given the key to live, if that ends first.
+fn remaining_ms(key: Option<&Key<'_, Lock>>, hold: &Hold, now: Moment) -> u64 {
+    let lease_ms = now.ms_until(hold.deadline());
+    key.and_then(|key| key.ttl_ms()).map_or(lease_ms, |ttl_ms| ttl_ms.min(lease_ms))
 }
 
 /// A number as the protocol carries it; what it counts stays far below its end.

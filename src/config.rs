@@ -3,13 +3,13 @@
 //! A word of `loadmodule` replaces a setting's default, and a directive in redis.conf wins over it. So CONFIG REWRITE,
 //! which writes directives, is not undone by the words at the next start.
 
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use lock_core::queue::WaiterLimits;
 use lock_core::request::{LeaseRules, parse_integer};
 use lock_core::time::LONGEST_LEASE_MS;
 
-use crate::server::ffi::{Args, Context, NumericSetting, load_settings};
+use crate::server::ffi::{Args, Context, NumericSetting, Setting, Switch, knows_optional_aux, load_settings};
 
 /// More connections than any server takes.
 const MOST_WAITERS: i64 = 1_000_000;
@@ -56,8 +56,23 @@ static MAX_WAITERS_PER_KEY: NumericSetting = NumericSetting {
 static RESTART_GRACE: NumericSetting =
     NumericSetting { name: c"restart-grace", default: 0, least: 0, most: LONGEST, value: AtomicI64::new(0) };
 
-static SETTINGS: [&NumericSetting; 5] =
-    [&DEFAULT_LEASE, &MAX_LEASE, &MAX_WAITERS, &MAX_WAITERS_PER_KEY, &RESTART_GRACE];
+/// Whether the highest fence is kept beside the locks.
+static SAVE_FENCE: Switch = Switch {
+    name: c"save-fence",
+    default: true,
+    value: AtomicBool::new(true),
+    is_fixed: AtomicBool::new(false),
+    fixed_because: "this server can be told that only when it starts: write it into redis.conf and restart",
+};
+
+static SETTINGS: [Setting; 6] = [
+    Setting::Number(&DEFAULT_LEASE, DEFAULT_LEASE.default),
+    Setting::Number(&MAX_LEASE, MAX_LEASE.default),
+    Setting::Number(&MAX_WAITERS, MAX_WAITERS.default),
+    Setting::Number(&MAX_WAITERS_PER_KEY, MAX_WAITERS_PER_KEY.default),
+    Setting::Number(&RESTART_GRACE, RESTART_GRACE.default),
+    Setting::Switch(&SAVE_FENCE, SAVE_FENCE.default),
+];
 
 /// What leases may be. The default yields where the longest is set below it, so that the two can be set in any order.
 pub(crate) fn leases() -> LeaseRules {
@@ -76,45 +91,67 @@ pub(crate) fn restart_grace_ms() -> u64 {
     RESTART_GRACE.get().unsigned_abs()
 }
 
+/// Whether snapshots and new append-only files keep the highest fence, and so need the module also where no lock is in
+/// them.
+pub(crate) fn saves_fence() -> bool {
+    SAVE_FENCE.get()
+}
+
 /// Registers the settings, with what the words of `loadmodule` say.
 ///
 /// # Errors
 /// What is wrong with a word. The words themselves are the operator's, and are not repeated: they could be anything.
 pub(crate) fn load(context: &Context, args: &Args<'_>) -> Result<(), String> {
-    let mut defaults = SETTINGS.map(|setting| (setting, setting.default));
+    let mut settings = SETTINGS;
     let mut words = args.from(0);
     let mut position: u32 = 0;
     while let Some(word) = words.next() {
         position = position.saturating_add(1);
         let name = word.strip_prefix(b"lock.").unwrap_or(word);
-        let setting = defaults
+        let setting = settings
             .iter_mut()
-            .find(|(setting, _)| setting.name.to_bytes().eq_ignore_ascii_case(name))
+            .find(|setting| setting.name().to_bytes().eq_ignore_ascii_case(name))
             .ok_or_else(|| unknown_argument(position))?;
-        setting.1 =
-            words.next().and_then(|value| parse(setting.0, value)).ok_or_else(|| bad_value(setting.0))?;
+        *setting = words
+            .next()
+            .and_then(|value| with_default(*setting, value))
+            .ok_or_else(|| bad_value(*setting))?;
     }
-    if load_settings(context, defaults) {
-        Ok(())
-    } else {
-        Err("a lock.* setting is bad, see the line above".to_owned())
+    if !load_settings(context, settings) {
+        return Err("a lock.* setting is bad, see the line above".to_owned());
     }
+    SAVE_FENCE.is_fixed.store(!knows_optional_aux(), Ordering::Relaxed);
+    Ok(())
 }
 
-fn parse(setting: &NumericSetting, value: &[u8]) -> Option<i64> {
-    let number = parse_integer(value).ok()?;
-    (setting.least..=setting.most).contains(&number).then_some(number)
+/// The setting with another default; `None` for a value that it cannot have.
+fn with_default(setting: Setting, value: &[u8]) -> Option<Setting> {
+    match setting {
+        Setting::Number(setting, _) => {
+            let number = parse_integer(value).ok()?;
+            let is_in_range = (setting.least..=setting.most).contains(&number);
+            is_in_range.then_some(Setting::Number(setting, number))
+        }
+        Setting::Switch(setting, _) => {
+            let is = |text: &str| value.eq_ignore_ascii_case(text.as_bytes());
+            (is("yes") || is("no")).then(|| Setting::Switch(setting, is("yes")))
+        }
+    }
 }
 
 fn unknown_argument(position: u32) -> String {
-    let names = SETTINGS.map(|setting| setting.name.to_string_lossy()).join(", ");
+    let names = SETTINGS.map(|setting| setting.name().to_string_lossy()).join(", ");
     format!(
         "setting {position} given to loadmodule is unknown; what can be given is a name and a value of: {names}"
     )
 }
 
-fn bad_value(setting: &NumericSetting) -> String {
-    let NumericSetting { name, least, most, .. } = setting;
-    let name = name.to_string_lossy();
-    format!("lock.{name} given to loadmodule must be a number from {least} to {most}")
+fn bad_value(setting: Setting) -> String {
+    let name = setting.name().to_string_lossy();
+    match setting {
+        Setting::Number(NumericSetting { least, most, .. }, _) => {
+            format!("lock.{name} given to loadmodule must be a number from {least} to {most}")
+        }
+        Setting::Switch(..) => format!("lock.{name} given to loadmodule must be yes or no"),
+    }
 }

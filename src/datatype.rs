@@ -6,6 +6,7 @@ use std::mem::{size_of, size_of_val};
 use lock_core::token::SEED_TEXT_LEN;
 use lock_core::{Fence, Lock, Place, codec};
 
+use crate::config;
 use crate::perform;
 use crate::replication;
 use crate::server::clock;
@@ -32,7 +33,7 @@ impl Value for Lock {
             Origin::Client
                 if !lock.holds().iter().all(|hold| hold.fence().is_credible(clock::wall_micros(now))) =>
             {
-                return Err("a fence is years ahead of this server's clock".to_owned());
+                return Err("a fence is more than a day ahead of this server's clock".to_owned());
             }
             Origin::Client | Origin::Master => perform::loaded(&mut lock, None),
             Origin::Snapshot(place) => perform::loaded(&mut lock, place),
@@ -59,7 +60,7 @@ impl Value for Lock {
             digest.add_number(replication::signed(hold.fence()));
             digest.add_number(hold.limit().number().into());
             digest.add_number(hold.lease_ms().cast_signed());
-            digest.add_number(hold.count().into());
+            digest.add_number(hold.level().into());
             digest.end_sequence();
         }
     }
@@ -73,6 +74,9 @@ impl Value for Lock {
     }
 
     fn save_number() -> u64 {
+        if !config::saves_fence() {
+            return 0;
+        }
         FENCES.with(|fences| fences.last().map_or(0, Fence::get))
     }
 

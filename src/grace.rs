@@ -5,11 +5,18 @@ use lock_core::Moment;
 
 use crate::config;
 use crate::server::clock;
+use crate::server::ffi::notice_anywhere;
 use crate::state::{GRACE, QUEUES};
 
 /// The data were loaded, or this server was promoted.
 pub(crate) fn begin() {
     GRACE.with(|grace| grace.begin(clock::now()));
+    let span_ms = config::restart_grace_ms();
+    if span_ms > 0 {
+        notice_anywhere(&format!(
+            "restart-grace begins: for {span_ms} ms nobody is granted more than it is known to hold"
+        ));
+    }
 }
 
 /// Whether grants may have been lost.
@@ -26,5 +33,8 @@ pub(crate) fn until() -> Option<Moment> {
 pub(crate) fn end_if_over(now: Moment) {
     if GRACE.with(|grace| grace.end(config::restart_grace_ms(), now)) {
         QUEUES.with(|queues| queues.mark_all(None));
+        if config::restart_grace_ms() > 0 {
+            notice_anywhere("restart-grace has ended");
+        }
     }
 }

@@ -10,6 +10,7 @@
 use lock_core::{ClientId, Place};
 
 use crate::cluster;
+use crate::config;
 use crate::expiry;
 use crate::grace;
 use crate::listeners;
@@ -29,6 +30,7 @@ impl KeyspaceEvents for Keyspace {
         if !QUEUES.with(|queues| queues.is_empty()) {
             let place = Place { database: context.database(), key: name.bytes() };
             QUEUES.with(|queues| queues.mark(place));
+            waiting::keep_awake();
         }
     }
 
@@ -45,12 +47,14 @@ impl ServerEvents for Keyspace {
     fn flushed(database: Option<i32>) {
         DEADLINES.with(|deadlines| deadlines.clear(database));
         QUEUES.with(|queues| queues.mark_all(database));
+        waiting::keep_awake();
     }
 
     fn swapped(one: i32, other: i32) {
         DEADLINES.with(|deadlines| deadlines.swap(one, other));
         TIES.with(|ties| ties.swap(one, other));
         QUEUES.with(|queues| queues.swap(one, other));
+        waiting::keep_awake();
     }
 
     fn ticked(context: &Context) {
@@ -80,6 +84,10 @@ impl ServerEvents for Keyspace {
         if FENCE_IS_DUE.with(|due| *due) && !context.must_not_write() {
             note_fence(context);
         }
+    }
+
+    fn awoke(context: &Context) {
+        waiting::begin_turn(context);
     }
 
     fn opened(client: ClientId) {
@@ -113,6 +121,9 @@ static FENCE_IS_DUE: MainThread<bool> = MainThread::new(false);
 /// its head that file would begin with no fence but those of the locks that are held.
 fn note_fence(context: &Context) {
     FENCE_IS_DUE.with(|due| *due = false);
+    if !config::saves_fence() {
+        return;
+    }
     if let Some(fence) = FENCES.with(|fences| fences.last()) {
         replication::note_fence(context, fence);
     }

@@ -27,6 +27,12 @@ impl<'c> OpenLock<'c> {
         Ok(Key::open_to_write(context, name)?.map(|key| Self { key }))
     }
 
+    /// Opens the key for what another server has decided: a value of another type counts as none, and goes when there is a
+    /// lock to be put in its place.
+    pub(crate) fn open_to_replace(context: &'c Context, name: Name<'c>) -> Option<Self> {
+        Key::open_to_replace(context, name).map(|key| Self { key })
+    }
+
     /// Opens the key at a place for `body`, outside of a command on that key. `None` if a value of another type stands
     /// there, or there is no such database.
     pub(crate) fn at<R>(
@@ -50,14 +56,14 @@ impl<'c> OpenLock<'c> {
     pub(crate) fn turn<R>(mut self, now: Moment, body: impl FnOnce(&mut Turn<'_, Performer<'c>>) -> R) -> R {
         let (context, name) = (self.key.context(), self.key.name());
         let place = Place { database: context.database(), key: name.bytes() };
-        let mut performer = Performer { context, name, now, has_changed: false };
+        let mut performer = Performer { context, name, now, has_changed: false, has_promised: false };
         let mut made = Lock::new();
         let result = QUEUES.with(|queues| {
             let lock = self.key.value_mut().unwrap_or(&mut made);
             body(&mut Turn { lock, queues, place, now, perform: &mut performer })
         });
         if performer.has_changed {
-            self.settle(made, place);
+            self.settle(made, place, performer.has_promised);
         }
         if !QUEUES.with(|queues| queues.is_quiet()) {
             expiry::arm(context);
@@ -66,9 +72,11 @@ impl<'c> OpenLock<'c> {
     }
 
     /// A lock that nobody holds goes, one that was made comes; when it is due is noted; who watches the key is told.
-    fn settle(&mut self, made: Lock, place: Place<'_>) {
+    fn settle(&mut self, made: Lock, place: Place<'_>, has_promised: bool) {
         if !made.is_empty() {
             self.key.set(made);
+        } else if has_promised {
+            self.key.take_off_ttl();
         }
         match self.key.value_mut() {
             Some(lock) if lock.is_empty() => self.key.delete(),
@@ -89,6 +97,8 @@ pub(crate) struct Performer<'c> {
     name: Name<'c>,
     now: Moment,
     has_changed: bool,
+    /// Whether a lease was promised, so that a time to live that the key has is to go.
+    has_promised: bool,
 }
 
 impl Perform for Performer<'_> {
@@ -112,9 +122,17 @@ impl Perform for Performer<'_> {
         waiting::is_open(connection)
     }
 
+    fn may_acquire(&mut self, client: ClientId) -> bool {
+        self.context.may_run(client, replication::ACQUIRE, self.name)
+    }
+
     fn draw_fence(&mut self) -> Option<Fence> {
         let wall_micros = clock::wall_micros(self.now);
         FENCES.with(|fences| fences.draw(wall_micros))
+    }
+
+    fn take_off_ttl(&mut self) {
+        self.has_promised = true;
     }
 
     fn hold_is(&mut self, hold: &Hold) {
@@ -225,5 +243,6 @@ pub(crate) fn unlinked(lock: &mut Lock, place: Place<'_>) {
         }
     });
     QUEUES.with(|queues| queues.departed(place));
+    waiting::keep_awake();
     moves::lock_left(place.key);
 }

@@ -36,6 +36,8 @@ const LIMIT: Arg = Arg::required(
 )
 .optional();
 
+const LEVEL: Arg = Arg::after(c"LEVEL", c"level", ArgKind::Integer).optional();
+
 const TOKEN: Arg = Arg::required(c"token", ArgKind::String);
 
 /// The command table: every command, and all that the server is told of it.
@@ -43,8 +45,8 @@ static COMMANDS: [CommandSpec; 8] = [
     CommandSpec {
         name: c"lock.acquire",
         handler: Handler::of::<commands::Acquire>(),
-        flags: c"write deny-oom fast",
-        categories: c"write fast",
+        flags: c"write deny-oom blocking",
+        categories: c"write blocking",
         access: Some(Access::Write),
         arity: -2,
         summary:
@@ -58,7 +60,7 @@ static COMMANDS: [CommandSpec; 8] = [
             Arg::after(c"BLOCK", c"milliseconds", ArgKind::Integer).optional(),
             Arg::after(c"OWNER", c"label", ArgKind::String).optional(),
             Arg::after(c"SESSION", c"session", ArgKind::PureToken).optional(),
-            Arg::after(c"REENTRANT", c"reentrant", ArgKind::PureToken).optional(),
+            LEVEL,
         ],
     },
     CommandSpec {
@@ -67,10 +69,10 @@ static COMMANDS: [CommandSpec; 8] = [
         flags: c"write fast",
         categories: c"write fast",
         access: Some(Access::Delete),
-        arity: 3,
-        summary: c"Gives a lock back if the token holds it.",
+        arity: -3,
+        summary: c"Gives a lock back if the token holds it, and ends its wait for the lock.",
         complexity: c"O(H) with H holds on the lock, 1 for an exclusive one",
-        args: &[Arg::KEY, TOKEN],
+        args: &[Arg::KEY, TOKEN, LEVEL],
     },
     CommandSpec {
         name: c"lock.extend",
@@ -90,7 +92,8 @@ static COMMANDS: [CommandSpec; 8] = [
         categories: c"read fast",
         access: Some(Access::Read),
         arity: 3,
-        summary: c"Replies fence and remaining milliseconds if the token holds the lock, else null.",
+        summary:
+            c"Replies fence, remaining milliseconds and how many wait if the token holds the lock, else null.",
         complexity: c"O(H) with H holds on the lock, 1 for an exclusive one",
         args: &[Arg::KEY, TOKEN],
     },
@@ -101,7 +104,7 @@ static COMMANDS: [CommandSpec; 8] = [
         categories: c"read",
         access: Some(Access::Read),
         arity: 2,
-        summary: c"Shows who holds a lock and who waits for it. Null when nobody holds it.",
+        summary: c"Shows who holds a lock and who waits for it. Null when nobody does either.",
         complexity: c"O(H) with H holds on the lock",
         args: &[Arg::KEY],
     },
@@ -151,12 +154,13 @@ pub(crate) fn register(context: &Context, args: &Args<'_>) -> Result<(), String>
     }
     context.declare_options();
     cluster::begin(context);
-    if !register_type::<Lock>(context) {
+    // First the settings: what a snapshot holds may depend on them.
+    config::load(context, args)?;
+    if !register_type::<Lock>(context, config::saves_fence()) {
         return Err("the server refuses the type redislock: is the module loaded twice?".to_owned());
     }
     register_commands(context, &COMMANDS)
         .map_err(|name| format!("the server refuses the command {}", name.to_string_lossy()))?;
-    config::load(context, args)?;
     if !subscribe::<Keyspace>(context) {
         return Err("the server refuses an event that the module needs".to_owned());
     }

@@ -4,7 +4,7 @@
 //! | what was decided | what travels |
 //! |---|---|
 //! | a hold was granted, or granted again | `LOCK.ACQUIRE key holds`, see [`lock_core::codec`] |
-//! | a count was given back | `LOCK.RELEASE key token`, as it came |
+//! | a hold, or a level of it, was given back | `LOCK.RELEASE key token [LEVEL n]`, as it came |
 //! | a lease was set anew | `LOCK.EXTEND key token [PX ms \| EX s]`, as it came |
 //! | a hold ended by itself | `LOCK.BREAK key FENCE fence` |
 //! | holds were broken | `LOCK.BREAK key [FENCE fence]`, as it came |

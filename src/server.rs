@@ -3,3 +3,4 @@
 pub(crate) mod clock;
 pub(crate) mod entropy;
 pub(crate) mod ffi;
+pub(crate) mod text;

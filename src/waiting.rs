@@ -10,11 +10,12 @@
 
 use std::collections::BTreeMap;
 use std::mem;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use lock_core::queue::Remedy;
 use lock_core::token::SEED_TEXT_LEN;
 use lock_core::turn::Answer;
-use lock_core::{ClientId, Fence, Place, Refusal, Token};
+use lock_core::{ClientId, Fence, Joining, Place, Refusal, Token};
 
 use crate::cluster;
 use crate::expiry;
@@ -42,18 +43,20 @@ static READY: MainThread<Vec<ClientId>> = MainThread::new(Vec::new());
 /// Handles of clients that were replied to otherwise or are gone, to be given back at the end of this turn.
 static RETIRED: MainThread<Vec<BlockedClient>> = MainThread::new(Vec::new());
 
-/// Lets the client of the running command wait. It has joined a queue already.
-///
-/// # Errors
-/// [`Refusal::Internal`] if the server refuses; then the client has left the queue again.
-pub(crate) fn block(context: &Context) -> Result<(), Refusal> {
-    let client = context.client();
-    let Some(handle) = BlockedClient::block::<Clients>(context) else {
-        QUEUES.with(|queues| queues.leave(client));
-        return Err(Refusal::Internal);
-    };
-    BLOCKED.with(|blocked| blocked.insert(client, Blocked { handle, answer: None }));
-    Ok(())
+/// Whether this turn of the server's loop has ended, and the next has not begun. Redis 7.0 carries out commands in between:
+/// those that stood behind a blocking one on their connection, or were held back by CLIENT PAUSE.
+static TURN_IS_OVER: AtomicBool = AtomicBool::new(false);
+
+/// Lets the client of the running command wait in the queue for a key. False, and nothing has changed, where the server
+/// cannot let it wait: Valkey 8.1 and 9 do not let a connection that speaks RESP3 and has subscriptions.
+pub(crate) fn wait(context: &Context, place: Place<'_>, joining: Joining) -> bool {
+    let Some(handle) = BlockedClient::block::<Clients>(context) else { return false };
+    BLOCKED.with(|blocked| blocked.insert(context.client(), Blocked { handle, answer: None }));
+    if let Some(older) = QUEUES.with(|queues| queues.join(place, joining)) {
+        answer(older.client, Answer::NotAvailable);
+    }
+    expiry::arm(context);
+    true
 }
 
 /// Answers a client that has left its queue, at the end of this turn.
@@ -67,6 +70,7 @@ pub(crate) fn answer(client: ClientId, answer: Answer) {
     });
     if waits {
         READY.with(|ready| ready.push(client));
+        keep_awake();
     }
 }
 
@@ -76,6 +80,22 @@ pub(crate) fn end_turn(context: &Context) {
     QUEUES.with(|queues| queues.end_turn());
     settle_marked(context);
     deliver();
+    TURN_IS_OVER.store(true, Ordering::Relaxed);
+}
+
+/// The beginning of a turn of the server's loop: what happened since the last one ended is followed up before anything that
+/// clients have sent meanwhile. Nobody is answered yet: CLIENT UNBLOCK may still come in this turn.
+pub(crate) fn begin_turn(context: &Context) {
+    TURN_IS_OVER.store(false, Ordering::Relaxed);
+    settle_marked(context);
+}
+
+/// Sees to it that what has just been left to do is done at once, though this turn of the server's loop may have ended:
+/// else it would have to wait for the next event or the server's tick.
+pub(crate) fn keep_awake() {
+    if TURN_IS_OVER.load(Ordering::Relaxed) {
+        wake_server();
+    }
 }
 
 /// Serves the queues at the places that were marked.
@@ -155,11 +175,10 @@ pub(crate) fn closed(client: ClientId) {
     see_to_marks();
 }
 
-/// Sees to it that marks are settled though this turn of the server's loop may have ended: the server also closes
-/// connections after that, just before it sleeps.
+/// Sees to it that marks are settled: the server also closes connections just before it sleeps.
 fn see_to_marks() {
     if !QUEUES.with(|queues| queues.is_unmarked()) {
-        wake_server();
+        keep_awake();
     }
 }
 

@@ -9,7 +9,7 @@
 //!   remaining_ms  8 bytes, if it is not all of the lease
 //!   age_ms        8 bytes, if it is not 0
 //!   limit         2 bytes, 0 for shared, if it is not 1
-//!   count         4 bytes, if it is not 1
+//!   level         2 bytes, if it is not 1
 //!   token         16 bytes, if it has the form the server makes; else 1 byte of length and as many bytes
 //!   owner         1 byte of length and as many bytes, if there is one
 //! ```
@@ -41,14 +41,14 @@ pub const VERSION: u8 = 1;
 /// The most bytes one hold can take.
 pub const LONGEST_HOLD: usize = FIXED_LEN + 1 + LONGEST_TOKEN + 2 + LONGEST_OWNER;
 
-const FIXED_LEN: usize = 1 + 4 * 8 + 2 + 4;
+const FIXED_LEN: usize = 1 + 4 * 8 + 2 + 2;
 
 /// Bits of `parts`.
 mod part {
     pub(super) const REMAINING: u8 = 1;
     pub(super) const AGE: u8 = 1 << 1;
     pub(super) const LIMIT: u8 = 1 << 2;
-    pub(super) const COUNT: u8 = 1 << 3;
+    pub(super) const LEVEL: u8 = 1 << 3;
     pub(super) const SEED: u8 = 1 << 4;
     pub(super) const OWNER: u8 = 1 << 5;
     pub(super) const ALL: u8 = (1 << 6) - 1;
@@ -107,7 +107,7 @@ fn encode_hold(hold: &Hold, now: Moment, mut write: impl FnMut(&[u8])) {
     let parts = has(part::REMAINING, remaining_ms != hold.lease_ms())
         | has(part::AGE, age_ms != 0)
         | has(part::LIMIT, hold.limit() != Limit::EXCLUSIVE)
-        | has(part::COUNT, hold.count() != 1)
+        | has(part::LEVEL, hold.level() != 1)
         | has(part::SEED, token.seed().is_some())
         | has(part::OWNER, hold.owner().is_some());
     write(&[parts]);
@@ -122,8 +122,8 @@ fn encode_hold(hold: &Hold, now: Moment, mut write: impl FnMut(&[u8])) {
     if parts & part::LIMIT != 0 {
         write(&hold.limit().number().to_le_bytes());
     }
-    if parts & part::COUNT != 0 {
-        write(&hold.count().to_le_bytes());
+    if parts & part::LEVEL != 0 {
+        write(&hold.level().to_le_bytes());
     }
     match token.seed() {
         Some(seed) => write(seed),
@@ -166,17 +166,10 @@ pub fn decode(bytes: &[u8], now: Moment) -> Result<Vec<Hold>, Damage> {
 /// What is wrong with the bytes, or with the lock they describe.
 pub fn decode_lock(bytes: &[u8], now: Moment) -> Result<Lock, Damage> {
     let lock = Lock::from_holds(decode(bytes, now)?);
-    for (holds, rule) in [
-        (!lock.is_empty(), "a lock is held"),
-        (invariants::fences_ascend(&lock), "fences ascend"),
-        (invariants::holds_are_within_limits(&lock), "holds are within limits"),
-        (invariants::tokens_are_unique(&lock), "tokens are unique"),
-    ] {
-        if !holds {
-            return Err(Damage::Impossible(rule));
-        }
+    match invariants::broken_rule(lock.holds().iter()) {
+        Some(rule) => Err(Damage::Impossible(rule)),
+        None => Ok(lock),
     }
-    Ok(lock)
 }
 
 fn decode_hold(reader: &mut Reader<'_>, now: Moment) -> Result<Hold, Damage> {
@@ -192,9 +185,9 @@ fn decode_hold(reader: &mut Reader<'_>, now: Moment) -> Result<Hold, Damage> {
     let age_ms = unless(0, has(part::AGE).then(|| reader.u64()))?;
     let age_ms = in_range("age", age_ms, 0, LONGEST_AGE_MS)?;
     let limit = unless(1, has(part::LIMIT).then(|| reader.u16())).map(Limit::from_number)?;
-    let count = unless(1, has(part::COUNT).then(|| reader.u32()))?;
-    if count == 0 {
-        return Err(Damage::OutOfRange("count"));
+    let level = unless(1, has(part::LEVEL).then(|| reader.u16()))?;
+    if level == 0 {
+        return Err(Damage::OutOfRange("level"));
     }
     let token = if has(part::SEED) {
         Token::from_seed(reader.array()?)
@@ -204,7 +197,7 @@ fn decode_hold(reader: &mut Reader<'_>, now: Moment) -> Result<Hold, Damage> {
     };
     let owner = if has(part::OWNER) { Some(reader.text()?) } else { None };
     let standing =
-        Standing { fence, granted_at: now.minus_ms(age_ms), deadline: now.plus_ms(remaining_ms), count };
+        Standing { fence, granted_at: now.minus_ms(age_ms), deadline: now.plus_ms(remaining_ms), level };
     Ok(Hold::restore(Terms { token, limit, lease_ms, owner, session: None }, standing))
 }
 
@@ -236,10 +229,6 @@ impl<'a> Reader<'a> {
 
     fn u16(&mut self) -> Result<u16, Damage> {
         self.array().map(u16::from_le_bytes)
-    }
-
-    fn u32(&mut self) -> Result<u32, Damage> {
-        self.array().map(u32::from_le_bytes)
     }
 
     fn u64(&mut self) -> Result<u64, Damage> {

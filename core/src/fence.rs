@@ -24,9 +24,10 @@ impl Fence {
     }
 }
 
-/// How far ahead of the wall clock a fence may be that a client brings, in microseconds: ten years. One near the highest
-/// would use the sequence up.
-const CREDIBLE_LEAD: u64 = 10 * 365 * 24 * 60 * 60 * 1_000_000;
+/// How far ahead of the wall clock a fence may be that a client brings, in microseconds: a day, which is more than clocks
+/// differ. A fence far ahead would take the fences of the whole server with it, and one near the highest would use the
+/// sequence up.
+const CREDIBLE_LEAD: u64 = 24 * 60 * 60 * 1_000_000;
 
 impl Fence {
     /// Whether a client's word can be taken for it that this fence was granted somewhere. What a master or a file says

@@ -68,7 +68,7 @@ pub struct Hold {
 
 /// Who holds, and on what terms.
 ///
-/// A hold is plain exactly when its token has the form the server makes, its limit is exclusive, its count one, and
+/// A hold is plain exactly when its token has the form the server makes, its limit is exclusive, its level one, and
 /// it has neither label nor session; so equal holds are equal in memory.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Identity {
@@ -81,13 +81,13 @@ struct Details {
     token: Token,
     limit: Limit,
     owner: Option<Box<[u8]>>,
-    count: u32,
+    level: u16,
     session: Option<ClientId>,
 }
 
 impl Details {
     fn is_plain(&self) -> bool {
-        self.limit == Limit::EXCLUSIVE && self.owner.is_none() && self.count == 1 && self.session.is_none()
+        self.limit == Limit::EXCLUSIVE && self.owner.is_none() && self.level == 1 && self.session.is_none()
     }
 }
 
@@ -100,7 +100,7 @@ impl From<Details> for Identity {
     }
 }
 
-/// When a hold was granted, when its lease ends, and how often it was taken: what its terms do not say.
+/// When a hold was granted, when its lease ends, and how deep it is: what its terms do not say.
 #[derive(Clone, Copy, Debug)]
 pub struct Standing {
     /// The fence of its grant.
@@ -109,15 +109,15 @@ pub struct Standing {
     pub granted_at: Moment,
     /// When its lease ends.
     pub deadline: Moment,
-    /// How often it has to be given back, at least 1.
-    pub count: u32,
+    /// How deep its holder holds it, at least 1.
+    pub level: u16,
 }
 
 impl Hold {
     /// The hold that `terms` come to when granted `now` under `fence`.
     pub fn grant(terms: Terms<'_>, fence: Fence, now: Moment) -> Self {
         let deadline = now.plus_ms(terms.lease_ms);
-        Self::restore(terms, Standing { fence, granted_at: now, deadline, count: 1 })
+        Self::restore(terms, Standing { fence, granted_at: now, deadline, level: 1 })
     }
 
     /// A hold that was granted before, here or elsewhere.
@@ -127,7 +127,7 @@ impl Hold {
                 token: terms.token,
                 limit: terms.limit,
                 owner: terms.owner.map(Box::from),
-                count: standing.count,
+                level: standing.level,
                 session: terms.session,
             }),
             fence: standing.fence,
@@ -182,11 +182,12 @@ impl Hold {
         }
     }
 
-    /// How often it has to be given back before it ends.
-    pub fn count(&self) -> u32 {
+    /// How deep its holder holds it: 1, or more where work that holds the lock has called other work that asked for it
+    /// too.
+    pub fn level(&self) -> u16 {
         match &self.identity {
             Identity::Plain(_) => 1,
-            Identity::Detailed(details) => details.count,
+            Identity::Detailed(details) => details.level,
         }
     }
 
@@ -245,6 +246,14 @@ impl Hold {
         self.deadline = now.plus_ms(lease_ms);
     }
 
+    /// Sets the lease to `lease_ms` from `now`, unless more is left of it: work on an inner level never cuts the lease
+    /// of an outer one short. Its length is the longer of the two, so that an extension without a length does not
+    /// either.
+    pub(crate) fn prolong(&mut self, lease_ms: u64, now: Moment) {
+        self.lease_ms = self.lease_ms.max(lease_ms);
+        self.deadline = self.deadline.max(now.plus_ms(lease_ms));
+    }
+
     /// Takes over what a retry names; what it does not name stays.
     pub(crate) fn amend(&mut self, limit: Option<Limit>, owner: Option<&[u8]>, session: Option<ClientId>) {
         let limit = limit.filter(|limit| *limit != self.limit());
@@ -264,18 +273,11 @@ impl Hold {
         self.rewrite(|details| details.session = None);
     }
 
-    /// Has to be given back once more often. A count at its end, four thousand million, stays there.
-    pub(crate) fn count_up(&mut self) {
-        self.rewrite(|details| details.count = details.count.saturating_add(1));
-    }
-
-    /// Gives one count back. False when it was the last one, and the hold has to end.
-    pub(crate) fn count_down(&mut self) -> bool {
-        let last = self.count() == 1;
-        if !last {
-            self.rewrite(|details| details.count = details.count.saturating_sub(1));
+    /// Its holder holds it `level` deep from now on. A level below 1 is none, and leaves it as it is.
+    pub(crate) fn set_level(&mut self, level: u16) {
+        if level >= 1 && level != self.level() {
+            self.rewrite(|details| details.level = level);
         }
-        !last
     }
 
     fn rewrite(&mut self, change: impl FnOnce(&mut Details)) {
@@ -284,7 +286,7 @@ impl Hold {
                 token: Token::from_seed(*seed),
                 limit: Limit::EXCLUSIVE,
                 owner: None,
-                count: 1,
+                level: 1,
                 session: None,
             },
             Identity::Detailed(details) => (**details).clone(),
@@ -338,5 +340,16 @@ mod tests {
         assert!(hold.is_live(Moment::from_micros(54_999)));
         assert!(!hold.is_live(Moment::from_micros(55_000)));
         assert_eq!(hold.lease_ms(), 10);
+    }
+
+    #[test]
+    fn an_inner_lease_never_cuts_the_outer_one_short() {
+        let Some(mut hold) = hold(b"mine") else { panic!("a token") };
+        hold.prolong(10, Moment::from_micros(30_000));
+        assert_eq!((hold.lease_ms(), hold.deadline()), (50, Moment::from_micros(50_000)));
+        hold.prolong(30, Moment::from_micros(30_000));
+        assert_eq!((hold.lease_ms(), hold.deadline()), (50, Moment::from_micros(60_000)));
+        hold.prolong(70, Moment::from_micros(30_000));
+        assert_eq!((hold.lease_ms(), hold.deadline()), (70, Moment::from_micros(100_000)));
     }
 }

@@ -9,6 +9,18 @@ use crate::queue::{Queues, Waiter};
 use crate::time::Moment;
 use crate::token::Token;
 
+/// The rule that holds in this order break, if they could not stand together on a lock: such a lock is neither loaded
+/// from a snapshot nor made at the word of another server.
+pub fn broken_rule<'a>(holds: impl Iterator<Item = &'a Hold> + Clone) -> Option<&'static str> {
+    let rules = [
+        (holds.clone().next().is_some(), "a lock is held"),
+        (holds.clone().is_sorted_by(|a, b| a.fence() < b.fence()), "fences ascend"),
+        (are_within_limits(holds.clone()), "holds are within limits"),
+        (have_tokens_of_their_own(holds), "tokens are unique"),
+    ];
+    rules.into_iter().find(|(is_kept, _)| !is_kept).map(|(_, rule)| rule)
+}
+
 /// Fences rise in the order in which the holds stand; so no two are the same.
 pub fn fences_ascend(lock: &Lock) -> bool {
     lock.holds().is_sorted_by(|a, b| a.fence() < b.fence())
@@ -16,14 +28,17 @@ pub fn fences_ascend(lock: &Lock) -> bool {
 
 /// There are never more holds than any of them tolerates.
 pub fn holds_are_within_limits(lock: &Lock) -> bool {
-    let smallest = lock.holds().iter().map(|hold| hold.limit().most()).min();
-    smallest.is_none_or(|smallest| lock.holds().len() <= smallest)
+    are_within_limits(lock.holds().iter())
+}
+
+fn are_within_limits<'a>(holds: impl Iterator<Item = &'a Hold> + Clone) -> bool {
+    let smallest = holds.clone().map(|hold| hold.limit().most()).min();
+    smallest.is_none_or(|smallest| holds.count() <= smallest)
 }
 
 /// Of the holds whose leases run, there are never more than any of them tolerates.
 pub fn live_holds_are_within_limits(lock: &Lock, now: Moment) -> bool {
-    let smallest = lock.live_holds(now).map(|hold| hold.limit().most()).min();
-    smallest.is_none_or(|smallest| lock.live_holds(now).count() <= smallest)
+    are_within_limits(lock.holds().iter().filter(|hold| hold.is_live(now)))
 }
 
 /// Nobody waits at the head of a queue who could be granted. True whenever a turn at the key has ended, and when no
@@ -40,14 +55,18 @@ pub fn nobody_waits_past_its_time(queues: &Queues, now: Moment) -> bool {
 
 /// No two holds of a lock belong to one token.
 pub fn tokens_are_unique(lock: &Lock) -> bool {
-    let mut tokens: Vec<Token> = lock.holds().iter().map(Hold::token).collect();
+    have_tokens_of_their_own(lock.holds().iter())
+}
+
+fn have_tokens_of_their_own<'a>(holds: impl Iterator<Item = &'a Hold>) -> bool {
+    let mut tokens: Vec<Token> = holds.map(Hold::token).collect();
     tokens.sort_unstable();
     tokens.is_sorted_by(|a, b| a != b)
 }
 
-/// A count is at least one: a hold that is given back altogether is gone.
-pub fn counts_are_positive(lock: &Lock) -> bool {
-    lock.holds().iter().all(|hold| hold.count() >= 1)
+/// A level is at least one: a hold that is given back altogether is gone.
+pub fn levels_are_positive(lock: &Lock) -> bool {
+    lock.holds().iter().all(|hold| hold.level() >= 1)
 }
 
 /// No lease is longer than what can be asked for, and none ended before its hold was granted.
@@ -62,6 +81,6 @@ fn lease_is_in_range(hold: &Hold) -> bool {
 /// In debug builds: all of the above.
 pub(crate) fn check_lock(lock: &Lock) {
     debug_assert!(fences_ascend(lock), "fences ascend: {lock:?}");
-    debug_assert!(counts_are_positive(lock), "counts are positive: {lock:?}");
+    debug_assert!(levels_are_positive(lock), "levels are positive: {lock:?}");
     debug_assert!(deadlines_follow_leases(lock), "deadlines follow leases: {lock:?}");
 }

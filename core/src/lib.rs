@@ -50,7 +50,7 @@ pub use grace::Grace;
 pub use hold::{Hold, Limit, Standing, Terms};
 pub use lock::{Lock, Released, Renewal, Verdict};
 pub use place::{OwnedPlace, Place};
-pub use queue::{ClientId, Queues};
+pub use queue::{ClientId, Joining, Queues};
 pub use refusal::Refusal;
 pub use ties::Ties;
 pub use time::Moment;

@@ -68,17 +68,18 @@ pub struct Renewal<'a> {
     pub owner: Option<&'a [u8]>,
     /// The connection that is to keep the hold alive.
     pub session: Option<ClientId>,
-    /// Whether it has to be given back once more often.
-    pub reentrant: bool,
+    /// How deep the caller is, if it says so. The hold is at least as deep from now on, and its lease no shorter than what
+    /// is left of it.
+    pub level: Option<u16>,
 }
 
 /// What came of giving a lock back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Released {
-    /// The token held nothing.
+    /// The token held nothing, or was not so deep.
     NotHeld,
-    /// One count was given back, and more are left.
-    CountedDown,
+    /// A level was given back, and the hold stays, less deep.
+    LessDeep,
     /// The hold ended.
     Ended,
 }
@@ -179,14 +180,36 @@ impl Lock {
         invariants::check_lock(self);
     }
 
+    /// Sets holds of this lock to what another server decided, all of them or none.
+    ///
+    /// # Errors
+    /// The rule that the lock would break ([`invariants::broken_rule`]): a snapshot with such a lock in it could not be
+    /// loaded any more.
+    pub fn adopt(&mut self, mut holds: Vec<Hold>) -> Result<(), &'static str> {
+        holds.sort_by_key(Hold::fence);
+        let mut tokens: Vec<Token> = holds.iter().map(Hold::token).collect();
+        tokens.sort_unstable();
+        let stays = |old: &&Hold| tokens.binary_search(&old.token()).is_err();
+        let mut all: Vec<&Hold> = self.holds().iter().filter(stays).chain(&holds).collect();
+        all.sort_by_key(|hold| hold.fence());
+        if let Some(rule) = invariants::broken_rule(all.into_iter()) {
+            return Err(rule);
+        }
+        holds.into_iter().for_each(|hold| self.put(hold));
+        Ok(())
+    }
+
     /// Grants the hold of `token` again, and returns it as it is now. Judges nothing.
     pub fn renew(&mut self, token: &Token, renewal: Renewal<'_>, now: Moment) -> Option<&Hold> {
         let hold = self.holds_mut().iter_mut().find(|hold| hold.is_owned_by(token))?;
-        hold.extend(renewal.lease_ms, now);
-        hold.amend(renewal.limit, renewal.owner, renewal.session);
-        if renewal.reentrant {
-            hold.count_up();
+        match renewal.level {
+            None => hold.extend(renewal.lease_ms, now),
+            Some(level) => {
+                hold.prolong(renewal.lease_ms, now);
+                hold.set_level(level.max(hold.level()));
+            }
         }
+        hold.amend(renewal.limit, renewal.owner, renewal.session);
         Some(hold)
     }
 
@@ -205,17 +228,28 @@ impl Lock {
         self.holds_mut().iter_mut().filter(move |hold| hold.session().is_some() && hold.due() <= now)
     }
 
-    /// Gives one count of the token's hold back. `obey` is asked when the lease has ended already: a server that
-    /// carries out what another decided gives it back all the same.
-    pub fn release(&mut self, token: &Token, now: Moment, obey: impl FnOnce() -> bool) -> Released {
+    /// Gives back `level` of the token's hold and what is above it: all of the hold, for 1. A hold that is not so deep
+    /// stays as it is. `obey` is asked when the lease has ended already: a server that carries out what another decided
+    /// gives it back all the same.
+    pub fn release(
+        &mut self,
+        token: &Token,
+        level: u16,
+        now: Moment,
+        obey: impl FnOnce() -> bool,
+    ) -> Released {
         let Some(hold) = self.holds_mut().iter_mut().find(|hold| hold.is_owned_by(token)) else {
             return Released::NotHeld;
         };
         if !hold.is_live(now) && !obey() {
             return Released::NotHeld;
         }
-        if hold.count_down() {
-            return Released::CountedDown;
+        if level > hold.level() {
+            return Released::NotHeld;
+        }
+        if level > 1 {
+            hold.set_level(level.saturating_sub(1));
+            return Released::LessDeep;
         }
         let fence = hold.fence();
         self.end(fence);

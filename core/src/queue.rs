@@ -44,8 +44,8 @@ pub struct Waiter {
     pub owner: Option<Box<[u8]>>,
     /// Whether its hold is to be tied to the connection.
     pub session: bool,
-    /// Whether it counts, if its token holds the lock by then.
-    pub reentrant: bool,
+    /// How deep it is, if it said so.
+    pub level: Option<u16>,
     /// When it began to wait.
     pub since: Moment,
     /// When it stops waiting; `None` for never.
@@ -58,14 +58,14 @@ pub enum Remedy {
     /// The hold with this fence was granted to a client that went away before it learned of it: it ends.
     EndHold(Fence),
     /// The hold with this fence was granted again to a client that went away before it learned of it: it has the limit
-    /// again that it had, and if the grant counted, it is given back once.
+    /// again that it had, and is no deeper than it was.
     UndoRenewal {
         /// Its fence.
         fence: Fence,
         /// The limit it had.
         limit: Limit,
-        /// Whether the grant counted.
-        reentrant: bool,
+        /// How deep it was.
+        level: u16,
     },
     /// The connection that kept holds alive has closed: they end.
     EndSession(ClientId),
@@ -87,6 +87,15 @@ impl Remedy {
             _ => self.fence() == Some(hold.fence()),
         })
     }
+}
+
+/// A request that is to wait, once its client can be made to: see [`Queues::join`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Joining {
+    /// The request.
+    pub waiter: Waiter,
+    /// Whether it goes ahead of those who hold nothing yet.
+    pub ahead: bool,
 }
 
 /// The most that may wait.
@@ -227,26 +236,36 @@ impl Queues {
         self.seats.contains_key(&client)
     }
 
-    /// Lets a request wait: behind all others, or ahead of them. A token that waits already keeps its place, and the
-    /// request that had it is returned.
+    fn ticket_of(&self, place: Place<'_>, token: &Token) -> Option<Ticket> {
+        self.queue(place)?.tickets.get(token).copied()
+    }
+
+    /// Whether there is room for a request of this token to wait for this key. There always is where it waits already.
     ///
     /// # Errors
     /// [`Refusal::QueueFull`] when too many wait already.
-    pub fn join(
-        &mut self,
+    pub(crate) fn room_for(
+        &self,
         place: Place<'_>,
-        waiter: Waiter,
-        ahead: bool,
+        token: &Token,
         limits: WaiterLimits,
-    ) -> Result<Option<Waiter>, Refusal> {
-        let older = self.queue(place).and_then(|queue| queue.tickets.get(&waiter.token)).copied();
-        let waiting_here = self.queue(place).map_or(0, Queue::len);
-        if older.is_none() && self.len() >= limits.in_all {
-            return Err(Refusal::QueueFull("lock.max-waiters"));
+    ) -> Result<(), Refusal> {
+        if self.ticket_of(place, token).is_some() {
+            Ok(())
+        } else if self.len() >= limits.in_all {
+            Err(Refusal::QueueFull("lock.max-waiters"))
+        } else if self.queue(place).map_or(0, Queue::len) >= limits.per_key {
+            Err(Refusal::QueueFull("lock.max-waiters-per-key"))
+        } else {
+            Ok(())
         }
-        if older.is_none() && waiting_here >= limits.per_key {
-            return Err(Refusal::QueueFull("lock.max-waiters-per-key"));
-        }
+    }
+
+    /// Lets a request wait: behind all others, or ahead of them. A token that waits already keeps its place, and the
+    /// request that had it is returned, to be answered with null.
+    pub fn join(&mut self, place: Place<'_>, joining: Joining) -> Option<Waiter> {
+        let Joining { waiter, ahead } = joining;
+        let older = self.ticket_of(place, &waiter.token);
         let queue = self.queues.at(place);
         let ticket = older.unwrap_or_else(|| queue.next_ticket(ahead));
         let (client, until) = (waiter.client, waiter.until);
@@ -257,7 +276,18 @@ impl Queues {
         }
         self.seats.insert(client, Seat { place: place.into(), ticket, until });
         self.timeouts.extend(until.map(|until| (until, client)));
-        Ok(superseded)
+        if superseded.is_some() {
+            // The newer request may ask for less, and be served at the end of the turn of the server's loop.
+            self.mark(place);
+        }
+        superseded
+    }
+
+    /// Takes the request of a token out of the queue of a key. Marks nothing: the caller sees to what follows.
+    pub(crate) fn withdraw(&mut self, place: Place<'_>, token: &Token) -> Option<Waiter> {
+        let ticket = self.ticket_of(place, token)?;
+        let client = self.queue(place)?.waiters.get(&ticket)?.client;
+        self.remove(client)
     }
 
     /// Takes a client out of its queue. Marks nothing: the caller sees to what follows.
@@ -360,24 +390,21 @@ impl Queues {
     }
 
     /// A client has gone away. If it was granted something that it was not replied, that is to be undone; where a later
-    /// grant of the same hold is still to be replied, by that one, should it be lost as well. Returns what is to be put
+    /// grant of the same hold is still to be replied, with that one, should it be lost as well. Returns what is to be put
     /// right now.
     pub fn lost(&mut self, client: ClientId) -> Option<Remedy> {
         let (at, Undelivered { place, fence, remedy, .. }) = self.take_undelivered(client)?;
         let remedy = remedy?;
         let later = self.undelivered.iter_mut().skip(at).find(|later| later.fence == fence);
-        match (later, remedy) {
-            (Some(later), Remedy::EndHold(_)) => later.remedy = later.remedy.and(Some(remedy)),
-            (Some(_), _) => {}
-            (None, _) => {
-                match place {
-                    Some(place) => self.remedy(place.as_place(), remedy),
-                    None => self.under_way.push(remedy),
-                }
-                return Some(remedy);
-            }
+        if let Some(later) = later {
+            later.remedy = later.remedy.and(Some(remedy));
+            return None;
         }
-        None
+        match place {
+            Some(place) => self.remedy(place.as_place(), remedy),
+            None => self.under_way.push(remedy),
+        }
+        Some(remedy)
     }
 
     fn take_undelivered(&mut self, client: ClientId) -> Option<(usize, Undelivered)> {

@@ -14,6 +14,8 @@ pub enum Refusal {
     InvalidExpire(&'static str),
     /// LIMIT outside 1 to 65535.
     LimitRange,
+    /// LEVEL outside 1 to 65535.
+    LevelRange,
     /// A token that is empty or too long.
     TokenLength,
     /// A label that is too long.
@@ -28,6 +30,8 @@ pub enum Refusal {
     QueueFull(&'static str),
     /// Waiting could never end.
     Deadlock,
+    /// The user that waits may not take this lock any more.
+    NoPermission,
     /// The server that was to grant the lock is a replica now.
     Demoted,
     /// The key is another node's of the cluster. Says which slot it is in, and whose that is: `slot host:port`.
@@ -53,6 +57,7 @@ impl fmt::Display for Refusal {
             Self::NotAnInteger => f.write_str("ERR value is not an integer or out of range"),
             Self::InvalidExpire(command) => write!(f, "ERR invalid expire time in '{command}' command"),
             Self::LimitRange => f.write_str("ERR LIMIT must be between 1 and 65535"),
+            Self::LevelRange => f.write_str("ERR LEVEL must be between 1 and 65535"),
             Self::TokenLength => f.write_str("ERR token must be 1 to 255 bytes"),
             Self::OwnerLength => f.write_str("ERR owner must be at most 255 bytes"),
             Self::NegativeTimeout => f.write_str("ERR timeout is negative"),
@@ -66,6 +71,10 @@ impl fmt::Display for Refusal {
             }
             Self::Deadlock => f.write_str(
                 "DEADLOCK another holder of this lock waits to change its limit too: release the lock, then acquire it anew",
+            ),
+            Self::NoPermission => f.write_str(
+                "NOPERM this user has no permissions any more to run the 'lock.acquire' command on this key: ask the operator for them, \
+                 then acquire the lock anew",
             ),
             Self::Demoted => f.write_str(
                 "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)",

@@ -26,7 +26,7 @@ impl LeaseRules {
     pub const ANY: Self = Self { default_ms: LONGEST_LEASE_MS, longest_ms: LONGEST_LEASE_MS };
 }
 
-/// LOCK.ACQUIRE key [PX ms | EX s] [TOKEN token] [SHARED | LIMIT n] [BLOCK ms] [OWNER label] [SESSION] [REENTRANT]
+/// LOCK.ACQUIRE key [PX ms | EX s] [TOKEN token] [SHARED | LIMIT n] [BLOCK ms] [OWNER label] [SESSION] [LEVEL n]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Acquire<'a> {
     /// The client's own token; without one the server makes it.
@@ -41,8 +41,30 @@ pub struct Acquire<'a> {
     pub owner: Option<&'a [u8]>,
     /// Whether the connection is to keep the hold alive.
     pub session: bool,
-    /// Whether a retry counts, so that the hold has to be given back as often.
-    pub reentrant: bool,
+    /// How deep the caller is, if it says so: 1 to 65535.
+    pub level: Option<u16>,
+}
+
+impl Acquire<'_> {
+    /// Whether the caller works on a level inside of one that holds the lock: then there is nothing to wait for once that
+    /// hold is gone.
+    pub fn is_inner(&self) -> bool {
+        is_inner(self.level)
+    }
+}
+
+/// See [`Acquire::is_inner`].
+pub(crate) fn is_inner(level: Option<u16>) -> bool {
+    level.is_some_and(|level| level > 1)
+}
+
+/// LOCK.RELEASE key token [LEVEL n]
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Release {
+    /// Proof of ownership.
+    pub token: Token,
+    /// The level that is given back, with what is above it; 1 for all of the hold.
+    pub level: u16,
 }
 
 /// LOCK.EXTEND key token [PX ms | EX s]
@@ -93,7 +115,7 @@ impl<'a> Acquire<'a> {
     /// [`Refusal::Syntax`], or what is wrong with one of the values.
     pub fn parse(mut words: impl Iterator<Item = &'a [u8]>, leases: LeaseRules) -> Result<Self, Refusal> {
         let (mut lease, mut token, mut limit, mut block, mut owner) = (None, None, None, None, None);
-        let (mut session, mut reentrant) = (None, None);
+        let (mut session, mut level) = (None, None);
         while let Some(word) = words.next() {
             match Keyword::of(word).ok_or(Refusal::Syntax)? {
                 Keyword::Lease(unit) => once(&mut lease, (unit, value(&mut words)?))?,
@@ -103,7 +125,7 @@ impl<'a> Acquire<'a> {
                 Keyword::Block => once(&mut block, value(&mut words)?)?,
                 Keyword::Owner => once(&mut owner, value(&mut words)?)?,
                 Keyword::Session => once(&mut session, ())?,
-                Keyword::Reentrant => once(&mut reentrant, ())?,
+                Keyword::Level => once(&mut level, value(&mut words)?)?,
                 Keyword::Fence => return Err(Refusal::Syntax),
             }
         }
@@ -115,8 +137,28 @@ impl<'a> Acquire<'a> {
             block_ms: block.map(parse_block).transpose()?,
             owner: owner.map(parse_owner).transpose()?,
             session: session.is_some(),
-            reentrant: reentrant.is_some(),
+            level: level.map(parse_level).transpose()?,
         })
+    }
+}
+
+impl Release {
+    /// The command's name.
+    pub const NAME: &'static str = "lock.release";
+
+    /// Reads what follows the key.
+    ///
+    /// # Errors
+    /// [`Refusal::Syntax`], or what is wrong with one of the values.
+    pub fn parse<'a>(mut words: impl Iterator<Item = &'a [u8]>) -> Result<Self, Refusal> {
+        let (token, mut level) = (value(&mut words)?, None);
+        while let Some(word) = words.next() {
+            match Keyword::of(word) {
+                Some(Keyword::Level) => once(&mut level, value(&mut words)?)?,
+                _ => return Err(Refusal::Syntax),
+            }
+        }
+        Ok(Self { token: parse_token(token)?, level: level.map(parse_level).transpose()?.unwrap_or(1) })
     }
 }
 
@@ -166,7 +208,7 @@ impl Break {
     }
 }
 
-/// Reads the token that LOCK.RELEASE and LOCK.CHECK take.
+/// Reads the token that LOCK.CHECK takes.
 ///
 /// # Errors
 /// [`Refusal::TokenLength`]
@@ -201,7 +243,7 @@ enum Keyword {
     Block,
     Owner,
     Session,
-    Reentrant,
+    Level,
     Fence,
 }
 
@@ -220,7 +262,7 @@ impl Keyword {
             b"BLOCK" => Self::Block,
             b"OWNER" => Self::Owner,
             b"SESSION" => Self::Session,
-            b"REENTRANT" => Self::Reentrant,
+            b"LEVEL" => Self::Level,
             b"FENCE" => Self::Fence,
             _ => return None,
         })
@@ -228,7 +270,7 @@ impl Keyword {
 }
 
 /// Bytes in the longest of the words.
-const LONGEST_KEYWORD: usize = b"REENTRANT".len();
+const LONGEST_KEYWORD: usize = b"SESSION".len();
 
 fn value<'a>(words: &mut impl Iterator<Item = &'a [u8]>) -> Result<&'a [u8], Refusal> {
     words.next().ok_or(Refusal::Syntax)
@@ -256,6 +298,13 @@ fn parse_limit(number: &[u8]) -> Result<Limit, Refusal> {
     match u16::try_from(parse_integer(number)?) {
         Ok(number @ 1..) => Ok(Limit::from_number(number)),
         _ => Err(Refusal::LimitRange),
+    }
+}
+
+fn parse_level(number: &[u8]) -> Result<u16, Refusal> {
+    match u16::try_from(parse_integer(number)?) {
+        Ok(level @ 1..) => Ok(level),
+        _ => Err(Refusal::LevelRange),
     }
 }
 
@@ -305,13 +354,10 @@ mod tests {
             block_ms: Some(700),
             owner: Some(b"me"),
             session: true,
-            reentrant: true,
+            level: Some(2),
         };
-        assert_eq!(
-            acquire("PX 5000 TOKEN t LIMIT 3 BLOCK 700 OWNER me SESSION REENTRANT"),
-            Ok(wanted.clone())
-        );
-        assert_eq!(acquire("reentrant owner me Limit 3 token t bloCK 700 eX 5 session"), Ok(wanted));
+        assert_eq!(acquire("PX 5000 TOKEN t LIMIT 3 BLOCK 700 OWNER me SESSION LEVEL 2"), Ok(wanted.clone()));
+        assert_eq!(acquire("level 2 owner me Limit 3 token t bloCK 700 eX 5 session"), Ok(wanted));
         let nothing_named = Acquire {
             token: None,
             lease_ms: 30_000,
@@ -319,7 +365,7 @@ mod tests {
             block_ms: None,
             owner: None,
             session: false,
-            reentrant: false,
+            level: None,
         };
         assert_eq!(acquire(""), Ok(nothing_named));
         assert_eq!(acquire("SHARED").map(|request| request.limit), Ok(Some(Limit::SHARED)));
@@ -345,7 +391,9 @@ mod tests {
             "BLOCK",
             "BLOCK 1 BLOCK 1",
             "SESSION SESSION",
-            "REENTRANT reentrant",
+            "REENTRANT",
+            "LEVEL",
+            "LEVEL 1 level 1",
             "PXX 1",
             "PX abc bogus",
             "LIMIT 0 LIMIT 0",
@@ -376,6 +424,10 @@ mod tests {
             ("LIMIT 65536", Refusal::LimitRange),
             ("LIMIT -1", Refusal::LimitRange),
             ("LIMIT x", Refusal::NotAnInteger),
+            ("LEVEL 0", Refusal::LevelRange),
+            ("LEVEL 65536", Refusal::LevelRange),
+            ("LEVEL -1", Refusal::LevelRange),
+            ("LEVEL x", Refusal::NotAnInteger),
             ("BLOCK -1", Refusal::NegativeTimeout),
             ("BLOCK 3153600000001", Refusal::TimeoutRange),
             ("BLOCK 0.5", Refusal::NotAnInteger),

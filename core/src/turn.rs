@@ -6,23 +6,27 @@
 //!    what follows from it.
 //! 2. Then the request is judged. Who does not hold the lock yet is admitted only when nobody waits.
 //! 3. Then the queue is served: the first is granted if the rule of admission has room for it, and so on, until the
-//!    first has to wait. Whose time is up is answered instead.
+//!    first has to wait. A request whose time is up is answered with null instead; so is one of an inner level whose
+//!    outer hold is gone. A user who may not take the lock any more is refused, and the next is served.
 //! 4. While grants may have been lost ([`crate::grace`]), nobody is granted more than it holds: neither a new hold nor a
 //!    smaller limit, since either may be at the cost of a holder that is not known.
 //! 5. Whoever waits is granted only a key that is this server's: what no command asks for, no cluster has sent here.
+//! 6. Whatever promises a lease takes a time to live off the key that somebody has set on it before. What promises none,
+//!    a release, a break, the end of a lease, leaves it.
 //!
 //! Every change is told to [`Perform`] in the order in which it was made, so that whoever repeats the changes in that
 //! order has the same lock.
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 
 use crate::fence::Fence;
 use crate::hold::{Hold, Limit, Terms};
 use crate::lock::{Lock, Released, Renewal, Verdict};
 use crate::place::Place;
-use crate::queue::{ClientId, Queues, Remedy, Waiter, WaiterLimits};
+use crate::queue::{ClientId, Joining, Queues, Remedy, Waiter, WaiterLimits};
 use crate::refusal::Refusal;
-use crate::request::{Acquire, Broken};
+use crate::request::{Acquire, Broken, is_inner};
 use crate::time::Moment;
 use crate::token::Token;
 
@@ -40,8 +44,12 @@ pub trait Perform {
     fn may_have_lost_grants(&mut self) -> bool;
     /// Whether this connection is still open.
     fn is_open(&mut self, connection: ClientId) -> bool;
+    /// Whether this client, which waits, still has the right to take the lock. Asked when its turn has come.
+    fn may_acquire(&mut self, client: ClientId) -> bool;
     /// Draws the fence of a new grant; `None` when the sequence has come to its end.
     fn draw_fence(&mut self) -> Option<Fence>;
+    /// A lease was promised: a time to live that somebody has set on the key goes, or the lease would end early.
+    fn take_off_ttl(&mut self);
     /// A hold is now as it is: pass it on.
     fn hold_is(&mut self, hold: &Hold);
     /// The hold with this fence has ended: pass it on.
@@ -92,8 +100,9 @@ pub enum Acquired {
     Granted(Token, Fence),
     /// Others hold it.
     NotAvailable,
-    /// The client waits, and will be answered.
-    Waits,
+    /// The client is to wait. Nothing has changed yet: where the server cannot let it wait, it is not available; else it
+    /// joins the queue ([`Queues::join`]).
+    Waits(Box<Joining>),
 }
 
 /// A turn at one key.
@@ -124,6 +133,10 @@ impl<P: Perform> Turn<'_, P> {
         make_token: impl FnOnce() -> Token,
     ) -> Result<Acquired, Refusal> {
         self.settle();
+        if request.is_inner() && !self.holds(request.token.as_ref()) {
+            // The outer hold is gone, and what works under it is to learn that.
+            return Ok(Acquired::NotAvailable);
+        }
         let session = request.session.then(connection);
         match (self.lock.judge(request.token.as_ref(), request.limit, self.now), &request.token) {
             (verdict @ (Verdict::Renew | Verdict::Upgrade), Some(token))
@@ -134,7 +147,7 @@ impl<P: Perform> Turn<'_, P> {
                     limit: request.limit,
                     owner: request.owner,
                     session,
-                    reentrant: request.reentrant,
+                    level: request.level,
                 };
                 let (fence, _) = self.renew(token, renewal).ok_or(Refusal::Internal)?;
                 self.queues.learned(self.place, fence);
@@ -165,7 +178,7 @@ impl<P: Perform> Turn<'_, P> {
     }
 
     fn wait(
-        &mut self,
+        &self,
         request: &Acquire<'_>,
         patience: Patience,
         make_token: impl FnOnce() -> Token,
@@ -182,16 +195,12 @@ impl<P: Perform> Turn<'_, P> {
             lease_ms: request.lease_ms,
             owner: request.owner.map(Box::from),
             session: request.session,
-            reentrant: request.reentrant,
+            level: request.level,
             since: self.now,
             until: patience.until,
         };
-        if let Some(older) = self.queues.join(self.place, waiter, ahead, patience.limits)? {
-            self.perform.answer(older.client, Answer::NotAvailable);
-            // The newer request may ask for less, and be served at the end of the turn of the server's loop.
-            self.queues.mark(self.place);
-        }
-        Ok(Acquired::Waits)
+        self.queues.room_for(self.place, &waiter.token, patience.limits)?;
+        Ok(Acquired::Waits(Box::new(Joining { waiter, ahead })))
     }
 
     fn holds(&self, token: Option<&Token>) -> bool {
@@ -205,12 +214,22 @@ impl<P: Perform> Turn<'_, P> {
         ahead.any(|other| token != Some(other) && self.holds(Some(other)))
     }
 
-    /// Gives one count of the token's hold back; false if it holds nothing. For `obey` see [`Lock::release`].
-    pub fn release(&mut self, token: &Token, obey: impl FnOnce() -> bool) -> bool {
+    /// Gives back `level` of the token's hold and what is above it; false if it holds nothing, or is not so deep. A token
+    /// that is left without a hold waits for this lock no longer either. For `obey` see [`Lock::release`].
+    pub fn release(&mut self, token: &Token, level: u16, obey: impl FnOnce() -> bool) -> bool {
         self.settle();
-        let released = self.lock.release(token, self.now, obey) != Released::NotHeld;
+        let released = self.lock.release(token, level, self.now, obey) != Released::NotHeld;
         if released {
             self.perform.as_asked();
+        }
+        let mut withdrawn = None;
+        if !self.holds(Some(token)) {
+            withdrawn = self.queues.withdraw(self.place, token);
+        }
+        if let Some(waiter) = &withdrawn {
+            self.perform.answer(waiter.client, Answer::NotAvailable);
+        }
+        if released || withdrawn.is_some() {
             self.serve();
         }
         released
@@ -224,15 +243,17 @@ impl<P: Perform> Turn<'_, P> {
             self.queues.learned(self.place, hold.fence());
         }
         if extended {
+            self.perform.take_off_ttl();
             self.perform.as_asked();
         }
         extended
     }
 
-    /// Ends holds, whoever owns them. Returns how many of them were still held.
-    pub fn break_holds(&mut self, broken: Broken) -> usize {
+    /// Ends holds, whoever owns them. Returns the fences of those that were still held.
+    pub fn break_holds(&mut self, broken: Broken) -> Vec<Fence> {
         self.settle();
-        let held = self.lock.live_holds(self.now).filter(|hold| broken.names(hold.fence())).count();
+        let held =
+            self.lock.live_holds(self.now).map(Hold::fence).filter(|fence| broken.names(*fence)).collect();
         if self.lock.end_where(|hold| broken.names(hold.fence())) {
             self.perform.as_asked();
             self.serve();
@@ -256,6 +277,7 @@ impl<P: Perform> Turn<'_, P> {
                 // A connection that closed has been reported, but this hold was not where it was looked for.
                 hold.untie();
             }
+            self.perform.take_off_ttl();
             self.perform.hold_is(hold);
             done = done.saturating_add(1);
         }
@@ -264,12 +286,15 @@ impl<P: Perform> Turn<'_, P> {
         Some(done)
     }
 
-    /// Sets holds to what another server decided.
-    pub fn apply(&mut self, holds: impl IntoIterator<Item = Hold>) {
-        for hold in holds {
-            self.lock.put(hold);
-        }
+    /// Sets holds to what another server decided, all of them or none.
+    ///
+    /// # Errors
+    /// The rule that the lock would break, see [`Lock::adopt`].
+    pub fn apply(&mut self, holds: Vec<Hold>) -> Result<(), &'static str> {
+        self.lock.adopt(holds)?;
+        self.perform.take_off_ttl();
         self.perform.as_asked();
+        Ok(())
     }
 
     /// Puts right what is marked at this key, and serves the queue.
@@ -287,16 +312,14 @@ impl<P: Perform> Turn<'_, P> {
         match remedy {
             Remedy::EndHold(fence) => self.end_holds(|hold| hold.fence() == fence),
             Remedy::EndSession(client) => self.end_holds(|hold| hold.session() == Some(client)),
-            Remedy::UndoRenewal { fence, limit, reentrant } => {
+            Remedy::UndoRenewal { fence, limit, level } => {
                 // Others may have been let in meanwhile, whom the limit it had would not tolerate.
                 let limit = self.lock.tolerates(fence, limit, self.now).then_some(limit);
                 let Some(hold) = self.lock.hold_mut(fence) else { return };
                 hold.amend(limit, None, None);
-                if !reentrant || hold.count_down() {
-                    self.perform.hold_is(hold);
-                } else {
-                    self.end_holds(|hold| hold.fence() == fence);
-                }
+                hold.set_level(level.min(hold.level()));
+                self.perform.take_off_ttl();
+                self.perform.hold_is(hold);
             }
         }
     }
@@ -326,9 +349,10 @@ impl<P: Perform> Turn<'_, P> {
             self.queues.mark(self.place);
             return;
         }
+        self.dismiss_orphans();
         while let Some(head) = self.queues.head(self.place) {
             let client = head.client;
-            let is_late = head.until.is_some_and(|until| until <= self.now);
+            let is_late = head.until.is_some_and(|until| until <= self.now) || self.is_orphan(head);
             let verdict = self.lock.judge(Some(&head.token), head.limit, self.now);
             let has_to_wait =
                 verdict == Verdict::Refuse || verdict.gives_more() && self.perform.may_have_lost_grants();
@@ -336,9 +360,31 @@ impl<P: Perform> Turn<'_, P> {
                 break;
             }
             let Some(waiter) = self.queues.remove(client) else { break };
-            let answer = if is_late { Answer::NotAvailable } else { self.admit(&waiter) };
+            let answer = if is_late {
+                Answer::NotAvailable
+            } else if self.perform.may_acquire(client) {
+                self.admit(&waiter)
+            } else {
+                Answer::Refused(Refusal::NoPermission)
+            };
             self.perform.answer(client, answer);
         }
+    }
+
+    /// Answers requests of inner levels whose outer hold is gone: they could only be granted what they did not ask for.
+    fn dismiss_orphans(&mut self) {
+        let queue = self.queues.queue(self.place);
+        let ahead = queue.into_iter().flat_map(|queue| queue.ahead());
+        let orphans: Vec<ClientId> =
+            ahead.filter(|waiter| self.is_orphan(waiter)).map(|waiter| waiter.client).collect();
+        for client in orphans {
+            self.queues.remove(client);
+            self.perform.answer(client, Answer::NotAvailable);
+        }
+    }
+
+    fn is_orphan(&self, waiter: &Waiter) -> bool {
+        is_inner(waiter.level) && !self.holds(Some(&waiter.token))
     }
 
     /// Grants a request that waited and has come to the head of the queue.
@@ -350,11 +396,9 @@ impl<P: Perform> Turn<'_, P> {
                 limit: waiter.limit,
                 owner: waiter.owner.as_deref(),
                 session,
-                reentrant: waiter.reentrant,
+                level: waiter.level,
             };
-            let renewed = self.renew(&waiter.token, renewal);
-            let reentrant = waiter.reentrant;
-            renewed.map(|(fence, limit)| (fence, Remedy::UndoRenewal { fence, limit, reentrant }))
+            self.renew(&waiter.token, renewal)
         } else {
             let fence = self.perform.draw_fence();
             let terms = Terms {
@@ -380,16 +424,19 @@ impl<P: Perform> Turn<'_, P> {
 
     fn grant(&mut self, hold: Hold) {
         self.end_lapsed(usize::MAX);
+        self.perform.take_off_ttl();
         self.perform.hold_is(&hold);
         self.lock.put(hold);
     }
 
-    /// Grants a hold again. Returns its fence, and the limit it had.
-    fn renew(&mut self, token: &Token, renewal: Renewal<'_>) -> Option<(Fence, Limit)> {
-        let before = self.lock.hold_of(token, self.now)?.limit();
+    /// Grants a hold again. Returns its fence, and what undoes that.
+    fn renew(&mut self, token: &Token, renewal: Renewal<'_>) -> Option<(Fence, Remedy)> {
+        let before = self.lock.hold_of(token, self.now)?;
+        let (fence, limit, level) = (before.fence(), before.limit(), before.level());
         self.end_lapsed(usize::MAX);
         let hold = self.lock.renew(token, renewal, self.now)?;
+        self.perform.take_off_ttl();
         self.perform.hold_is(hold);
-        Some((hold.fence(), before))
+        Some((fence, Remedy::UndoRenewal { fence, limit, level }))
     }
 }

@@ -39,17 +39,18 @@ enum Step {
         lease_ms: u64,
         owner: Option<&'static [u8]>,
     },
-    /// A hold that was decided elsewhere arrives, as after a count of several or from a time gone by.
+    /// A hold that was decided elsewhere arrives, as on an inner level or from a time gone by.
     Arrive {
         who: Who,
         limit: u16,
         lease_ms: u64,
         remaining_ms: u64,
-        count: u32,
+        level: u16,
     },
     /// Whether to obey is what a server that carries out another's decisions is asked.
     Release {
         who: Who,
+        level: u16,
         obey: bool,
     },
     Extend {
@@ -71,14 +72,15 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let micros = select(vec![0_i64, 1, 499, 999, 1_000, 1_001, 2_500, 6_000]);
     let owner = select(vec![None, Some(&b""[..]), Some(&b"me"[..]), Some(&b"\0you\xff"[..])]);
     let acquire = (proptest::option::weighted(0.9, who()), select(LIMITS.to_vec()), lease(), owner);
-    let arrive = (who(), select(vec![0, 1, 2, 3]), 1_u64..=6, 0_u64..=6, 1_u32..=3);
+    let arrive = (who(), select(vec![0, 1, 2, 3]), 1_u64..=6, 0_u64..=6, 1_u16..=3);
     let step = prop_oneof![
         4 => micros.prop_map(Step::Pass),
         8 => acquire.prop_map(|(who, limit, lease_ms, owner)| Step::Acquire { who, limit, lease_ms, owner }),
-        1 => arrive.prop_map(|(who, limit, lease_ms, remaining, count)| {
-            Step::Arrive { who, limit, lease_ms, remaining_ms: remaining.min(lease_ms), count }
+        1 => arrive.prop_map(|(who, limit, lease_ms, remaining, level)| {
+            Step::Arrive { who, limit, lease_ms, remaining_ms: remaining.min(lease_ms), level }
         }),
-        3 => (who(), any::<bool>()).prop_map(|(who, obey)| Step::Release { who, obey }),
+        3 => (who(), 1_u16..=3, any::<bool>())
+            .prop_map(|(who, level, obey)| Step::Release { who, level, obey }),
         2 => (who(), proptest::option::of(lease()), any::<bool>())
             .prop_map(|(who, lease_ms, obey)| Step::Extend { who, lease_ms, obey }),
         1 => (0_usize..5).prop_map(Step::Break),
@@ -95,7 +97,7 @@ struct Holding {
     limit: u16,
     lease_ms: u64,
     owner: Option<Vec<u8>>,
-    count: u32,
+    level: u16,
     granted_at: i64,
     ends_at: i64,
 }
@@ -108,7 +110,7 @@ impl Holding {
             limit: hold.limit().number(),
             lease_ms: hold.lease_ms(),
             owner: hold.owner().map(<[u8]>::to_vec),
-            count: hold.count(),
+            level: hold.level(),
             granted_at: hold.granted_at().as_micros(),
             ends_at: hold.deadline().as_micros(),
         }
@@ -196,12 +198,13 @@ impl Oracle {
         self.place_of(token).filter(|place| obey || self.is_live(*place, now))
     }
 
-    fn release(&mut self, token: &[u8], now: i64, obey: bool) -> Released {
+    fn release(&mut self, token: &[u8], level: u16, now: i64, obey: bool) -> Released {
         match self.usable(token, now, obey) {
             None => Released::NotHeld,
-            Some(place) if self.holds[place].count > 1 => {
-                self.holds[place].count -= 1;
-                Released::CountedDown
+            Some(place) if self.holds[place].level < level => Released::NotHeld,
+            Some(place) if level > 1 => {
+                self.holds[place].level = level - 1;
+                Released::LessDeep
             }
             Some(place) => {
                 self.holds.remove(place);
@@ -236,12 +239,12 @@ impl World {
         match step {
             Step::Pass(micros) => self.now += micros,
             Step::Acquire { who, limit, lease_ms, owner } => self.acquire(who, limit, lease_ms, owner),
-            Step::Arrive { who, limit, lease_ms, remaining_ms, count } => {
-                self.arrive(who, limit, lease_ms, remaining_ms, count);
+            Step::Arrive { who, limit, lease_ms, remaining_ms, level } => {
+                self.arrive(who, limit, lease_ms, remaining_ms, level);
             }
-            Step::Release { who, obey } => {
-                let released = self.lock.release(&token(TOKENS[who]), self.moment(), || obey);
-                assert_eq!(released, self.oracle.release(TOKENS[who], self.now, obey));
+            Step::Release { who, level, obey } => {
+                let released = self.lock.release(&token(TOKENS[who]), level, self.moment(), || obey);
+                assert_eq!(released, self.oracle.release(TOKENS[who], level, self.now, obey));
             }
             Step::Extend { who, lease_ms, obey } => {
                 let obey = obey && self.oracle.could_stand(TOKENS[who], self.now);
@@ -287,7 +290,7 @@ impl World {
                 let mut holding = Holding::of(&hold);
                 holding.lease_anew(lease_ms, self.now);
                 assert_eq!(holding, Holding::of(&hold), "a lease begins with its grant");
-                assert_eq!((holding.count, holding.granted_at), (1, self.now));
+                assert_eq!((holding.level, holding.granted_at), (1, self.now));
                 self.lock.put(hold);
                 self.oracle.put(holding);
             }
@@ -298,7 +301,7 @@ impl World {
                     .lock
                     .renew(
                         &asked,
-                        Renewal { lease_ms, limit: named, owner, session: None, reentrant: false },
+                        Renewal { lease_ms, limit: named, owner, session: None, level: None },
                         self.moment(),
                     )
                     .map(Holding::of);
@@ -307,13 +310,13 @@ impl World {
                 hold.lease_anew(lease_ms, self.now);
                 hold.limit = limit.unwrap_or(hold.limit);
                 hold.owner = owner.map(<[u8]>::to_vec).or_else(|| hold.owner.take());
-                assert_eq!(renewed.as_ref(), Some(&*hold), "the same fence and count, the lease set anew");
+                assert_eq!(renewed.as_ref(), Some(&*hold), "the same fence and level, the lease set anew");
             }
         }
     }
 
     /// What another server grants stands there by the same rule, so it arrives only where the rule admits it.
-    fn arrive(&mut self, who: Who, limit: u16, lease_ms: u64, remaining_ms: u64, count: u32) {
+    fn arrive(&mut self, who: Who, limit: u16, lease_ms: u64, remaining_ms: u64, level: u16) {
         if self.oracle.judge(Some(TOKENS[who]), Some(limit), self.now) != Verdict::Grant {
             return;
         }
@@ -321,7 +324,7 @@ impl World {
             fence: self.fences.draw(0).unwrap(),
             granted_at: self.moment().minus_ms(lease_ms - remaining_ms),
             deadline: self.moment().plus_ms(remaining_ms),
-            count,
+            level,
         };
         let terms = Terms {
             token: token(TOKENS[who]),
@@ -365,7 +368,7 @@ impl World {
         let lock = &self.lock;
         assert!(invariants::fences_ascend(lock), "{lock:?}");
         assert!(invariants::tokens_are_unique(lock), "{lock:?}");
-        assert!(invariants::counts_are_positive(lock), "{lock:?}");
+        assert!(invariants::levels_are_positive(lock), "{lock:?}");
         assert!(invariants::deadlines_follow_leases(lock), "{lock:?}");
         // An ended lease counts for nothing, swept or not.
         let live = Lock::from_holds(lock.live_holds(self.moment()).cloned().collect());
@@ -428,7 +431,7 @@ fn a_reader_becomes_the_writer_once_it_is_alone_and_a_writer_a_reader_at_once() 
     }
     let one = token(b"one");
     assert_eq!(lock.judge(Some(&one), Some(Limit::EXCLUSIVE), now), Verdict::Refuse);
-    assert_eq!(lock.release(&token(b"two"), now, || false), Released::Ended);
+    assert_eq!(lock.release(&token(b"two"), 1, now, || false), Released::Ended);
     assert_eq!(lock.judge(Some(&one), Some(Limit::EXCLUSIVE), now), Verdict::Upgrade);
     lock.renew(&one, named(Limit::EXCLUSIVE), now).expect("it is held");
     assert_eq!(lock.judge(None, Some(Limit::SHARED), now), Verdict::Refuse);
@@ -470,5 +473,5 @@ fn the_rule_of_admission_holds_for_every_small_lock() {
 }
 
 fn named(limit: Limit) -> Renewal<'static> {
-    Renewal { lease_ms: 5, limit: Some(limit), owner: None, session: None, reentrant: false }
+    Renewal { lease_ms: 5, limit: Some(limit), owner: None, session: None, level: None }
 }

@@ -26,7 +26,7 @@ struct Draft {
     began: u64,
     granted: u64,
     fence_step: u64,
-    count: u32,
+    level: u16,
 }
 
 fn drafts(longest_text: usize) -> impl Strategy<Value = Vec<Draft>> {
@@ -36,11 +36,11 @@ fn drafts(longest_text: usize) -> impl Strategy<Value = Vec<Draft>> {
     let lease = prop_oneof![1..10_u64, 1_000..100_000_u64, LONGEST_LEASE_MS - 1..=LONGEST_LEASE_MS];
     let ago = || prop_oneof![0..3_000_u64, 0..100_000_000_u64, 0..LONGEST_LEASE_MS * 1_000];
     let fence_step = prop_oneof![4 => 1..5_u64, 1 => 1..1_u64 << 45];
-    let count = prop_oneof![4 => Just(1), 1 => 1..=u32::MAX];
-    let rest = (option::of(0..=u16::MAX), lease, ago(), ago(), fence_step, count);
+    let level = prop_oneof![4 => Just(1), 1 => 1..=u16::MAX];
+    let rest = (option::of(0..=u16::MAX), lease, ago(), ago(), fence_step, level);
     let draft = (prop_oneof![own, made], owner, rest).prop_map(|(token, owner, rest)| {
-        let (looseness, lease_ms, began, granted, fence_step, count) = rest;
-        Draft { token, owner, looseness, lease_ms, began, granted, fence_step, count }
+        let (looseness, lease_ms, began, granted, fence_step, level) = rest;
+        Draft { token, owner, looseness, lease_ms, began, granted, fence_step, level }
     });
     vec(draft, 1..5)
 }
@@ -66,7 +66,7 @@ fn lock_of(drafts: &[Draft], now: Moment) -> Lock {
             fence: Fence::new(fence).unwrap(),
             granted_at,
             deadline: lease_began.plus_ms(draft.lease_ms),
-            count: draft.count,
+            level: draft.level,
         };
         let limit =
             draft.looseness.map_or(Limit::SHARED, |more| Limit::from_number(crowd.saturating_add(more)));
@@ -97,7 +97,7 @@ fn check_read(bytes: &[u8], now: Moment) -> Result<(), TestCaseError> {
     prop_assert!(invariants::fences_ascend(&lock));
     prop_assert!(invariants::holds_are_within_limits(&lock));
     prop_assert!(invariants::tokens_are_unique(&lock));
-    prop_assert!(invariants::counts_are_positive(&lock));
+    prop_assert!(invariants::levels_are_positive(&lock));
     prop_assert!(invariants::deadlines_follow_leases(&lock));
     for hold in lock.holds() {
         prop_assert!((1..=HIGHEST_FENCE).contains(&hold.fence().get()));
@@ -127,7 +127,7 @@ proptest! {
             prop_assert_eq!(hold.fence(), was.fence());
             prop_assert_eq!(hold.limit(), was.limit());
             prop_assert_eq!(hold.lease_ms(), was.lease_ms());
-            prop_assert_eq!(hold.count(), was.count());
+            prop_assert_eq!(hold.level(), was.level());
             prop_assert_eq!(hold.owner(), was.owner());
             let (mut one, mut other) = ([0; SEED_TEXT_LEN], [0; SEED_TEXT_LEN]);
             prop_assert_eq!(hold.token_text(&mut one), was.token_text(&mut other));
@@ -194,10 +194,10 @@ fn raw_hold(
     remaining_ms: u64,
     age_ms: u64,
     limit: u16,
-    count: u32,
+    level: u16,
     token: u8,
 ) -> Vec<u8> {
-    let parts = [remaining_ms != lease_ms, age_ms != 0, limit != 1, count != 1];
+    let parts = [remaining_ms != lease_ms, age_ms != 0, limit != 1, level != 1];
     let mut bytes = vec![parts.iter().rev().fold(0, |bits, is_there| bits << 1 | u8::from(*is_there))];
     bytes.extend(fence.to_le_bytes());
     bytes.extend(lease_ms.to_le_bytes());
@@ -205,7 +205,7 @@ fn raw_hold(
         remaining_ms.to_le_bytes().to_vec(),
         age_ms.to_le_bytes().to_vec(),
         limit.to_le_bytes().to_vec(),
-        count.to_le_bytes().to_vec(),
+        level.to_le_bytes().to_vec(),
     ];
     bytes
         .extend(parts.into_iter().zip(values).filter(|(is_there, _)| *is_there).flat_map(|(_, value)| value));

@@ -64,7 +64,7 @@ fn what_is_given_back_during_a_pause_is_handed_over_after_it() {
             Step::Acquire(2, A, Request::of(1, 30).limit(2)),
             Step::Acquire(3, A, Request::of(2, 30).limit(2).block(0)),
             Step::Pause(true),
-            Step::Release(1, A, 0),
+            Step::Release(1, A, 0, 1),
             Step::EndTurn,
             Step::Pause(false),
             Step::EndTurn,
@@ -74,36 +74,68 @@ fn what_is_given_back_during_a_pause_is_handed_over_after_it() {
 }
 
 #[test]
-fn a_reentrant_upgrade_counts_whether_it_waited_or_not() {
+fn an_upgrade_on_an_inner_level_is_one_level_whether_it_waited_or_not() {
     let world = follow(
-        "a reader takes the lock once more, as a writer",
+        "a reader calls work that becomes the writer",
         &[
             Step::Acquire(1, A, Request::of(0, 30).limit(0)),
             Step::Acquire(2, A, Request::of(1, 30).limit(0)),
-            Step::Acquire(1, A, Request::of(0, 30).limit(1).block(0).reentrant()),
-            Step::Release(2, A, 1),
+            Step::Acquire(1, A, Request::of(0, 30).limit(1).block(0).level(2)),
+            Step::Release(2, A, 1, 1),
             Step::EndTurn,
-            Step::Release(1, A, 0),
+            Step::Release(1, A, 0, 2),
+        ],
+    );
+    assert_eq!(world.model.live(A).map(|holder| holder.level).collect::<Vec<_>>(), [1]);
+}
+
+#[test]
+fn an_inner_level_that_nobody_was_told_of_is_none() {
+    let world = follow(
+        "a reader calls work that becomes the writer, and goes away before it is told",
+        &[
+            Step::Acquire(1, A, Request::of(0, 30).limit(0)),
+            Step::Acquire(2, A, Request::of(1, 30).limit(0)),
+            Step::Acquire(1, A, Request::of(0, 30).limit(1).block(0).level(2)),
+            Step::Release(2, A, 1, 1),
+            Step::Disconnect(1),
+            Step::EndTurn,
+        ],
+    );
+    let left: Vec<_> = world.model.live(A).map(|holder| (holder.level, holder.limit)).collect();
+    assert_eq!(left, [(1, 0)]);
+}
+
+#[test]
+fn a_hand_over_takes_a_time_to_live_off() {
+    let world = follow(
+        "the key was to end within the lease of the next holder",
+        &[
+            Step::Acquire(1, A, Request::of(0, 30)),
+            Step::Acquire(2, A, Request::of(1, 30).block(0)),
+            Step::TimeToLive(A, Some(5)),
+            Step::Release(1, A, 0, 1),
+            Step::EndTurn,
+            Step::Pass(20),
+            Step::EndTurn,
         ],
     );
     assert_eq!(world.model.live(A).count(), 1);
 }
 
 #[test]
-fn a_reentrant_upgrade_that_nobody_was_told_of_does_not_count() {
+fn a_withdrawn_writer_lets_the_readers_behind_it_in() {
     let world = follow(
-        "a reader takes the lock once more, as a writer, and goes away before it is told",
+        "a writer gives up its wait from another connection",
         &[
             Step::Acquire(1, A, Request::of(0, 30).limit(0)),
-            Step::Acquire(2, A, Request::of(1, 30).limit(0)),
-            Step::Acquire(1, A, Request::of(0, 30).limit(1).block(0).reentrant()),
-            Step::Release(2, A, 1),
-            Step::Disconnect(1),
+            Step::Acquire(2, A, Request::of(1, 30).block(0)),
+            Step::Acquire(3, A, Request::of(2, 30).limit(0).block(0)),
+            Step::Release(4, A, 1, 1),
             Step::EndTurn,
-            Step::Release(3, A, 0),
         ],
     );
-    assert_eq!(world.model.live(A).count(), 0);
+    assert_eq!(world.model.live(A).count(), 2);
 }
 
 #[test]
@@ -113,7 +145,7 @@ fn a_grant_that_another_connection_of_the_token_was_told_of_stands() {
         &[
             Step::Acquire(1, A, Request::of(0, 30)),
             Step::Acquire(2, A, Request::of(1, 30).block(0)),
-            Step::Release(1, A, 0),
+            Step::Release(1, A, 0, 1),
             Step::Acquire(3, A, Request::of(1, 30).block(0)),
             Step::Disconnect(2),
             Step::EndTurn,
@@ -164,7 +196,7 @@ fn who_waits_for_a_key_that_goes_to_another_node_is_told_where_it_is() {
 #[test]
 fn what_is_freed_at_another_nodes_key_is_handed_over_to_nobody_here() {
     let freed: [&[Step]; 5] = [
-        &[Step::Release(1, A, 0)],
+        &[Step::Release(1, A, 0, 1)],
         &[Step::Break(1, A, None)],
         &[Step::Delete(A)],
         &[Step::Disconnect(1)],
@@ -189,7 +221,7 @@ fn who_asks_where_a_slot_arrives_is_granted_the_lock_and_who_waits_is_served_onc
         Step::Restore(A, 0, 2, 10),
         Step::Acquire(1, A, Request::of(1, 30).limit(2)),
         Step::Acquire(2, A, Request::of(2, 30).limit(2).block(0)),
-        Step::Release(3, A, 0),
+        Step::Release(3, A, 0, 1),
         Step::Acquire(4, A, Request::of(3, 30).limit(2)),
         Step::EndTurn,
     ];
@@ -242,7 +274,7 @@ fn a_key_that_is_lost_and_comes_back_within_a_turn_is_handed_over() {
             Step::Acquire(1, A, Request::of(0, 30)),
             Step::Acquire(2, A, Request::of(1, 30).block(0)),
             Step::Slot(A, Elsewhere),
-            Step::Release(1, A, 0),
+            Step::Release(1, A, 0, 1),
             Step::Slot(A, Ours),
             Step::EndTurn,
         ],
@@ -363,7 +395,7 @@ fn in_the_grace_holders_keep_what_they_have_and_nobody_gets_more() {
     ]);
     let world = follow("a lock that is known in the grace", &steps);
     assert_eq!((world.model.live(A).count(), waiting(&world)), (1, vec![1, 3]));
-    steps.extend([Step::Unblock(1, false), Step::Release(1, A, 0), Step::EndTurn]);
+    steps.extend([Step::Unblock(1, false), Step::Release(1, A, 0, 1), Step::EndTurn]);
     let world = follow("and is given back", &steps);
     assert_eq!((world.model.live(A).count(), waiting(&world)), (0, vec![3]));
     steps.extend([Step::SetGrace(0), Step::EndTurn]);
@@ -407,7 +439,7 @@ fn a_promotion_puts_nothing_right_from_before_the_demotion() {
     let granted = [
         Step::Acquire(1, A, Request::of(0, 10)),
         Step::Acquire(2, A, Request::of(1, 10).block(0)),
-        Step::Release(1, A, 0),
+        Step::Release(1, A, 0, 1),
     ];
     let lost_before = [&granted[..], &[Step::Disconnect(2), Step::Demote]].concat();
     let lost_after = [&granted[..], &[Step::Demote, Step::Disconnect(2)]].concat();

@@ -134,17 +134,19 @@ fn fingerprint(mut world: World) -> u64 {
             let left = left(now, Some(hold.deadline()));
             let holder = world.model.holders.iter().find(|(_, holder)| holder.fence == hold.fence().get());
             let promised = holder.map(|(_, holder)| &holder.promised);
-            let (limit, count, session) = (hold.limit(), hold.count(), hold.session());
+            let (limit, level, session) = (hold.limit(), hold.level(), hold.session());
             let mut buffer = [0; 32];
             let token = hold.token_text(&mut buffer);
-            write!(text, "{token:?} {limit:?} {left} {count} {session:?} {promised:?};").unwrap();
+            write!(text, "{token:?} {limit:?} {left} {level} {session:?} {promised:?};").unwrap();
         }
+        write!(text, "{}", left(now, server.ttls.get(&spot).copied())).unwrap();
         for waiter in world.model.queue(spot) {
             let (client, request, ahead) = (waiter.client, waiter.request, waiter.is_ahead);
             write!(text, "{client} {request:?} {ahead} {};", left(now, waiter.until)).unwrap();
         }
         text.push('|');
     }
+    write!(text, "{:?}", server.forbidden).unwrap();
     for (client, pending) in &server.blocked {
         let news = pending.as_ref().map(|pending| {
             let is_undone = server.queues.remedy_for(*client).is_some();
@@ -196,7 +198,7 @@ fn readers_and_writers(client: ClientId) -> Vec<Step> {
     vec![
         Step::Acquire(client, spot, own(client).limit(1).block(0)),
         Step::Acquire(client, spot, own(client).limit(0).block(0)),
-        Step::Release(client, spot, u8::try_from(client).unwrap()),
+        Step::Release(client, spot, u8::try_from(client).unwrap(), 1),
         Step::Disconnect(client),
     ]
 }
@@ -206,7 +208,7 @@ fn two_keys(client: ClientId) -> Vec<Step> {
     let at = |spot| {
         [
             Step::Acquire(client, spot, own(client).block(BLOCK_MS)),
-            Step::Release(client, spot, u8::try_from(client).unwrap()),
+            Step::Release(client, spot, u8::try_from(client).unwrap(), 1),
         ]
     };
     let mut steps = vec![Step::Disconnect(client)];
@@ -220,8 +222,9 @@ fn retries_and_sessions(client: ClientId) -> Vec<Step> {
     let request = Request { session: client > 1, ..Request::of(number, LEASE_MS) };
     vec![
         Step::Acquire(client, spot, request.block(BLOCK_MS)),
-        Step::Acquire(client, spot, request.limit(2).block(0).reentrant()),
-        Step::Release(client, spot, number),
+        Step::Acquire(client, spot, request.limit(2).block(0).level(if client == 2 { 2 } else { 1 })),
+        Step::Release(client, spot, number, 1),
+        Step::Release(client, spot, number, 2),
         Step::Unblock(client, true),
         Step::Unblock(client, false),
         Step::Disconnect(client),
@@ -236,7 +239,7 @@ fn one_key(client: ClientId) -> Vec<Step> {
     }
     vec![
         Step::Acquire(client, spot, own(client).limit(u16::from(client == 1)).block(0)),
-        Step::Release(client, spot, number),
+        Step::Release(client, spot, number, 1),
     ]
 }
 
@@ -250,7 +253,7 @@ fn one_key_and_sessions(client: ClientId) -> Vec<Step> {
     vec![
         Step::Acquire(client, spot, request.limit(2).block(BLOCK_MS)),
         Step::Acquire(client, spot, request),
-        Step::Release(client, spot, number),
+        Step::Release(client, spot, number, 1),
         Step::Disconnect(client),
     ]
 }
@@ -279,10 +282,10 @@ fn retries_under_one_token_and_sessions() {
         title: "retries and sessions",
         alphabet: retries_and_sessions,
         are_alike: false,
-        depth: 9,
+        depth: 11,
         ..NOTHING_ELSE
     };
-    assert!(visit(&scene) > 10_000);
+    assert!(visit(&scene) > 9_000);
 }
 
 #[test]
@@ -313,6 +316,23 @@ fn changes_of_roles_and_the_grace_that_follows() {
         alphabet: one_key_and_sessions,
         events: &[Step::Demote, Step::Promote],
         depth: 40,
+        ..NOTHING_ELSE
+    };
+    assert!(visit(&scene) > 1_000);
+}
+
+#[test]
+fn rights_that_come_and_go_and_times_to_live() {
+    let scene = Scene {
+        title: "rights and times to live",
+        alphabet: readers_and_writers,
+        events: &[
+            Step::Forbid(1, true),
+            Step::Forbid(1, false),
+            Step::TimeToLive(SPOTS[0], Some(1)),
+            Step::TimeToLive(SPOTS[0], None),
+        ],
+        depth: 7,
         ..NOTHING_ELSE
     };
     assert!(visit(&scene) > 1_000);

@@ -2,10 +2,9 @@
 //! their keys are looked at.
 #![allow(clippy::unwrap_used)]
 
-use lock_core::queue::{Remedy, Waiter, WaiterLimits};
+use lock_core::queue::{Joining, Remedy, Waiter};
 use lock_core::{ClientId, Fence, Hold, Limit, Lock, Moment, OwnedPlace, Place, Queues, Terms, Token};
 
-const LIMITS: WaiterLimits = WaiterLimits { in_all: 100, per_key: 100 };
 const A: Place<'_> = Place { database: 0, key: b"a" };
 const B: Place<'_> = Place { database: 0, key: b"b" };
 
@@ -17,11 +16,11 @@ fn join(queues: &mut Queues, place: Place<'_>, client: ClientId) {
         lease_ms: 10,
         owner: None,
         session: false,
-        reentrant: false,
+        level: None,
         since: Moment::from_micros(0),
         until: Some(Moment::from_micros(5)),
     };
-    assert_eq!(queues.join(place, waiter, false, LIMITS), Ok(None));
+    assert_eq!(queues.join(place, Joining { waiter, ahead: false }), None);
 }
 
 fn lock_of(session: ClientId) -> Lock {

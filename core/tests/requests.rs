@@ -2,7 +2,7 @@
 //! its range, and the order of the options means nothing.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use lock_core::request::{Acquire, Break, Broken, Extend, LeaseRules, parse_token};
+use lock_core::request::{Acquire, Break, Broken, Extend, LeaseRules, Release, parse_token};
 use lock_core::token::SEED_TEXT_LEN;
 use lock_core::{Fence, Limit, Refusal, Token};
 use proptest::collection::vec;
@@ -16,18 +16,8 @@ type Word = Vec<u8>;
 
 /// Words of every kind: options, numbers in and out of range, and bytes.
 fn words() -> impl Strategy<Value = Vec<Word>> {
-    let option = select(vec![
-        "PX",
-        "EX",
-        "TOKEN",
-        "SHARED",
-        "LIMIT",
-        "OWNER",
-        "FENCE",
-        "BLOCK",
-        "SESSION",
-        "REENTRANT",
-    ]);
+    let option =
+        select(vec!["PX", "EX", "TOKEN", "SHARED", "LIMIT", "OWNER", "FENCE", "BLOCK", "SESSION", "LEVEL"]);
     let number = prop_oneof![
         select(vec![
             "0",
@@ -159,6 +149,13 @@ proptest! {
             prop_assert!(request.lease_ms.is_none_or(|lease_ms| (1..=RULES.longest_ms).contains(&lease_ms)));
             prop_assert_eq!(Some(text(&request.token)), words.first().cloned());
         }
+        if let Ok(request) = Acquire::parse(slices(&words), RULES) {
+            prop_assert!(request.level.is_none_or(|level| level >= 1));
+        }
+        if let Ok(request) = Release::parse(slices(&words)) {
+            prop_assert!(request.level >= 1 && [1, 3].contains(&words.len()));
+            prop_assert_eq!(Some(text(&request.token)), words.first().cloned());
+        }
         match Break::parse(slices(&words)) {
             Ok(request) => prop_assert_eq!(request.holds == Broken::All, words.is_empty()),
             Err(refusal) => prop_assert!(matches!(refusal, Refusal::Syntax | Refusal::NotAnInteger)),
@@ -176,7 +173,7 @@ proptest! {
         let again = sentence(&shuffled);
         prop_assert_eq!(&Acquire::parse(slices(&again), RULES), &parsed);
 
-        let mut wanted = Acquire { token: None, lease_ms: RULES.default_ms, limit: None, block_ms: None, owner: None, session: false, reentrant: false };
+        let mut wanted = Acquire { token: None, lease_ms: RULES.default_ms, limit: None, block_ms: None, owner: None, session: false, level: None };
         let mut refusals = Vec::new();
         for (_, said) in &options {
             match said {
@@ -237,6 +234,16 @@ proptest! {
                 prop_assert_eq!(text(&request.token), token);
             }
         }
+    }
+
+    #[test]
+    fn a_release_takes_any_level_from_1_to_65535(level in any::<i64>(), name in cased(Just("LEVEL"))) {
+        let words = vec![b"t".to_vec(), name, level.to_string().into_bytes()];
+        let wanted = u16::try_from(level).ok().filter(|level| *level >= 1).ok_or(Refusal::LevelRange);
+        prop_assert_eq!(Release::parse(slices(&words)).map(|request| request.level), wanted);
+        let again = [words.clone(), words[1..].to_vec()].concat();
+        prop_assert_eq!(Release::parse(slices(&again)), Err(Refusal::Syntax));
+        prop_assert_eq!(Release::parse(slices(&words[..1])).map(|request| request.level), Ok(1));
     }
 
     #[test]

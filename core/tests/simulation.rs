@@ -30,7 +30,7 @@ enum Stage {
 }
 
 /// Every kind of step.
-const KINDS: [&str; 20] = [
+const KINDS: [&str; 22] = [
     "Acquire",
     "Release",
     "Extend",
@@ -47,6 +47,8 @@ const KINDS: [&str; 20] = [
     "Rename",
     "Swap",
     "Overwrite",
+    "TimeToLive",
+    "Forbid",
     "Pause",
     "Demote",
     "Promote",
@@ -57,13 +59,11 @@ const KINDS: [&str; 20] = [
 const KINDS_IN_A_CLUSTER: [&str; 6] = ["Slot", "Migrate", "Restore", "Look", "SetGrace", "Reload"];
 
 /// Everything that has to come to pass in the course of all histories, or they prove nothing about it.
-const OUTCOMES: [&str; 36] = [
+const OUTCOMES: [&str; 47] = [
     "all queues full",
     "broken altogether",
     "broken by fence",
     "change of limit not available",
-    "counted down",
-    "counted up",
     "deadlock",
     "downgraded",
     "extended",
@@ -93,6 +93,19 @@ const OUTCOMES: [&str; 36] = [
     "waited at a demotion",
     "wrong type",
     "foreign value under waiters",
+    "foreign value replaced at the master's word",
+    "inner lease longer than the outer",
+    "inner lease shorter than the outer",
+    "inner level without its outer hold",
+    "inner wait without its outer hold",
+    "level given back",
+    "level raised",
+    "not so deep",
+    "refused for want of rights",
+    "time to live over under waiters",
+    "time to live taken off",
+    "wait for a change of limit withdrawn",
+    "wait withdrawn",
     "woken at the end of a pause",
 ];
 
@@ -163,7 +176,7 @@ impl Random {
             block_ms: self.choose(&[None, Some(0), Some(0), Some(2), Some(8)]),
             owner: self.choose(&[None, None, Some(&b"me"[..]), Some(&b"you"[..])]),
             session: self.one_in(5),
-            reentrant: self.one_in(5),
+            level: self.choose(&[None, None, None, None, None, None, None, Some(1), Some(2), Some(3)]),
         }
     }
 
@@ -178,7 +191,7 @@ impl Random {
         let client = self.choose(&open);
         match self.below(100) {
             0..40 => Step::Acquire(client, self.spot(), self.request()),
-            40..52 => Step::Release(client, self.spot(), self.token()),
+            40..52 => Step::Release(client, self.spot(), self.token(), self.choose(&[1, 1, 1, 1, 2, 3])),
             52..56 => {
                 let lease_ms = self.choose(&[None, Some(2), Some(20)]);
                 Step::Extend(client, self.spot(), self.token(), lease_ms)
@@ -190,7 +203,11 @@ impl Random {
             73..85 => Step::EndTurn,
             85..88 => Step::Disconnect(client),
             88..91 => Step::Unblock(client, self.one_in(2)),
-            91 => Step::Delete(self.spot()),
+            91 if self.one_in(3) => Step::Delete(self.spot()),
+            91 if self.one_in(2) => {
+                Step::TimeToLive(self.spot(), self.choose(&[None, Some(1), Some(4), Some(9)]))
+            }
+            91 => Step::Forbid(client, !self.one_in(3)),
             92 => Step::Overwrite(self.spot()),
             93..95 => Step::Rename(self.spot(), self.spot()),
             95 => self.choose(&[Step::Flush(None), Step::Flush(Some(0)), Step::Swap, Step::Swap]),

@@ -1,17 +1,18 @@
-//! LOCK.ACQUIRE key [PX ms | EX s] [TOKEN token] [SHARED | LIMIT n] [BLOCK ms] [OWNER label] [SESSION] [REENTRANT]
+//! LOCK.ACQUIRE key [PX ms | EX s] [TOKEN token] [SHARED | LIMIT n] [BLOCK ms] [OWNER label] [SESSION] [LEVEL n]
 //!
 //! Replies `[token, fence]` when granted, a null array when not available; with BLOCK, once it is granted or the time is
 //! up.
 //!
 //! From a master, or while loading, it comes as `LOCK.ACQUIRE key holds`: see [`crate::replication`].
 
-use lock_core::turn::{Acquired, Patience};
-use lock_core::{Moment, Refusal, codec, request};
+use std::fmt::Display;
 
-use super::open;
+use lock_core::turn::{Acquired, Patience};
+use lock_core::{Fence, Hold, Moment, Place, Refusal, codec, request};
+
 use crate::config;
 use crate::listeners;
-use crate::perform;
+use crate::perform::{self, OpenLock};
 use crate::server::ffi::{Args, Command, Context};
 use crate::server::{clock, entropy};
 use crate::waiting;
@@ -33,12 +34,17 @@ impl Command for Acquire {
         }
         let now = clock::now();
         let patience = patience(context, &request, now);
-        let acquired = open(context, args)?
+        let acquired = super::open(context, args)?
             .turn(now, |turn| turn.acquire(&request, || context.client(), patience, entropy::new_token))?;
         match acquired {
             Acquired::Granted(token, fence) => waiting::reply_grant(context, &token, fence),
             Acquired::NotAvailable => context.reply_null_array(),
-            Acquired::Waits => waiting::block(context)?,
+            Acquired::Waits(joining) => {
+                let place = Place { database: context.database(), key: args.bytes(1) };
+                if !waiting::wait(context, place, *joining) {
+                    context.reply_null_array();
+                }
+            }
         }
         Ok(())
     }
@@ -57,12 +63,16 @@ fn apply(context: &Context, args: &Args<'_>) -> Result<(), Refusal> {
     if args.len() != 3 {
         return Err(Refusal::Syntax);
     }
-    let holds = codec::decode(args.bytes(2), now).map_err(|damage| {
-        context.warn(&format!("a grant from the master or the append-only file is unreadable: {damage}"));
+    let refuse = |why: &dyn Display| {
+        context.warn(&format!("a grant from the master or the append-only file is not applied: {why}"));
         Refusal::Syntax
-    })?;
-    holds.iter().for_each(|hold| perform::raise_fence(hold.fence()));
-    open(context, args)?.turn(now, |turn| turn.apply(holds));
+    };
+    let holds = codec::decode(args.bytes(2), now).map_err(|damage| refuse(&damage))?;
+    let fences: Vec<Fence> = holds.iter().map(Hold::fence).collect();
+    let key =
+        args.name(1).and_then(|name| OpenLock::open_to_replace(context, name)).ok_or(Refusal::Internal)?;
+    key.turn(now, |turn| turn.apply(holds)).map_err(|rule| refuse(&format!("it breaks a rule: {rule}")))?;
+    fences.into_iter().for_each(perform::raise_fence);
     context.reply_integer(1);
     Ok(())
 }

@@ -1,12 +1,16 @@
 //! LOCK.BREAK key [FENCE fence]
 //!
-//! Replies how many holds it ended.
+//! Replies how many holds it ended. Each break is a line in the server's log, for whoever asks later who did it.
 
-use lock_core::{Refusal, request};
+use lock_core::{Fence, Refusal, request};
 
 use super::{number, open};
 use crate::server::clock;
 use crate::server::ffi::{Args, Command, Context};
+use crate::server::text::printable;
+
+/// The most fences that a line of the log names.
+const FENCES_LOGGED: usize = 100;
 
 pub(crate) struct Break;
 
@@ -17,7 +21,22 @@ impl Command for Break {
     fn run(context: &Context, args: &Args<'_>) -> Result<(), Refusal> {
         let request = request::Break::parse(args.from(2))?;
         let broken = open(context, args)?.turn(clock::now(), |turn| turn.break_holds(request.holds));
-        context.reply_integer(number(broken));
+        if !broken.is_empty() && !context.obeys() {
+            log(context, &broken);
+        }
+        context.reply_integer(number(broken.len()));
         Ok(())
     }
+}
+
+/// Says who broke which holds. Neither the key nor anything else that a client chose is named.
+fn log(context: &Context, broken: &[Fence]) {
+    let user = context.user().map_or_else(|| "unknown".to_owned(), |name| printable(&name));
+    let from = Context::address(context.client()).unwrap_or_else(|| "a script".to_owned());
+    let fences: Vec<String> =
+        broken.iter().take(FENCES_LOGGED).map(|fence| fence.get().to_string()).collect();
+    let more = broken.len().saturating_sub(FENCES_LOGGED);
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    context
+        .notice(&format!("LOCK.BREAK by user {user} from {from}: ended fence {}{more}", fences.join(", ")));
 }

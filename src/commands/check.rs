@@ -1,11 +1,11 @@
 //! LOCK.CHECK key token
 //!
-//! Replies `[fence, remaining-ms]` when the token holds the lock, else a null array.
+//! Replies `[fence, remaining-ms, waiting]` when the token holds the lock, else a null array.
 
 use lock_core::request::parse_token;
 use lock_core::{Lock, Place, Refusal};
 
-use super::{look, number};
+use super::{look, number, remaining_ms};
 use crate::server::clock;
 use crate::server::ffi::{Args, Command, Context};
 use crate::state::QUEUES;
@@ -24,10 +24,14 @@ impl Command for Check {
         match lock.and_then(|lock| lock.hold_of(&token, now)) {
             Some(hold) => {
                 let place = Place { database: context.database(), key: args.bytes(1) };
-                QUEUES.with(|queues| queues.learned(place, hold.fence()));
-                context.reply_array(2);
+                let waiting = QUEUES.with(|queues| {
+                    queues.learned(place, hold.fence());
+                    queues.queue(place).map_or(0, |queue| queue.len())
+                });
+                context.reply_array(3);
                 context.reply_integer(number(hold.fence().get()));
-                context.reply_integer(number(now.ms_until(hold.deadline())));
+                context.reply_integer(number(remaining_ms(key.as_ref(), hold, now)));
+                context.reply_integer(number(waiting));
             }
             None => context.reply_null_array(),
         }

@@ -1,17 +1,17 @@
 //! LOCK.INFO key
 //!
-//! Replies a null array when nobody holds the lock, else a map of its holders and its queue.
+//! Replies a null array when nobody holds the lock and nobody waits for it, else a map of its holders and its queue.
 
 use lock_core::queue::Waiter;
-use lock_core::{Hold, Limit, Lock, Moment, Place, Refusal};
+use lock_core::{ClientId, Hold, Limit, Lock, Moment, Place, Refusal};
 
-use super::{look, number};
+use super::{look, number, remaining_ms};
 use crate::server::clock;
-use crate::server::ffi::{Args, Command, Context};
+use crate::server::ffi::{Args, Command, Context, Key};
 use crate::state::QUEUES;
 
-/// The most waiters that are shown.
-const WAITERS_SHOWN: usize = 100;
+/// The most holders that are shown, the oldest, and the most waiters, the first.
+const SHOWN: usize = 100;
 
 pub(crate) struct Info;
 
@@ -21,30 +21,33 @@ impl Command for Info {
 
     fn run(context: &Context, args: &Args<'_>) -> Result<(), Refusal> {
         let key = look(context, args)?;
-        let lock: Option<&Lock> = key.as_ref().and_then(|key| key.value());
+        let place = Place { database: context.database(), key: args.bytes(1) };
         let now = clock::now();
-        let holds: Vec<&Hold> = lock.map(|lock| lock.live_holds(now).collect()).unwrap_or_default();
-        if holds.is_empty() {
+        let lock: Option<&Lock> = key.as_ref().and_then(|key| key.value());
+        let held = lock.map_or(0, |lock| lock.live_holds(now).count());
+        if held == 0 && QUEUES.with(|queues| queues.queue(place).is_none()) {
             context.reply_null_array();
             return Ok(());
         }
-        context.reply_map(3);
+        context.reply_map(4);
         context.reply_bytes(b"holders");
-        context.reply_array(holds.len());
-        holds.iter().for_each(|hold| reply_holder(context, hold, now));
-        reply_queue(context, Place { database: context.database(), key: args.bytes(1) }, now);
+        context.reply_array(held.min(SHOWN));
+        let holds = lock.into_iter().flat_map(|lock| lock.live_holds(now));
+        holds.take(SHOWN).for_each(|hold| reply_holder(context, key.as_ref(), hold, now));
+        reply_field(context, "held", number(held));
+        reply_queue(context, place, now);
         Ok(())
     }
 }
 
-fn reply_holder(context: &Context, hold: &Hold, now: Moment) {
-    context.reply_map(8);
+fn reply_holder(context: &Context, key: Option<&Key<'_, Lock>>, hold: &Hold, now: Moment) {
+    context.reply_map(9);
     reply_owner(context, hold.owner());
     reply_field(context, "fence", number(hold.fence().get()));
     reply_field(context, "limit", hold.limit().number().into());
     reply_field(context, "lease", number(hold.lease_ms()));
-    reply_field(context, "remaining", number(now.ms_until(hold.deadline())));
-    reply_field(context, "count", hold.count().into());
+    reply_field(context, "remaining", number(remaining_ms(key, hold, now)));
+    reply_field(context, "level", hold.level().into());
     match hold.session() {
         Some(client) => reply_field(context, "session", number(client)),
         None => {
@@ -52,6 +55,7 @@ fn reply_holder(context: &Context, hold: &Hold, now: Moment) {
             context.reply_null();
         }
     }
+    reply_address(context, hold.session());
     reply_field(context, "age", number(now.ms_since(hold.granted_at())));
 }
 
@@ -61,24 +65,35 @@ fn reply_queue(context: &Context, place: Place<'_>, now: Moment) {
         let len = queue.map_or(0, |queue| queue.len());
         reply_field(context, "waiting", number(len));
         context.reply_bytes(b"queue");
-        context.reply_array(len.min(WAITERS_SHOWN));
+        context.reply_array(len.min(SHOWN));
         let waiters = queue.into_iter().flat_map(|queue| queue.iter());
-        waiters.take(WAITERS_SHOWN).for_each(|waiter| reply_waiter(context, waiter, now));
+        waiters.take(SHOWN).for_each(|waiter| reply_waiter(context, waiter, now));
     });
 }
 
 fn reply_waiter(context: &Context, waiter: &Waiter, now: Moment) {
-    context.reply_map(4);
+    context.reply_map(6);
     reply_owner(context, waiter.owner.as_deref());
     reply_field(context, "limit", waiter.limit.unwrap_or(Limit::EXCLUSIVE).number().into());
     reply_field(context, "waited", number(now.ms_since(waiter.since)));
     reply_field(context, "timeout", waiter.until.map_or(-1, |until| number(now.ms_until(until))));
+    reply_field(context, "client", number(waiter.client));
+    reply_address(context, Some(waiter.client));
 }
 
 fn reply_owner(context: &Context, owner: Option<&[u8]>) {
     context.reply_bytes(b"owner");
     match owner {
         Some(owner) => context.reply_bytes(owner),
+        None => context.reply_null(),
+    }
+}
+
+/// Where a connection comes from, null where there is none.
+fn reply_address(context: &Context, client: Option<ClientId>) {
+    context.reply_bytes(b"address");
+    match client.and_then(Context::address) {
+        Some(address) => context.reply_bytes(address.as_bytes()),
         None => context.reply_null(),
     }
 }

@@ -1,9 +1,9 @@
-//! LOCK.RELEASE key token
+//! LOCK.RELEASE key token [LEVEL n]
 //!
-//! Replies 1 when the token held the lock, else 0.
+//! Replies 1 when the token held the lock, and was as deep; else 0. A token that is left without a hold does not wait for
+//! the lock any more either.
 
-use lock_core::Refusal;
-use lock_core::request::parse_token;
+use lock_core::{Refusal, request};
 
 use super::open;
 use crate::server::clock;
@@ -16,9 +16,9 @@ impl Command for Release {
     const INTERNAL: Refusal = Refusal::Internal;
 
     fn run(context: &Context, args: &Args<'_>) -> Result<(), Refusal> {
-        let token = parse_token(args.bytes(2))?;
-        let released =
-            open(context, args)?.turn(clock::now(), |turn| turn.release(&token, || context.obeys()));
+        let request = request::Release::parse(args.from(2))?;
+        let released = open(context, args)?
+            .turn(clock::now(), |turn| turn.release(&request.token, request.level, || context.obeys()));
         context.reply_integer(released.into());
         Ok(())
     }

@@ -33,6 +33,7 @@ const ERR: std::ffi::c_int = redis_module::raw::REDISMODULE_ERR as std::ffi::c_i
 mod args;
 mod blocking;
 mod call;
+mod clients;
 mod cluster;
 mod command;
 mod config;
@@ -49,8 +50,10 @@ pub(crate) use args::{Args, Name, OwnedName};
 pub(crate) use blocking::{BlockedClient, Waiting};
 pub(crate) use cluster::{Ownership, SlotRange};
 pub(crate) use command::{Access, Arg, ArgKind, Command, CommandSpec, Handler, register_commands};
-pub(crate) use config::{NumericSetting, load_settings};
-pub(crate) use context::{Context, OwnContext, monotonic_micros, wake_server};
+pub(crate) use config::{NumericSetting, Setting, Switch, load_settings};
+pub(crate) use context::{
+    Context, OwnContext, knows_optional_aux, monotonic_micros, notice_anywhere, wake_server,
+};
 pub(crate) use events::{KeyspaceEvents, ServerEvents, subscribe};
 pub(crate) use key::{Key, Occupied};
 pub(crate) use main_thread::MainThread;

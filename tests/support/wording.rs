@@ -122,8 +122,8 @@ impl Wording {
             limit if limit.number() == 0 => words.push("SHARED".to_owned()),
             limit => words.push(format!("LIMIT {}", limit.number())),
         }
-        if hold.count() != 1 {
-            words.push(format!("COUNT {}", hold.count()));
+        if hold.level() != 1 {
+            words.push(format!("LEVEL {}", hold.level()));
         }
         if let Some(owner) = hold.owner() {
             words.push(format!("OWNER {}", self.word(owner)));

@@ -48,7 +48,7 @@ impl World {
         let exists = match step {
             // RENAME replaces what is there; MOVE does not.
             Step::Rename(from, to) => exists(from) && (from.database == to.database || !exists(to)),
-            Step::Migrate(spot) => exists(spot),
+            Step::Migrate(spot) | Step::TimeToLive(spot, _) => exists(spot),
             // Without REPLACE.
             Step::Restore(spot, ..) => !exists(spot),
             _ => true,
@@ -103,13 +103,15 @@ impl World {
             if let Some(lock) = server.lock(spot) {
                 holds!(invariants::fences_ascend(lock));
                 holds!(invariants::tokens_are_unique(lock));
-                holds!(invariants::counts_are_positive(lock));
+                holds!(invariants::levels_are_positive(lock));
                 holds!(invariants::deadlines_follow_leases(lock));
                 holds!(invariants::holds_are_within_limits(lock));
                 holds!(invariants::live_holds_are_within_limits(lock, server.now));
             }
             self.compare(spot)?;
             holds!(the_replica_has_the_same_lock(server, spot));
+            holds!(a_key_ends_when_the_contract_says(server, &self.model, spot));
+            holds!(the_replica_knows_when_the_key_ends(server, spot));
         }
         for served in &server.served {
             holds!(grants_follow_the_queue(served));
@@ -170,7 +172,7 @@ fn is_same(hold: &Hold, holder: &Holder) -> bool {
         && hold.limit() == Limit::from_number(holder.limit)
         && hold.lease_ms() == holder.lease_ms
         && hold.deadline() == holder.end
-        && hold.count() == holder.count
+        && hold.level() == holder.level
         && hold.owner() == holder.owner
         && hold.session() == holder.session
 }
@@ -193,6 +195,15 @@ fn fences_rise_in_the_order_of_grants(server: &Server, highest_before: u64) -> b
 fn the_replica_has_the_same_lock(server: &Server, spot: Spot) -> bool {
     let bytes = |lock: Option<&Lock>| codec::encode(lock.map(Lock::holds).unwrap_or_default(), server.now);
     bytes(server.lock(spot)) == bytes(server.replica.get(&spot))
+}
+
+/// Where somebody holds a lock, its key ends when somebody has said so since a lease was promised last, and never else.
+fn a_key_ends_when_the_contract_says(server: &Server, model: &Model, spot: Spot) -> bool {
+    model.live(spot).next().is_none() || server.ttls.get(&spot) == model.ttls.get(&spot)
+}
+
+fn the_replica_knows_when_the_key_ends(server: &Server, spot: Spot) -> bool {
+    server.ttls.get(&spot) == server.replica_ttls.get(&spot)
 }
 
 /// Who was granted in a turn stood before all who go on waiting, and was granted in the order of the queue.

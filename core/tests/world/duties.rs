@@ -21,6 +21,7 @@ impl Model {
         }
         if kept > 0 {
             self.saw("session kept");
+            self.promise(spot);
         }
         self.serve(spot);
     }

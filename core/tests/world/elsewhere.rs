@@ -26,6 +26,13 @@ impl Server {
                 self.remove(spot);
             }
             Step::Restore(spot, number, limit, lease_ms) => self.restore(spot, number, limit, lease_ms),
+            Step::TimeToLive(spot, ms) => {
+                let end = ms.map(|ms| self.now.plus_ms(ms));
+                for ttls in [&mut self.ttls, &mut self.replica_ttls] {
+                    ttls.remove(&spot);
+                    ttls.extend(end.map(|end| (spot, end)));
+                }
+            }
             _ => panic!("no command of another kind: {step:?}"),
         }
     }
@@ -35,7 +42,16 @@ impl Server {
             self.unlinked(spot, &mut lock);
         }
         self.replica.remove(&spot);
+        self.ttls.remove(&spot);
+        self.replica_ttls.remove(&spot);
         self.queues.mark(spot);
+    }
+
+    /// Keys go whose time to live is over.
+    pub(super) fn end_keys(&mut self) {
+        let over: Vec<Spot> =
+            self.ttls.iter().filter(|(_, end)| **end <= self.now).map(|(spot, _)| *spot).collect();
+        over.into_iter().for_each(|spot| self.remove(spot));
     }
 
     fn flush(&mut self, database: Option<i32>) {
@@ -43,6 +59,8 @@ impl Server {
         self.values.retain(|spot, _| stays(spot));
         self.replica.retain(|spot, _| stays(spot));
         self.put_off.retain(|spot, _| stays(spot));
+        self.ttls.retain(|spot, _| stays(spot));
+        self.replica_ttls.retain(|spot, _| stays(spot));
         self.deadlines.clear(database);
         self.queues.mark_all(database);
     }
@@ -59,6 +77,10 @@ impl Server {
     fn rename(&mut self, from: Spot, to: Spot) {
         let Some(value) = self.values.remove(&from) else { return };
         self.remove(to);
+        for ttls in [&mut self.ttls, &mut self.replica_ttls] {
+            let end = ttls.remove(&from);
+            ttls.extend(end.map(|end| (to, end)));
+        }
         match value {
             Value::Lock(mut lock) => {
                 self.unlinked(from, &mut lock);
@@ -79,7 +101,9 @@ impl Server {
         let other = |spot: Spot| Spot { database: 1 - spot.database, ..spot };
         self.values = std::mem::take(&mut self.values).into_iter().map(|(k, v)| (other(k), v)).collect();
         self.replica = std::mem::take(&mut self.replica).into_iter().map(|(k, v)| (other(k), v)).collect();
-        self.put_off = std::mem::take(&mut self.put_off).into_iter().map(|(k, v)| (other(k), v)).collect();
+        for moments in [&mut self.put_off, &mut self.ttls, &mut self.replica_ttls] {
+            *moments = std::mem::take(moments).into_iter().map(|(k, v)| (other(k), v)).collect();
+        }
         self.deadlines.swap(0, 1);
         self.ties.swap(0, 1);
         self.queues.swap(0, 1);
@@ -114,6 +138,10 @@ impl Model {
                 }
                 self.grant(spot, token(number), &Request::of(number, lease_ms).limit(limit), 0);
             }
+            Step::TimeToLive(spot, ms) => {
+                self.ttls.remove(&spot);
+                self.ttls.extend(ms.map(|ms| (spot, self.now.plus_ms(ms))));
+            }
             _ => panic!("no command of another kind: {step:?}"),
         }
     }
@@ -121,6 +149,19 @@ impl Model {
     fn remove(&mut self, spot: Spot) {
         self.holders.retain(|(place, _)| *place != spot);
         self.foreign.remove(&spot);
+        self.ttls.remove(&spot);
+    }
+
+    /// Keys go whose time to live is over.
+    pub(super) fn end_keys(&mut self) {
+        for spot in SPOTS {
+            if self.ttls.get(&spot).is_some_and(|end| *end <= self.now) {
+                if self.queue(spot).next().is_some() {
+                    self.saw("time to live over under waiters");
+                }
+                self.remove(spot);
+            }
+        }
     }
 
     fn rename(&mut self, from: Spot, to: Spot) {
@@ -130,6 +171,8 @@ impl Model {
         }
         self.remove(to);
         self.holders.iter_mut().filter(|(place, _)| *place == from).for_each(|(place, _)| *place = to);
+        let end = self.ttls.remove(&from);
+        self.ttls.extend(end.map(|end| (to, end)));
         if is_foreign {
             self.foreign.remove(&from);
             self.foreign.insert(to);
@@ -140,5 +183,6 @@ impl Model {
         let other = |spot: Spot| Spot { database: 1 - spot.database, ..spot };
         self.holders.iter_mut().for_each(|(place, _)| *place = other(*place));
         self.foreign = self.foreign.iter().map(|spot| other(*spot)).collect();
+        self.ttls = self.ttls.iter().map(|(spot, end)| (other(*spot), *end)).collect();
     }
 }

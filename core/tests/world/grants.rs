@@ -1,6 +1,6 @@
 //! How the model grants, serves and undoes.
 
-use lock_core::{ClientId, Fence, Token};
+use lock_core::{ClientId, Fence, Refusal, Token};
 
 use super::model::{Holder, Model, Promise, Waiting, most};
 use super::steps::{Reply, Request, Spot, Whose};
@@ -8,6 +8,7 @@ use super::steps::{Reply, Request, Spot, Whose};
 impl Model {
     pub(super) fn grant(&mut self, spot: Spot, token: Token, request: &Request, client: ClientId) -> u64 {
         self.drop_lapsed(spot);
+        self.promise(spot);
         self.last_fence += 1;
         let holder = Holder {
             token,
@@ -15,7 +16,7 @@ impl Model {
             limit: request.limit.unwrap_or(1),
             lease_ms: request.lease_ms,
             end: self.now.plus_ms(request.lease_ms),
-            count: 1,
+            level: 1,
             owner: request.owner,
             session: request.session.then_some(client),
             promised: Vec::new(),
@@ -24,24 +25,37 @@ impl Model {
         self.last_fence
     }
 
-    /// Returns the fence, and the limit there was.
+    /// A lease is promised: the key does not end before it.
+    pub(super) fn promise(&mut self, spot: Spot) {
+        if self.ttls.remove(&spot).is_some() {
+            self.saw("time to live taken off");
+        }
+    }
+
+    /// Returns the fence, and the limit and the level there were.
     pub(super) fn renew(
         &mut self,
         spot: Spot,
         token: &Token,
         request: &Request,
         client: ClientId,
-    ) -> (u64, u16) {
+    ) -> (u64, (u16, u16)) {
         self.drop_lapsed(spot);
+        self.promise(spot);
         let now = self.now;
         let holder = self.hold_of_mut(spot, token).unwrap();
-        let before = holder.limit;
-        holder.lease_ms = request.lease_ms;
-        holder.end = now.plus_ms(request.lease_ms);
+        let before = (holder.limit, holder.level);
+        let end = now.plus_ms(request.lease_ms);
+        if let Some(level) = request.level {
+            holder.lease_ms = holder.lease_ms.max(request.lease_ms);
+            holder.end = holder.end.max(end);
+            holder.level = holder.level.max(level);
+        } else {
+            (holder.lease_ms, holder.end) = (request.lease_ms, end);
+        }
         holder.limit = request.limit.unwrap_or(holder.limit);
         holder.owner = request.owner.or(holder.owner);
         holder.session = request.session.then_some(client).or(holder.session);
-        holder.count += u32::from(request.reentrant);
         (holder.fence, before)
     }
 
@@ -68,6 +82,7 @@ impl Model {
         }
         let limits: Vec<(u64, u16)> = self.live(spot).map(|holder| (holder.fence, holder.limit)).collect();
         let (mut seen, open) = (Vec::new(), &self.open);
+        let mut has_promised = false;
         self.holders.retain_mut(|(place, holder)| {
             if *place != spot {
                 return true;
@@ -75,6 +90,7 @@ impl Model {
             let others: Vec<u16> =
                 limits.iter().filter(|(fence, _)| *fence != holder.fence).map(|(_, limit)| *limit).collect();
             let is_undone = undo(holder, &others, &mut seen);
+            has_promised |= seen.last() == Some(&"upgrade undone");
             let is_orphan = holder.session.is_some_and(|client| !open.contains(&client));
             if is_orphan {
                 seen.push("session ended");
@@ -82,14 +98,37 @@ impl Model {
             !is_undone && !is_orphan
         });
         seen.into_iter().for_each(|what| self.saw(what));
+        if has_promised {
+            self.promise(spot);
+        }
         self.serve(spot);
+    }
+
+    /// Who works on an inner level has nothing to wait for once the outer hold is gone.
+    fn dismiss_orphans(&mut self, spot: Spot) {
+        let is_first =
+            |this: &Self, waiter: &Waiting| this.head(spot).is_some_and(|head| head.client == waiter.client);
+        let is_orphan = |this: &Self, waiter: &Waiting| {
+            let is_inner = waiter.request.level.is_some_and(|level| level > 1);
+            is_inner
+                && (waiter.is_ahead || is_first(this, waiter))
+                && this.hold_of(spot, &waiter.token).is_none()
+        };
+        let orphan = |this: &Self| this.queue(spot).find(|waiter| is_orphan(this, waiter)).cloned();
+        while let Some(orphan) = orphan(self) {
+            self.saw("inner wait without its outer hold");
+            self.waiting.retain(|waiter| waiter.client != orphan.client);
+            self.answer(orphan.client, Reply::Null);
+        }
     }
 
     pub(super) fn serve(&mut self, spot: Spot) {
         if !self.decides() || !self.whose(spot).serves() || self.foreign.contains(&spot) {
             return;
         }
-        while let Some(head) = self.head(spot) {
+        loop {
+            self.dismiss_orphans(spot);
+            let Some(head) = self.head(spot) else { return };
             let is_late = head.until.is_some_and(|until| until <= self.now);
             let is_admitted = self.admits(spot, Some(&head.token), head.request.limit);
             if !is_late && !is_admitted {
@@ -103,6 +142,9 @@ impl Model {
             if is_late {
                 self.saw("timed out at the head");
                 self.answer(head.client, Reply::Null);
+            } else if self.forbidden.contains(&head.client) {
+                self.saw("refused for want of rights");
+                self.answer(head.client, Reply::Error(Refusal::NoPermission));
             } else {
                 self.admit(spot, &head);
             }
@@ -140,7 +182,7 @@ impl Model {
         let (fence, before) = if self.hold_of(spot, &head.token).is_some() {
             self.saw(if head.is_ahead { "upgraded after waiting" } else { "granted again after waiting" });
             let (fence, before) = self.renew(spot, &head.token, &head.request, head.client);
-            (fence, Some((before, head.request.reentrant)))
+            (fence, Some(before))
         } else {
             self.saw("granted after waiting");
             (self.grant(spot, head.token.clone(), &head.request, head.client), None)
@@ -158,21 +200,20 @@ fn undo(holder: &mut Holder, others: &[u16], seen: &mut Vec<&'static str>) -> bo
     while let Some(index) = lost_at(holder) {
         let lost = holder.promised.remove(index);
         match (holder.promised.get_mut(index), lost.before) {
-            (Some(later), None) => later.before = None,
-            (Some(_), Some(_)) => {}
+            (Some(later), before) => later.before = before,
             (None, None) => {
                 seen.push("grant undone");
                 return true;
             }
-            (None, Some((limit, counted))) => {
+            (None, Some((limit, level))) => {
                 seen.push("upgrade undone");
                 // Others may have been let in meanwhile, whom the limit it had would not tolerate.
                 if others.len() < others.iter().chain([&limit]).map(|limit| most(*limit)).min().unwrap() {
                     holder.limit = limit;
                 }
-                holder.count -= u32::from(counted);
+                holder.level = holder.level.min(level);
             }
         }
     }
-    holder.count == 0
+    false
 }

@@ -7,7 +7,7 @@
 //!    latest.
 //! 2. A grant is undone unless somebody was told of it: the client that waited, or another that came with the token and
 //!    was granted again, or was told that the lease is extended. An upgrade that is undone gives the hold back the limit it
-//!    had, and one count if it took one; the lease runs on.
+//!    had and the level, if it was less; the lease runs on.
 //! 3. Who waits to change a limit goes ahead even if its hold ends meanwhile.
 //! 4. What a retry does not name stays as it is.
 //! 5. Where a key is not this server's, a command that comes for it all the same is judged as ever, but nobody who waits is
@@ -18,6 +18,10 @@
 //! 7. In the grace after a promotion or a load, nobody is granted more than it holds.
 //! 8. With a demotion everything is dropped that was still to be undone, and every session is over; with a load, the
 //!    sessions are.
+//! 9. A time to live that somebody has set on a key ends the key, but for a lease that is promised after it was set. To undo
+//!    an upgrade promises what is left of the lease.
+//! 10. Who works on an inner level has nothing to wait for once the outer hold is gone, and is told so by the next turn at
+//!     the key.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,7 +39,7 @@ pub(crate) struct Holder {
     pub(crate) limit: u16,
     pub(crate) lease_ms: u64,
     pub(crate) end: Moment,
-    pub(crate) count: u32,
+    pub(crate) level: u16,
     pub(crate) owner: Option<&'static [u8]>,
     pub(crate) session: Option<ClientId>,
     /// Those whose answers are on their way.
@@ -46,8 +50,8 @@ pub(crate) struct Holder {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Promise {
     pub(crate) client: ClientId,
-    /// What it changed, if the token held already: the limit there was, and whether it counted up.
-    pub(crate) before: Option<(u16, bool)>,
+    /// What it changed, if the token held already: the limit there was, and the level.
+    pub(crate) before: Option<(u16, u16)>,
     /// Whether the client has gone.
     pub(crate) is_lost: bool,
 }
@@ -70,6 +74,10 @@ pub(crate) struct Model {
     pub(crate) now: Moment,
     pub(crate) holders: Vec<(Spot, Holder)>,
     pub(crate) foreign: BTreeSet<Spot>,
+    /// When keys end, where somebody has set that.
+    pub(crate) ttls: BTreeMap<Spot, Moment>,
+    /// Clients who may not take locks.
+    pub(crate) forbidden: BTreeSet<ClientId>,
     /// Everybody who waits; for each key in the order of its queue.
     pub(crate) waiting: Vec<Waiting>,
     /// Answers on their way.
@@ -116,6 +124,8 @@ impl Model {
             now: Moment::from_micros(0),
             holders: Vec::new(),
             foreign: BTreeSet::new(),
+            ttls: BTreeMap::new(),
+            forbidden: BTreeSet::new(),
             waiting: Vec::new(),
             answers: Vec::new(),
             open: (1..=clients).collect(),
@@ -223,14 +233,17 @@ impl Model {
             Step::Acquire(client, ..) => self.decides() && self.is_idle(client),
             // A transaction may pause the clients and go on.
             Step::Break(client, ..) => self.is_master && self.is_idle(client),
-            Step::Release(client, spot, number) | Step::Extend(client, spot, number, _) => {
+            Step::Release(client, spot, number, _) | Step::Extend(client, spot, number, _) => {
                 let is_said_by_master = !self.is_master && self.hold_of(spot, &token(number)).is_some();
                 (self.is_master || is_said_by_master) && self.is_idle(client)
             }
             Step::Disconnect(client) => self.open.contains(&client),
             Step::Unblock(client, _) => self.is_blocked(client),
             Step::Delete(_) | Step::Flush(_) | Step::Swap | Step::Overwrite(_) => self.decides(),
-            Step::Migrate(_) | Step::Restore(..) | Step::Reload => self.decides(),
+            Step::Migrate(_) | Step::Restore(..) | Step::Reload | Step::TimeToLive(..) => self.decides(),
+            Step::Forbid(client, forbidden) => {
+                self.open.contains(&client) && self.forbidden.contains(&client) != forbidden
+            }
             Step::Slot(spot, whose) => self.whose(spot) != whose,
             Step::Look(_) => self.is_master,
             // RENAME goes to another name, MOVE to another database.
@@ -242,7 +255,7 @@ impl Model {
             Step::Promote => !self.is_master,
             Step::Arrive(spot, ..) => {
                 let is_free = !self.holders.iter().any(|(place, _)| *place == spot);
-                !self.is_master && is_free && !self.foreign.contains(&spot)
+                !self.is_master && is_free
             }
             Step::Connect | Step::Pass(_) | Step::TimeOut(_) | Step::EndTurn | Step::Pause(_) => true,
             Step::SetGrace(_) => true,
@@ -254,12 +267,17 @@ impl Model {
     pub(crate) fn take(&mut self, step: Step, made: &Token, course: &Course) -> Vec<(ClientId, Reply)> {
         match step {
             Step::Acquire(client, spot, request) => self.acquire(client, spot, request, made),
-            Step::Release(client, spot, number) => self.release(client, spot, &token(number)),
+            Step::Release(client, spot, number, level) => self.release(client, spot, &token(number), level),
+            Step::Forbid(client, true) => drop(self.forbidden.insert(client)),
+            Step::Forbid(client, false) => drop(self.forbidden.remove(&client)),
             Step::Extend(client, spot, number, lease_ms) => {
                 self.extend(client, spot, &token(number), lease_ms);
             }
             Step::Break(client, spot, which) => self.break_holds(client, spot, which),
-            Step::Pass(ms) => self.now = self.now.plus_ms(ms),
+            Step::Pass(ms) => {
+                self.now = self.now.plus_ms(ms);
+                self.end_keys();
+            }
             Step::Expire(spot, at_most) if self.whose(spot).keeps() => self.expire(spot, at_most),
             Step::Expire(..) => {}
             Step::TimeOut(at_most) => self.time_out(at_most),
@@ -281,6 +299,9 @@ impl Model {
             }
             Step::Arrive(spot, number, lease_ms) => {
                 let request = Request::of(number, lease_ms);
+                if self.foreign.remove(&spot) {
+                    self.saw("foreign value replaced at the master's word");
+                }
                 self.grant(spot, token(number), &request, 0);
             }
             Step::Slot(spot, whose) => self.slot(spot, whose),
@@ -311,6 +332,10 @@ impl Model {
         self.settle(spot);
         let own = request.token.map(token);
         let holds = own.as_ref().is_some_and(|own| self.hold_of(spot, own).is_some());
+        if !holds && request.level.is_some_and(|level| level > 1) {
+            self.saw("inner level without its outer hold");
+            return self.reply(client, Reply::Null);
+        }
         let admits = self.admits(spot, own.as_ref(), request.limit);
         let is_held_back = self.in_grace() && self.would_have_more(spot, own.as_ref(), request.limit);
         let token = own.unwrap_or_else(|| made.clone());
@@ -344,8 +369,18 @@ impl Model {
             std::cmp::Ordering::Equal => self.saw("granted again"),
             std::cmp::Ordering::Greater => self.saw("downgraded"),
         }
-        if request.reentrant {
-            self.saw("counted up");
+        let holder = self.hold_of(spot, token).unwrap();
+        if let Some(level) = request.level {
+            let cuts = self.now.plus_ms(request.lease_ms) < holder.end;
+            let is_deeper = level > holder.level;
+            self.saw(if cuts {
+                "inner lease shorter than the outer"
+            } else {
+                "inner lease longer than the outer"
+            });
+            if is_deeper {
+                self.saw("level raised");
+            }
         }
         if self.in_grace() {
             self.saw("granted again in the grace");
@@ -401,15 +436,16 @@ impl Model {
         ahead.any(|waiter| self.hold_of(spot, &waiter.token).is_some())
     }
 
-    fn release(&mut self, client: ClientId, spot: Spot, token: &Token) {
+    fn release(&mut self, client: ClientId, spot: Spot, token: &Token, level: u16) {
         if self.foreign.contains(&spot) {
             return self.reply(client, Reply::WrongType);
         }
         self.settle(spot);
-        let count = self.hold_of(spot, token).map(|holder| holder.count);
-        match count {
+        let depth = self.hold_of(spot, token).map(|holder| holder.level);
+        match depth {
             None => self.saw("nothing to release"),
-            Some(1) => {
+            Some(depth) if level > depth => self.saw("not so deep"),
+            Some(_) if level == 1 => {
                 self.saw("released");
                 if self.whose(spot) == Whose::Arriving && self.queue(spot).next().is_some() {
                     self.saw("freed under waiters while the slot arrives");
@@ -417,12 +453,23 @@ impl Model {
                 self.holders.retain(|(place, holder)| *place != spot || holder.token != *token);
             }
             Some(_) => {
-                self.saw("counted down");
-                self.hold_of_mut(spot, token).unwrap().count -= 1;
+                self.saw("level given back");
+                self.hold_of_mut(spot, token).unwrap().level = level - 1;
             }
         }
+        if self.hold_of(spot, token).is_none() {
+            self.withdraw(spot, token);
+        }
         self.serve(spot);
-        self.reply(client, Reply::Number(count.is_some().into()));
+        let released = depth.is_some_and(|depth| level <= depth);
+        self.reply(client, Reply::Number(released.into()));
+    }
+
+    fn withdraw(&mut self, spot: Spot, token: &Token) {
+        let Some(waiter) = self.queue(spot).find(|waiter| waiter.token == *token).cloned() else { return };
+        self.saw(if waiter.is_ahead { "wait for a change of limit withdrawn" } else { "wait withdrawn" });
+        self.waiting.retain(|other| other.client != waiter.client);
+        self.answer(waiter.client, Reply::Null);
     }
 
     fn extend(&mut self, client: ClientId, spot: Spot, token: &Token, lease_ms: Option<u64>) {
@@ -438,6 +485,7 @@ impl Model {
         });
         if let Some(fence) = extended {
             self.tell(spot, fence);
+            self.promise(spot);
         }
         self.saw(if extended.is_some() { "extended" } else { "nothing to extend" });
         self.reply(client, Reply::Number(extended.is_some().into()));

@@ -73,6 +73,11 @@ pub(crate) struct Server {
     pub(crate) now: Moment,
     pub(crate) values: BTreeMap<Spot, Value>,
     pub(crate) replica: BTreeMap<Spot, Lock>,
+    /// When keys end, where somebody has set that: here, and on the replica.
+    pub(crate) ttls: BTreeMap<Spot, Moment>,
+    pub(crate) replica_ttls: BTreeMap<Spot, Moment>,
+    /// Clients who may not take locks.
+    pub(crate) forbidden: BTreeSet<ClientId>,
     pub(crate) queues: Queues,
     pub(crate) deadlines: Deadlines,
     pub(crate) ties: Ties,
@@ -113,6 +118,9 @@ impl Server {
             now: Moment::from_micros(0),
             values: BTreeMap::new(),
             replica: BTreeMap::new(),
+            ttls: BTreeMap::new(),
+            replica_ttls: BTreeMap::new(),
+            forbidden: BTreeSet::new(),
             queues: Queues::new(),
             deadlines: Deadlines::new(),
             ties: Ties::new(),
@@ -170,12 +178,17 @@ impl Server {
         self.course = Course::default();
         match step {
             Step::Acquire(client, spot, request) => self.acquire(client, spot, request, made),
-            Step::Release(client, spot, number) => self.release(client, spot, &token(number)),
+            Step::Release(client, spot, number, level) => self.release(client, spot, &token(number), level),
+            Step::Forbid(client, true) => drop(self.forbidden.insert(client)),
+            Step::Forbid(client, false) => drop(self.forbidden.remove(&client)),
             Step::Extend(client, spot, number, lease_ms) => {
                 self.extend(client, spot, &token(number), lease_ms);
             }
             Step::Break(client, spot, which) => self.break_holds(client, spot, which),
-            Step::Pass(ms) => self.now = self.now.plus_ms(ms),
+            Step::Pass(ms) => {
+                self.now = self.now.plus_ms(ms);
+                self.end_keys();
+            }
             Step::Expire(spot, at_most) => drop(self.expire(spot, at_most)),
             Step::TimeOut(at_most) => self.time_out(at_most),
             Step::EndTurn => self.end_turn(),
@@ -234,16 +247,24 @@ impl Server {
             may_have_lost_grants: in_grace,
             now: self.now,
             open: &self.open,
+            forbidden: &self.forbidden,
             fences: &mut self.fences,
             replica: self.replica.entry(spot).or_default(),
             asked,
             answers: Vec::new(),
             drawn: Vec::new(),
             has_changed: false,
+            replica_ttl: self.replica_ttls.remove(&spot),
+            has_promised: false,
         };
         let (queues, now) = (&mut self.queues, self.now);
         let result = body(&mut Turn { lock: &mut lock, queues, place: spot, now, perform: &mut recorder });
-        let Recorder { answers, drawn, has_changed, .. } = recorder;
+        let Recorder { answers, drawn, has_changed, has_promised, replica_ttl, .. } = recorder;
+        self.replica_ttls.extend(replica_ttl.map(|end| (spot, end)));
+        if has_promised {
+            assert!(has_changed, "what promises a lease is passed on");
+            self.ttls.remove(&spot);
+        }
         self.note_turn(spot, before, &answers, &drawn);
         answers.into_iter().for_each(|(client, answer)| self.answer(client, answer));
         if has_changed && !lock.is_empty() {
@@ -251,7 +272,10 @@ impl Server {
         }
         match (lock.is_empty(), existed) {
             (false, _) => drop(self.values.insert(spot, Value::Lock(lock))),
-            (true, true) => self.unlinked(spot, &mut lock),
+            (true, true) => {
+                self.ttls.remove(&spot);
+                self.unlinked(spot, &mut lock);
+            }
             (true, false) => {}
         }
         result
@@ -317,7 +341,7 @@ impl Server {
             block_ms: request.block_ms,
             owner: request.owner,
             session: request.session,
-            reentrant: request.reentrant,
+            level: request.level,
         };
         let (now, limits) = (self.now, self.limits);
         let patience = request.block_ms.map(|ms| {
@@ -329,17 +353,23 @@ impl Server {
         match acquired {
             Ok(Acquired::Granted(token, fence)) => self.reply(client, Reply::Granted(token, fence)),
             Ok(Acquired::NotAvailable) => self.reply(client, Reply::Null),
-            Ok(Acquired::Waits) => drop(self.blocked.insert(client, None)),
+            Ok(Acquired::Waits(joining)) => {
+                self.blocked.insert(client, None);
+                if let Some(older) = self.queues.join(spot, *joining) {
+                    self.answer(older.client, Answer::NotAvailable);
+                }
+            }
             Err(refusal) => self.reply(client, Reply::Error(refusal)),
         }
     }
 
-    fn release(&mut self, client: ClientId, spot: Spot, token: &Token) {
+    fn release(&mut self, client: ClientId, spot: Spot, token: &Token, level: u16) {
         if self.is_foreign(spot) {
             return self.reply(client, Reply::WrongType);
         }
         let obeys = !self.is_master;
-        let released = self.turn(spot, Asked::Release(token.clone()), |turn| turn.release(token, || obeys));
+        let asked = Asked::Release(token.clone(), level);
+        let released = self.turn(spot, asked, |turn| turn.release(token, level, || obeys));
         self.reply(client, Reply::Number(released.into()));
     }
 
@@ -371,12 +401,17 @@ impl Server {
             (_, None) => Broken::Nobody,
         };
         let ended = self.turn(spot, Asked::Break(broken), |turn| turn.break_holds(broken));
-        self.reply(client, Reply::Number(ended));
+        self.reply(client, Reply::Number(ended.len()));
     }
 
     fn arrive(&mut self, spot: Spot, number: u8, lease_ms: u64) {
         let hold = self.granted_elsewhere(number, Limit::EXCLUSIVE, lease_ms);
-        self.turn(spot, Asked::Apply(vec![hold.clone()]), |turn| turn.apply([hold]));
+        if self.is_foreign(spot) {
+            // What the master says is made so, whatever stands there.
+            self.values.remove(&spot);
+            self.ttls.remove(&spot);
+        }
+        self.turn(spot, Asked::Apply(vec![hold.clone()]), |turn| turn.apply(vec![hold])).unwrap();
     }
 
     /// A hold that another server has granted just now.
@@ -385,7 +420,7 @@ impl Server {
         self.fences.raise_to(fence);
         let terms = Terms { token: token(number), limit, lease_ms, owner: None, session: None };
         let standing =
-            Standing { fence, granted_at: self.now, deadline: self.now.plus_ms(lease_ms), count: 1 };
+            Standing { fence, granted_at: self.now, deadline: self.now.plus_ms(lease_ms), level: 1 };
         Hold::restore(terms, standing)
     }
 }

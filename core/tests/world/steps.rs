@@ -31,7 +31,7 @@ pub(crate) struct Request {
     pub(crate) block_ms: Option<u64>,
     pub(crate) owner: Option<&'static [u8]>,
     pub(crate) session: bool,
-    pub(crate) reentrant: bool,
+    pub(crate) level: Option<u16>,
 }
 
 impl Request {
@@ -44,7 +44,7 @@ impl Request {
             block_ms: None,
             owner: None,
             session: false,
-            reentrant: false,
+            level: None,
         }
     }
 
@@ -63,8 +63,8 @@ impl Request {
         self
     }
 
-    pub(crate) const fn reentrant(mut self) -> Self {
-        self.reentrant = true;
+    pub(crate) const fn level(mut self, level: u16) -> Self {
+        self.level = Some(level);
         self
     }
 }
@@ -73,8 +73,8 @@ impl Request {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Step {
     Acquire(ClientId, Spot, Request),
-    /// On a replica, what its master says; otherwise a client's command.
-    Release(ClientId, Spot, u8),
+    /// A level of a token. On a replica, what its master says; otherwise a client's command.
+    Release(ClientId, Spot, u8, u16),
     Extend(ClientId, Spot, u8, Option<u64>),
     /// All holds, or the one at this place of the list.
     Break(ClientId, Spot, Option<usize>),
@@ -98,6 +98,10 @@ pub(crate) enum Step {
     Swap,
     /// SET, over whatever is there.
     Overwrite(Spot),
+    /// PEXPIRE, or PERSIST.
+    TimeToLive(Spot, Option<u64>),
+    /// The user of a connection loses the right to take locks, or gets it back.
+    Forbid(ClientId, bool),
     Pause(bool),
     Demote,
     Promote,

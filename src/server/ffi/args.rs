@@ -93,6 +93,14 @@ impl<'c> OwnedName<'c> {
         NonNull::new(string).map(|string| Self { string, context })
     }
 
+    /// A string that the server has made for the caller.
+    ///
+    /// # Safety
+    /// `string` is null or such a string, and nobody else frees it.
+    pub(super) unsafe fn adopt(context: &'c Context, string: *mut RedisModuleString) -> Option<Self> {
+        NonNull::new(string).map(|string| Self { string, context })
+    }
+
     /// The string, while it lives.
     pub(crate) fn name(&self) -> Name<'_> {
         Name { string: self.string, borrowed: PhantomData }
@@ -101,7 +109,7 @@ impl<'c> OwnedName<'c> {
 
 impl Drop for OwnedName<'_> {
     fn drop(&mut self) {
-        // SAFETY: the string was created by `new` in this context, and no `Name` of it outlives it.
+        // SAFETY: the string was created by `new`, or handed to `adopt`, and no `Name` of it outlives it.
         unsafe { api!(RedisModule_FreeString(self.context.raw(), self.string.as_ptr())) };
     }
 }

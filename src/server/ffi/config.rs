@@ -2,11 +2,18 @@
 
 use std::ffi::{CStr, c_char, c_int, c_longlong, c_void};
 use std::ptr;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use redis_module::raw::{self, RedisModuleString};
 
-use super::{Context, OK};
+use super::{Context, ERR, OK};
+
+/// A setting, and the default that it is registered with.
+#[derive(Clone, Copy)]
+pub(crate) enum Setting {
+    Number(&'static NumericSetting, i64),
+    Switch(&'static Switch, bool),
+}
 
 /// A whole number that can be configured, as `lock.NAME`.
 pub(crate) struct NumericSetting {
@@ -24,42 +31,78 @@ impl NumericSetting {
     }
 }
 
-/// Registers settings, each with the default given beside it, and reads their directives; false if a value is bad,
-/// which the server has then logged.
-pub(crate) fn load_settings(
-    context: &Context,
-    settings: impl IntoIterator<Item = (&'static NumericSetting, i64)>,
-) -> bool {
-    let registered = settings.into_iter().all(|(setting, default)| {
-        let data = ptr::from_ref(setting).cast_mut().cast();
+/// `yes` or `no`, as `lock.NAME`.
+pub(crate) struct Switch {
+    pub(crate) name: &'static CStr,
+    pub(crate) default: bool,
+    pub(crate) value: AtomicBool,
+    /// Whether it stays as it is for as long as this server runs.
+    pub(crate) is_fixed: AtomicBool,
+    /// The error for a client that tries to change it then.
+    pub(crate) fixed_because: &'static str,
+}
+
+impl Switch {
+    /// The value in force.
+    pub(crate) fn get(&self) -> bool {
+        self.value.load(Ordering::Relaxed)
+    }
+}
+
+impl Setting {
+    pub(crate) fn name(self) -> &'static CStr {
+        match self {
+            Self::Number(setting, _) => setting.name,
+            Self::Switch(setting, _) => setting.name,
+        }
+    }
+
+    fn register(self, context: &Context) -> bool {
         // SAFETY: the name is a C string that the server copies; the data is a static, and the callbacks take it for
         // what it is and only read it.
         let status = unsafe {
-            api!(RedisModule_RegisterNumericConfig(
-                context.raw(),
-                setting.name.as_ptr(),
-                default,
-                raw::REDISMODULE_CONFIG_DEFAULT,
-                setting.least,
-                setting.most,
-                Some(get),
-                Some(set),
-                None,
-                data,
-            ))
+            match self {
+                Self::Number(setting, default) => api!(RedisModule_RegisterNumericConfig(
+                    context.raw(),
+                    setting.name.as_ptr(),
+                    default,
+                    raw::REDISMODULE_CONFIG_DEFAULT,
+                    setting.least,
+                    setting.most,
+                    Some(get_number),
+                    Some(set_number),
+                    None,
+                    ptr::from_ref(setting).cast_mut().cast(),
+                )),
+                Self::Switch(setting, default) => api!(RedisModule_RegisterBoolConfig(
+                    context.raw(),
+                    setting.name.as_ptr(),
+                    default.into(),
+                    raw::REDISMODULE_CONFIG_DEFAULT,
+                    Some(get_switch),
+                    Some(set_switch),
+                    None,
+                    ptr::from_ref(setting).cast_mut().cast(),
+                )),
+            }
         };
         status == OK
-    });
+    }
+}
+
+/// Registers settings and reads their directives; false if a value is bad, which the server has then logged.
+pub(crate) fn load_settings(context: &Context, settings: impl IntoIterator<Item = Setting>) -> bool {
+    let registered = settings.into_iter().all(|setting| setting.register(context));
     // SAFETY: the context is valid.
     registered && unsafe { api!(RedisModule_LoadConfigs(context.raw())) } == OK
 }
 
-unsafe extern "C" fn get(_name: *const c_char, data: *mut c_void) -> c_longlong {
+unsafe extern "C" fn get_number(_name: *const c_char, data: *mut c_void) -> c_longlong {
     // SAFETY: the data is the setting it was registered with, a static.
     unsafe { &*data.cast::<NumericSetting>() }.get()
 }
 
-unsafe extern "C" fn set(
+unsafe extern "C" fn set_number(
     _name: *const c_char,
     value: c_longlong,
     data: *mut c_void,
@@ -67,5 +110,31 @@ unsafe extern "C" fn set(
 ) -> c_int {
     // SAFETY: the data is the setting it was registered with, a static. The server has checked the range.
     unsafe { &*data.cast::<NumericSetting>() }.value.store(value, Ordering::Relaxed);
+    OK
+}
+
+unsafe extern "C" fn get_switch(_name: *const c_char, data: *mut c_void) -> c_int {
+    // SAFETY: the data is the setting it was registered with, a static.
+    unsafe { &*data.cast::<Switch>() }.get().into()
+}
+
+unsafe extern "C" fn set_switch(
+    _name: *const c_char,
+    value: c_int,
+    data: *mut c_void,
+    error: *mut *mut RedisModuleString,
+) -> c_int {
+    // SAFETY: the data is the setting it was registered with, a static.
+    let setting = unsafe { &*data.cast::<Switch>() };
+    let value = value != 0;
+    if value != setting.get() && setting.is_fixed.load(Ordering::Relaxed) {
+        let text = setting.fixed_because;
+        // SAFETY: the server takes over the string that it makes of the text, and frees it once it has replied.
+        unsafe {
+            *error = api!(RedisModule_CreateString(ptr::null_mut(), text.as_ptr().cast(), text.len()));
+        }
+        return ERR;
+    }
+    setting.value.store(value, Ordering::Relaxed);
     OK
 }

@@ -50,7 +50,12 @@ impl Context {
 
     /// Writes a warning to the server's log. It must not hold anything a client sent.
     pub(crate) fn warn(&self, line: &str) {
-        warn(self.raw(), line);
+        log(self.raw(), c"warning", line);
+    }
+
+    /// Writes a line that is no warning to the server's log. It must not hold anything a client sent.
+    pub(crate) fn notice(&self, line: &str) {
+        log(self.raw(), c"notice", line);
     }
 
     // Replies. Each is one value; arrays and maps are followed by as many values as they were announced to have.
@@ -280,11 +285,21 @@ pub(crate) fn monotonic_micros() -> u64 {
     unsafe { api!(RedisModule_MonotonicMicroseconds()) }
 }
 
+/// Whether a snapshot without anything of the module can be had from this server: those before 7.2 write what a module
+/// has besides its keys into every snapshot, or never. The same version brought access categories.
+pub(crate) fn knows_optional_aux() -> bool {
+    // SAFETY: the static was set by the initialisation, and nobody writes it any more.
+    unsafe { raw::RedisModule_SetCommandACLCategories }.is_some()
+}
+
 /// What the server is to its data.
 pub(super) enum Role {
     Loading,
     Master,
-    Replica,
+    /// It obeys a master; whether its clients may write as well.
+    Replica {
+        is_writable: bool,
+    },
 }
 
 pub(super) fn role() -> Role {
@@ -295,7 +310,22 @@ pub(super) fn role() -> Role {
     } else if flags & raw::REDISMODULE_CTX_FLAGS_MASTER != 0 {
         Role::Master
     } else {
-        Role::Replica
+        Role::Replica { is_writable: flags & raw::REDISMODULE_CTX_FLAGS_READONLY == 0 }
+    }
+}
+
+/// Whether the running command may be the master's, on a replica. While one of its commands runs, not all that was read from
+/// it has been applied.
+pub(super) fn may_be_from_master() -> bool {
+    let mut status = 0;
+    // SAFETY: all names end with a NUL; without a context the data is the caller's, who frees it once.
+    unsafe {
+        let info = api!(RedisModule_GetServerInfo(ptr::null_mut(), c"replication".as_ptr()));
+        let mut field =
+            |name: &CStr| api!(RedisModule_ServerInfoGetFieldSigned(info, name.as_ptr(), &raw mut status));
+        let (read, applied) = (field(c"slave_read_repl_offset"), field(c"slave_repl_offset"));
+        api!(RedisModule_FreeServerInfo(ptr::null_mut(), info));
+        read != applied
     }
 }
 
@@ -309,16 +339,21 @@ unsafe extern "C" fn woken(_data: *mut c_void) {}
 
 /// Writes a warning to the server's log outside any callback's context.
 pub(super) fn warn_anywhere(line: &str) {
-    warn(ptr::null_mut(), line);
+    log(ptr::null_mut(), c"warning", line);
 }
 
-fn warn(context: *mut RedisModuleCtx, line: &str) {
+/// Writes a line that is no warning to the server's log outside any callback's context.
+pub(crate) fn notice_anywhere(line: &str) {
+    log(ptr::null_mut(), c"notice", line);
+}
+
+fn log(context: *mut RedisModuleCtx, level: &CStr, line: &str) {
     let line = CString::new(line).unwrap_or_default();
     // SAFETY: the context is valid or null, which the server takes for a line of nobody's; the line is an argument
     // of a format of ours, never a format itself.
     unsafe {
         if let Some(log) = raw::RedisModule_Log {
-            log(context, c"warning".as_ptr(), c"%s".as_ptr(), line.as_ptr());
+            log(context, level.as_ptr(), c"%s".as_ptr(), line.as_ptr());
         }
     }
 }

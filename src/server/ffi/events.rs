@@ -22,8 +22,11 @@ pub(crate) trait ServerEvents {
     fn forked(context: &Context);
     /// The server begins to write a snapshot without forking.
     fn saving();
-    /// The server has carried out what its clients sent, and is about to wait for more.
+    /// The server has carried out what its clients sent, and is about to wait for more. Redis 7.0 still carries out what
+    /// clients sent that were blocked or paused until now.
     fn turned(context: &Context);
+    /// The server has waited, and is about to carry out what its clients have sent meanwhile.
+    fn awoke(context: &Context);
     /// A connection has been opened.
     fn opened(client: u64);
     /// A connection is being closed.
@@ -142,10 +145,13 @@ unsafe extern "C" fn event_loop<E: ServerEvents>(
     subevent: u64,
     _data: *mut c_void,
 ) {
-    if subevent == raw::REDISMODULE_SUBEVENT_EVENTLOOP_BEFORE_SLEEP {
-        // SAFETY: the server lends the context to this callback.
-        guard(|| unsafe { Context::new(context) }.map(|context| E::turned(&context)));
-    }
+    let event: fn(&Context) = match subevent {
+        raw::REDISMODULE_SUBEVENT_EVENTLOOP_BEFORE_SLEEP => E::turned,
+        raw::REDISMODULE_SUBEVENT_EVENTLOOP_AFTER_SLEEP => E::awoke,
+        _ => return,
+    };
+    // SAFETY: the server lends the context to this callback.
+    guard(|| unsafe { Context::new(context) }.map(|context| event(&context)));
 }
 
 unsafe extern "C" fn client_change<E: ServerEvents>(

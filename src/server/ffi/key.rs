@@ -37,18 +37,33 @@ impl<'c, V: Value> Key<'c, V> {
         Self::open(context, name, raw::REDISMODULE_READ | raw::REDISMODULE_WRITE)
     }
 
+    /// Opens a key to put a value there, whatever it holds: for what another server has decided. A value of another type
+    /// counts as none, and goes when [`Key::set`] puts one of this type in its place.
+    pub(crate) fn open_to_replace(context: &'c Context, name: Name<'c>) -> Option<Self> {
+        let (key, _) = Self::open_any(context, name, raw::REDISMODULE_READ | raw::REDISMODULE_WRITE)?;
+        Some(key)
+    }
+
     fn open(context: &'c Context, name: Name<'c>, mode: u32) -> Result<Option<Self>, Occupied> {
+        match Self::open_any(context, name, mode) {
+            Some((_, true)) => Err(Occupied),
+            opened => Ok(opened.map(|(key, _)| key)),
+        }
+    }
+
+    /// Opens a key, and says whether it holds a value of another type.
+    fn open_any(context: &'c Context, name: Name<'c>, mode: u32) -> Option<(Self, bool)> {
         // SAFETY: context and name are valid for `'c`, for which the key stays open at most.
         let raw = unsafe { api!(RedisModule_OpenKey(context.raw(), name.raw(), mode.cast_signed())) };
-        let Some(raw) = NonNull::new(raw.cast::<RedisModuleKey>()) else { return Ok(None) };
+        let raw = NonNull::new(raw.cast::<RedisModuleKey>())?;
         let mut key = Self { raw, context, name, value: None };
-        if key.has_own_type() {
+        let is_own = key.has_own_type();
+        if is_own {
             // SAFETY: the key is open and holds a value of our type.
             key.value = NonNull::new(unsafe { api!(RedisModule_ModuleTypeGetValue(raw.as_ptr())) }.cast());
-        } else if !key.is_empty() {
-            return Err(Occupied);
         }
-        Ok(Some(key))
+        let is_other = !is_own && !key.is_empty();
+        Some((key, is_other))
     }
 
     fn has_own_type(&self) -> bool {
@@ -84,6 +99,23 @@ impl<'c, V: Value> Key<'c, V> {
     pub(crate) fn value_mut(&mut self) -> Option<&mut V> {
         // SAFETY: as in `value`, and `&mut self` makes it the only reference.
         self.value.map(|mut value| unsafe { value.as_mut() })
+    }
+
+    /// The milliseconds that the key has left to live, if somebody has set a time.
+    pub(crate) fn ttl_ms(&self) -> Option<u64> {
+        // SAFETY: the key is open.
+        let ttl_ms = unsafe { api!(RedisModule_GetExpire(self.raw.as_ptr())) };
+        u64::try_from(ttl_ms).ok()
+    }
+
+    /// Takes off the time that the key has left to live, if somebody has set one.
+    pub(crate) fn take_off_ttl(&mut self) {
+        if self.ttl_ms().is_some() {
+            // SAFETY: the key is open for writing and exists, since it has a time to live.
+            unsafe {
+                api!(RedisModule_SetExpire(self.raw.as_ptr(), i64::from(raw::REDISMODULE_NO_EXPIRE)));
+            }
+        }
     }
 
     /// Puts a value under the key, in place of what it held.

@@ -12,7 +12,7 @@ use redis_module::raw::{
     RedisModuleTypeMethods,
 };
 
-use super::context::{Role, role};
+use super::context::{Role, may_be_from_master, role};
 use super::guard::guard;
 use super::{Context, ERR, Name, OK};
 
@@ -74,8 +74,9 @@ impl Handle {
 #[allow(clippy::cast_possible_truncation, reason = "2, which the bindings give another type")]
 const AFTER_ALL_KEYS: c_int = raw::REDISMODULE_AUX_AFTER_RDB as c_int;
 
-/// Registers a type; false if the server refuses.
-pub(crate) fn register_type<V: Value>(context: &Context) -> bool {
+/// Registers a type; false if the server refuses. Without `saves_number` a server before 7.2 is not told of the number
+/// that [`Value::save_number`] gives, since it would write it into every snapshot; later ones ask each time.
+pub(crate) fn register_type<V: Value>(context: &Context, saves_number: bool) -> bool {
     let mut methods = RedisModuleTypeMethods {
         version: u64::from(raw::REDISMODULE_TYPE_METHOD_VERSION),
         rdb_load: Some(rdb_load::<V>),
@@ -87,7 +88,7 @@ pub(crate) fn register_type<V: Value>(context: &Context) -> bool {
         aux_load: Some(aux_load::<V>),
         // Servers before 7.2 know only the first and write the number into every snapshot; later ones prefer the
         // second and leave out what was not written, so that a snapshot without it needs no module.
-        aux_save: Some(aux_save::<V>),
+        aux_save: if saves_number { Some(aux_save::<V>) } else { None },
         aux_save2: Some(aux_save2::<V>),
         aux_save_triggers: AFTER_ALL_KEYS,
         unlink2: Some(unlink2::<V>),
@@ -132,7 +133,8 @@ unsafe extern "C" fn rdb_load<V: Value>(rdb: *mut RedisModuleIO, version: c_int)
             let place = key.map(|key| Place { database, key: key.bytes() });
             let origin = match role() {
                 Role::Loading => Origin::Snapshot(place),
-                Role::Replica => Origin::Master,
+                Role::Replica { is_writable: true } if !may_be_from_master() => Origin::Client,
+                Role::Replica { .. } => Origin::Master,
                 Role::Master => Origin::Client,
             };
             let loaded = V::load(slice::from_raw_parts(bytes.cast(), len), origin);

@@ -1,0 +1,75 @@
+//! What the server knows of its clients and their users.
+
+use std::ffi::{CStr, c_void};
+use std::net::IpAddr;
+use std::ptr::NonNull;
+
+use redis_module::raw::{self, RedisModuleClientInfo, RedisModuleUser};
+
+use super::args::OwnedName;
+use super::{Context, Name, OK};
+
+impl Context {
+    /// Where a client is connected from, as CLIENT LIST writes it; `None` when there is no such client.
+    pub(crate) fn address(client: u64) -> Option<String> {
+        let mut info = RedisModuleClientInfo {
+            version: u64::from(raw::REDISMODULE_CLIENTINFO_VERSION),
+            flags: 0,
+            id: 0,
+            addr: [0; 46],
+            port: 0,
+            db: 0,
+        };
+        // SAFETY: the server fills in a struct of the version that it is told; it ends the address with a NUL.
+        let address = unsafe {
+            if api!(RedisModule_GetClientInfoById((&raw mut info).cast::<c_void>(), client)) != OK {
+                return None;
+            }
+            CStr::from_ptr(info.addr.as_ptr()).to_string_lossy()
+        };
+        let port = info.port;
+        Some(match address.parse() {
+            Ok(IpAddr::V6(_)) => format!("[{address}]:{port}"),
+            _ => format!("{address}:{port}"),
+        })
+    }
+
+    /// The name of the user as whom the running command was sent; `None` when it was nobody's.
+    pub(crate) fn user(&self) -> Option<Vec<u8>> {
+        // SAFETY: the context is a command's; the server makes a string for the caller, or returns null.
+        unsafe { OwnedName::adopt(self, api!(RedisModule_GetCurrentUserName(self.raw()))) }
+            .map(|name| name.name().bytes().to_vec())
+    }
+
+    /// Whether a client that waits could run `command` on `key` now, by the rights that its user has at present. A client
+    /// that is gone, and one that has no user, is not judged.
+    pub(crate) fn may_run(&self, client: u64, command: &CStr, key: Name<'_>) -> bool {
+        // SAFETY: the server makes a string for the caller, or returns null.
+        let name =
+            unsafe { OwnedName::adopt(self, api!(RedisModule_GetClientUserNameById(self.raw(), client))) };
+        let Some(name) = name else { return true };
+        // A user that is not there any more has no rights.
+        let Some(user) = User::named(name.name()) else { return false };
+        let Some(command) = OwnedName::new(self, command.to_bytes()) else { return false };
+        let mut words = [command.name().raw(), key.raw()];
+        // SAFETY: the user is valid, and so are the two strings for the length of the call.
+        unsafe { api!(RedisModule_ACLCheckCommandPermissions(user.0.as_ptr(), words.as_mut_ptr(), 2)) == OK }
+    }
+}
+
+/// The server's user of a name, as the module may look at it.
+struct User(NonNull<RedisModuleUser>);
+
+impl User {
+    fn named(name: Name<'_>) -> Option<Self> {
+        // SAFETY: the name is valid; the server makes a handle for the caller, or returns null.
+        NonNull::new(unsafe { api!(RedisModule_GetModuleUserFromUserName(name.raw())) }).map(Self)
+    }
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        // SAFETY: the handle was made by `named` and is freed once; the user itself stays the server's.
+        unsafe { api!(RedisModule_FreeModuleUser(self.0.as_ptr())) };
+    }
+}
