@@ -215,15 +215,16 @@ impl<P: Perform> Turn<'_, P> {
     }
 
     /// Gives back `level` of the token's hold and what is above it; false if it holds nothing, or is not so deep. A token
-    /// that is left without a hold waits for this lock no longer either. For `obey` see [`Lock::release`].
-    pub fn release(&mut self, token: &Token, level: u16, obey: impl FnOnce() -> bool) -> bool {
+    /// that is left without a hold waits for this lock no longer either, if it is its client who says so: what is read from
+    /// a file or from a master was said of another time, or to another server. For `obey` see [`Lock::release`].
+    pub fn release(&mut self, token: &Token, level: u16, obey: impl Fn() -> bool) -> bool {
         self.settle();
-        let released = self.lock.release(token, level, self.now, obey) != Released::NotHeld;
+        let released = self.lock.release(token, level, self.now, &obey) != Released::NotHeld;
         if released {
             self.perform.as_asked();
         }
         let mut withdrawn = None;
-        if !self.holds(Some(token)) {
+        if self.queues.queue(self.place).is_some() && !self.holds(Some(token)) && !obey() {
             withdrawn = self.queues.withdraw(self.place, token);
         }
         if let Some(waiter) = &withdrawn {

@@ -12,26 +12,20 @@ use super::{Context, Name, OK};
 impl Context {
     /// Where a client is connected from, as CLIENT LIST writes it; `None` when there is no such client.
     pub(crate) fn address(client: u64) -> Option<String> {
-        let mut info = RedisModuleClientInfo {
-            version: u64::from(raw::REDISMODULE_CLIENTINFO_VERSION),
-            flags: 0,
-            id: 0,
-            addr: [0; 46],
-            port: 0,
-            db: 0,
-        };
-        // SAFETY: the server fills in a struct of the version that it is told; it ends the address with a NUL.
-        let address = unsafe {
-            if api!(RedisModule_GetClientInfoById((&raw mut info).cast::<c_void>(), client)) != OK {
-                return None;
-            }
-            CStr::from_ptr(info.addr.as_ptr()).to_string_lossy()
-        };
+        let info = client_info(client)?;
+        // SAFETY: the server ends the address with a NUL.
+        let address = unsafe { CStr::from_ptr(info.addr.as_ptr()) }.to_string_lossy();
         let port = info.port;
         Some(match address.parse() {
             Ok(IpAddr::V6(_)) => format!("[{address}]:{port}"),
             _ => format!("{address}:{port}"),
         })
+    }
+
+    /// Whether a client has subscriptions.
+    pub(super) fn has_subscriptions(client: u64) -> bool {
+        let flag = u64::from(raw::REDISMODULE_CLIENTINFO_FLAG_PUBSUB);
+        client_info(client).is_some_and(|info| info.flags & flag != 0)
     }
 
     /// The name of the user as whom the running command was sent; `None` when it was nobody's.
@@ -55,6 +49,20 @@ impl Context {
         // SAFETY: the user is valid, and so are the two strings for the length of the call.
         unsafe { api!(RedisModule_ACLCheckCommandPermissions(user.0.as_ptr(), words.as_mut_ptr(), 2)) == OK }
     }
+}
+
+fn client_info(client: u64) -> Option<RedisModuleClientInfo> {
+    let mut info = RedisModuleClientInfo {
+        version: u64::from(raw::REDISMODULE_CLIENTINFO_VERSION),
+        flags: 0,
+        id: 0,
+        addr: [0; 46],
+        port: 0,
+        db: 0,
+    };
+    // SAFETY: the server fills in a struct of the version that it is told.
+    let status = unsafe { api!(RedisModule_GetClientInfoById((&raw mut info).cast::<c_void>(), client)) };
+    (status == OK).then_some(info)
 }
 
 /// The server's user of a name, as the module may look at it.

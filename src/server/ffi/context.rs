@@ -18,6 +18,9 @@ const CTX_FLAGS_SLOT_IMPORT_CLIENT: u32 = 1 << 25;
 /// The two numbers above mean other things elsewhere.
 static IS_VALKEY: AtomicBool = AtomicBool::new(false);
 
+/// Whether the server lets no client wait that speaks RESP3 and has subscriptions.
+static REFUSES_SUBSCRIBERS: AtomicBool = AtomicBool::new(false);
+
 /// What the server lends to a callback while it runs.
 pub(crate) struct Context {
     raw: NonNull<RedisModuleCtx>,
@@ -151,9 +154,10 @@ impl Context {
     pub(crate) fn declare_options(&self) {
         let mut options =
             raw::REDISMODULE_OPTIONS_HANDLE_IO_ERRORS | raw::REDISMODULE_OPTION_NO_IMPLICIT_SIGNAL_MODIFIED;
-        let is_valkey = self.is_valkey();
-        IS_VALKEY.store(is_valkey, Ordering::Relaxed);
-        if is_valkey {
+        let valkey = self.valkey_version();
+        IS_VALKEY.store(valkey.is_some(), Ordering::Relaxed);
+        REFUSES_SUBSCRIBERS.store(valkey.is_some_and(|version| version >= (8, 1)), Ordering::Relaxed);
+        if valkey.is_some() {
             options |= OPTIONS_HANDLE_ATOMIC_SLOT_MIGRATION;
         }
         // SAFETY: the context is valid.
@@ -183,14 +187,20 @@ impl Context {
         )
     }
 
-    fn is_valkey(&self) -> bool {
-        // SAFETY: both names end with a NUL; the text is looked at for being there only, before the data are freed.
-        unsafe {
+    /// The major and the minor version, where the server is Valkey.
+    fn valkey_version(&self) -> Option<(u32, u32)> {
+        // SAFETY: both names end with a NUL; the server returns null or a C string of the data, which are freed after it
+        // was copied.
+        let version = unsafe {
             let info = api!(RedisModule_GetServerInfo(self.raw(), c"server".as_ptr()));
             let version = api!(RedisModule_ServerInfoGetFieldC(info, c"valkey_version".as_ptr()));
+            let version = NonNull::new(version.cast_mut())
+                .map(|version| CStr::from_ptr(version.as_ptr()).to_string_lossy().into_owned());
             api!(RedisModule_FreeServerInfo(self.raw(), info));
-            !version.is_null()
-        }
+            version?
+        };
+        let mut numbers = version.split('.').map_while(|number| number.parse().ok());
+        Some((numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)))
     }
 
     /// Whether this server decides about its data: it is a master, and not loading.
@@ -220,12 +230,16 @@ impl Context {
         unsafe { api!(RedisModule_GetClientId(self.raw())) }
     }
 
-    /// Whether the client can be let wait: not in a transaction, a script or a function, nor where blocking is denied.
+    /// Whether the client can be let wait: not in a transaction, a script or a function, nor where blocking is denied;
+    /// and on Valkey from 8.1 on not where a connection that speaks RESP3 has subscriptions.
     pub(crate) fn can_wait(&self) -> bool {
         let denied = raw::REDISMODULE_CTX_FLAGS_MULTI
             | raw::REDISMODULE_CTX_FLAGS_LUA
             | raw::REDISMODULE_CTX_FLAGS_DENY_BLOCKING;
-        !self.has_flag(denied)
+        let is_refused = REFUSES_SUBSCRIBERS.load(Ordering::Relaxed)
+            && self.has_flag(raw::REDISMODULE_CTX_FLAGS_RESP3)
+            && Self::has_subscriptions(self.client());
+        !self.has_flag(denied) && !is_refused
     }
 
     /// Whether nothing may be written on the module's own account now: clients are paused, and a write would break
