@@ -20,17 +20,20 @@ pub(crate) use info::Info;
 pub(crate) use owned::Owned;
 pub(crate) use release::Release;
 
-use lock_core::{Hold, Lock, Moment, Refusal};
+use lock_core::{Lock, Moment, Refusal, Turn};
 
-use crate::perform::OpenLock;
+use crate::perform;
 use crate::server::ffi::{Args, Context, Key};
 
 const KEY: usize = 1;
 
-/// The lock under the command's key, to be changed, or nothing yet.
-fn open<'a>(context: &'a Context, args: &Args<'a>) -> Result<OpenLock<'a>, Refusal> {
-    let key = args.name(KEY).ok_or(Refusal::Syntax)?;
-    OpenLock::open(context, key).map_err(|_| Refusal::WrongType)?.ok_or(Refusal::Internal)
+/// Takes a turn at the command's key.
+fn turn<'a, R>(
+    context: &'a Context,
+    args: &Args<'a>,
+    ask: impl FnOnce(&mut Turn<'_>) -> R,
+) -> Result<R, Refusal> {
+    perform::turn(context, args.name(KEY).ok_or(Refusal::Syntax)?, ask)
 }
 
 /// The lock under the command's key, to be looked at; `None` where there is nothing.
@@ -40,8 +43,8 @@ fn look<'a>(context: &'a Context, args: &Args<'a>) -> Result<Option<Key<'a, Lock
 }
 
 /// What is left of a hold: of its lease, or of the time that somebody has given the key to live, if that ends first.
-fn remaining_ms(key: Option<&Key<'_, Lock>>, hold: &Hold, now: Moment) -> u64 {
-    let lease_ms = now.ms_until(hold.deadline());
+fn remaining_ms(key: Option<&Key<'_, Lock>>, deadline: Moment, now: Moment) -> u64 {
+    let lease_ms = now.ms_until(deadline);
     key.and_then(|key| key.ttl_ms()).map_or(lease_ms, |ttl_ms| ttl_ms.min(lease_ms))
 }
 

@@ -4,14 +4,15 @@ use std::ffi::CStr;
 use std::mem::{size_of, size_of_val};
 
 use lock_core::token::SEED_TEXT_LEN;
-use lock_core::{Fence, Lock, Place, codec};
+use lock_core::{DbKey, Fence, Lock, codec};
 
 use crate::config;
-use crate::perform;
+use crate::relocated;
 use crate::replication;
 use crate::server::clock;
 use crate::server::ffi::{AofWriter, Digest, Handle, Origin, Value};
-use crate::state::FENCES;
+use crate::state::TABLE;
+use crate::waiting;
 
 static HANDLE: Handle = Handle::new();
 
@@ -35,8 +36,8 @@ impl Value for Lock {
             {
                 return Err("a fence is more than a day ahead of this server's clock".to_owned());
             }
-            Origin::Client | Origin::Master => perform::loaded(&mut lock, None),
-            Origin::Snapshot(place) => perform::loaded(&mut lock, place),
+            Origin::Client | Origin::Master => TABLE.with(|table| table.loaded(None, &mut lock)),
+            Origin::Snapshot(key) => TABLE.with(|table| table.loaded(key, &mut lock)),
         }
         Ok(lock)
     }
@@ -69,20 +70,22 @@ impl Value for Lock {
         size_of_val(self).saturating_add(self.heap_size())
     }
 
-    fn unlinked(&mut self, place: Place<'_>) {
-        perform::unlinked(self, place);
+    fn unlinked(&mut self, key: DbKey<'_>) {
+        TABLE.with(|table| table.departed(key, self));
+        waiting::keep_awake();
+        relocated::lock_left(key.key);
     }
 
     fn save_number() -> u64 {
         if !config::saves_fence() {
             return 0;
         }
-        FENCES.with(|fences| fences.last().map_or(0, Fence::get))
+        TABLE.with(|table| table.last_fence().map_or(0, Fence::get))
     }
 
     fn load_number(number: u64) -> bool {
         match Fence::new(number) {
-            Some(fence) => perform::raise_fence(fence),
+            Some(fence) => TABLE.with(|table| table.raise_fence(fence)),
             None => return number == 0,
         }
         true

@@ -5,36 +5,40 @@
 //! | module | does |
 //! |---|---|
 //! | [`registration`] | tells the server what there is: commands, type, settings, events |
-//! | [`commands`] | a file per command: parse, ask the core, perform, reply |
-//! | [`perform`] | carries out what the core decided: value, stream, deadline |
+//! | [`commands`] | a file per command: parse, ask the core, reply |
+//! | [`events`] | what the server reports, and which method of the table it is |
+//! | [`expiry`] | what no command asks for: marked keys, leases and waits that end |
+//! | [`redirect`] | waiters whose key went to another node |
+//! | [`perform`] | takes turns at locks and carries out what they come to: value, stream, deadline, answers |
+//! | [`relocated`] | locks that came from elsewhere |
 //! | [`waiting`] | clients that wait for a lock, and their replies |
-//! | [`expiry`] | ends leases and waits: one timer over the core's indexes |
-//! | [`grace`] | the time after a restart in which grants may have been lost |
+//! | [`timer`] | the one timer, armed for what is due first |
 //! | [`cluster`] | whose a key is, in a cluster |
-//! | [`writes`] | whether the server takes writes at present |
-//! | [`keyspace`] | follows a lock where other commands take its key |
-//! | [`moves`] | finds locks that were moved to another database |
+//! | [`writes`] | whether the server accepts writes at present |
 //! | [`datatype`] | the lock as a value: snapshots, append-only file, digest |
 //! | [`replication`] | the forms in which decisions travel |
-//! | [`listeners`] | whether anybody listens to them |
+//! | [`consumers`] | whether anybody replicates or appends what is passed on |
 //! | [`config`] | the settings |
 //! | [`state`] | what the module remembers besides the keys |
 //! | [`server`] | the server as seen from here: clocks, randomness, text, and the module API |
+//!
+//! Imports run from the top of this list to its end, never back.
 #![deny(unsafe_code)]
 
 mod cluster;
 mod commands;
 mod config;
+mod consumers;
 mod datatype;
+mod events;
 mod expiry;
-mod grace;
-mod keyspace;
-mod listeners;
-mod moves;
 mod perform;
+mod redirect;
 mod registration;
+mod relocated;
 mod replication;
 mod server;
 mod state;
+mod timer;
 mod waiting;
 mod writes;

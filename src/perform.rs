@@ -1,158 +1,77 @@
-//! Carries out what the core decided. This is the one place that changes a lock in the keyspace, and it leaves
-//! nothing half done: value, stream, deadline and ties go together.
+//! Takes turns at locks, and carries out what they come to. This is the one place that changes a lock in the keyspace, and it
+//! leaves nothing half done: value, stream, deadline and answers go together.
+//!
+//! The order of a turn:
+//!
+//! 1. The server is asked what it may do at the key on its own account, where that matters. This comes before the key is
+//!    opened: asking can have the server delete a key whose time to live is over.
+//! 2. The key is opened. Lock and table are lent to the core, which settles what is marked there and then does what was
+//!    asked. Whenever it comes to a client that has waited, it stops, and the server is asked for the rights of that.
+//! 3. What has changed is passed on, and the key is left as the lock is: gone when nobody holds it any more.
 
-use lock_core::queue::Remedy;
-use lock_core::turn::{Answer, Perform, Turn};
-use lock_core::{ClientId, Fence, Hold, Lock, Moment, Place, Ties};
+use lock_core::turn::{Answer, Authority, Change, Circumstances};
+use lock_core::{DbKey, DeadlineId, Lock, Moment, Outcome, Refusal, Turn};
 
 use crate::cluster;
-use crate::expiry;
-use crate::grace;
-use crate::moves;
+use crate::config;
 use crate::replication;
 use crate::server::clock;
-use crate::server::ffi::{Context, Key, Name, Occupied, OwnedName};
-use crate::state::{DEADLINES, FENCES, QUEUES, TIES};
+use crate::server::ffi::{Context, Key, OwnedRedisString, RedisString};
+use crate::state::TABLE;
+use crate::timer;
 use crate::waiting;
 use crate::writes;
 
-/// The key of a lock, opened to change it: a lock, or nothing yet.
-pub(crate) struct OpenLock<'c> {
-    key: Key<'c, Lock>,
-}
-
-impl<'c> OpenLock<'c> {
-    /// Opens the key, whether there is a lock or nothing.
-    pub(crate) fn open(context: &'c Context, name: Name<'c>) -> Result<Option<Self>, Occupied> {
-        Ok(Key::open_to_write(context, name)?.map(|key| Self { key }))
-    }
-
-    /// Opens the key for what another server has decided: a value of another type counts as none, and goes when there is a
-    /// lock to be put in its place.
-    pub(crate) fn open_to_replace(context: &'c Context, name: Name<'c>) -> Option<Self> {
-        Key::open_to_replace(context, name).map(|key| Self { key })
-    }
-
-    /// Opens the key at a place for `body`, outside of a command on that key. `None` if a value of another type stands
-    /// there, or there is no such database.
-    pub(crate) fn at<R>(
-        context: &Context,
-        place: Place<'_>,
-        body: impl FnOnce(OpenLock<'_>) -> R,
-    ) -> Option<R> {
-        if !context.select_database(place.database) {
-            return None;
-        }
-        let name = OwnedName::new(context, place.key)?;
-        OpenLock::open(context, name.name()).ok().flatten().map(body)
-    }
-
-    /// The lock, if there is one.
-    pub(crate) fn lock(&self) -> Option<&Lock> {
-        self.key.value()
-    }
-
-    /// Takes a turn at the lock, and leaves the key as the turn leaves the lock: gone when nobody holds it any more.
-    pub(crate) fn turn<R>(mut self, now: Moment, body: impl FnOnce(&mut Turn<'_, Performer<'c>>) -> R) -> R {
-        let (context, name) = (self.key.context(), self.key.name());
-        let place = Place { database: context.database(), key: name.bytes() };
-        let mut performer = Performer { context, name, now, has_changed: false, has_promised: false };
-        let mut made = Lock::new();
-        let result = QUEUES.with(|queues| {
-            let lock = self.key.value_mut().unwrap_or(&mut made);
-            body(&mut Turn { lock, queues, place, now, perform: &mut performer })
-        });
-        if performer.has_changed {
-            self.settle(made, place, performer.has_promised);
-        }
-        if !QUEUES.with(|queues| queues.is_quiet()) {
-            expiry::arm(context);
-        }
-        result
-    }
-
-    /// A lock that nobody holds goes, one that was made comes; when it is due is noted; who watches the key is told.
-    fn settle(&mut self, made: Lock, place: Place<'_>, has_promised: bool) {
-        if !made.is_empty() {
-            self.key.set(made);
-        } else if has_promised {
-            self.key.take_off_ttl();
-        }
-        match self.key.value_mut() {
-            Some(lock) if lock.is_empty() => self.key.delete(),
-            Some(lock) => {
-                if let Some(due) = note(lock, place) {
-                    expiry::arm_for(self.key.context(), due);
-                }
-            }
-            None => {}
-        }
-        self.key.signal_modified();
-    }
-}
-
-/// Carries out what a turn at a key comes to, as it goes along.
-pub(crate) struct Performer<'c> {
+/// Takes a turn at the lock under a key, or at none if there is none.
+///
+/// # Errors
+/// [`Refusal::WrongType`] if a value of another type stands there.
+pub(crate) fn turn<'c, R>(
     context: &'c Context,
-    name: Name<'c>,
-    now: Moment,
-    has_changed: bool,
-    /// Whether a lease was promised, so that a time to live that the key has is to go.
-    has_promised: bool,
+    name: RedisString<'c>,
+    ask: impl FnOnce(&mut Turn<'_>) -> R,
+) -> Result<R, Refusal> {
+    let circumstances = circumstances(context, name);
+    let key = Key::open_to_write(context, name).map_err(|_| Refusal::WrongType)?;
+    Ok(OpenLock::new(key.ok_or(Refusal::Internal)?).take_turn(circumstances, ask))
 }
 
-impl Perform for Performer<'_> {
-    fn decides(&mut self) -> bool {
-        may_decide(self.context)
-    }
+/// Takes a turn for what another server has decided: a value of another type counts as none, and goes when there is a lock
+/// to be put in its place.
+///
+/// # Errors
+/// [`Refusal::Internal`] if the server opens no key.
+pub(crate) fn turn_over_anything<'c, R>(
+    context: &'c Context,
+    name: RedisString<'c>,
+    ask: impl FnOnce(&mut Turn<'_>) -> R,
+) -> Result<R, Refusal> {
+    let circumstances = circumstances(context, name);
+    let key = Key::open_to_replace(context, name).ok_or(Refusal::Internal)?;
+    Ok(OpenLock::new(key).take_turn(circumstances, ask))
+}
 
-    fn owns(&mut self) -> bool {
-        cluster::owns(self.name)
-    }
+/// Takes the turn of a lock at which something is due, if it still stands under that key. At most `at_most` holds are seen
+/// to; returns how many, or `None` where it stands there no longer.
+pub(crate) fn expire(
+    context: &Context,
+    name: RedisString<'_>,
+    id: DeadlineId,
+    at_most: usize,
+) -> Option<usize> {
+    let circumstances = circumstances(context, name);
+    let key = Key::<Lock>::open_to_write(context, name).ok().flatten()?;
+    let is_noted_here = key.value().is_some_and(|lock| lock.deadline_id == Some(id));
+    is_noted_here.then(|| OpenLock::new(key).take_turn(circumstances, |turn| turn.expire(at_most)))
+}
 
-    fn keeps(&mut self) -> bool {
-        cluster::keeps(self.context, self.name)
+/// Calls `body` with the name of a key, in its database; `None` if there is no such database.
+pub(crate) fn at<R>(context: &Context, key: DbKey<'_>, body: impl FnOnce(RedisString<'_>) -> R) -> Option<R> {
+    if !context.select_database(key.database) {
+        return None;
     }
-
-    fn may_have_lost_grants(&mut self) -> bool {
-        grace::is_on(self.now)
-    }
-
-    fn is_open(&mut self, connection: ClientId) -> bool {
-        waiting::is_open(connection)
-    }
-
-    fn may_acquire(&mut self, client: ClientId) -> bool {
-        self.context.may_run(client, replication::ACQUIRE, self.name)
-    }
-
-    fn draw_fence(&mut self) -> Option<Fence> {
-        let wall_micros = clock::wall_micros(self.now);
-        FENCES.with(|fences| fences.draw(wall_micros))
-    }
-
-    fn take_off_ttl(&mut self) {
-        self.has_promised = true;
-    }
-
-    fn hold_is(&mut self, hold: &Hold) {
-        self.has_changed = true;
-        replication::hold_is(self.context, self.name, hold, self.now);
-    }
-
-    fn hold_ended(&mut self, fence: Fence) {
-        self.has_changed = true;
-        replication::hold_ended(self.context, self.name, fence);
-    }
-
-    fn as_asked(&mut self) {
-        self.has_changed = true;
-        self.context.replicate_verbatim();
-    }
-
-    fn answer(&mut self, client: ClientId, answer: Answer) {
-        waiting::answer(client, answer);
-    }
+    let name = OwnedRedisString::new(context, key.key)?;
+    Some(body(name.name()))
 }
 
 /// Whether this server may decide on its own account, and pass on what it decided. Where it refuses writes to its clients,
@@ -161,88 +80,138 @@ impl Perform for Performer<'_> {
 pub(crate) fn may_decide(context: &Context) -> bool {
     context.is_master()
         && !context.must_not_write()
-        && (context.is_of_command() || writes::are_taken(context))
+        && (context.is_of_command() || writes::are_accepted(context))
 }
 
-/// Notes what has to be known of a lock without looking at it: when it is due, and whose connections keep it alive.
-/// Returns when it is due.
-fn note(lock: &mut Lock, place: Place<'_>) -> Option<Moment> {
-    let due = lock.next_due();
-    if let Some(due) = due {
-        DEADLINES.with(|deadlines| match lock.slot {
-            Some(slot) => deadlines.reschedule(place.database, slot, due),
-            None => lock.slot = Some(deadlines.insert(place, due)),
+/// The key of a running command, or of what goes on without one.
+pub(crate) fn db_key<'c>(context: &Context, name: RedisString<'c>) -> DbKey<'c> {
+    DbKey { database: context.database(), key: name.bytes() }
+}
+
+fn circumstances(context: &Context, name: RedisString<'_>) -> Circumstances {
+    let key = db_key(context, name);
+    let authority = if TABLE.with(|table| table.has_business_at(key)) {
+        let may_grant = may_decide(context);
+        Authority { may_grant, serves_key: may_grant && cluster::serves(name) }
+    } else {
+        Authority::NONE
+    };
+    let now = clock::now();
+    let grace_ms = config::restart_grace_ms();
+    Circumstances { now, wall_micros: clock::wall_micros(now), grace_ms, authority }
+}
+
+/// The key of a lock, opened to change it.
+struct OpenLock<'c> {
+    key: Key<'c, Lock>,
+    /// The lock that comes to be, as long as there is none under the key.
+    made: Lock,
+    outcome: Outcome,
+}
+
+impl<'c> OpenLock<'c> {
+    fn new(key: Key<'c, Lock>) -> Self {
+        Self { key, made: Lock::new(), outcome: Outcome::default() }
+    }
+
+    fn take_turn<R>(mut self, circumstances: Circumstances, ask: impl FnOnce(&mut Turn<'_>) -> R) -> R {
+        if circumstances.authority.may_grant {
+            self.step(circumstances, |turn| turn.settle());
+            self.judge_candidates(circumstances);
+        }
+        let result = self.step(circumstances, ask);
+        self.judge_candidates(circumstances);
+        self.end(circumstances);
+        result
+    }
+
+    /// Has the turn go on for as long as it comes to clients that have waited.
+    fn judge_candidates(&mut self, circumstances: Circumstances) {
+        while let Some(client) = self.outcome.candidate {
+            let has_right = self.key.context().may_run(client, replication::ACQUIRE, self.key.name());
+            self.step(circumstances, |turn| turn.judge_candidate(has_right));
+        }
+    }
+
+    fn step<R>(&mut self, circumstances: Circumstances, body: impl FnOnce(&mut Turn<'_>) -> R) -> R {
+        let outcome = std::mem::take(&mut self.outcome);
+        let key = db_key(self.key.context(), self.key.name());
+        let lock = self.key.value_mut().unwrap_or(&mut self.made);
+        let (result, outcome) = TABLE.with(|table| {
+            let mut turn = Turn::resume(lock, table, key, circumstances, outcome);
+            let result = body(&mut turn);
+            (result, turn.suspend())
         });
+        self.outcome = outcome;
+        result
     }
-    let sessions = || lock.holds().iter().filter_map(Hold::session);
-    TIES.with(|ties| {
-        if !ties.is_empty() || sessions().next().is_some() {
-            ties.set(place, sessions());
+
+    /// Ends the turn, and carries out what it came to.
+    fn end(mut self, circumstances: Circumstances) {
+        let outcome = std::mem::take(&mut self.outcome);
+        let (context, name) = (self.key.context(), self.key.name());
+        let key = db_key(context, name);
+        let lock = self.key.value_mut().unwrap_or(&mut self.made);
+        let (outcome, due) = TABLE.with(|table| {
+            let outcome = Turn::resume(lock, table, key, circumstances, outcome).end();
+            (outcome, lock.next_due())
+        });
+        for change in &outcome.changes {
+            match change {
+                Change::Set(hold, _) => replication::hold_is(context, name, hold, circumstances.now),
+                Change::Ended(fence, _) => replication::hold_ended(context, name, *fence),
+                Change::AsAsked(_) => context.replicate_verbatim(),
+            }
         }
-    });
-    due
-}
+        if !outcome.changes.is_empty() {
+            self.leave_key(outcome.has_promised, due);
+        }
+        for (client, answer) in outcome.answers {
+            waiting::answer(client, answer);
+        }
+        if !TABLE.with(|table| table.is_quiet()) {
+            timer::arm(context);
+        }
+    }
 
-/// Takes note of a fence that was granted elsewhere or earlier.
-pub(crate) fn raise_fence(fence: Fence) {
-    FENCES.with(|fences| fences.raise_to(fence));
-}
-
-/// A lock was read, from a snapshot in which it stands at `place`, or by a command that may still fail.
-pub(crate) fn loaded(lock: &mut Lock, place: Option<Place<'_>>) {
-    lock.holds().iter().for_each(|hold| raise_fence(hold.fence()));
-    if let Some(place) = place {
-        note(lock, place);
+    /// A lock that nobody holds goes, one that was made comes; who watches the key is told.
+    fn leave_key(&mut self, has_promised: bool, due: Option<Moment>) {
+        let made = std::mem::take(&mut self.made);
+        if !made.is_empty() {
+            self.key.set(made);
+        } else if self.key.value().is_some_and(Lock::is_empty) {
+            self.key.delete();
+        } else if has_promised {
+            self.key.take_off_ttl();
+        }
+        if let Some(due) = due {
+            timer::arm_for(self.key.context(), due);
+        }
+        self.key.signal_modified();
     }
 }
 
-/// A value has arrived under this name from elsewhere. If it is a lock, its leases run on here, and what had to be put
-/// right about it still has to be.
-pub(crate) fn arrived(context: &Context, name: Name<'_>) {
-    let Ok(Some(mut key)) = Key::<Lock>::open_to_write(context, name) else { return };
-    let Some(lock) = key.value_mut() else { return };
-    let place = Place { database: context.database(), key: name.bytes() };
-    note(lock, place);
-    QUEUES.with(|queues| {
-        queues.arrived(place, lock);
-        let sessions = lock.holds().iter().filter_map(Hold::session);
-        for client in sessions.filter(|client| !waiting::is_open(*client)) {
-            queues.remedy(place, Remedy::EndSession(client));
+impl Drop for OpenLock<'_> {
+    /// A turn that a fault of ours has cut short leaves no lock that nobody holds: a snapshot with one would not load.
+    fn drop(&mut self) {
+        if self.key.value().is_some_and(Lock::is_empty) {
+            self.key.delete();
         }
-    });
-    expiry::arm(context);
+    }
 }
 
-/// The server is a replica now: its connections keep nothing alive any more.
+/// The server is a replica now: its connections keep nothing alive any more, and nobody is granted anything.
 pub(crate) fn demoted(context: &Context) {
-    let mut tied = TIES.with(Ties::clear);
-    // The ties of a connection that has closed are cut, but what it held may not have been ended yet.
-    while let Some(place) = QUEUES.with(|queues| queues.marked()) {
-        QUEUES.with(|queues| queues.take_mark(place.as_place()));
-        tied.insert(place);
+    let demotion = TABLE.with(|table| table.demoted());
+    for client in demotion.dismissed {
+        waiting::answer(client, Answer::Refused(Refusal::Demoted));
     }
-    for place in tied {
-        let place = place.as_place();
-        OpenLock::at(context, place, |mut open| {
-            if let Some(lock) = open.key.value_mut() {
-                lock.disown();
-                note(lock, place);
+    for place in demotion.disowned {
+        at(context, place.as_key(), |name| {
+            let Ok(Some(mut key)) = Key::<Lock>::open_to_write(context, name) else { return };
+            if let Some(lock) = key.value_mut() {
+                TABLE.with(|table| table.disown(place.as_key(), lock));
             }
         });
     }
-}
-
-/// A lock has left its key: for good, or to arrive under another. Whoever waits there may have to be served.
-pub(crate) fn unlinked(lock: &mut Lock, place: Place<'_>) {
-    if let Some(slot) = lock.slot.take() {
-        DEADLINES.with(|deadlines| deadlines.remove(place.database, slot));
-    }
-    TIES.with(|ties| {
-        if !ties.is_empty() {
-            ties.set(place, []);
-        }
-    });
-    QUEUES.with(|queues| queues.departed(place));
-    waiting::keep_awake();
-    moves::lock_left(place.key);
 }

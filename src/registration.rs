@@ -7,10 +7,12 @@ use lock_core::{IS_BROKEN, Lock};
 use crate::cluster;
 use crate::commands;
 use crate::config;
-use crate::keyspace::Keyspace;
+use crate::events::Events;
+use crate::expiry;
 use crate::server::ffi::{
     Access, Arg, ArgKind, Args, CommandSpec, Context, Handler, register_commands, register_type, subscribe,
 };
+use crate::timer;
 
 /// The module's name, and so the prefix of its settings.
 pub(crate) const MODULE_NAME: &CStr = c"lock";
@@ -154,6 +156,7 @@ pub(crate) fn register(context: &Context, args: &Args<'_>) -> Result<(), String>
     }
     context.declare_options();
     cluster::begin(context);
+    timer::begin(expiry::sweep);
     // First the settings: what a snapshot holds may depend on them.
     config::load(context, args)?;
     if !register_type::<Lock>(context, config::saves_fence()) {
@@ -161,7 +164,7 @@ pub(crate) fn register(context: &Context, args: &Args<'_>) -> Result<(), String>
     }
     register_commands(context, &COMMANDS)
         .map_err(|name| format!("the server refuses the command {}", name.to_string_lossy()))?;
-    if !subscribe::<Keyspace>(context) {
+    if !subscribe::<Events>(context) {
         return Err("the server refuses an event that the module needs".to_owned());
     }
     Ok(())

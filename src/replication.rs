@@ -17,16 +17,16 @@ use std::ffi::CStr;
 
 use lock_core::{Fence, Hold, Moment, codec};
 
-use crate::listeners;
-use crate::server::ffi::{Context, Name};
+use crate::consumers;
+use crate::server::ffi::{Context, RedisString};
 
 pub(crate) const ACQUIRE: &CStr = c"LOCK.ACQUIRE";
 const BREAK: &CStr = c"LOCK.BREAK";
 const FENCE: &CStr = c"LOCK.FENCE";
 
 /// Passes on that a hold of this key is now as it is.
-pub(crate) fn hold_is(context: &Context, key: Name<'_>, hold: &Hold, now: Moment) {
-    if context.is_of_command() && !listeners::may_be_there() {
+pub(crate) fn hold_is(context: &Context, key: RedisString<'_>, hold: &Hold, now: Moment) {
+    if context.is_of_command() && !consumers::may_be_there() {
         // The server is to know that its data have changed, and looks no further.
         context.replicate_verbatim();
     } else {
@@ -35,7 +35,7 @@ pub(crate) fn hold_is(context: &Context, key: Name<'_>, hold: &Hold, now: Moment
 }
 
 /// Passes on that a hold of this key ended: its lease ran out, or its connection closed.
-pub(crate) fn hold_ended(context: &Context, key: Name<'_>, fence: Fence) {
+pub(crate) fn hold_ended(context: &Context, key: RedisString<'_>, fence: Fence) {
     context.replicate_number(BREAK, key, c"FENCE", signed(fence));
 }
 

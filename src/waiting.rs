@@ -12,21 +12,14 @@ use std::collections::BTreeMap;
 use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use lock_core::queue::Remedy;
 use lock_core::token::SEED_TEXT_LEN;
 use lock_core::turn::Answer;
-use lock_core::{ClientId, Fence, Joining, Place, Refusal, Token};
+use lock_core::{ClientId, DbKey, Fence, Joining, Token};
 
-use crate::cluster;
-use crate::expiry;
-use crate::perform::{self, OpenLock};
 use crate::replication;
-use crate::server::clock;
 use crate::server::ffi::{BlockedClient, Context, MainThread, Waiting, wake_server};
-use crate::state::{CONNECTIONS, QUEUES, TIES};
-
-/// The most marked places that are settled in one turn of the server's loop.
-const PLACES_PER_TURN: usize = 1024;
+use crate::state::TABLE;
+use crate::timer;
 
 /// A client that waits, or is about to be answered.
 struct Blocked {
@@ -49,13 +42,13 @@ static TURN_IS_OVER: AtomicBool = AtomicBool::new(false);
 
 /// Lets the client of the running command wait in the queue for a key. False, and nothing has changed, where the server
 /// cannot let it wait: Valkey 8.1 and 9 do not let a connection that speaks RESP3 and has subscriptions.
-pub(crate) fn wait(context: &Context, place: Place<'_>, joining: Joining) -> bool {
+pub(crate) fn wait(context: &Context, key: DbKey<'_>, joining: Joining) -> bool {
     let Some(handle) = BlockedClient::block::<Clients>(context) else { return false };
     BLOCKED.with(|blocked| blocked.insert(context.client(), Blocked { handle, answer: None }));
-    if let Some(older) = QUEUES.with(|queues| queues.join(place, joining)) {
+    if let Some(older) = TABLE.with(|table| table.join(key, joining)) {
         answer(older.client, Answer::NotAvailable);
     }
-    expiry::arm(context);
+    timer::arm(context);
     true
 }
 
@@ -74,20 +67,14 @@ pub(crate) fn answer(client: ClientId, answer: Answer) {
     }
 }
 
-/// The end of a turn of the server's loop: what happened to keys and connections is followed up, and who is to be
-/// answered is.
-pub(crate) fn end_turn(context: &Context) {
-    QUEUES.with(|queues| queues.end_turn());
-    settle_marked(context);
-    deliver();
+/// A turn of the server's loop has ended: whatever is left to do from now on is to be done though the server may sleep.
+pub(crate) fn turn_has_ended() {
     TURN_IS_OVER.store(true, Ordering::Relaxed);
 }
 
-/// The beginning of a turn of the server's loop: what happened since the last one ended is followed up before anything that
-/// clients have sent meanwhile. Nobody is answered yet: CLIENT UNBLOCK may still come in this turn.
-pub(crate) fn begin_turn(context: &Context) {
+/// A turn of the server's loop begins.
+pub(crate) fn turn_begins() {
     TURN_IS_OVER.store(false, Ordering::Relaxed);
-    settle_marked(context);
 }
 
 /// Sees to it that what has just been left to do is done at once, though this turn of the server's loop may have ended:
@@ -98,34 +85,8 @@ pub(crate) fn keep_awake() {
     }
 }
 
-/// Serves the queues at the places that were marked.
-fn settle_marked(context: &Context) {
-    if QUEUES.with(|queues| queues.is_unmarked()) {
-        return;
-    }
-    if !perform::may_decide(context) {
-        expiry::arm_for_pause(context);
-        return;
-    }
-    for _ in 0..PLACES_PER_TURN {
-        let Some(place) = QUEUES.with(|queues| queues.marked()) else { return };
-        let place = place.as_place();
-        OpenLock::at(context, place, |open| open.turn(clock::now(), |turn| turn.settle()));
-        // Where a value of another type stands nothing can be served, until it goes and the place is marked again.
-        QUEUES.with(|queues| queues.take_mark(place));
-        cluster::turn_away(context, place);
-    }
-    expiry::arm_for_pause(context);
-}
-
-/// Refuses everybody who waits for a key.
-pub(crate) fn refuse_all(place: Place<'_>, refusal: &Refusal) {
-    for client in QUEUES.with(|queues| queues.dismiss(place)) {
-        answer(client, Answer::Refused(refusal.clone()));
-    }
-}
-
-fn deliver() {
+/// Answers those who are to be answered, at the end of a turn of the server's loop.
+pub(crate) fn deliver() {
     for client in READY.with(mem::take) {
         // Who was replied to otherwise may wait again by now, and has no answer yet.
         let answered = BLOCKED.with(|blocked| {
@@ -141,53 +102,21 @@ fn deliver() {
     }
 }
 
-/// Stops the waiting of clients whose time is up, up to `at_most` of them; returns how many.
-pub(crate) fn time_out(at_most: usize) -> usize {
-    let now = clock::now();
-    let late = (0..at_most).map_while(|_| QUEUES.with(|queues| queues.time_out(now)));
-    late.map(|client| answer(client, Answer::NotAvailable)).count()
-}
-
-/// The server is a replica now: nobody can be granted anything any more.
-pub(crate) fn demoted() {
-    for client in QUEUES.with(|queues| queues.dissolve()) {
-        answer(client, Answer::Refused(Refusal::Demoted));
-    }
-}
-
-/// A connection has been opened.
-pub(crate) fn opened(client: ClientId) {
-    CONNECTIONS.with(|connections| connections.insert(client));
-}
-
-/// Whether a client is a connection that is open, and was not open before the module was loaded.
-pub(crate) fn is_open(client: ClientId) -> bool {
-    CONNECTIONS.with(|connections| connections.contains(&client))
-}
-
 /// A connection is being closed. It waits no longer, and what it kept alive ends.
 pub(crate) fn closed(client: ClientId) {
-    CONNECTIONS.with(|connections| connections.remove(&client));
-    abandon(client);
-    for place in TIES.with(|ties| ties.cut(client)) {
-        QUEUES.with(|queues| queues.remedy(place.as_place(), Remedy::EndSession(client)));
-    }
+    TABLE.with(|table| table.closed(client));
+    withhold_answer(client);
     see_to_marks();
 }
 
 /// Sees to it that marks are settled: the server also closes connections just before it sleeps.
 fn see_to_marks() {
-    if !QUEUES.with(|queues| queues.is_unmarked()) {
+    if !TABLE.with(|table| table.is_unmarked()) {
         keep_awake();
     }
 }
 
-/// A client is not there to be answered any more: it leaves its queue, and what it was granted is undone.
-fn abandon(client: ClientId) {
-    QUEUES.with(|queues| {
-        queues.leave(client);
-        queues.lost(client);
-    });
+fn withhold_answer(client: ClientId) {
     BLOCKED.with(|blocked| blocked.get_mut(&client).and_then(|blocked| blocked.answer.take()));
 }
 
@@ -205,7 +134,7 @@ impl Waiting for Clients {
     fn reply(context: &Context, answer: Answer) {
         match answer {
             Answer::Granted(grant) => {
-                QUEUES.with(|queues| queues.delivered(grant.client));
+                TABLE.with(|table| table.told(grant.client));
                 reply_grant(context, &grant.token, grant.fence);
             }
             Answer::NotAvailable => context.reply_null_array(),
@@ -215,18 +144,19 @@ impl Waiting for Clients {
 
     fn undelivered(answer: Answer) {
         if let Answer::Granted(grant) = answer {
-            QUEUES.with(|queues| queues.lost(grant.client));
+            TABLE.with(|table| table.abandoned(grant.client));
         }
     }
 
     fn timed_out(context: &Context, client: ClientId) {
-        QUEUES.with(|queues| queues.leave(client));
+        TABLE.with(|table| table.left(client));
         // A grant that was on its way came before the unblocking, and is what the client gets.
         Self::reply(context, retire(client).unwrap_or(Answer::NotAvailable));
     }
 
     fn disconnected(client: ClientId) {
-        abandon(client);
+        TABLE.with(|table| table.abandoned(client));
+        withhold_answer(client);
         retire(client);
         see_to_marks();
     }

@@ -8,21 +8,21 @@
 use crate::server::ffi::{Context, MainThread};
 
 /// What was found in this turn of the server's loop.
-static TAKEN: MainThread<Option<bool>> = MainThread::new(None);
+static ACCEPTED: MainThread<Option<bool>> = MainThread::new(None);
 
 /// Whether they are taken. Found out once in a turn of the server's loop.
-pub(crate) fn are_taken(context: &Context) -> bool {
-    if let Some(taken) = TAKEN.with(|taken| *taken) {
+pub(crate) fn are_accepted(context: &Context) -> bool {
+    if let Some(taken) = ACCEPTED.with(|taken| *taken) {
         return taken;
     }
     let taken = !lacks_replicas(context) && !has_a_failing_disk(context);
-    TAKEN.with(|cached| *cached = Some(taken));
+    ACCEPTED.with(|cached| *cached = Some(taken));
     taken
 }
 
 /// A turn of the server's loop has ended: it may be otherwise.
-pub(crate) fn end_turn() {
-    TAKEN.with(Option::take);
+pub(crate) fn before_sleep() {
+    ACCEPTED.with(Option::take);
 }
 
 fn lacks_replicas(context: &Context) -> bool {

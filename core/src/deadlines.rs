@@ -17,14 +17,14 @@ use core::num::NonZeroU32;
 
 use smallvec::SmallVec;
 
-use crate::place::{Database, Place};
+use crate::key::{Database, DbKey};
 use crate::time::Moment;
 
 /// Names an entry of one database's index, until it is removed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Slot(NonZeroU32);
+pub struct DeadlineId(NonZeroU32);
 
-impl Slot {
+impl DeadlineId {
     fn of(number: usize) -> Self {
         // Four thousand million entries would take a hundred gigabytes; beyond that the last number is shared, and an
         // entry found to belong to another lock is dropped like any other that has outlived its own.
@@ -47,9 +47,9 @@ pub struct Deadlines {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Due<'a> {
     /// Where it was noted.
-    pub place: Place<'a>,
+    pub key: DbKey<'a>,
     /// Its entry.
-    pub slot: Slot,
+    pub id: DeadlineId,
     /// When the lease ends.
     pub deadline: Moment,
 }
@@ -60,22 +60,22 @@ impl Deadlines {
         Self { databases: BTreeMap::new() }
     }
 
-    /// Notes that a lease of the lock at `place` ends at `deadline`.
-    pub fn insert(&mut self, place: Place<'_>, deadline: Moment) -> Slot {
-        self.databases.entry(place.database).or_default().insert(place.key, deadline)
+    /// Notes that a lease of the lock under `key` ends at `deadline`.
+    pub fn insert(&mut self, key: DbKey<'_>, deadline: Moment) -> DeadlineId {
+        self.databases.entry(key.database).or_default().insert(key.key, deadline)
     }
 
-    /// Notes that the lock of `slot` has another next deadline. Without effect when there is no such entry.
-    pub fn reschedule(&mut self, database: Database, slot: Slot, deadline: Moment) {
+    /// Notes that the lock of `id` has another next deadline. Without effect when there is no such entry.
+    pub fn reschedule(&mut self, database: Database, id: DeadlineId, deadline: Moment) {
         if let Some(index) = self.databases.get_mut(&database) {
-            index.reschedule(slot, deadline);
+            index.reschedule(id, deadline);
         }
     }
 
     /// Forgets an entry. Without effect when there is no such entry.
-    pub fn remove(&mut self, database: Database, slot: Slot) {
+    pub fn remove(&mut self, database: Database, id: DeadlineId) {
         if let Some(index) = self.databases.get_mut(&database) {
-            index.remove(slot);
+            index.remove(id);
         }
     }
 
@@ -150,7 +150,7 @@ enum Entry {
 }
 
 impl Index {
-    fn insert(&mut self, key: &[u8], deadline: Moment) -> Slot {
+    fn insert(&mut self, key: &[u8], deadline: Moment) -> DeadlineId {
         let place = self.heap.len();
         let entry = Entry::Used { key: Key::from_slice(key), place: narrow(place) };
         let number = match self.unused {
@@ -164,7 +164,7 @@ impl Index {
         };
         self.heap.push(Node { deadline, number });
         self.sift_up(place);
-        Slot::of(number as usize)
+        DeadlineId::of(number as usize)
     }
 
     fn append(&mut self, entry: Entry) -> u32 {
@@ -177,8 +177,8 @@ impl Index {
         narrow(before + self.chunks[last].len() - 1)
     }
 
-    fn reschedule(&mut self, slot: Slot, deadline: Moment) {
-        if let Some(Entry::Used { place, .. }) = self.get_mut(slot) {
+    fn reschedule(&mut self, id: DeadlineId, deadline: Moment) {
+        if let Some(Entry::Used { place, .. }) = self.get_mut(id) {
             let place = *place as usize;
             self.heap[place].deadline = deadline;
             let place = self.sift_up(place);
@@ -186,11 +186,11 @@ impl Index {
         }
     }
 
-    fn remove(&mut self, slot: Slot) {
+    fn remove(&mut self, id: DeadlineId) {
         let unused = Entry::Unused { next: self.unused };
-        let Some(entry @ Entry::Used { .. }) = self.get_mut(slot) else { return };
+        let Some(entry @ Entry::Used { .. }) = self.get_mut(id) else { return };
         if let Entry::Used { place, .. } = mem::replace(entry, unused) {
-            self.unused = Some(narrow(slot.number()));
+            self.unused = Some(narrow(id.number()));
             self.heap.swap_remove(place as usize);
             if (place as usize) < self.heap.len() {
                 let place = self.sift_up(place as usize);
@@ -213,14 +213,14 @@ impl Index {
         let Node { deadline, number } = *self.heap.first()?;
         match self.entry(number) {
             Entry::Used { key, .. } => {
-                Some(Due { place: Place { database, key }, slot: Slot::of(number as usize), deadline })
+                Some(Due { key: DbKey { database, key }, id: DeadlineId::of(number as usize), deadline })
             }
             Entry::Unused { .. } => None,
         }
     }
 
-    fn get_mut(&mut self, slot: Slot) -> Option<&mut Entry> {
-        self.chunks.get_mut(slot.number() / CHUNK)?.get_mut(slot.number() % CHUNK)
+    fn get_mut(&mut self, id: DeadlineId) -> Option<&mut Entry> {
+        self.chunks.get_mut(id.number() / CHUNK)?.get_mut(id.number() % CHUNK)
     }
 
     fn entry(&self, number: u32) -> &Entry {
@@ -284,7 +284,7 @@ impl Index {
     }
 }
 
-/// Entry numbers and places fit 32 bits: see [`Slot::of`].
+/// Entry numbers and places fit 32 bits: see [`DeadlineId::of`].
 fn narrow(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
@@ -296,25 +296,25 @@ mod tests {
     #[test]
     fn an_entry_is_small() {
         assert_eq!(size_of::<Entry>() + size_of::<Node>(), 48);
-        assert_eq!(size_of::<Option<Slot>>(), 4);
+        assert_eq!(size_of::<Option<DeadlineId>>(), 4);
     }
 
     #[test]
     fn the_earliest_of_all_databases_comes_first() {
         let mut deadlines = Deadlines::new();
-        deadlines.insert(Place { database: 3, key: b"c" }, Moment::from_micros(30));
-        let slot = deadlines.insert(Place { database: 9, key: b"a" }, Moment::from_micros(10));
-        deadlines.insert(Place { database: 3, key: b"b" }, Moment::from_micros(20));
-        assert_eq!(deadlines.first().map(|due| (due.place.database, due.place.key)), Some((9, &b"a"[..])));
+        deadlines.insert(DbKey { database: 3, key: b"c" }, Moment::from_micros(30));
+        let id = deadlines.insert(DbKey { database: 9, key: b"a" }, Moment::from_micros(10));
+        deadlines.insert(DbKey { database: 3, key: b"b" }, Moment::from_micros(20));
+        assert_eq!(deadlines.first().map(|due| (due.key.database, due.key.key)), Some((9, &b"a"[..])));
         assert_eq!(deadlines.first_due(Moment::from_micros(9)), None);
-        deadlines.reschedule(9, slot, Moment::from_micros(40));
-        assert_eq!(deadlines.first().map(|due| (due.place.database, due.place.key)), Some((3, &b"b"[..])));
+        deadlines.reschedule(9, id, Moment::from_micros(40));
+        assert_eq!(deadlines.first().map(|due| (due.key.database, due.key.key)), Some((3, &b"b"[..])));
         deadlines.swap(3, 5);
-        assert_eq!(deadlines.first().map(|due| (due.place.database, due.place.key)), Some((5, &b"b"[..])));
+        assert_eq!(deadlines.first().map(|due| (due.key.database, due.key.key)), Some((5, &b"b"[..])));
         deadlines.clear(Some(5));
         assert_eq!(deadlines.len(), 1);
-        deadlines.remove(9, slot);
-        deadlines.remove(9, slot);
+        deadlines.remove(9, id);
+        deadlines.remove(9, id);
         assert!(deadlines.is_empty());
     }
 }

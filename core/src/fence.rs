@@ -13,6 +13,9 @@ pub const HIGHEST_FENCE: u64 = (1 << 53) - 1;
 pub struct Fence(u64);
 
 impl Fence {
+    /// The first of all.
+    pub(crate) const LOWEST: Self = Self(1);
+
     /// The fence with this number, or `None` when no grant can have had it.
     pub const fn new(number: u64) -> Option<Self> {
         if number >= 1 && number <= HIGHEST_FENCE { Some(Self(number)) } else { None }

@@ -5,7 +5,7 @@ use core::mem::size_of;
 use core::num::NonZeroU16;
 
 use crate::fence::Fence;
-use crate::queue::ClientId;
+use crate::session::ClientId;
 use crate::time::Moment;
 use crate::token::{SEED_LEN, SEED_TEXT_LEN, Token, spell};
 
@@ -269,7 +269,7 @@ impl Hold {
     }
 
     /// No connection keeps it alive any more: it ends with its lease.
-    pub(crate) fn untie(&mut self) {
+    pub(crate) fn end_session(&mut self) {
         self.rewrite(|details| details.session = None);
     }
 

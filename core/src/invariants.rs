@@ -45,7 +45,7 @@ pub fn live_holds_are_within_limits(lock: &Lock, now: Moment) -> bool {
 /// place is marked and no lease is due; but not of a key that is not this server's, nor of one that may be held by somebody
 /// who is not known.
 pub fn head_has_to_wait(lock: &Lock, head: Option<&Waiter>, now: Moment) -> bool {
-    head.is_none_or(|head| lock.judge(Some(&head.token), head.limit, now) == Verdict::Refuse)
+    head.is_none_or(|head| lock.judge(Some(&head.token), head.limit, now) == Verdict::Wait)
 }
 
 /// Nobody waits longer than it asked to. True once the waits that are due were ended.

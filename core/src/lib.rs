@@ -14,8 +14,10 @@
 //! | [`fence`] | the sequence of fences |
 //! | [`time`] | moments and spans |
 //! | [`queue`] | who waits for which key, in which order |
-//! | [`ties`] | which connections keep holds alive |
-//! | [`place`] | keys in databases |
+//! | [`session`] | which connections are open, and which holds each keeps alive |
+//! | [`undo`] | grants that nobody was told of yet, and what would undo them |
+//! | [`table`] | all that is known besides the keys, with a method for each thing that happens to it |
+//! | [`key`] | keys in databases |
 //! | [`turn`] | a request and all that follows from it: the order in which things are decided |
 //! | [`deadlines`] | which lease ends next |
 //! | [`grace`] | the time in which grants may have been lost |
@@ -34,28 +36,32 @@ pub mod fence;
 pub mod grace;
 pub mod hold;
 pub mod invariants;
+pub mod key;
 pub mod lock;
-pub mod place;
 pub mod queue;
 pub mod refusal;
 pub mod request;
-pub mod ties;
+pub mod session;
+pub mod table;
 pub mod time;
 pub mod token;
 pub mod turn;
+pub mod undo;
 
-pub use deadlines::{Deadlines, Slot};
+pub use deadlines::{DeadlineId, Deadlines};
 pub use fence::{Fence, FenceSequence};
 pub use grace::Grace;
 pub use hold::{Hold, Limit, Standing, Terms};
+pub use key::{DbKey, OwnedDbKey};
 pub use lock::{Lock, Released, Renewal, Verdict};
-pub use place::{OwnedPlace, Place};
-pub use queue::{ClientId, Joining, Queues};
+pub use queue::{Joining, Queues};
 pub use refusal::Refusal;
-pub use ties::Ties;
+pub use session::{ClientId, SessionIndex};
+pub use table::Table;
 pub use time::Moment;
 pub use token::Token;
-pub use turn::Turn;
+pub use turn::{Outcome, Turn};
+pub use undo::Undo;
 
 /// Whether this build breaks a promise on purpose, for a test that has to find that.
 pub const IS_BROKEN: bool = cfg!(any(feature = "broken-admission", feature = "broken-fence"));

@@ -6,11 +6,11 @@
 use alloc::vec::Vec;
 use core::{mem, slice};
 
-use crate::deadlines::Slot;
+use crate::deadlines::DeadlineId;
 use crate::fence::Fence;
 use crate::hold::{Hold, Limit};
 use crate::invariants;
-use crate::queue::ClientId;
+use crate::session::ClientId;
 use crate::time::Moment;
 use crate::token::Token;
 
@@ -21,7 +21,7 @@ use crate::token::Token;
 pub struct Lock {
     holds: Holds,
     /// Where the end of its next lease is noted, while it is.
-    pub slot: Option<Slot>,
+    pub deadline_id: Option<DeadlineId>,
 }
 
 /// One hold in place, or any number apart: nearly every lock has one.
@@ -47,7 +47,7 @@ pub enum Verdict {
     /// Its token holds the lock already, and may have the smaller limit that it names.
     Upgrade,
     /// Not now.
-    Refuse,
+    Wait,
 }
 
 impl Verdict {
@@ -109,7 +109,7 @@ impl Lock {
                 Holds::Many(holds)
             }
         };
-        Self { holds, slot: None }
+        Self { holds, deadline_id: None }
     }
 
     /// Its holds in the order of their fences, ended leases among them.
@@ -147,7 +147,7 @@ impl Lock {
             (Some(held), Some(limit)) if self.tolerates(held.fence(), limit, now) => {
                 if limit.most() < held.limit().most() { Verdict::Upgrade } else { Verdict::Renew }
             }
-            _ => Verdict::Refuse,
+            _ => Verdict::Wait,
         }
     }
 
@@ -213,19 +213,47 @@ impl Lock {
         Some(hold)
     }
 
-    /// The hold with this fence, to be changed.
-    pub(crate) fn hold_mut(&mut self, fence: Fence) -> Option<&mut Hold> {
+    /// The hold with this fence.
+    pub fn hold(&self, fence: Fence) -> Option<&Hold> {
+        self.holds().iter().find(|hold| hold.fence() == fence)
+    }
+
+    fn hold_mut(&mut self, fence: Fence) -> Option<&mut Hold> {
         self.holds_mut().iter_mut().find(|hold| hold.fence() == fence)
+    }
+
+    /// Gives the hold with this fence the limit back that it had, unless that is not to be, and makes it no deeper than it
+    /// was.
+    pub(crate) fn undo_renewal(&mut self, fence: Fence, limit: Option<Limit>, level: u16) -> Option<&Hold> {
+        let hold = self.hold_mut(fence)?;
+        hold.amend(limit, None, None);
+        hold.set_level(level.min(hold.level()));
+        Some(hold)
+    }
+
+    /// Extends the lease of a hold whose connection is open, by its own length.
+    pub(crate) fn keep(&mut self, fence: Fence, now: Moment) -> Option<&Hold> {
+        let hold = self.hold_mut(fence)?;
+        hold.extend(hold.lease_ms(), now);
+        Some(hold)
+    }
+
+    /// No connection keeps the hold with this fence alive any more: it ends with its lease.
+    pub(crate) fn end_session(&mut self, fence: Fence) -> Option<&Hold> {
+        let hold = self.hold_mut(fence)?;
+        hold.end_session();
+        Some(hold)
     }
 
     /// Another server decides from now on: no connection here keeps a hold alive any more, and each ends with its lease.
     pub fn disown(&mut self) {
-        self.holds_mut().iter_mut().filter(|hold| hold.session().is_some()).for_each(Hold::untie);
+        self.holds_mut().iter_mut().filter(|hold| hold.session().is_some()).for_each(Hold::end_session);
     }
 
-    /// The holds that connections keep alive and whose leases are due to be extended.
-    pub(crate) fn sessions_due(&mut self, now: Moment) -> impl Iterator<Item = &mut Hold> {
-        self.holds_mut().iter_mut().filter(move |hold| hold.session().is_some() && hold.due() <= now)
+    /// The holds that connections keep alive and whose leases are due to be extended, at most `at_most` of them.
+    pub(crate) fn sessions_due(&self, now: Moment, at_most: usize) -> Vec<Fence> {
+        let due = self.holds().iter().filter(|hold| hold.session().is_some() && hold.due() <= now);
+        due.take(at_most).map(Hold::fence).collect()
     }
 
     /// Gives back `level` of the token's hold and what is above it: all of the hold, for 1. A hold that is not so deep
@@ -256,23 +284,22 @@ impl Lock {
         Released::Ended
     }
 
-    /// Sets the lease of the token's hold to `lease_ms` from `now`, or to its own length again. False when the token
-    /// holds nothing: a lease that has ended cannot be revived, except where `obey` says that another server,
-    /// on whose clock it had not ended, has decided so.
+    /// Sets the lease of the token's hold to `lease_ms` from `now`, or to its own length again, and returns its fence.
+    /// `None` when the token holds nothing: a lease that has ended cannot be revived, except where `obey` says that another
+    /// server, on whose clock it had not ended, has decided so.
     pub fn extend(
         &mut self,
         token: &Token,
         lease_ms: Option<u64>,
         now: Moment,
         obey: impl FnOnce() -> bool,
-    ) -> bool {
-        match self.holds_mut().iter_mut().find(|hold| hold.is_owned_by(token)) {
-            Some(hold) if hold.is_live(now) || obey() => {
-                hold.extend(lease_ms.unwrap_or(hold.lease_ms()), now);
-                true
-            }
-            _ => false,
+    ) -> Option<Fence> {
+        let hold = self.holds_mut().iter_mut().find(|hold| hold.is_owned_by(token))?;
+        if !hold.is_live(now) && !obey() {
+            return None;
         }
+        hold.extend(lease_ms.unwrap_or(hold.lease_ms()), now);
+        Some(hold.fence())
     }
 
     /// Ends the hold with this fence. False when there is none.

@@ -80,12 +80,12 @@ pub struct Extend {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Break {
     /// Which holds are to end.
-    pub holds: Broken,
+    pub holds: BreakTarget,
 }
 
 /// Which holds LOCK.BREAK ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Broken {
+pub enum BreakTarget {
     /// All of them.
     All,
     /// The one with this fence.
@@ -94,7 +94,7 @@ pub enum Broken {
     Nobody,
 }
 
-impl Broken {
+impl BreakTarget {
     /// Whether the hold with this fence is one of them.
     pub fn names(self, fence: Fence) -> bool {
         match self {
@@ -201,8 +201,8 @@ impl Break {
             }
         }
         let holds = match fence {
-            None => Broken::All,
-            Some(number) => fence_of(parse_integer(number)?).map_or(Broken::Nobody, Broken::One),
+            None => BreakTarget::All,
+            Some(number) => fence_of(parse_integer(number)?).map_or(BreakTarget::Nobody, BreakTarget::One),
         };
         Ok(Self { holds })
     }

@@ -1,63 +1,108 @@
 //! A turn at one key: what is asked of its lock, what follows for those who wait, and what has to be done about it.
 //!
-//! Whatever frees a lock hands it over in the same turn. The rules, for every turn:
+//! Whatever frees a lock hands it over in the same turn. The rules have the numbers of docs/design.md. For every turn:
 //!
-//! 1. First what is marked at the key is put right ([`Queues`], rule 4), so that nobody comes between an event and
-//!    what follows from it.
-//! 2. Then the request is judged. Who does not hold the lock yet is admitted only when nobody waits.
-//! 3. Then the queue is served: the first is granted if the rule of admission has room for it, and so on, until the
-//!    first has to wait. A request whose time is up is answered with null instead; so is one of an inner level whose
-//!    outer hold is gone. A user who may not take the lock any more is refused, and the next is served.
-//! 4. While grants may have been lost ([`crate::grace`]), nobody is granted more than it holds: neither a new hold nor a
-//!    smaller limit, since either may be at the cost of a holder that is not known.
-//! 5. Whoever waits is granted only a key that is this server's: what no command asks for, no cluster has sent here.
-//! 6. Whatever promises a lease takes a time to live off the key that somebody has set on it before. What promises none,
-//!    a release, a break, the end of a lease, leaves it.
+//! - G2. First what is marked at the key is undone ([`crate::undo`]), so that nobody comes between an event and what follows
+//!   from it.
+//! - G3, G4. Then the request is judged. A token that does not hold the lock yet is admitted only when nobody waits.
+//! - G6. Then the queue is served: the first is granted if the rule of admission has room for it, and so on, until the
+//!   first has to wait. A request whose time is up is answered with null instead; so is one of an inner level whose
+//!   outer hold is gone. A user who may not take the lock any more is refused, and the next is served.
+//! - G7. During the restart grace ([`crate::grace`]) nobody is granted more than it holds: neither a new hold nor a
+//!   smaller limit, since either may be at the cost of a holder that is not known.
+//! - G8. A request that waits is granted only by a server with the [`Authority`] to do so.
+//! - L6. Whatever promises a lease takes off a time to live that somebody has set on the key. What promises none, a
+//!   release, a break, the end of a lease, leaves it.
 //!
-//! Every change is told to [`Perform`] in the order in which it was made, so that whoever repeats the changes in that
-//! order has the same lock.
+//! A turn changes the lock and the [`Table`], and calls nobody. What is left to be done comes out as an [`Outcome`]: the
+//! changes in the order in which they were made, so that whoever repeats them in that order has the same lock.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use smallvec::SmallVec;
+
 use crate::fence::Fence;
 use crate::hold::{Hold, Limit, Terms};
+use crate::invariants;
+use crate::key::DbKey;
 use crate::lock::{Lock, Released, Renewal, Verdict};
-use crate::place::Place;
-use crate::queue::{ClientId, Joining, Queues, Remedy, Waiter, WaiterLimits};
+use crate::queue::{Joining, Waiter, WaiterLimits};
 use crate::refusal::Refusal;
-use crate::request::{Acquire, Broken, is_inner};
+use crate::request::{Acquire, BreakTarget, is_inner};
+use crate::session::ClientId;
+use crate::table::Table;
 use crate::time::Moment;
 use crate::token::Token;
+use crate::undo::{Undo, What};
 
-/// Carries out what a turn comes to.
-pub trait Perform {
-    /// Whether this server may decide now: it is a master, and its clients are not paused. Asked only where there is
-    /// something to decide that no client's command has asked for.
-    fn decides(&mut self) -> bool;
-    /// Whether the key is this server's, and not another one's of its cluster. Asked only where no client's command was
-    /// sent here for that key.
-    fn owns(&mut self) -> bool;
-    /// Whether a lease of this lock is this server's to end, and not to be left to the server that the key comes from.
-    fn keeps(&mut self) -> bool;
-    /// Whether a hold on the key may have been granted that this server does not know of ([`crate::grace`]).
-    fn may_have_lost_grants(&mut self) -> bool;
-    /// Whether this connection is still open.
-    fn is_open(&mut self, connection: ClientId) -> bool;
-    /// Whether this client, which waits, still has the right to take the lock. Asked when its turn has come.
-    fn may_acquire(&mut self, client: ClientId) -> bool;
-    /// Draws the fence of a new grant; `None` when the sequence has come to its end.
-    fn draw_fence(&mut self) -> Option<Fence>;
-    /// A lease was promised: a time to live that somebody has set on the key goes, or the lease would end early.
-    fn take_off_ttl(&mut self);
-    /// A hold is now as it is: pass it on.
-    fn hold_is(&mut self, hold: &Hold);
-    /// The hold with this fence has ended: pass it on.
-    fn hold_ended(&mut self, fence: Fence);
-    /// What was asked has been done, and says all there is to say: pass it on as it came.
-    fn as_asked(&mut self);
-    /// A client that waited is to be answered.
-    fn answer(&mut self, client: ClientId, answer: Answer);
+/// What this server may do at a key on its own account. What a client's command asks for needs none of it: the server has
+/// let the command pass.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Authority {
+    /// Whether this server may decide now: it is a master, its clients are not paused, and it takes writes from them.
+    pub may_grant: bool,
+    /// Whether the key is this server's, and not another node's of its cluster.
+    pub serves_key: bool,
+}
+
+impl Authority {
+    /// None. Enough where there is nothing to decide but what a command asks for, see [`Table::has_business_at`].
+    pub const NONE: Self = Self { may_grant: false, serves_key: false };
+    /// All of it.
+    pub const FULL: Self = Self { may_grant: true, serves_key: true };
+}
+
+/// When and where a turn takes place.
+#[derive(Clone, Copy, Debug)]
+pub struct Circumstances {
+    /// When it is.
+    pub now: Moment,
+    /// The wall clock then, in microseconds since 1970, for fences.
+    pub wall_micros: u64,
+    /// How long the restart grace lasts, in milliseconds.
+    pub grace_ms: u64,
+    /// What this server may do on its own account.
+    pub authority: Authority,
+}
+
+/// Why a hold is as it is, or is no more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cause {
+    /// It was granted; to a request that waited, or at once.
+    Granted {
+        /// Whether the request had waited.
+        has_waited: bool,
+    },
+    /// It was granted again to its own token.
+    Renewed,
+    /// Its lease was set anew by its holder.
+    Extended,
+    /// The server extended its lease, since its connection is open.
+    Kept,
+    /// It was given back, or a level of it.
+    Released,
+    /// Its lease ran out.
+    Lapsed,
+    /// An operator ended it.
+    Broken,
+    /// Its connection closed.
+    SessionClosed,
+    /// Its client could not be told.
+    Undone,
+    /// Another server decided so.
+    Applied,
+}
+
+/// What happened to the holds of a lock.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// A hold is now as it is.
+    Set(Hold, Cause),
+    /// The hold with this fence has ended.
+    Ended(Fence, Cause),
+    /// What was asked has been done, and says all there is to say.
+    AsAsked(Cause),
 }
 
 /// What a client that waited is told.
@@ -65,13 +110,13 @@ pub trait Perform {
 pub enum Answer {
     /// The lock is its own.
     Granted(Grant),
-    /// Not within its time, or another request of its token took its place.
+    /// Not within its time, or another request of its token took its place, or its token gave up.
     NotAvailable,
     /// It cannot be served any more.
     Refused(Refusal),
 }
 
-/// What a client that waited was granted. If it cannot be told, [`Queues::lost`] has that undone.
+/// What a client that waited was granted. If it cannot be told, [`Table::abandoned`] has that undone.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Grant {
     /// The client.
@@ -82,10 +127,23 @@ pub struct Grant {
     pub fence: Fence,
 }
 
-/// A client that can wait, and how long.
+/// What a turn came to, besides what was asked.
+#[derive(Clone, Default, Debug)]
+pub struct Outcome {
+    /// What has changed, to be passed on in this order.
+    pub changes: SmallVec<[Change; 1]>,
+    /// Whether a lease was promised: a time to live that the key has is to be taken off.
+    pub has_promised: bool,
+    /// Clients that waited, and what each is told.
+    pub answers: Vec<(ClientId, Answer)>,
+    /// See [`Turn::candidate`].
+    pub candidate: Option<ClientId>,
+}
+
+/// How a request may wait.
 #[derive(Clone, Copy, Debug)]
-pub struct Patience {
-    /// The client.
+pub struct WaitOptions {
+    /// The client that waits.
     pub client: ClientId,
     /// When it stops waiting; `None` for never.
     pub until: Option<Moment>,
@@ -101,26 +159,116 @@ pub enum Acquired {
     /// Others hold it.
     NotAvailable,
     /// The client is to wait. Nothing has changed yet: where the server cannot let it wait, it is not available; else it
-    /// joins the queue ([`Queues::join`]).
+    /// joins the queue ([`Table::join`]).
     Waits(Box<Joining>),
 }
 
-/// A turn at one key.
-pub struct Turn<'a, P> {
-    /// The lock under the key, empty if there is none. If it is empty after the turn, there is to be none.
-    pub lock: &'a mut Lock,
-    /// All queues.
-    pub queues: &'a mut Queues,
-    /// The key.
-    pub place: Place<'a>,
-    /// When the turn is.
-    pub now: Moment,
-    /// Who carries out what it comes to.
-    pub perform: &'a mut P,
+/// What a LOCK.CHECK of a token that holds comes to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Checked {
+    /// The fence of its hold.
+    pub fence: Fence,
+    /// When its lease ends.
+    pub deadline: Moment,
+    /// How many wait for the key.
+    pub waiting: usize,
 }
 
-impl<P: Perform> Turn<'_, P> {
-    /// Takes the lock for `request`, or lets it wait if it has patience. `connection` is what a session is tied to;
+/// Looks whether a token holds a lock, which changes nothing; but somebody learns of the hold.
+pub fn check(
+    lock: Option<&Lock>,
+    table: &mut Table,
+    key: DbKey<'_>,
+    token: &Token,
+    now: Moment,
+) -> Option<Checked> {
+    let hold = lock?.hold_of(token, now)?;
+    table.undos.learned(key, hold.fence());
+    let waiting = table.queues.len_at(key);
+    Some(Checked { fence: hold.fence(), deadline: hold.deadline(), waiting })
+}
+
+/// A turn at one key.
+pub struct Turn<'a> {
+    /// The lock under the key, empty if there is none. If it is empty after the turn, there is to be none.
+    lock: &'a mut Lock,
+    table: &'a mut Table,
+    key: DbKey<'a>,
+    now: Moment,
+    circumstances: Circumstances,
+    outcome: Outcome,
+}
+
+/// Beginning, end, and what is in between.
+///
+/// A turn settles first, then it is asked. Whenever it has come to a candidate it is suspended, while the server is asked
+/// whether that still has the right to take the lock; lock and table are lent to nobody meanwhile.
+impl<'a> Turn<'a> {
+    /// A turn at the lock under a key, an empty one if there is none; or one that was suspended, with what it has come to so
+    /// far.
+    pub fn resume(
+        lock: &'a mut Lock,
+        table: &'a mut Table,
+        key: DbKey<'a>,
+        circumstances: Circumstances,
+        outcome: Outcome,
+    ) -> Self {
+        Self { lock, table, key, now: circumstances.now, circumstances, outcome }
+    }
+
+    /// What it has come to so far.
+    pub fn suspend(self) -> Outcome {
+        self.outcome
+    }
+
+    /// When it takes place.
+    pub fn now(&self) -> Moment {
+        self.now
+    }
+
+    /// Whose turn it is to be granted the lock, if it still has the right to take it.
+    pub fn candidate(&self) -> Option<ClientId> {
+        self.outcome.candidate
+    }
+
+    /// Goes on once it is known whether the candidate has the right to take the lock.
+    pub fn judge_candidate(&mut self, has_right: bool) {
+        let candidate = self.outcome.candidate.take();
+        if let Some(waiter) = candidate.and_then(|client| self.table.queues.remove(client)) {
+            let answer = if has_right { self.admit(&waiter) } else { Answer::Refused(Refusal::NoPermission) };
+            self.answer(waiter.client, answer);
+        }
+        self.serve();
+    }
+
+    /// Ends the turn. If the lock is empty now, its key is to go.
+    pub fn end(self) -> Outcome {
+        debug_assert!(self.candidate().is_none(), "a candidate is left without an answer");
+        if !self.outcome.changes.is_empty() && !self.lock.is_empty() {
+            self.table.note(self.key, self.lock);
+        }
+        self.check_invariants();
+        self.outcome
+    }
+
+    /// In debug builds: what must be true at the end of every turn.
+    fn check_invariants(&self) {
+        if cfg!(debug_assertions) {
+            invariants::check_lock(self.lock);
+            let head = self.table.queues.head(self.key);
+            let may_serve = self.circumstances.authority == Authority::FULL && !self.is_in_grace();
+            debug_assert!(
+                !may_serve || invariants::head_has_to_wait(self.lock, head, self.now),
+                "the head of a queue has to wait: {:?}",
+                self.lock
+            );
+        }
+    }
+}
+
+/// What is asked of a lock.
+impl Turn<'_> {
+    /// Takes the lock for `request`, or lets it wait if it may. `connection` is what a session is tied to;
     /// `make_token` is called for a request that brings no token and needs one.
     ///
     /// # Errors
@@ -129,50 +277,45 @@ impl<P: Perform> Turn<'_, P> {
         &mut self,
         request: &Acquire<'_>,
         connection: impl FnOnce() -> ClientId,
-        patience: Option<Patience>,
+        wait: Option<WaitOptions>,
         make_token: impl FnOnce() -> Token,
     ) -> Result<Acquired, Refusal> {
-        self.settle();
         if request.is_inner() && !self.holds(request.token.as_ref()) {
             // The outer hold is gone, and what works under it is to learn that.
             return Ok(Acquired::NotAvailable);
         }
-        let session = request.session.then(connection);
         match (self.lock.judge(request.token.as_ref(), request.limit, self.now), &request.token) {
             (verdict @ (Verdict::Renew | Verdict::Upgrade), Some(token))
-                if !verdict.gives_more() || !self.perform.may_have_lost_grants() =>
+                if !verdict.gives_more() || !self.is_in_grace() =>
             {
                 let renewal = Renewal {
                     lease_ms: request.lease_ms,
                     limit: request.limit,
                     owner: request.owner,
-                    session,
+                    session: request.session.then(connection),
                     level: request.level,
                 };
-                let (fence, _) = self.renew(token, renewal).ok_or(Refusal::Internal)?;
-                self.queues.learned(self.place, fence);
+                let undo = self.renew(token, renewal).ok_or(Refusal::Internal)?;
+                self.table.undos.learned(self.key, undo.fence);
                 self.serve();
-                Ok(Acquired::Granted(token.clone(), fence))
+                Ok(Acquired::Granted(token.clone(), undo.fence))
             }
-            (Verdict::Grant, _)
-                if self.queues.queue(self.place).is_none() && !self.perform.may_have_lost_grants() =>
-            {
-                let fence = self.perform.draw_fence().ok_or(Refusal::FencesExhausted)?;
+            (Verdict::Grant, _) if !self.table.queues.is_waited_for(self.key) && !self.is_in_grace() => {
+                let fence = self.draw_fence().ok_or(Refusal::FencesExhausted)?;
                 let token = request.token.clone().unwrap_or_else(make_token);
-                let limit = request.limit.unwrap_or(Limit::EXCLUSIVE);
                 let terms = Terms {
                     token: token.clone(),
-                    limit,
+                    limit: request.limit.unwrap_or(Limit::EXCLUSIVE),
                     lease_ms: request.lease_ms,
                     owner: request.owner,
-                    session,
+                    session: request.session.then(connection),
                 };
-                self.grant(Hold::grant(terms, fence, self.now));
+                self.grant(Hold::grant(terms, fence, self.now), false);
                 Ok(Acquired::Granted(token, fence))
             }
-            _ => match patience {
+            _ => match wait {
                 None => Ok(Acquired::NotAvailable),
-                Some(patience) => self.wait(request, patience, make_token),
+                Some(wait) => self.wait(request, wait, make_token),
             },
         }
     }
@@ -180,7 +323,7 @@ impl<P: Perform> Turn<'_, P> {
     fn wait(
         &self,
         request: &Acquire<'_>,
-        patience: Patience,
+        wait: WaitOptions,
         make_token: impl FnOnce() -> Token,
     ) -> Result<Acquired, Refusal> {
         let ahead = self.holds(request.token.as_ref());
@@ -189,7 +332,7 @@ impl<P: Perform> Turn<'_, P> {
             return Err(Refusal::Deadlock);
         }
         let waiter = Waiter {
-            client: patience.client,
+            client: wait.client,
             token: request.token.clone().unwrap_or_else(make_token),
             limit: request.limit,
             lease_ms: request.lease_ms,
@@ -197,9 +340,9 @@ impl<P: Perform> Turn<'_, P> {
             session: request.session,
             level: request.level,
             since: self.now,
-            until: patience.until,
+            until: wait.until,
         };
-        self.queues.room_for(self.place, &waiter.token, patience.limits)?;
+        self.table.queues.room_for(self.key, &waiter.token, wait.limits)?;
         Ok(Acquired::Waits(Box::new(Joining { waiter, ahead })))
     }
 
@@ -209,82 +352,86 @@ impl<P: Perform> Turn<'_, P> {
 
     /// Whether another holder than the one of `token` waits to change its limit.
     fn upgrade_waits(&self, token: Option<&Token>) -> bool {
-        let queue = self.queues.queue(self.place);
-        let mut ahead = queue.into_iter().flat_map(|queue| queue.ahead()).map(|waiter| &waiter.token);
+        let mut ahead = self.table.queues.ahead(self.key).map(|waiter| &waiter.token);
         ahead.any(|other| token != Some(other) && self.holds(Some(other)))
     }
 
     /// Gives back `level` of the token's hold and what is above it; false if it holds nothing, or is not so deep. A token
-    /// that is left without a hold waits for this lock no longer either, if it is its client who says so: what is read from
-    /// a file or from a master was said of another time, or to another server. For `obey` see [`Lock::release`].
-    pub fn release(&mut self, token: &Token, level: u16, obey: impl Fn() -> bool) -> bool {
-        self.settle();
-        let released = self.lock.release(token, level, self.now, &obey) != Released::NotHeld;
-        if released {
-            self.perform.as_asked();
+    /// that is left without a hold waits for this lock no longer either, if it is its client who says so and not a master or
+    /// a file (`from_master`): what those say was said of another time, or to another server.
+    pub fn release(&mut self, token: &Token, level: u16, from_master: impl Fn() -> bool) -> bool {
+        let hold = self.lock.hold_of(token, self.now).map(|hold| (hold.session(), hold.fence()));
+        let released = self.lock.release(token, level, self.now, &from_master);
+        if let (Released::Ended, Some((Some(client), fence))) = (released, hold) {
+            self.table.sessions.lets_go(client, self.key, fence);
+        }
+        let is_released = released != Released::NotHeld;
+        if is_released {
+            self.outcome.changes.push(Change::AsAsked(Cause::Released));
         }
         let mut withdrawn = None;
-        if self.queues.queue(self.place).is_some() && !self.holds(Some(token)) && !obey() {
-            withdrawn = self.queues.withdraw(self.place, token);
+        if self.table.queues.is_waited_for(self.key) && !self.holds(Some(token)) && !from_master() {
+            withdrawn = self.table.queues.withdraw(self.key, token);
         }
         if let Some(waiter) = &withdrawn {
-            self.perform.answer(waiter.client, Answer::NotAvailable);
+            self.answer(waiter.client, Answer::NotAvailable);
         }
-        if released || withdrawn.is_some() {
+        if is_released || withdrawn.is_some() {
             self.serve();
         }
-        released
+        is_released
     }
 
-    /// Sets the lease of the token's hold anew; false if it holds nothing. For `obey` see [`Lock::extend`].
-    pub fn extend(&mut self, token: &Token, lease_ms: Option<u64>, obey: impl FnOnce() -> bool) -> bool {
-        self.settle();
-        let extended = self.lock.extend(token, lease_ms, self.now, obey);
-        if let (true, Some(hold)) = (extended, self.lock.hold_of(token, self.now)) {
-            self.queues.learned(self.place, hold.fence());
-        }
-        if extended {
-            self.perform.take_off_ttl();
-            self.perform.as_asked();
-        }
-        extended
+    /// Sets the lease of the token's hold anew; false if it holds nothing. For `from_master` see [`Lock::extend`].
+    pub fn extend(
+        &mut self,
+        token: &Token,
+        lease_ms: Option<u64>,
+        from_master: impl FnOnce() -> bool,
+    ) -> bool {
+        let Some(fence) = self.lock.extend(token, lease_ms, self.now, from_master) else { return false };
+        self.table.undos.learned(self.key, fence);
+        self.outcome.has_promised = true;
+        self.outcome.changes.push(Change::AsAsked(Cause::Extended));
+        true
     }
 
     /// Ends holds, whoever owns them. Returns the fences of those that were still held.
-    pub fn break_holds(&mut self, broken: Broken) -> Vec<Fence> {
-        self.settle();
-        let held =
-            self.lock.live_holds(self.now).map(Hold::fence).filter(|fence| broken.names(*fence)).collect();
-        if self.lock.end_where(|hold| broken.names(hold.fence())) {
-            self.perform.as_asked();
+    pub fn break_holds(&mut self, target: BreakTarget) -> Vec<Fence> {
+        let held = self.lock.live_holds(self.now).map(Hold::fence);
+        let held = held.filter(|fence| target.names(*fence)).collect();
+        let named = |hold: &Hold| target.names(hold.fence());
+        for hold in self.lock.holds().iter().filter(|hold| named(hold)) {
+            if let Some(client) = hold.session() {
+                self.table.sessions.lets_go(client, self.key, hold.fence());
+            }
+        }
+        if self.lock.end_where(named) {
+            self.outcome.changes.push(Change::AsAsked(Cause::Broken));
             self.serve();
         }
         held
     }
 
     /// Does what is due at this lock: keeps alive the holds whose connections are open, and ends the leases that have
-    /// run out. At most `at_most` of them; returns how many, or `None` where the lock is not this server's to keep at
-    /// present.
-    pub fn expire(&mut self, at_most: usize) -> Option<usize> {
-        if !self.perform.keeps() {
-            return None;
-        }
-        self.settle();
+    /// run out. At most `at_most` of them; returns how many.
+    ///
+    /// Only where the leases of this lock are this server's to end, and not to be left to the node that the key comes from.
+    pub fn expire(&mut self, at_most: usize) -> usize {
         let mut done = 0_usize;
-        for hold in self.lock.sessions_due(self.now).take(at_most) {
-            if hold.session().is_some_and(|connection| self.perform.is_open(connection)) {
-                hold.extend(hold.lease_ms(), self.now);
-            } else {
-                // A connection that closed has been reported, but this hold was not where it was looked for.
-                hold.untie();
-            }
-            self.perform.take_off_ttl();
-            self.perform.hold_is(hold);
+        for fence in self.lock.sessions_due(self.now, at_most) {
+            let Some(hold) = self.lock.hold(fence) else { continue };
+            let is_open = hold.session().is_some_and(|client| self.table.sessions.is_open(client));
+            // A connection that has closed was reported, but this hold was not where it was looked for.
+            let hold = if is_open { self.lock.keep(fence, self.now) } else { self.lock.end_session(fence) };
+            let hold = hold.cloned();
+            self.outcome.has_promised = true;
+            self.outcome.changes.extend(hold.map(|hold| Change::Set(hold, Cause::Kept)));
             done = done.saturating_add(1);
         }
         done = done.saturating_add(self.end_lapsed(at_most.saturating_sub(done)));
         self.serve();
-        Some(done)
+        done
     }
 
     /// Sets holds to what another server decided, all of them or none.
@@ -292,95 +439,110 @@ impl<P: Perform> Turn<'_, P> {
     /// # Errors
     /// The rule that the lock would break, see [`Lock::adopt`].
     pub fn apply(&mut self, holds: Vec<Hold>) -> Result<(), &'static str> {
+        let fences: SmallVec<[Fence; 1]> = holds.iter().map(Hold::fence).collect();
         self.lock.adopt(holds)?;
-        self.perform.take_off_ttl();
-        self.perform.as_asked();
+        fences.into_iter().for_each(|fence| self.table.raise_fence(fence));
+        self.outcome.has_promised = true;
+        self.outcome.changes.push(Change::AsAsked(Cause::Applied));
         Ok(())
     }
 
-    /// Puts right what is marked at this key, and serves the queue.
+    /// Undoes what is marked at this key, and serves the queue.
     pub fn settle(&mut self) {
-        if self.queues.is_quiet() || !self.perform.decides() {
+        if !self.circumstances.authority.may_grant || !self.table.has_business_at(self.key) {
             return;
         }
-        for remedy in self.queues.take_mark(self.place) {
-            self.put_right(remedy);
+        for undo in self.table.undos.take_mark(self.key) {
+            self.undo(undo);
         }
         self.serve();
     }
+}
 
-    fn put_right(&mut self, remedy: Remedy) {
-        match remedy {
-            Remedy::EndHold(fence) => self.end_holds(|hold| hold.fence() == fence),
-            Remedy::EndSession(client) => self.end_holds(|hold| hold.session() == Some(client)),
-            Remedy::UndoRenewal { fence, limit, level } => {
+/// What follows from it.
+impl Turn<'_> {
+    fn is_in_grace(&self) -> bool {
+        self.table.is_in_grace(self.circumstances.grace_ms, self.now)
+    }
+
+    fn draw_fence(&mut self) -> Option<Fence> {
+        self.table.fences.draw(self.circumstances.wall_micros)
+    }
+
+    fn answer(&mut self, client: ClientId, answer: Answer) {
+        self.outcome.answers.push((client, answer));
+    }
+
+    fn undo(&mut self, undo: Undo) {
+        match undo.what {
+            What::Grant => self.end_hold(undo.fence, Cause::Undone),
+            What::Session(client) => {
+                if self.lock.hold(undo.fence).is_some_and(|hold| hold.session() == Some(client)) {
+                    self.end_hold(undo.fence, Cause::SessionClosed);
+                }
+            }
+            What::Renewal { limit, level } => {
                 // Others may have been let in meanwhile, whom the limit it had would not tolerate.
-                let limit = self.lock.tolerates(fence, limit, self.now).then_some(limit);
-                let Some(hold) = self.lock.hold_mut(fence) else { return };
-                hold.amend(limit, None, None);
-                hold.set_level(level.min(hold.level()));
-                self.perform.take_off_ttl();
-                self.perform.hold_is(hold);
+                let limit = self.lock.tolerates(undo.fence, limit, self.now).then_some(limit);
+                if let Some(hold) = self.lock.undo_renewal(undo.fence, limit, level).cloned() {
+                    self.outcome.has_promised = true;
+                    self.outcome.changes.push(Change::Set(hold, Cause::Undone));
+                }
             }
         }
     }
 
-    fn end_holds(&mut self, ends: impl Fn(&Hold) -> bool) {
-        let fences = self.lock.end_first(usize::MAX, ends);
-        self.pass_on_ends(&fences);
+    fn end_hold(&mut self, fence: Fence, cause: Cause) {
+        let session = self.lock.hold(fence).and_then(Hold::session);
+        if self.lock.end(fence) {
+            if let Some(client) = session {
+                self.table.sessions.lets_go(client, self.key, fence);
+            }
+            self.outcome.changes.push(Change::Ended(fence, cause));
+        }
     }
 
+    /// Ends leases that have run out. A hold that a connection keeps alive is none of them.
     fn end_lapsed(&mut self, at_most: usize) -> usize {
         let fences = self.lock.end_lapsed(self.now, at_most);
-        self.pass_on_ends(&fences);
+        let changes = fences.iter().map(|fence| Change::Ended(*fence, Cause::Lapsed));
+        self.outcome.changes.extend(changes);
         fences.len()
     }
 
-    fn pass_on_ends(&mut self, fences: &[Fence]) {
-        fences.iter().for_each(|fence| self.perform.hold_ended(*fence));
-    }
-
-    /// Serves the queue until its first has to wait.
+    /// Serves the queue until its first has to wait, or comes to a candidate whose right is to be looked at.
     fn serve(&mut self) {
-        if self.queues.queue(self.place).is_none() {
+        if self.outcome.candidate.is_some() || !self.table.queues.is_waited_for(self.key) {
             return;
         }
-        if !self.perform.decides() || !self.perform.owns() {
+        if self.circumstances.authority != Authority::FULL {
             // Somebody will, and is not to forget.
-            self.queues.mark(self.place);
+            self.table.undos.mark(self.key);
             return;
         }
         self.dismiss_orphans();
-        while let Some(head) = self.queues.head(self.place) {
+        while let Some(head) = self.table.queues.head(self.key) {
             let client = head.client;
-            let is_late = head.until.is_some_and(|until| until <= self.now) || self.is_orphan(head);
+            let is_over = head.until.is_some_and(|until| until <= self.now) || self.is_orphan(head);
             let verdict = self.lock.judge(Some(&head.token), head.limit, self.now);
-            let has_to_wait =
-                verdict == Verdict::Refuse || verdict.gives_more() && self.perform.may_have_lost_grants();
-            if has_to_wait && !is_late {
-                break;
+            let has_to_wait = verdict == Verdict::Wait || verdict.gives_more() && self.is_in_grace();
+            if !is_over {
+                self.outcome.candidate = (!has_to_wait).then_some(client);
+                return;
             }
-            let Some(waiter) = self.queues.remove(client) else { break };
-            let answer = if is_late {
-                Answer::NotAvailable
-            } else if self.perform.may_acquire(client) {
-                self.admit(&waiter)
-            } else {
-                Answer::Refused(Refusal::NoPermission)
-            };
-            self.perform.answer(client, answer);
+            self.table.queues.remove(client);
+            self.answer(client, Answer::NotAvailable);
         }
     }
 
     /// Answers requests of inner levels whose outer hold is gone: they could only be granted what they did not ask for.
     fn dismiss_orphans(&mut self) {
-        let queue = self.queues.queue(self.place);
-        let ahead = queue.into_iter().flat_map(|queue| queue.ahead());
+        let ahead = self.table.queues.ahead(self.key);
         let orphans: Vec<ClientId> =
             ahead.filter(|waiter| self.is_orphan(waiter)).map(|waiter| waiter.client).collect();
         for client in orphans {
-            self.queues.remove(client);
-            self.perform.answer(client, Answer::NotAvailable);
+            self.table.queues.remove(client);
+            self.answer(client, Answer::NotAvailable);
         }
     }
 
@@ -401,43 +563,55 @@ impl<P: Perform> Turn<'_, P> {
             };
             self.renew(&waiter.token, renewal)
         } else {
-            let fence = self.perform.draw_fence();
-            let terms = Terms {
-                token: waiter.token.clone(),
-                limit: waiter.limit.unwrap_or(Limit::EXCLUSIVE),
-                lease_ms: waiter.lease_ms,
-                owner: waiter.owner.as_deref(),
-                session,
-            };
-            fence.map(|fence| {
-                self.grant(Hold::grant(terms, fence, self.now));
-                (fence, Remedy::EndHold(fence))
+            self.draw_fence().map(|fence| {
+                let terms = Terms {
+                    token: waiter.token.clone(),
+                    limit: waiter.limit.unwrap_or(Limit::EXCLUSIVE),
+                    lease_ms: waiter.lease_ms,
+                    owner: waiter.owner.as_deref(),
+                    session,
+                };
+                self.grant(Hold::grant(terms, fence, self.now), true);
+                Undo { fence, what: What::Grant }
             })
         };
         match granted {
-            Some((fence, remedy)) => {
-                self.queues.granted(waiter.client, self.place, fence, remedy);
-                Answer::Granted(Grant { client: waiter.client, token: waiter.token.clone(), fence })
+            Some(undo) => {
+                self.table.undos.granted(waiter.client, self.key, undo);
+                let token = waiter.token.clone();
+                Answer::Granted(Grant { client: waiter.client, token, fence: undo.fence })
             }
             None => Answer::Refused(Refusal::FencesExhausted),
         }
     }
 
-    fn grant(&mut self, hold: Hold) {
+    fn grant(&mut self, hold: Hold, has_waited: bool) {
         self.end_lapsed(usize::MAX);
-        self.perform.take_off_ttl();
-        self.perform.hold_is(&hold);
+        if let Some(client) = hold.session() {
+            self.table.sessions.keeps(client, self.key, hold.fence());
+        }
+        self.outcome.has_promised = true;
+        self.outcome.changes.push(Change::Set(hold.clone(), Cause::Granted { has_waited }));
         self.lock.put(hold);
     }
 
-    /// Grants a hold again. Returns its fence, and what undoes that.
-    fn renew(&mut self, token: &Token, renewal: Renewal<'_>) -> Option<(Fence, Remedy)> {
+    /// Grants a hold again. Returns what undoes that.
+    fn renew(&mut self, token: &Token, renewal: Renewal<'_>) -> Option<Undo> {
         let before = self.lock.hold_of(token, self.now)?;
         let (fence, limit, level) = (before.fence(), before.limit(), before.level());
+        let session_before = before.session();
         self.end_lapsed(usize::MAX);
-        let hold = self.lock.renew(token, renewal, self.now)?;
-        self.perform.take_off_ttl();
-        self.perform.hold_is(hold);
-        Some((fence, Remedy::UndoRenewal { fence, limit, level }))
+        let hold = self.lock.renew(token, renewal, self.now)?.clone();
+        if hold.session() != session_before {
+            if let Some(client) = session_before {
+                self.table.sessions.lets_go(client, self.key, fence);
+            }
+            if let Some(client) = hold.session() {
+                self.table.sessions.keeps(client, self.key, fence);
+            }
+        }
+        self.outcome.has_promised = true;
+        self.outcome.changes.push(Change::Set(hold, Cause::Renewed));
+        Some(Undo { fence, what: What::Renewal { limit, level } })
     }
 }

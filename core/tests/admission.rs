@@ -167,7 +167,7 @@ impl Oracle {
         let others = self.live_others(held, now);
         match held {
             None if Self::rule(&others, limit.unwrap_or(1)) => Verdict::Grant,
-            None => Verdict::Refuse,
+            None => Verdict::Wait,
             Some(place) => match limit {
                 None => Verdict::Renew,
                 Some(limit) if limit == self.holds[place].limit => Verdict::Renew,
@@ -175,7 +175,7 @@ impl Oracle {
                     Verdict::Upgrade
                 }
                 Some(limit) if Self::rule(&others, limit) => Verdict::Renew,
-                Some(_) => Verdict::Refuse,
+                Some(_) => Verdict::Wait,
             },
         }
     }
@@ -250,7 +250,7 @@ impl World {
                 let obey = obey && self.oracle.could_stand(TOKENS[who], self.now);
                 let extended = self.lock.extend(&token(TOKENS[who]), lease_ms, self.moment(), || obey);
                 let place = self.oracle.usable(TOKENS[who], self.now, obey);
-                assert_eq!(extended, place.is_some());
+                assert_eq!(extended.is_some(), place.is_some());
                 if let Some(place) = place {
                     let hold = &mut self.oracle.holds[place];
                     hold.lease_anew(lease_ms.unwrap_or(hold.lease_ms), self.now);
@@ -277,7 +277,7 @@ impl World {
         let verdict = self.lock.judge(asked.as_ref(), limit.map(Limit::from_number), self.moment());
         assert_eq!(verdict, self.oracle.judge(text, limit, self.now));
         match verdict {
-            Verdict::Refuse => {}
+            Verdict::Wait => {}
             Verdict::Grant => {
                 let token = asked.unwrap_or_else(|| {
                     self.made += 1;
@@ -430,11 +430,11 @@ fn a_reader_becomes_the_writer_once_it_is_alone_and_a_writer_a_reader_at_once() 
         lock.put(Hold::grant(terms, Fence::new(number).unwrap(), now));
     }
     let one = token(b"one");
-    assert_eq!(lock.judge(Some(&one), Some(Limit::EXCLUSIVE), now), Verdict::Refuse);
+    assert_eq!(lock.judge(Some(&one), Some(Limit::EXCLUSIVE), now), Verdict::Wait);
     assert_eq!(lock.release(&token(b"two"), 1, now, || false), Released::Ended);
     assert_eq!(lock.judge(Some(&one), Some(Limit::EXCLUSIVE), now), Verdict::Upgrade);
     lock.renew(&one, named(Limit::EXCLUSIVE), now).expect("it is held");
-    assert_eq!(lock.judge(None, Some(Limit::SHARED), now), Verdict::Refuse);
+    assert_eq!(lock.judge(None, Some(Limit::SHARED), now), Verdict::Wait);
     assert_eq!(lock.judge(Some(&one), Some(Limit::SHARED), now), Verdict::Renew);
     lock.renew(&one, named(Limit::SHARED), now).expect("it is held");
     assert_eq!(lock.judge(None, Some(Limit::SHARED), now), Verdict::Grant);

@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lock_core::deadlines::Due;
-use lock_core::place::{Database, Place};
-use lock_core::{Deadlines, Moment, Slot};
+use lock_core::key::{Database, DbKey};
+use lock_core::{DeadlineId, Deadlines, Moment};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -59,7 +59,7 @@ fn steps(crowd: usize, length: usize) -> impl Strategy<Value = Vec<Step>> {
 /// An entry as the list keeps it.
 #[derive(Clone, PartialEq, Debug)]
 struct Entry {
-    slot: Slot,
+    id: DeadlineId,
     key: Vec<u8>,
     deadline: i64,
 }
@@ -69,7 +69,7 @@ struct World {
     deadlines: Deadlines,
     oracle: BTreeMap<Database, Vec<Entry>>,
     /// Every entry ever named, under the database its lock was in when that was written down.
-    named: Vec<(Database, Slot)>,
+    named: Vec<(Database, DeadlineId)>,
     keys: u64,
 }
 
@@ -83,14 +83,14 @@ impl World {
                 (0..count).for_each(|place| self.insert(database, deadline + place % 7));
             }
             Step::Reschedule { which, deadline } => {
-                let Some((database, slot)) = self.pick(which) else { return };
-                self.deadlines.reschedule(database, slot, Moment::from_micros(deadline));
+                let Some((database, id)) = self.pick(which) else { return };
+                self.deadlines.reschedule(database, id, Moment::from_micros(deadline));
                 let entries = self.oracle.entry(database).or_default().iter_mut();
-                entries.filter(|entry| entry.slot == slot).for_each(|entry| entry.deadline = deadline);
+                entries.filter(|entry| entry.id == id).for_each(|entry| entry.deadline = deadline);
             }
             Step::Remove { which } => {
-                let Some((database, slot)) = self.pick(which) else { return };
-                self.remove(database, slot);
+                let Some((database, id)) = self.pick(which) else { return };
+                self.remove(database, id);
             }
             Step::Sweep { now, at_most } => self.sweep(now, at_most),
             Step::Clear(database) => {
@@ -113,16 +113,16 @@ impl World {
     fn insert(&mut self, database: Database, deadline: i64) {
         self.keys += 1;
         let key = self.keys.to_string().into_bytes();
-        let slot = self.deadlines.insert(Place { database, key: &key }, Moment::from_micros(deadline));
+        let id = self.deadlines.insert(DbKey { database, key: &key }, Moment::from_micros(deadline));
         let entries = self.oracle.entry(database).or_default();
-        assert!(entries.iter().all(|entry| entry.slot != slot), "a name in use was given again");
-        entries.push(Entry { slot, key, deadline });
-        self.named.push((database, slot));
+        assert!(entries.iter().all(|entry| entry.id != id), "a name in use was given again");
+        entries.push(Entry { id, key, deadline });
+        self.named.push((database, id));
     }
 
-    fn remove(&mut self, database: Database, slot: Slot) {
-        self.deadlines.remove(database, slot);
-        self.oracle.entry(database).or_default().retain(|entry| entry.slot != slot);
+    fn remove(&mut self, database: Database, id: DeadlineId) {
+        self.deadlines.remove(database, id);
+        self.oracle.entry(database).or_default().retain(|entry| entry.id != id);
     }
 
     fn sweep(&mut self, now: i64, at_most: usize) {
@@ -133,13 +133,13 @@ impl World {
                 return;
             };
             assert!(due.deadline.as_micros() <= now);
-            let (database, slot) = (due.place.database, due.slot);
+            let (database, id) = (due.key.database, due.id);
             self.check_first();
-            self.remove(database, slot);
+            self.remove(database, id);
         }
     }
 
-    fn pick(&self, which: Index) -> Option<(Database, Slot)> {
+    fn pick(&self, which: Index) -> Option<(Database, DeadlineId)> {
         if self.named.is_empty() { None } else { Some(*which.get(&self.named)) }
     }
 
@@ -153,8 +153,8 @@ impl World {
         let first = self.deadlines.first();
         assert_eq!(first.map(|due| due.deadline.as_micros()), earliest);
         if let Some(due) = first {
-            let Due { place: Place { database, key }, slot, deadline } = due;
-            let entry = Entry { slot, key: key.to_vec(), deadline: deadline.as_micros() };
+            let Due { key: DbKey { database, key }, id, deadline } = due;
+            let entry = Entry { id, key: key.to_vec(), deadline: deadline.as_micros() };
             assert!(self.entries().any(|known| known == (database, &entry)), "{due:?} was never noted");
         }
         for now in [earliest.map(|earliest| earliest - 1), earliest].into_iter().flatten() {
@@ -175,12 +175,12 @@ impl World {
         let mut known: BTreeSet<(i64, Vec<u8>, Database)> =
             self.entries().map(|(database, entry)| (entry.deadline, entry.key.clone(), database)).collect();
         let mut before = i64::MIN;
-        while let Some(Due { place: Place { database, key }, slot, deadline }) = self.deadlines.first() {
+        while let Some(Due { key: DbKey { database, key }, id, deadline }) = self.deadlines.first() {
             let deadline = deadline.as_micros();
             assert!(before <= deadline, "{before} came before {deadline}");
             before = deadline;
             assert!(known.remove(&(deadline, key.to_vec(), database)));
-            self.deadlines.remove(database, slot);
+            self.deadlines.remove(database, id);
         }
         assert!(known.is_empty(), "never came out: {known:?}");
         assert!(self.deadlines.is_empty() && self.deadlines.is_consistent());
@@ -221,35 +221,35 @@ proptest! {
 fn an_entry_that_is_gone_can_be_named_without_effect() {
     let mut deadlines = Deadlines::new();
     let at = Moment::from_micros;
-    let slots: Vec<Slot> =
-        (0..700).map(|number| deadlines.insert(Place { database: 1, key: b"flushed" }, at(number))).collect();
-    deadlines.insert(Place { database: 2, key: b"stays" }, at(9));
+    let slots: Vec<DeadlineId> =
+        (0..700).map(|number| deadlines.insert(DbKey { database: 1, key: b"flushed" }, at(number))).collect();
+    deadlines.insert(DbKey { database: 2, key: b"stays" }, at(9));
     deadlines.clear(Some(1));
-    for slot in slots {
+    for id in slots {
         for database in [1, 3, Database::MAX] {
-            deadlines.remove(database, slot);
-            deadlines.reschedule(database, slot, at(0));
-            deadlines.remove(database, slot);
+            deadlines.remove(database, id);
+            deadlines.reschedule(database, id, at(0));
+            deadlines.remove(database, id);
         }
     }
     assert!(deadlines.is_consistent());
     assert_eq!(deadlines.len(), 1);
-    let first = deadlines.first().map(|due| (due.place.database, due.place.key.to_vec(), due.deadline));
+    let first = deadlines.first().map(|due| (due.key.database, due.key.key.to_vec(), due.deadline));
     assert_eq!(first, Some((2, b"stays".to_vec(), at(9))));
 }
 
 #[test]
 fn an_index_that_never_empties_takes_no_more_room_than_its_crowd() {
     let mut deadlines = Deadlines::new();
-    deadlines.insert(Place { database: 0, key: b"stays" }, Moment::from_micros(i64::MAX));
+    deadlines.insert(DbKey { database: 0, key: b"stays" }, Moment::from_micros(i64::MAX));
     let mut named = BTreeSet::new();
     for round in 0..1_000 {
         let slots = [1, 2, 3].map(|place| {
             deadlines
-                .insert(Place { database: 0, key: b"comes and goes" }, Moment::from_micros(round * place))
+                .insert(DbKey { database: 0, key: b"comes and goes" }, Moment::from_micros(round * place))
         });
-        named.extend(slots.map(|slot| format!("{slot:?}")));
-        slots.iter().for_each(|slot| deadlines.remove(0, *slot));
+        named.extend(slots.map(|id| format!("{id:?}")));
+        slots.iter().for_each(|id| deadlines.remove(0, *id));
     }
     assert_eq!(named.len(), 3, "entries are used again");
 }

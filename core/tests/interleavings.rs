@@ -10,7 +10,8 @@ use std::collections::HashSet;
 use std::fmt::Write;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use lock_core::queue::{Remedy, WaiterLimits};
+use lock_core::queue::WaiterLimits;
+use lock_core::undo::What;
 use lock_core::{ClientId, Fence, Moment};
 use world::checks::World;
 use world::steps::Whose::{Arriving, Elsewhere, Nobodys, Ours};
@@ -71,8 +72,8 @@ fn next_steps(world: &World, scene: &Scene, came: ClientId) -> Vec<Step> {
     let coming = if scene.are_alike { came + 1 } else { CLIENTS };
     let mut steps: Vec<Step> = (1..=coming.min(CLIENTS)).flat_map(scene.alphabet).collect();
     let now = world.server.now;
-    let leases = world.server.deadlines.first().map(|due| due.deadline);
-    let waits = world.server.queues.next_timeout();
+    let leases = world.server.table.deadlines().first().map(|due| due.deadline);
+    let waits = world.server.table.queues().next_timeout();
     let grace = world.model.grace_since.map(|since| since.plus_ms(world.model.grace_ms));
     let ends = [leases, waits, grace].into_iter().flatten().filter(|end| *end > now);
     steps.extend(ends.map(|end| Step::Pass(now.ms_until(end))));
@@ -149,19 +150,19 @@ fn fingerprint(mut world: World) -> u64 {
     write!(text, "{:?}", server.forbidden).unwrap();
     for (client, pending) in &server.blocked {
         let news = pending.as_ref().map(|pending| {
-            let is_undone = server.queues.remedy_for(*client).is_some();
+            let is_undone = server.table.undo_for(*client).is_some();
             pending.grant().map(|grant| (place_of(&world.model.holders, grant.fence), is_undone))
         });
         write!(text, "{client} {news:?};").unwrap();
     }
-    while let Some(place) = server.queues.marked() {
-        let remedies = server.queues.take_mark(place.as_place());
-        let remedies = remedies.iter().map(|remedy| match remedy {
-            Remedy::EndSession(client) => (Some(*client), None),
-            Remedy::EndHold(fence) => (None, Some(place_of(&world.model.holders, *fence))),
+    while let Some(key) = server.table.marked() {
+        let undos = server.table.pass_over(key.as_key());
+        let undos = undos.iter().map(|undo| match undo.what {
+            What::Session(client) => (Some(client), None),
+            What::Grant => (None, Some(place_of(&world.model.holders, undo.fence))),
             _ => (None, None),
         });
-        write!(text, "{place:?} {:?};", remedies.collect::<Vec<_>>()).unwrap();
+        write!(text, "{key:?} {:?};", undos.collect::<Vec<_>>()).unwrap();
     }
     write!(text, "{:?}", server.open).unwrap();
     let model = &world.model;

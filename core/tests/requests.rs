@@ -2,7 +2,7 @@
 //! its range, and the order of the options means nothing.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use lock_core::request::{Acquire, Break, Broken, Extend, LeaseRules, Release, parse_token};
+use lock_core::request::{Acquire, Break, BreakTarget, Extend, LeaseRules, Release, parse_token};
 use lock_core::token::SEED_TEXT_LEN;
 use lock_core::{Fence, Limit, Refusal, Token};
 use proptest::collection::vec;
@@ -157,7 +157,7 @@ proptest! {
             prop_assert_eq!(Some(text(&request.token)), words.first().cloned());
         }
         match Break::parse(slices(&words)) {
-            Ok(request) => prop_assert_eq!(request.holds == Broken::All, words.is_empty()),
+            Ok(request) => prop_assert_eq!(request.holds == BreakTarget::All, words.is_empty()),
             Err(refusal) => prop_assert!(matches!(refusal, Refusal::Syntax | Refusal::NotAnInteger)),
         }
     }
@@ -250,7 +250,7 @@ proptest! {
     fn a_break_takes_any_integer_for_a_fence(fence in any::<i64>(), name in cased(Just("FENCE"))) {
         let words = vec![name, fence.to_string().into_bytes()];
         let named = u64::try_from(fence).ok().and_then(Fence::new);
-        prop_assert_eq!(Break::parse(slices(&words)), Ok(Break { holds: named.map_or(Broken::Nobody, Broken::One) }));
+        prop_assert_eq!(Break::parse(slices(&words)), Ok(Break { holds: named.map_or(BreakTarget::Nobody, BreakTarget::One) }));
         let again = [words.clone(), words].concat();
         prop_assert_eq!(Break::parse(slices(&again)), Err(Refusal::Syntax));
     }

@@ -4,8 +4,7 @@
 
 use lock_core::{Fence, Refusal, request};
 
-use super::{number, open};
-use crate::server::clock;
+use super::{number, turn};
 use crate::server::ffi::{Args, Command, Context};
 use crate::server::text::printable;
 
@@ -20,8 +19,8 @@ impl Command for Break {
 
     fn run(context: &Context, args: &Args<'_>) -> Result<(), Refusal> {
         let request = request::Break::parse(args.from(2))?;
-        let broken = open(context, args)?.turn(clock::now(), |turn| turn.break_holds(request.holds));
-        if !broken.is_empty() && !context.obeys() {
+        let broken = turn(context, args, |turn| turn.break_holds(request.holds))?;
+        if !broken.is_empty() && !context.from_master() {
             log(context, &broken);
         }
         context.reply_integer(number(broken.len()));

@@ -3,12 +3,12 @@
 //! Replies `[fence, remaining-ms, waiting]` when the token holds the lock, else a null array.
 
 use lock_core::request::parse_token;
-use lock_core::{Lock, Place, Refusal};
+use lock_core::{DbKey, Lock, Refusal, turn};
 
 use super::{look, number, remaining_ms};
 use crate::server::clock;
 use crate::server::ffi::{Args, Command, Context};
-use crate::state::QUEUES;
+use crate::state::TABLE;
 
 pub(crate) struct Check;
 
@@ -21,17 +21,13 @@ impl Command for Check {
         let key = look(context, args)?;
         let lock: Option<&Lock> = key.as_ref().and_then(|key| key.value());
         let now = clock::now();
-        match lock.and_then(|lock| lock.hold_of(&token, now)) {
-            Some(hold) => {
-                let place = Place { database: context.database(), key: args.bytes(1) };
-                let waiting = QUEUES.with(|queues| {
-                    queues.learned(place, hold.fence());
-                    queues.queue(place).map_or(0, |queue| queue.len())
-                });
+        let key_name = DbKey { database: context.database(), key: args.bytes(1) };
+        match TABLE.with(|table| turn::check(lock, table, key_name, &token, now)) {
+            Some(checked) => {
                 context.reply_array(3);
-                context.reply_integer(number(hold.fence().get()));
-                context.reply_integer(number(remaining_ms(key.as_ref(), hold, now)));
-                context.reply_integer(number(waiting));
+                context.reply_integer(number(checked.fence.get()));
+                context.reply_integer(number(remaining_ms(key.as_ref(), checked.deadline, now)));
+                context.reply_integer(number(checked.waiting));
             }
             None => context.reply_null_array(),
         }

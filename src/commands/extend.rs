@@ -4,9 +4,8 @@
 
 use lock_core::{Refusal, request};
 
-use super::open;
+use super::turn;
 use crate::config;
-use crate::server::clock;
 use crate::server::ffi::{Args, Command, Context};
 
 pub(crate) struct Extend;
@@ -18,14 +17,15 @@ impl Command for Extend {
     fn run(context: &Context, args: &Args<'_>) -> Result<(), Refusal> {
         let request = request::Extend::parse(args.from(2), config::leases()).or_else(|refusal| {
             // The master's longest lease may be another than ours.
-            if context.obeys() {
+            if context.from_master() {
                 request::Extend::parse(args.from(2), request::LeaseRules::ANY)
             } else {
                 Err(refusal)
             }
         })?;
-        let extended = open(context, args)?
-            .turn(clock::now(), |turn| turn.extend(&request.token, request.lease_ms, || context.obeys()));
+        let extended = turn(context, args, |turn| {
+            turn.extend(&request.token, request.lease_ms, || context.from_master())
+        })?;
         context.reply_integer(extended.into());
         Ok(())
     }

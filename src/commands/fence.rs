@@ -5,8 +5,8 @@
 
 use lock_core::{Refusal, request};
 
-use crate::perform;
 use crate::server::ffi::{Args, Command, Context};
+use crate::state::TABLE;
 
 pub(crate) struct Fence;
 
@@ -15,10 +15,11 @@ impl Command for Fence {
     const INTERNAL: Refusal = Refusal::Internal;
 
     fn run(context: &Context, args: &Args<'_>) -> Result<(), Refusal> {
-        if !context.obeys() {
+        if !context.from_master() {
             return Err(Refusal::Syntax);
         }
-        perform::raise_fence(request::parse_fence(args.bytes(1))?);
+        let fence = request::parse_fence(args.bytes(1))?;
+        TABLE.with(|table| table.raise_fence(fence));
         context.replicate_verbatim();
         context.reply_integer(1);
         Ok(())

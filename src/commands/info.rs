@@ -3,12 +3,12 @@
 //! Replies a null array when nobody holds the lock and nobody waits for it, else a map of its holders and its queue.
 
 use lock_core::queue::Waiter;
-use lock_core::{ClientId, Hold, Limit, Lock, Moment, Place, Refusal};
+use lock_core::{ClientId, DbKey, Hold, Limit, Lock, Moment, Refusal};
 
 use super::{look, number, remaining_ms};
 use crate::server::clock;
 use crate::server::ffi::{Args, Command, Context, Key};
-use crate::state::QUEUES;
+use crate::state::TABLE;
 
 /// The most holders that are shown, the oldest, and the most waiters, the first.
 const SHOWN: usize = 100;
@@ -21,11 +21,11 @@ impl Command for Info {
 
     fn run(context: &Context, args: &Args<'_>) -> Result<(), Refusal> {
         let key = look(context, args)?;
-        let place = Place { database: context.database(), key: args.bytes(1) };
+        let place = DbKey { database: context.database(), key: args.bytes(1) };
         let now = clock::now();
         let lock: Option<&Lock> = key.as_ref().and_then(|key| key.value());
         let held = lock.map_or(0, |lock| lock.live_holds(now).count());
-        if held == 0 && QUEUES.with(|queues| queues.queue(place).is_none()) {
+        if held == 0 && !TABLE.with(|table| table.queues().is_waited_for(place)) {
             context.reply_null_array();
             return Ok(());
         }
@@ -46,7 +46,7 @@ fn reply_holder(context: &Context, key: Option<&Key<'_, Lock>>, hold: &Hold, now
     reply_field(context, "fence", number(hold.fence().get()));
     reply_field(context, "limit", hold.limit().number().into());
     reply_field(context, "lease", number(hold.lease_ms()));
-    reply_field(context, "remaining", number(remaining_ms(key, hold, now)));
+    reply_field(context, "remaining", number(remaining_ms(key, hold.deadline(), now)));
     reply_field(context, "level", hold.level().into());
     match hold.session() {
         Some(client) => reply_field(context, "session", number(client)),
@@ -59,16 +59,15 @@ fn reply_holder(context: &Context, key: Option<&Key<'_, Lock>>, hold: &Hold, now
     reply_field(context, "age", number(now.ms_since(hold.granted_at())));
 }
 
-fn reply_queue(context: &Context, place: Place<'_>, now: Moment) {
-    QUEUES.with(|queues| {
-        let queue = queues.queue(place);
-        let len = queue.map_or(0, |queue| queue.len());
-        reply_field(context, "waiting", number(len));
-        context.reply_bytes(b"queue");
-        context.reply_array(len.min(SHOWN));
-        let waiters = queue.into_iter().flat_map(|queue| queue.iter());
-        waiters.take(SHOWN).for_each(|waiter| reply_waiter(context, waiter, now));
+fn reply_queue(context: &Context, key: DbKey<'_>, now: Moment) {
+    let (len, waiters) = TABLE.with(|table| {
+        let queues = table.queues();
+        (queues.len_at(key), queues.waiters(key).take(SHOWN).cloned().collect::<Vec<_>>())
     });
+    reply_field(context, "waiting", number(len));
+    context.reply_bytes(b"queue");
+    context.reply_array(waiters.len());
+    waiters.iter().for_each(|waiter| reply_waiter(context, waiter, now));
 }
 
 fn reply_waiter(context: &Context, waiter: &Waiter, now: Moment) {

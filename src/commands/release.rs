@@ -5,8 +5,7 @@
 
 use lock_core::{Refusal, request};
 
-use super::open;
-use crate::server::clock;
+use super::turn;
 use crate::server::ffi::{Args, Command, Context};
 
 pub(crate) struct Release;
@@ -17,8 +16,9 @@ impl Command for Release {
 
     fn run(context: &Context, args: &Args<'_>) -> Result<(), Refusal> {
         let request = request::Release::parse(args.from(2))?;
-        let released = open(context, args)?
-            .turn(clock::now(), |turn| turn.release(&request.token, request.level, || context.obeys()));
+        let released = turn(context, args, |turn| {
+            turn.release(&request.token, request.level, || context.from_master())
+        })?;
         context.reply_integer(released.into());
         Ok(())
     }

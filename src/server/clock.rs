@@ -25,7 +25,7 @@ pub(crate) fn wall_micros(now: Moment) -> u64 {
 }
 
 /// A turn of the server's loop has ended: the wall clock may have been set.
-pub(crate) fn end_turn() {
+pub(crate) fn before_sleep() {
     AHEAD.with(Option::take);
 }
 

@@ -46,7 +46,7 @@ mod main_thread;
 mod timer;
 mod value;
 
-pub(crate) use args::{Args, Name, OwnedName};
+pub(crate) use args::{Args, OwnedRedisString, RedisString};
 pub(crate) use blocking::{BlockedClient, Waiting};
 pub(crate) use cluster::{Ownership, SlotRange};
 pub(crate) use command::{Access, Arg, ArgKind, Command, CommandSpec, Handler, register_commands};
@@ -55,7 +55,7 @@ pub(crate) use context::{
     Context, OwnContext, knows_optional_aux, monotonic_micros, notice_anywhere, wake_server,
 };
 pub(crate) use events::{KeyspaceEvents, ServerEvents, subscribe};
-pub(crate) use key::{Key, Occupied};
+pub(crate) use key::Key;
 pub(crate) use main_thread::MainThread;
 pub(crate) use timer::{Fire, Timer};
 pub(crate) use value::{AofWriter, Digest, Handle, Origin, Value, register_type};

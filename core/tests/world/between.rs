@@ -1,12 +1,11 @@
 //! What the server does between commands: the timer, the end of a turn of its loop, connections that close, a change of
 //! roles, the look at who waits. As the module does it.
 
-use lock_core::queue::Remedy;
 use lock_core::turn::Answer;
+use lock_core::undo::What;
 use lock_core::{ClientId, Lock, Refusal, codec};
 
-use super::recorder::Asked;
-use super::server::{Pending, Server, Value, known};
+use super::server::{Asked, Pending, Server, Value, known};
 use super::steps::{NOT_OURS_MS, Reply, SPOTS, Spot, Whose};
 
 /// The timer, and the end of a turn of the server's loop.
@@ -20,27 +19,25 @@ impl Server {
 
     /// False where the lock is not this server's to keep.
     pub(super) fn expire(&mut self, spot: Spot, at_most: usize) -> bool {
-        let is_done = self.turn(spot, Asked::Nothing, |turn| turn.expire(at_most)).is_some();
-        assert_eq!(is_done, self.whose(spot).keeps(), "what is due is done by whose it is");
-        if is_done {
-            self.course.expired.push(spot);
+        if !self.whose(spot).keeps() {
+            return false;
         }
-        is_done
+        self.turn(spot, Asked::Nothing, |turn| turn.expire(at_most));
+        self.course.expired.push(spot);
+        true
     }
 
     pub(super) fn time_out(&mut self, at_most: usize) {
         for _ in 0..at_most {
-            let Some(client) = self.queues.time_out(self.now) else { return };
+            let Some(client) = self.table.time_out(self.now) else { return };
             self.answer(client, Answer::NotAvailable);
         }
     }
 
     pub(super) fn end_turn(&mut self) {
-        self.queues.end_turn();
+        self.table.before_sleep();
         self.time_out(usize::MAX);
-        if self.grace.end(self.grace_ms, self.now) {
-            self.queues.mark_all(None);
-        }
+        self.table.end_grace(self.grace_ms, self.now);
         if self.decides() {
             self.end_leases();
             self.settle_marked();
@@ -53,34 +50,28 @@ impl Server {
     }
 
     fn end_leases(&mut self) {
-        while let Some(due) = self.deadlines.first_due(self.now) {
-            let (spot, slot) = (known(due.place), Some(due.slot));
+        while let Some(due) = self.table.due_lock(self.now) {
+            let spot = known(due.key.as_key());
             let lock = self.lock(spot).expect("no entry outlives its lock");
-            assert_eq!(lock.slot, slot, "a lock has one entry");
+            assert_eq!(lock.deadline_id, Some(due.id), "a lock has one entry");
             let before = lock.holds().to_vec();
             if self.expire(spot, 2) {
                 assert_ne!(self.lock(spot).map(Lock::holds), Some(&before[..]), "what is due is done");
             } else {
-                self.put_off(spot);
+                let until = self.now.plus_ms(NOT_OURS_MS);
+                self.table.put_off(&due, until);
+                self.put_off.insert(spot, until);
             }
-        }
-    }
-
-    fn put_off(&mut self, spot: Spot) {
-        let until = self.now.plus_ms(NOT_OURS_MS);
-        if let Some(slot) = self.lock(spot).and_then(|lock| lock.slot) {
-            self.deadlines.reschedule(spot.database, slot, until);
-            self.put_off.insert(spot, until);
         }
     }
 
     fn settle_marked(&mut self) {
-        while let Some(place) = self.queues.marked() {
-            let spot = known(place.as_place());
+        while let Some(key) = self.table.marked() {
+            let spot = known(key.as_key());
             if !self.is_foreign(spot) {
-                self.turn(spot, Asked::Nothing, |turn| turn.settle());
+                self.turn(spot, Asked::Nothing, |_| ());
             }
-            self.queues.take_mark(spot);
+            self.table.pass_over(spot);
             self.turn_away(spot);
         }
     }
@@ -88,16 +79,16 @@ impl Server {
     /// Tells those who wait for a key that this server does not serve any more where to go.
     fn turn_away(&mut self, spot: Spot) {
         self.course.looked_at.push(spot);
-        if self.queues.queue(spot).is_none() {
+        if !self.table.queues().is_waited_for(spot) {
             return;
         }
         let was_arriving = self.arriving.remove(&spot);
         match (self.whose(spot), self.whose(spot).refusal()) {
             (Whose::Arriving, _) => drop(self.arriving.insert(spot)),
-            (_, None) if was_arriving => self.queues.mark(spot),
+            (_, None) if was_arriving => self.table.touched(spot),
             (_, None) => {}
             (_, Some(refusal)) => {
-                for client in self.queues.dismiss(spot) {
+                for client in self.table.dismiss(spot) {
                     self.answer(client, Answer::Refused(refusal.clone()));
                 }
             }
@@ -106,21 +97,21 @@ impl Server {
 
     pub(super) fn look(&mut self, at_most: usize) {
         if self.last_looked_at.is_none() {
-            self.arriving.retain(|spot| self.queues.queue(*spot).is_some());
+            self.arriving.retain(|spot| self.table.queues().is_waited_for(*spot));
         }
         for seen in 0..at_most {
             assert!(seen <= SPOTS.len(), "a look comes to each key once");
-            self.last_looked_at = self.queues.waited_for_after(self.last_looked_at.as_ref());
-            let Some(place) = self.last_looked_at.clone() else {
+            self.last_looked_at = self.table.queues().waited_for_after(self.last_looked_at.as_ref());
+            let Some(key) = self.last_looked_at.clone() else {
                 self.course.look_is_over = true;
                 return;
             };
-            self.turn_away(known(place.as_place()));
+            self.turn_away(known(key.as_key()));
         }
     }
 
     fn deliver(&mut self, client: ClientId, answer: Answer) {
-        self.queues.delivered(client);
+        self.table.told(client);
         let reply = match answer {
             Answer::Granted(grant) => Reply::Granted(grant.token, grant.fence),
             Answer::NotAvailable => Reply::Null,
@@ -133,18 +124,15 @@ impl Server {
 /// Connections that close, and a change of roles.
 impl Server {
     pub(super) fn disconnect(&mut self, client: ClientId) {
-        self.abandon(client);
-        for place in self.ties.cut(client) {
-            self.queues.remedy(place.as_place(), Remedy::EndSession(client));
-        }
+        let undo = self.table.closed(client);
+        self.forget(client, undo);
         self.open.remove(&client);
     }
 
     /// A client that waits is not there to be answered any more.
-    fn abandon(&mut self, client: ClientId) {
-        self.queues.leave(client);
-        if let Some(Remedy::EndHold(fence)) = self.queues.lost(client) {
-            self.lost.insert(fence);
+    fn forget(&mut self, client: ClientId, undo: Option<lock_core::Undo>) {
+        if let Some(undo) = undo.filter(|undo| undo.what == What::Grant) {
+            self.lost.insert(undo.fence);
         }
         self.blocked.remove(&client);
         self.ready.retain(|other| *other != client);
@@ -152,10 +140,11 @@ impl Server {
 
     pub(super) fn unblock(&mut self, client: ClientId, with_error: bool) {
         if with_error {
-            self.abandon(client);
+            let undo = self.table.abandoned(client);
+            self.forget(client, undo);
             return self.reply(client, Reply::Unblocked);
         }
-        self.queues.leave(client);
+        self.table.left(client);
         // A grant that was on its way came before the unblocking, and is what the client gets.
         let pending = self.blocked.remove(&client).flatten();
         self.ready.retain(|other| *other != client);
@@ -165,36 +154,30 @@ impl Server {
     pub(super) fn demote(&mut self) {
         self.is_master = false;
         self.lost.clear();
-        let mut tied = self.ties.clear();
-        // The ties of a connection that has closed are cut already, but its holds may not have been ended yet.
-        while let Some(place) = self.queues.marked() {
-            self.queues.take_mark(place.as_place());
-            tied.insert(place);
-        }
-        for client in self.queues.dissolve() {
+        let demotion = self.table.demoted();
+        for client in demotion.dismissed {
             self.answer(client, Answer::Refused(Refusal::Demoted));
         }
-        for place in tied {
-            let spot = known(place.as_place());
-            let Some(Value::Lock(lock)) = self.values.get_mut(&spot) else { continue };
-            let mut lock = std::mem::take(lock);
-            lock.disown();
-            self.note(spot, &mut lock);
-            self.values.insert(spot, Value::Lock(lock));
+        for key in demotion.disowned {
+            let spot = known(key.as_key());
+            if let Some(Value::Lock(lock)) = self.values.get_mut(&spot) {
+                self.table.disown(spot, lock);
+                self.put_off.remove(&spot);
+            }
         }
     }
 
     /// DEBUG RELOAD, and whatever else empties the server and loads what it held.
     pub(super) fn reload(&mut self) {
-        self.deadlines.clear(None);
-        self.queues.mark_all(None);
+        self.table.flushed(None);
+        self.put_off.clear();
         for spot in SPOTS {
             let Some(lock) = self.lock(spot) else { continue };
             let bytes = codec::encode(lock.holds(), self.now);
             let mut lock = codec::decode_lock(&bytes, self.now).unwrap();
-            self.note(spot, &mut lock);
+            self.table.loaded(Some(spot), &mut lock);
             self.values.insert(spot, Value::Lock(lock));
         }
-        self.grace.begin(self.now);
+        self.table.data_loaded(self.now);
     }
 }

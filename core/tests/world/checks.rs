@@ -130,7 +130,7 @@ impl World {
 
     fn check_end_of_turn(&self) -> Result<(), String> {
         let server = &self.server;
-        holds!(invariants::nobody_waits_past_its_time(&server.queues, server.now));
+        holds!(invariants::nobody_waits_past_its_time(server.table.queues(), server.now));
         holds!(nobody_is_left_to_be_answered(server));
         if server.decides() {
             for spot in SPOTS {
@@ -154,8 +154,7 @@ impl World {
         if live.len() != expected.len() || !pairs.all(|(hold, holder)| is_same(hold, holder)) {
             return Err(format!("the_same_tokens_hold: {spot:?}: {live:?}\nexpected: {expected:?}"));
         }
-        let queue = self.server.queues.queue(spot);
-        let waiting = queue.into_iter().flat_map(|queue| queue.iter());
+        let waiting = self.server.table.queues().waiters(spot);
         let waiting: Vec<_> = waiting.map(|waiter| (waiter.client, waiter.token.clone())).collect();
         let expected: Vec<_> =
             self.model.queue(spot).map(|waiter| (waiter.client, waiter.token.clone())).collect();
@@ -228,7 +227,7 @@ fn no_newcomer_overtakes(served: &Served) -> bool {
 }
 
 fn queues_are_consistent(server: &Server) -> bool {
-    server.queues.is_consistent()
+    server.table.queues().is_consistent()
 }
 
 /// The index has one entry for each lock and none else, under the moment at which the lock is due, or to which that was
@@ -240,19 +239,21 @@ fn deadlines_are_consistent(server: &Server) -> bool {
     });
     let entry = |spot: &Spot| server.put_off.get(spot).copied().or(server.lock(*spot)?.next_due());
     let earliest = server.values.keys().filter_map(entry).min();
-    server.deadlines.is_consistent()
-        && server.deadlines.len() == locks.clone().count()
-        && locks.clone().all(|lock| lock.slot.is_some() && !lock.is_empty())
-        && server.deadlines.first().map(|due| due.deadline) == earliest
+    server.table.deadlines().is_consistent()
+        && server.table.deadlines().len() == locks.clone().count()
+        && locks.clone().all(|lock| lock.deadline_id.is_some() && !lock.is_empty())
+        && server.table.deadlines().first().map(|due| due.deadline) == earliest
 }
 
 /// A client that waits stands in a queue or has an answer on its way; never both, never neither.
 fn who_waits_is_queued_or_answered(server: &Server) -> bool {
-    let waits =
-        server.blocked.iter().all(|(client, answer)| server.queues.waits(*client) == answer.is_none());
+    let waits = server
+        .blocked
+        .iter()
+        .all(|(client, answer)| server.table.queues().waits(*client) == answer.is_none());
     let queued = server.blocked.values().filter(|answer| answer.is_none()).count();
     let open = server.blocked.keys().all(|client| server.open.contains(client));
-    waits && open && queued == server.queues.len()
+    waits && open && queued == server.table.queues().len()
 }
 
 fn the_same_clients_wait(server: &Server, model: &Model) -> bool {
@@ -275,7 +276,7 @@ fn the_head_has_to_wait_where_it_can_be_served(server: &Server, model: &Model, s
     let may_be_late = model.may_be_late(spot) || model.arrived.contains(&spot);
     let can_be_served =
         !server.is_foreign(spot) && server.whose(spot).serves() && !is_held_back && !may_be_late;
-    !can_be_served || invariants::head_has_to_wait(lock, server.queues.head(spot), server.now)
+    !can_be_served || invariants::head_has_to_wait(lock, server.table.queues().head(spot), server.now)
 }
 
 /// Where a key is another node's and nothing stands here any more, those who waited for that were told; where its slot was on
@@ -283,7 +284,7 @@ fn the_head_has_to_wait_where_it_can_be_served(server: &Server, model: &Model, s
 fn nobody_waits_for_a_free_key_of_another_node(server: &Server, model: &Model, spot: Spot) -> bool {
     let is_free = !server.values.contains_key(&spot) && !server.in_grace();
     let is_elsewhere = server.whose(spot).refusal().is_some() && !model.arrived.contains(&spot);
-    !is_free || !is_elsewhere || server.queues.queue(spot).is_none()
+    !is_free || !is_elsewhere || !server.table.queues().is_waited_for(spot)
 }
 
 /// What is due at a lock is done, or is put off for a span at most once the lock is this server's.
@@ -303,7 +304,7 @@ fn nothing_is_granted_anew_in_the_grace(served: &Served) -> bool {
 }
 
 fn is_queued(server: &Server, client: ClientId, spot: Spot) -> bool {
-    server.queues.queue(spot).is_some_and(|queue| queue.iter().any(|waiter| waiter.client == client))
+    server.table.queues().waiters(spot).any(|waiter| waiter.client == client)
 }
 
 /// Who waited for a key that is served elsewhere before a look at all who wait, and ever since, was told.
@@ -313,7 +314,7 @@ fn nobody_is_stranded_after_the_look(server: &Server, stranded: &BTreeSet<(Clien
 
 /// Once another server decides, nothing from before is kept that a promotion could bring back.
 fn a_replica_has_nothing_to_put_right(server: &Server) -> bool {
-    server.is_master || server.queues.is_quiet()
+    server.is_master || server.table.is_quiet()
 }
 
 /// No hold stands for a client that left before it or anybody was told of the grant.
@@ -330,5 +331,5 @@ fn sessions_are_open(server: &Server) -> bool {
 }
 
 fn no_mark_is_left(server: &Server) -> bool {
-    server.queues.is_unmarked()
+    server.table.is_unmarked()
 }

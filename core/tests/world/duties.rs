@@ -29,7 +29,8 @@ impl Model {
     fn late(&self) -> Vec<(Moment, ClientId)> {
         let ends = self.waiting.iter().filter_map(|waiter| Some((waiter.until?, waiter.client)));
         let mut late: Vec<_> = ends.filter(|(until, _)| *until <= self.now).collect();
-        late.sort_unstable();
+        // Those whose time is up at one moment leave in the order in which they are served.
+        late.sort_by_key(|(until, _)| *until);
         late
     }
 

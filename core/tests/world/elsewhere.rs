@@ -44,7 +44,7 @@ impl Server {
         self.replica.remove(&spot);
         self.ttls.remove(&spot);
         self.replica_ttls.remove(&spot);
-        self.queues.mark(spot);
+        self.table.touched(spot);
     }
 
     /// Keys go whose time to live is over.
@@ -61,16 +61,14 @@ impl Server {
         self.put_off.retain(|spot, _| stays(spot));
         self.ttls.retain(|spot, _| stays(spot));
         self.replica_ttls.retain(|spot, _| stays(spot));
-        self.deadlines.clear(database);
-        self.queues.mark_all(database);
+        self.table.flushed(database);
     }
 
     fn restore(&mut self, spot: Spot, number: u8, limit: u16, lease_ms: u64) {
         let hold = self.granted_elsewhere(number, Limit::from_number(limit), lease_ms);
         self.replica.insert(spot, Lock::from_holds(vec![hold.clone()]));
         let mut lock = Lock::from_holds(vec![hold]);
-        self.note(spot, &mut lock);
-        self.queues.arrived(spot, &lock);
+        self.table.arrived(spot, &mut lock);
         self.values.insert(spot, Value::Lock(lock));
     }
 
@@ -84,8 +82,7 @@ impl Server {
         match value {
             Value::Lock(mut lock) => {
                 self.unlinked(from, &mut lock);
-                self.note(to, &mut lock);
-                self.queues.arrived(to, &lock);
+                self.table.arrived(to, &mut lock);
                 self.values.insert(to, Value::Lock(lock));
             }
             Value::Foreign => drop(self.values.insert(to, Value::Foreign)),
@@ -93,8 +90,8 @@ impl Server {
         if let Some(lock) = self.replica.remove(&from) {
             self.replica.insert(to, lock);
         }
-        self.queues.mark(from);
-        self.queues.mark(to);
+        self.table.touched(from);
+        self.table.touched(to);
     }
 
     fn swap(&mut self) {
@@ -104,9 +101,7 @@ impl Server {
         for moments in [&mut self.put_off, &mut self.ttls, &mut self.replica_ttls] {
             *moments = std::mem::take(moments).into_iter().map(|(k, v)| (other(k), v)).collect();
         }
-        self.deadlines.swap(0, 1);
-        self.ties.swap(0, 1);
-        self.queues.swap(0, 1);
+        self.table.swapped(0, 1);
     }
 }
 

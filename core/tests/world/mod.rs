@@ -6,7 +6,6 @@
 //! |---|---|
 //! | [`steps`] | what can happen, and what a client can be told |
 //! | [`server`] | the core, driven the way the module drives it |
-//! | [`recorder`] | carries out what a turn comes to, and feeds a replica |
 //! | [`between`] | what the server does between commands |
 //! | [`elsewhere`] | what other commands do to its keys |
 //! | [`model`] | the contract once more, by the slowest means and with no memory of what it owes to whom |
@@ -23,7 +22,6 @@ mod duties;
 mod elsewhere;
 mod grants;
 pub(crate) mod model;
-mod recorder;
 pub(crate) mod server;
 pub(crate) mod steps;
 pub(crate) mod trail;

@@ -5,14 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lock_core::queue::WaiterLimits;
-use lock_core::request::{Acquire, Broken};
-use lock_core::turn::{Acquired, Answer, Grant, Patience};
+use lock_core::request::{Acquire, BreakTarget};
+use lock_core::turn::{Acquired, Answer, Authority, Cause, Change, Circumstances, Grant, WaitOptions};
 use lock_core::{
-    ClientId, Deadlines, Fence, FenceSequence, Grace, Hold, Limit, Lock, Moment, OwnedPlace, Queues,
-    Standing, Terms, Ties, Token, Turn,
+    ClientId, Fence, Hold, Limit, Lock, Moment, Outcome, OwnedDbKey, Standing, Table, Terms, Token, Turn,
+    codec,
 };
 
-use super::recorder::{Asked, Recorder};
 use super::steps::{Reply, Request, SPOTS, Spot, Step, Whose, token};
 
 /// What stands under a key.
@@ -78,10 +77,7 @@ pub(crate) struct Server {
     pub(crate) replica_ttls: BTreeMap<Spot, Moment>,
     /// Clients who may not take locks.
     pub(crate) forbidden: BTreeSet<ClientId>,
-    pub(crate) queues: Queues,
-    pub(crate) deadlines: Deadlines,
-    pub(crate) ties: Ties,
-    pub(crate) fences: FenceSequence,
+    pub(crate) table: Table,
     pub(crate) limits: WaiterLimits,
     pub(crate) is_master: bool,
     pub(crate) is_paused: bool,
@@ -91,10 +87,9 @@ pub(crate) struct Server {
     pub(crate) arriving: BTreeSet<Spot>,
     /// Locks with something due that was put off, and until when.
     pub(crate) put_off: BTreeMap<Spot, Moment>,
-    pub(crate) grace: Grace,
     pub(crate) grace_ms: u64,
     /// Where the look at who waits has come to; `None` where none is under way.
-    pub(crate) last_looked_at: Option<OwnedPlace>,
+    pub(crate) last_looked_at: Option<OwnedDbKey>,
     pub(crate) open: BTreeSet<ClientId>,
     pub(crate) next_client: ClientId,
     /// Clients that wait for an answer, and the answer once there is one.
@@ -114,6 +109,8 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn new(clients: u64, limits: WaiterLimits) -> Self {
+        let mut table = Table::new();
+        (1..=clients).for_each(|client| table.opened(client));
         Self {
             now: Moment::from_micros(0),
             values: BTreeMap::new(),
@@ -121,17 +118,13 @@ impl Server {
             ttls: BTreeMap::new(),
             replica_ttls: BTreeMap::new(),
             forbidden: BTreeSet::new(),
-            queues: Queues::new(),
-            deadlines: Deadlines::new(),
-            ties: Ties::new(),
-            fences: FenceSequence::new(),
+            table,
             limits,
             is_master: true,
             is_paused: false,
             slots: BTreeMap::new(),
             arriving: BTreeSet::new(),
             put_off: BTreeMap::new(),
-            grace: Grace::new(),
             grace_ms: 0,
             last_looked_at: None,
             open: (1..=clients).collect(),
@@ -168,7 +161,7 @@ impl Server {
 
     /// Whether grants may have been lost.
     pub(crate) fn in_grace(&self) -> bool {
-        self.grace.is_on(self.grace_ms, self.now)
+        self.table.is_in_grace(self.grace_ms, self.now)
     }
 
     /// Takes a step, and returns what clients were told. A token that the server has to make is `made`.
@@ -194,6 +187,7 @@ impl Server {
             Step::EndTurn => self.end_turn(),
             Step::Connect => {
                 self.open.insert(self.next_client);
+                self.table.opened(self.next_client);
                 self.next_client += 1;
             }
             Step::Disconnect(client) => self.disconnect(client),
@@ -202,7 +196,7 @@ impl Server {
             Step::Demote => self.demote(),
             Step::Promote => {
                 self.is_master = true;
-                self.grace.begin(self.now);
+                self.table.promoted(self.now);
             }
             Step::Arrive(spot, number, lease_ms) => self.arrive(spot, number, lease_ms),
             Step::Slot(spot, whose) => drop(self.slots.insert(spot.key, whose)),
@@ -222,53 +216,48 @@ impl Server {
     }
 
     fn waiting(&self, spot: Spot) -> Vec<ClientId> {
-        self.queues
-            .queue(spot)
-            .map(|queue| queue.iter().map(|waiter| waiter.client).collect())
-            .unwrap_or_default()
+        self.table.queues().waiters(spot).map(|waiter| waiter.client).collect()
     }
 
-    pub(super) fn turn<R>(
-        &mut self,
-        spot: Spot,
-        asked: Asked,
-        body: impl FnOnce(&mut Turn<'_, Recorder<'_>>) -> R,
-    ) -> R {
+    /// Takes a turn at a key, as the module does: it settles first, then it is asked, and whenever it has come to a candidate
+    /// the rights of that are looked at.
+    pub(super) fn turn<R>(&mut self, spot: Spot, asked: Asked, ask: impl FnOnce(&mut Turn<'_>) -> R) -> R {
         let before = self.waiting(spot);
         let (mut lock, existed) = match self.values.remove(&spot) {
             Some(Value::Lock(lock)) => (lock, true),
             Some(Value::Foreign) => panic!("a turn at a key of another type"),
             None => (Lock::new(), false),
         };
-        let (decides, whose, in_grace) = (self.decides(), self.whose(spot), self.in_grace());
-        let mut recorder = Recorder {
-            decides,
-            whose,
-            may_have_lost_grants: in_grace,
-            now: self.now,
-            open: &self.open,
-            forbidden: &self.forbidden,
-            fences: &mut self.fences,
-            replica: self.replica.entry(spot).or_default(),
-            asked,
-            answers: Vec::new(),
-            drawn: Vec::new(),
-            has_changed: false,
-            replica_ttl: self.replica_ttls.remove(&spot),
-            has_promised: false,
+        let authority = if self.table.has_business_at(spot) {
+            Authority { may_grant: self.decides(), serves_key: self.whose(spot).serves() }
+        } else {
+            Authority::NONE
         };
-        let (queues, now) = (&mut self.queues, self.now);
-        let result = body(&mut Turn { lock: &mut lock, queues, place: spot, now, perform: &mut recorder });
-        let Recorder { answers, drawn, has_changed, has_promised, replica_ttl, .. } = recorder;
-        self.replica_ttls.extend(replica_ttl.map(|end| (spot, end)));
-        if has_promised {
-            assert!(has_changed, "what promises a lease is passed on");
+        let circumstances =
+            Circumstances { now: self.now, wall_micros: 0, grace_ms: self.grace_ms, authority };
+        let mut steps = Steps {
+            lock: &mut lock,
+            table: &mut self.table,
+            spot,
+            circumstances,
+            outcome: Outcome::default(),
+        };
+        steps.take(|turn| turn.settle());
+        steps.judge_candidates(&self.forbidden);
+        let result = steps.take(ask);
+        steps.judge_candidates(&self.forbidden);
+        let outcome = steps.end();
+        self.pass_on(spot, &asked, &outcome);
+        self.note_turn(spot, before, &outcome);
+        for (client, answer) in outcome.answers {
+            self.answer(client, answer);
+        }
+        if outcome.has_promised {
+            assert!(!outcome.changes.is_empty(), "what promises a lease is passed on");
             self.ttls.remove(&spot);
         }
-        self.note_turn(spot, before, &answers, &drawn);
-        answers.into_iter().for_each(|(client, answer)| self.answer(client, answer));
-        if has_changed && !lock.is_empty() {
-            self.note(spot, &mut lock);
+        if !outcome.changes.is_empty() {
+            self.put_off.remove(&spot);
         }
         match (lock.is_empty(), existed) {
             (false, _) => drop(self.values.insert(spot, Value::Lock(lock))),
@@ -281,50 +270,105 @@ impl Server {
         result
     }
 
-    fn note_turn(
-        &mut self,
-        spot: Spot,
-        before: Vec<ClientId>,
-        answers: &[(ClientId, Answer)],
-        drawn: &[Fence],
-    ) {
-        let grants = answers.iter().filter_map(|(client, answer)| match answer {
+    /// What a replica makes of the changes of a turn.
+    fn pass_on(&mut self, spot: Spot, asked: &Asked, outcome: &Outcome) {
+        let now = self.now;
+        let replica = self.replica.entry(spot).or_default();
+        for change in &outcome.changes {
+            match change {
+                Change::Set(hold, _) => {
+                    let bytes = codec::encode([hold], now);
+                    replica.adopt(codec::decode(&bytes, now).unwrap()).unwrap();
+                    self.replica_ttls.remove(&spot);
+                }
+                Change::Ended(fence, _) => {
+                    assert!(replica.end(*fence), "a hold ends once, and the replica has it: {fence:?}");
+                }
+                Change::AsAsked(_) => match asked {
+                    Asked::Nothing => panic!("nothing was asked"),
+                    Asked::Release(token, level) => drop(replica.release(token, *level, now, || true)),
+                    Asked::Extend(token, lease_ms) => {
+                        let extended = replica.extend(token, *lease_ms, now, || true);
+                        assert!(extended.is_some(), "the replica has the hold");
+                        self.replica_ttls.remove(&spot);
+                    }
+                    Asked::Break(target) => drop(replica.end_where(|hold| target.names(hold.fence()))),
+                    Asked::Apply(holds) => {
+                        replica.adopt(holds.clone()).unwrap();
+                        self.replica_ttls.remove(&spot);
+                    }
+                },
+            }
+            if replica.is_empty() {
+                self.replica_ttls.remove(&spot);
+            }
+        }
+    }
+
+    fn note_turn(&mut self, spot: Spot, before: Vec<ClientId>, outcome: &Outcome) {
+        let grants = outcome.answers.iter().filter_map(|(client, answer)| match answer {
             Answer::Granted(grant) => Some((*client, grant)),
             _ => None,
         });
-        let new = |fence: &Fence| !grants.clone().any(|(_, grant)| grant.fence == *fence);
+        let drawn = outcome.changes.iter().filter_map(|change| match change {
+            Change::Set(hold, Cause::Granted { has_waited }) => Some((hold.fence(), *has_waited)),
+            _ => None,
+        });
         self.course.turns.push(spot);
         self.served.push(Served {
             spot,
             before,
             granted: grants.clone().map(|(client, _)| client).collect(),
             after: self.waiting(spot),
-            newcomer_was_granted: drawn.iter().any(new),
+            newcomer_was_granted: drawn.clone().any(|(_, has_waited)| !has_waited),
             whose: self.whose(spot),
             in_grace: self.in_grace(),
-            one_was_granted_anew: !drawn.is_empty(),
+            one_was_granted_anew: drawn.clone().next().is_some(),
         });
-        self.grants.extend(drawn.iter().map(|fence| Granted { spot, fence: *fence }));
-    }
-
-    pub(super) fn note(&mut self, spot: Spot, lock: &mut Lock) {
-        self.put_off.remove(&spot);
-        if let Some(due) = lock.next_due() {
-            match lock.slot {
-                Some(slot) => self.deadlines.reschedule(spot.database, slot, due),
-                None => lock.slot = Some(self.deadlines.insert(spot, due)),
-            }
-        }
-        self.ties.set(spot, lock.holds().iter().filter_map(Hold::session));
+        self.grants.extend(drawn.map(|(fence, _)| Granted { spot, fence }));
     }
 
     pub(super) fn unlinked(&mut self, spot: Spot, lock: &mut Lock) {
         self.put_off.remove(&spot);
-        if let Some(slot) = lock.slot.take() {
-            self.deadlines.remove(spot.database, slot);
+        self.table.departed(spot, lock);
+    }
+}
+
+/// What a replica is told when a command is passed on as it came.
+pub(super) enum Asked {
+    Nothing,
+    Release(Token, u16),
+    Extend(Token, Option<u64>),
+    Break(BreakTarget),
+    Apply(Vec<Hold>),
+}
+
+/// The steps of a turn.
+struct Steps<'w> {
+    lock: &'w mut Lock,
+    table: &'w mut Table,
+    spot: Spot,
+    circumstances: Circumstances,
+    outcome: Outcome,
+}
+
+impl Steps<'_> {
+    fn take<R>(&mut self, step: impl FnOnce(&mut Turn<'_>) -> R) -> R {
+        let outcome = std::mem::take(&mut self.outcome);
+        let mut turn = Turn::resume(self.lock, self.table, self.spot, self.circumstances, outcome);
+        let result = step(&mut turn);
+        self.outcome = turn.suspend();
+        result
+    }
+
+    fn judge_candidates(&mut self, forbidden: &BTreeSet<ClientId>) {
+        while let Some(client) = self.outcome.candidate {
+            self.take(|turn| turn.judge_candidate(!forbidden.contains(&client)));
         }
-        self.ties.set(spot, []);
-        self.queues.departed(spot);
+    }
+
+    fn end(self) -> Outcome {
+        Turn::resume(self.lock, self.table, self.spot, self.circumstances, self.outcome).end()
     }
 }
 
@@ -344,18 +388,18 @@ impl Server {
             level: request.level,
         };
         let (now, limits) = (self.now, self.limits);
-        let patience = request.block_ms.map(|ms| {
+        let wait = request.block_ms.map(|ms| {
             let until = (ms > 0).then(|| now.plus_ms(ms));
-            Patience { client, until, limits }
+            WaitOptions { client, until, limits }
         });
-        let acquired = self
-            .turn(spot, Asked::Nothing, |turn| turn.acquire(&acquire, || client, patience, || made.clone()));
+        let acquired =
+            self.turn(spot, Asked::Nothing, |turn| turn.acquire(&acquire, || client, wait, || made.clone()));
         match acquired {
             Ok(Acquired::Granted(token, fence)) => self.reply(client, Reply::Granted(token, fence)),
             Ok(Acquired::NotAvailable) => self.reply(client, Reply::Null),
             Ok(Acquired::Waits(joining)) => {
                 self.blocked.insert(client, None);
-                if let Some(older) = self.queues.join(spot, *joining) {
+                if let Some(older) = self.table.join(spot, *joining) {
                     self.answer(older.client, Answer::NotAvailable);
                 }
             }
@@ -396,9 +440,9 @@ impl Server {
             self.lock(spot).and_then(|lock| lock.live_holds(now).nth(which)).map(Hold::fence)
         });
         let broken = match (which, seen) {
-            (None, _) => Broken::All,
-            (_, Some(fence)) => Broken::One(fence),
-            (_, None) => Broken::Nobody,
+            (None, _) => BreakTarget::All,
+            (_, Some(fence)) => BreakTarget::One(fence),
+            (_, None) => BreakTarget::Nobody,
         };
         let ended = self.turn(spot, Asked::Break(broken), |turn| turn.break_holds(broken));
         self.reply(client, Reply::Number(ended.len()));
@@ -416,8 +460,8 @@ impl Server {
 
     /// A hold that another server has granted just now.
     pub(super) fn granted_elsewhere(&mut self, number: u8, limit: Limit, lease_ms: u64) -> Hold {
-        let fence = Fence::new(self.fences.last().map_or(1, |fence| fence.get() + 1)).unwrap();
-        self.fences.raise_to(fence);
+        let fence = Fence::new(self.table.last_fence().map_or(1, |fence| fence.get() + 1)).unwrap();
+        self.table.raise_fence(fence);
         let terms = Terms { token: token(number), limit, lease_ms, owner: None, session: None };
         let standing =
             Standing { fence, granted_at: self.now, deadline: self.now.plus_ms(lease_ms), level: 1 };
@@ -426,6 +470,6 @@ impl Server {
 }
 
 /// The same key among those there are.
-pub(super) fn known(place: lock_core::Place<'_>) -> Spot {
-    SPOTS.into_iter().find(|spot| *spot == place).unwrap()
+pub(super) fn known(key: lock_core::DbKey<'_>) -> Spot {
+    SPOTS.into_iter().find(|spot| *spot == key).unwrap()
 }

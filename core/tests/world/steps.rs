@@ -1,16 +1,16 @@
 //! What can happen in the world, and what a client can be told.
 
-use lock_core::{ClientId, Fence, Place, Refusal, Token};
+use lock_core::{ClientId, DbKey, Fence, Refusal, Token};
 
 /// A key in a database.
-pub(crate) type Spot = Place<'static>;
+pub(crate) type Spot = DbKey<'static>;
 
 /// Every key there is: two names in two databases.
 pub(crate) const SPOTS: [Spot; 4] = [
-    Place { database: 0, key: b"a" },
-    Place { database: 0, key: b"b" },
-    Place { database: 1, key: b"a" },
-    Place { database: 1, key: b"b" },
+    DbKey { database: 0, key: b"a" },
+    DbKey { database: 0, key: b"b" },
+    DbKey { database: 1, key: b"a" },
+    DbKey { database: 1, key: b"b" },
 ];
 
 /// A token of the clients' own, by its number. Every third has the form of one that the server makes.

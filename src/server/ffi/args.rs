@@ -10,13 +10,13 @@ use super::Context;
 
 /// The words of a command, its name first.
 pub(crate) struct Args<'a> {
-    words: &'a [Name<'a>],
+    words: &'a [RedisString<'a>],
 }
 
 /// A string of the server, valid while the callback that got it runs.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-pub(crate) struct Name<'a> {
+pub(crate) struct RedisString<'a> {
     string: NonNull<RedisModuleString>,
     borrowed: PhantomData<&'a RedisModuleString>,
 }
@@ -29,9 +29,9 @@ impl<'a> Args<'a> {
         if argv.is_null() || len == 0 {
             return Self { words: &[] };
         }
-        // SAFETY: `Name` is a transparent non-null pointer, and the server passes no null among the arguments of a
+        // SAFETY: `RedisString` is a transparent non-null pointer, and the server passes no null among the arguments of a
         // command; number and lifetime are the caller's promise.
-        Self { words: unsafe { slice::from_raw_parts(argv.cast::<Name<'a>>(), len) } }
+        Self { words: unsafe { slice::from_raw_parts(argv.cast::<RedisString<'a>>(), len) } }
     }
 
     /// How many words there are, the command's name included.
@@ -45,7 +45,7 @@ impl<'a> Args<'a> {
     }
 
     /// The word at `index`, as a name of a key.
-    pub(crate) fn name(&self, index: usize) -> Option<Name<'a>> {
+    pub(crate) fn name(&self, index: usize) -> Option<RedisString<'a>> {
         self.words.get(index).copied()
     }
 
@@ -55,7 +55,7 @@ impl<'a> Args<'a> {
     }
 }
 
-impl<'a> Name<'a> {
+impl<'a> RedisString<'a> {
     /// # Safety
     /// `string` is a string of the server that stays valid and unchanged for `'a`.
     pub(super) unsafe fn new(string: *const RedisModuleString) -> Option<Self> {
@@ -79,12 +79,12 @@ impl<'a> Name<'a> {
 }
 
 /// A string of our own making.
-pub(crate) struct OwnedName<'c> {
+pub(crate) struct OwnedRedisString<'c> {
     string: NonNull<RedisModuleString>,
     context: &'c Context,
 }
 
-impl<'c> OwnedName<'c> {
+impl<'c> OwnedRedisString<'c> {
     /// A server string with these bytes. `None` if the server gives none, which it does not.
     pub(crate) fn new(context: &'c Context, bytes: &[u8]) -> Option<Self> {
         // SAFETY: pointer and length describe `bytes`, which the server copies.
@@ -102,14 +102,14 @@ impl<'c> OwnedName<'c> {
     }
 
     /// The string, while it lives.
-    pub(crate) fn name(&self) -> Name<'_> {
-        Name { string: self.string, borrowed: PhantomData }
+    pub(crate) fn name(&self) -> RedisString<'_> {
+        RedisString { string: self.string, borrowed: PhantomData }
     }
 }
 
-impl Drop for OwnedName<'_> {
+impl Drop for OwnedRedisString<'_> {
     fn drop(&mut self) {
-        // SAFETY: the string was created by `new`, or handed to `adopt`, and no `Name` of it outlives it.
+        // SAFETY: the string was created by `new`, or handed to `adopt`, and no `RedisString` of it outlives it.
         unsafe { api!(RedisModule_FreeString(self.context.raw(), self.string.as_ptr())) };
     }
 }

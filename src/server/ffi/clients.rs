@@ -6,8 +6,8 @@ use std::ptr::NonNull;
 
 use redis_module::raw::{self, RedisModuleClientInfo, RedisModuleUser};
 
-use super::args::OwnedName;
-use super::{Context, Name, OK};
+use super::args::OwnedRedisString;
+use super::{Context, OK, RedisString};
 
 impl Context {
     /// Where a client is connected from, as CLIENT LIST writes it; `None` when there is no such client.
@@ -31,20 +31,21 @@ impl Context {
     /// The name of the user as whom the running command was sent; `None` when it was nobody's.
     pub(crate) fn user(&self) -> Option<Vec<u8>> {
         // SAFETY: the context is a command's; the server makes a string for the caller, or returns null.
-        unsafe { OwnedName::adopt(self, api!(RedisModule_GetCurrentUserName(self.raw()))) }
+        unsafe { OwnedRedisString::adopt(self, api!(RedisModule_GetCurrentUserName(self.raw()))) }
             .map(|name| name.name().bytes().to_vec())
     }
 
     /// Whether a client that waits could run `command` on `key` now, by the rights that its user has at present. A client
     /// that is gone, and one that has no user, is not judged.
-    pub(crate) fn may_run(&self, client: u64, command: &CStr, key: Name<'_>) -> bool {
+    pub(crate) fn may_run(&self, client: u64, command: &CStr, key: RedisString<'_>) -> bool {
         // SAFETY: the server makes a string for the caller, or returns null.
-        let name =
-            unsafe { OwnedName::adopt(self, api!(RedisModule_GetClientUserNameById(self.raw(), client))) };
+        let name = unsafe {
+            OwnedRedisString::adopt(self, api!(RedisModule_GetClientUserNameById(self.raw(), client)))
+        };
         let Some(name) = name else { return true };
         // A user that is not there any more has no rights.
         let Some(user) = User::named(name.name()) else { return false };
-        let Some(command) = OwnedName::new(self, command.to_bytes()) else { return false };
+        let Some(command) = OwnedRedisString::new(self, command.to_bytes()) else { return false };
         let mut words = [command.name().raw(), key.raw()];
         // SAFETY: the user is valid, and so are the two strings for the length of the call.
         unsafe { api!(RedisModule_ACLCheckCommandPermissions(user.0.as_ptr(), words.as_mut_ptr(), 2)) == OK }
@@ -69,7 +70,7 @@ fn client_info(client: u64) -> Option<RedisModuleClientInfo> {
 struct User(NonNull<RedisModuleUser>);
 
 impl User {
-    fn named(name: Name<'_>) -> Option<Self> {
+    fn named(name: RedisString<'_>) -> Option<Self> {
         // SAFETY: the name is valid; the server makes a handle for the caller, or returns null.
         NonNull::new(unsafe { api!(RedisModule_GetModuleUserFromUserName(name.raw())) }).map(Self)
     }

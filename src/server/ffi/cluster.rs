@@ -8,7 +8,7 @@ use std::ptr::NonNull;
 use redis_module::raw;
 
 use super::call::{Reply, View};
-use super::{Context, Name};
+use super::{Context, RedisString};
 
 /// What the server says when it is asked to write to a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,7 +36,7 @@ pub(crate) struct SlotRange {
 impl Context {
     /// Asks the server whether it may write to this key, by having it run a command that writes and does nothing. Not
     /// for servers that are no node of a cluster.
-    pub(crate) fn ask_ownership(&self, command: &CStr, key: Name<'_>) -> Ownership {
+    pub(crate) fn ask_ownership(&self, command: &CStr, key: RedisString<'_>) -> Ownership {
         // SAFETY: the format names a string of the server, which is what is passed.
         let reply = unsafe { api!(RedisModule_Call(self.raw(), command.as_ptr(), c"s".as_ptr(), key.raw())) };
         match Reply::new(reply) {
@@ -51,7 +51,7 @@ impl Context {
     }
 
     /// The slot of a key.
-    pub(crate) fn slot_of(&self, key: Name<'_>) -> Option<i64> {
+    pub(crate) fn slot_of(&self, key: RedisString<'_>) -> Option<i64> {
         // SAFETY: the format names a C string and a string of the server.
         let reply = unsafe {
             api!(RedisModule_Call(

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use redis_module::raw::{self, RedisModuleCtx};
 
-use super::{Name, OK};
+use super::{OK, RedisString};
 
 /// Valkey's number, from version 9 on, for: the module can have its keys moved with their slot in one step.
 const OPTIONS_HANDLE_ATOMIC_SLOT_MIGRATION: u32 = 1 << 5;
@@ -113,7 +113,7 @@ impl Context {
     }
 
     /// Passes on `command key bytes`, and to which database it belongs by the one selected.
-    pub(crate) fn replicate_bytes(&self, command: &CStr, key: Name<'_>, bytes: &[u8]) {
+    pub(crate) fn replicate_bytes(&self, command: &CStr, key: RedisString<'_>, bytes: &[u8]) {
         // SAFETY: the format names a string of the server and a buffer with its length, which is what is passed; all
         // of it is copied or retained before the call returns.
         unsafe {
@@ -129,7 +129,7 @@ impl Context {
     }
 
     /// Passes on `command key word number`.
-    pub(crate) fn replicate_number(&self, command: &CStr, key: Name<'_>, word: &CStr, number: i64) {
+    pub(crate) fn replicate_number(&self, command: &CStr, key: RedisString<'_>, word: &CStr, number: i64) {
         // SAFETY: as above; the format names a string of the server, a C string and a long long.
         unsafe {
             api!(RedisModule_Replicate(
@@ -180,7 +180,7 @@ impl Context {
 
     /// Whether the running command is not a client's: it comes from this server's master, from the file being loaded,
     /// or from the node that a slot arrives from.
-    pub(crate) fn obeys(&self) -> bool {
+    pub(crate) fn from_master(&self) -> bool {
         let slot_import = if IS_VALKEY.load(Ordering::Relaxed) { CTX_FLAGS_SLOT_IMPORT_CLIENT } else { 0 };
         self.has_flag(
             raw::REDISMODULE_CTX_FLAGS_REPLICATED | raw::REDISMODULE_CTX_FLAGS_LOADING | slot_import,
@@ -310,7 +310,7 @@ pub(crate) fn knows_optional_aux() -> bool {
 pub(super) enum Role {
     Loading,
     Master,
-    /// It obeys a master; whether its clients may write as well.
+    /// It from_master a master; whether its clients may write as well.
     Replica {
         is_writable: bool,
     },

@@ -8,7 +8,7 @@ use redis_module::raw::{
 };
 
 use super::guard::guard;
-use super::{Context, MainThread, Name, OK};
+use super::{Context, MainThread, OK, RedisString};
 
 /// What the module does when something happens to the server.
 pub(crate) trait ServerEvents {
@@ -24,9 +24,9 @@ pub(crate) trait ServerEvents {
     fn saving();
     /// The server has carried out what its clients sent, and is about to wait for more. Redis 7.0 still carries out what
     /// clients sent that were blocked or paused until now.
-    fn turned(context: &Context);
+    fn before_sleep(context: &Context);
     /// The server has waited, and is about to carry out what its clients have sent meanwhile.
-    fn awoke(context: &Context);
+    fn after_sleep(context: &Context);
     /// A connection has been opened.
     fn opened(client: u64);
     /// A connection is being closed.
@@ -40,11 +40,11 @@ pub(crate) trait ServerEvents {
 /// What the module does when something has happened to a key.
 pub(crate) trait KeyspaceEvents {
     /// It was deleted, moved, expired or evicted, or came from elsewhere.
-    fn touched(context: &Context, name: Name<'_>);
+    fn touched(context: &Context, name: RedisString<'_>);
     /// The key appeared under this name in the database selected, by a command that took it from elsewhere.
-    fn arrived(context: &Context, name: Name<'_>);
+    fn arrived(context: &Context, name: RedisString<'_>);
     /// The key was moved to another database. Which one the context has selected then is not to be relied on.
-    fn moved(name: Name<'_>);
+    fn moved(name: RedisString<'_>);
 }
 
 /// Subscribes to all of these; false if the server refuses one.
@@ -146,8 +146,8 @@ unsafe extern "C" fn event_loop<E: ServerEvents>(
     _data: *mut c_void,
 ) {
     let event: fn(&Context) = match subevent {
-        raw::REDISMODULE_SUBEVENT_EVENTLOOP_BEFORE_SLEEP => E::turned,
-        raw::REDISMODULE_SUBEVENT_EVENTLOOP_AFTER_SLEEP => E::awoke,
+        raw::REDISMODULE_SUBEVENT_EVENTLOOP_BEFORE_SLEEP => E::before_sleep,
+        raw::REDISMODULE_SUBEVENT_EVENTLOOP_AFTER_SLEEP => E::after_sleep,
         _ => return,
     };
     // SAFETY: the server lends the context to this callback.
@@ -202,7 +202,8 @@ unsafe extern "C" fn keyspace<E: KeyspaceEvents>(
     key: *mut RedisModuleString,
 ) -> c_int {
     // SAFETY: the server passes a C string and a name, both valid for the callback, as is the context.
-    let (event, context, name) = unsafe { (CStr::from_ptr(event), Context::new(context), Name::new(key)) };
+    let (event, context, name) =
+        unsafe { (CStr::from_ptr(event), Context::new(context), RedisString::new(key)) };
     guard(|| {
         let (context, name) = (context?, name?);
         E::touched(&context, name);

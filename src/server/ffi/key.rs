@@ -4,7 +4,7 @@ use std::ptr::NonNull;
 
 use redis_module::raw::{self, RedisModuleKey};
 
-use super::{Context, Name, OK, Value};
+use super::{Context, OK, RedisString, Value};
 
 /// A key opened to read or change a value of type `V`.
 ///
@@ -13,7 +13,7 @@ use super::{Context, Name, OK, Value};
 pub(crate) struct Key<'c, V> {
     raw: NonNull<RedisModuleKey>,
     context: &'c Context,
-    name: Name<'c>,
+    name: RedisString<'c>,
     /// The value, as long as the key exists.
     value: Option<NonNull<V>>,
 }
@@ -28,23 +28,29 @@ pub(crate) struct Occupied;
 
 impl<'c, V: Value> Key<'c, V> {
     /// Opens a key to read it. `None` when it does not exist.
-    pub(crate) fn open_to_read(context: &'c Context, name: Name<'c>) -> Result<Option<Self>, Occupied> {
+    pub(crate) fn open_to_read(
+        context: &'c Context,
+        name: RedisString<'c>,
+    ) -> Result<Option<Self>, Occupied> {
         Self::open(context, name, raw::REDISMODULE_READ)
     }
 
     /// Opens a key to change it, whether it exists or not.
-    pub(crate) fn open_to_write(context: &'c Context, name: Name<'c>) -> Result<Option<Self>, Occupied> {
+    pub(crate) fn open_to_write(
+        context: &'c Context,
+        name: RedisString<'c>,
+    ) -> Result<Option<Self>, Occupied> {
         Self::open(context, name, raw::REDISMODULE_READ | raw::REDISMODULE_WRITE)
     }
 
     /// Opens a key to put a value there, whatever it holds: for what another server has decided. A value of another type
     /// counts as none, and goes when [`Key::set`] puts one of this type in its place.
-    pub(crate) fn open_to_replace(context: &'c Context, name: Name<'c>) -> Option<Self> {
+    pub(crate) fn open_to_replace(context: &'c Context, name: RedisString<'c>) -> Option<Self> {
         let (key, _) = Self::open_any(context, name, raw::REDISMODULE_READ | raw::REDISMODULE_WRITE)?;
         Some(key)
     }
 
-    fn open(context: &'c Context, name: Name<'c>, mode: u32) -> Result<Option<Self>, Occupied> {
+    fn open(context: &'c Context, name: RedisString<'c>, mode: u32) -> Result<Option<Self>, Occupied> {
         match Self::open_any(context, name, mode) {
             Some((_, true)) => Err(Occupied),
             opened => Ok(opened.map(|(key, _)| key)),
@@ -52,7 +58,7 @@ impl<'c, V: Value> Key<'c, V> {
     }
 
     /// Opens a key, and says whether it holds a value of another type.
-    fn open_any(context: &'c Context, name: Name<'c>, mode: u32) -> Option<(Self, bool)> {
+    fn open_any(context: &'c Context, name: RedisString<'c>, mode: u32) -> Option<(Self, bool)> {
         // SAFETY: context and name are valid for `'c`, for which the key stays open at most.
         let raw = unsafe { api!(RedisModule_OpenKey(context.raw(), name.raw(), mode.cast_signed())) };
         let raw = NonNull::new(raw.cast::<RedisModuleKey>())?;
@@ -83,7 +89,7 @@ impl<'c, V: Value> Key<'c, V> {
     }
 
     /// The key's name.
-    pub(crate) fn name(&self) -> Name<'c> {
+    pub(crate) fn name(&self) -> RedisString<'c> {
         self.name
     }
 

@@ -6,7 +6,7 @@ use std::ptr;
 use std::slice;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use lock_core::Place;
+use lock_core::DbKey;
 use redis_module::raw::{
     self, RedisModuleDigest, RedisModuleIO, RedisModuleKeyOptCtx, RedisModuleString, RedisModuleType,
     RedisModuleTypeMethods,
@@ -14,7 +14,7 @@ use redis_module::raw::{
 
 use super::context::{Role, may_be_from_master, role};
 use super::guard::guard;
-use super::{Context, ERR, Name, OK};
+use super::{Context, ERR, OK, RedisString};
 
 /// What a type of value has to say for itself.
 pub(crate) trait Value: Sized + Send + 'static {
@@ -36,7 +36,7 @@ pub(crate) trait Value: Sized + Send + 'static {
     /// Bytes in memory, the value's own size included.
     fn memory(&self) -> usize;
     /// The value has left its key: deleted, overwritten, or about to appear under another.
-    fn unlinked(&mut self, place: Place<'_>);
+    fn unlinked(&mut self, place: DbKey<'_>);
     /// A number to be kept in snapshots beside all values, 0 for none.
     fn save_number() -> u64;
     /// Takes in that number; false when it cannot be one.
@@ -47,7 +47,7 @@ pub(crate) trait Value: Sized + Send + 'static {
 #[derive(Clone, Copy)]
 pub(crate) enum Origin<'a> {
     /// From a snapshot, in which it stands at this place, if the server says which.
-    Snapshot(Option<Place<'a>>),
+    Snapshot(Option<DbKey<'a>>),
     /// From a RESTORE that the master has carried out already. Its arrival will be reported.
     Master,
     /// From a client's RESTORE, which may still fail. Its arrival will be reported if it does not.
@@ -129,8 +129,8 @@ unsafe extern "C" fn rdb_load<V: Value>(rdb: *mut RedisModuleIO, version: c_int)
                 return None;
             }
             let database = api!(RedisModule_GetDbIdFromIO(rdb));
-            let key = Name::new(api!(RedisModule_GetKeyNameFromIO(rdb)));
-            let place = key.map(|key| Place { database, key: key.bytes() });
+            let key = RedisString::new(api!(RedisModule_GetKeyNameFromIO(rdb)));
+            let place = key.map(|key| DbKey { database, key: key.bytes() });
             let origin = match role() {
                 Role::Loading => Origin::Snapshot(place),
                 Role::Replica { is_writable: true } if !may_be_from_master() => Origin::Client,
@@ -241,12 +241,12 @@ unsafe extern "C" fn unlink2<V: Value>(place: *mut RedisModuleKeyOptCtx, value: 
     guard(|| {
         // SAFETY: `place` is what the server lends for this callback, and so is the name in it.
         let (database, key) = unsafe {
-            let key = Name::new(api!(RedisModule_GetKeyNameFromOptCtx(place)));
-            (api!(RedisModule_GetDbIdFromOptCtx(place)), key.map_or(&[][..], Name::bytes))
+            let key = RedisString::new(api!(RedisModule_GetKeyNameFromOptCtx(place)));
+            (api!(RedisModule_GetDbIdFromOptCtx(place)), key.map_or(&[][..], RedisString::bytes))
         };
         // SAFETY: the server passes a value of this type on the main thread. The one who made it drop the key holds
         // no reference to the value: `Key` gives none out while it deletes or overwrites.
-        unsafe { &mut *value.cast_mut().cast::<V>() }.unlinked(Place { database, key });
+        unsafe { &mut *value.cast_mut().cast::<V>() }.unlinked(DbKey { database, key });
     });
 }
 

@@ -1,13 +1,16 @@
-//! Locks that MOVE takes to another database.
+//! Locks that came from elsewhere: by RENAME, by RESTORE, or by MOVE from another database.
 //!
-//! The server reports the departure to the value and the arrival as an event of the key, but not every server in this
-//! order; and in a transaction Valkey 9 tells the event's callback of one database and opens keys in another. So a lock
-//! that has moved is looked for, under its name in every database, at the end of the turn of the server's loop.
+//! The server reports the departure of a moved lock to the value and the arrival as an event of the key, but not every server
+//! in this order; and in a transaction Valkey 9 tells the event's callback of one database and opens keys in another. So a
+//! lock that has moved is looked for, under its name in every database, at the end of the turn of the server's loop.
 
 use std::mem;
 
-use crate::perform;
-use crate::server::ffi::{Context, MainThread, OwnedName};
+use lock_core::{DbKey, Lock};
+
+use crate::server::ffi::{Context, Key, MainThread, OwnedRedisString, RedisString};
+use crate::state::TABLE;
+use crate::timer;
 
 struct Moves {
     /// Whether a lock has left its key since the last key was moved.
@@ -45,8 +48,18 @@ pub(crate) fn key_moved(key: &[u8]) {
 /// The end of a turn of the server's loop: finds the locks that were moved in it.
 pub(crate) fn find(context: &Context) {
     for key in MOVES.with(|moves| mem::take(&mut moves.sought)) {
-        let Some(name) = OwnedName::new(context, &key) else { return };
+        let Some(name) = OwnedRedisString::new(context, &key) else { return };
         let databases = (0..).take_while(|database| context.select_database(*database));
-        databases.for_each(|_| perform::arrived(context, name.name()));
+        databases.for_each(|_| arrived(context, name.name()));
     }
+}
+
+/// A value has arrived under this name from elsewhere. If it is a lock, its leases run on here, and what had to be undone
+/// about it still has to be.
+pub(crate) fn arrived(context: &Context, name: RedisString<'_>) {
+    let Ok(Some(mut key)) = Key::<Lock>::open_to_write(context, name) else { return };
+    let Some(lock) = key.value_mut() else { return };
+    let place = DbKey { database: context.database(), key: name.bytes() };
+    TABLE.with(|table| table.arrived(place, lock));
+    timer::arm(context);
 }
