@@ -77,6 +77,7 @@ pub(crate) struct Load<'a> {
     /// What a DUMP gave, for RESTORE.
     dumped: Option<Vec<u8>>,
     may_be_demoted: bool,
+    reloads: bool,
 }
 
 impl<'a> Load<'a> {
@@ -85,13 +86,29 @@ impl<'a> Load<'a> {
     pub(crate) fn new(server: &'a Server, random: &'a mut Random, leases_ms: &'static [usize]) -> Self {
         let control = server.client();
         let askers = (0..ASKERS).map(|_| Asker::new(server, random)).collect();
-        Self { server, random, leases_ms, control, askers, dumped: None, may_be_demoted: false }
+        Self {
+            server,
+            random,
+            leases_ms,
+            control,
+            askers,
+            dumped: None,
+            may_be_demoted: false,
+            reloads: false,
+        }
     }
 
     /// From now on the server may become a replica. Nobody is unblocked by hand any more: Redis 7.0.15 panics at that while
     /// it pauses writes, as it does for a failover.
     pub(crate) fn expect_demotion(&mut self) {
         self.may_be_demoted = true;
+    }
+
+    /// From now on the server reads its own data anew now and then. It drops what has a TTL that is over, and tells no
+    /// replica. There the stale value stands until the key is written again, and what minds a value in its way is lost: so
+    /// RENAMENX and MOVE, which Redis itself loses like this, are left out.
+    pub(crate) fn reload(&mut self) {
+        self.reloads = true;
     }
 
     /// Does so many things.
@@ -210,6 +227,8 @@ impl<'a> Load<'a> {
             0 => cmd!["DEL", key, other].to_vec(),
             1 => cmd!["UNLINK", key].to_vec(),
             2 | 3 => cmd!["RENAME", key, other].to_vec(),
+            4 | 5 if self.reloads => cmd!["DEBUG", "RELOAD"].to_vec(),
+            6 if self.reloads => cmd!["SET", key, "v", "PX", 1].to_vec(),
             4 => cmd!["RENAMENX", key, other].to_vec(),
             5 | 6 => cmd!["MOVE", key, one].to_vec(),
             7 => cmd!["SWAPDB", one, two].to_vec(),

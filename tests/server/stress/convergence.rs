@@ -3,13 +3,14 @@
 //!
 //! `REDIS_LOCK_CONVERGE_ROUNDS` is how many rounds to run; without it a few. `make converge` runs three hundred.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use crate::support::load::{DATABASES, Load};
 use crate::support::locks::fence_of;
 use crate::support::payload::raise_fences;
-use crate::support::seen::{Seen, settle};
+use crate::support::seen::{At, Seen, digests, settle};
 use crate::support::waiter::wait_blocked;
 use crate::support::{Builder, Data, PATIENCE, Pair, Random, Reply, Server, caught_up, wait_until};
 
@@ -80,6 +81,37 @@ fn whoever_is_master_in_the_end_its_replica_has_the_same() {
     }
     pair.master.assert_alive();
     pair.replica.assert_alive();
+}
+
+/// A master that reads its own data anew drops keys whose TTL is over and tells nobody. What it grants there next has to
+/// stand on its replica too, over whatever is left of the key, and in the append-only file, where the same stands.
+#[test]
+fn a_grant_of_the_master_stands_over_a_stale_string() {
+    a_grant_of_the_master_stands_over(&["SET k v PX 1"]);
+}
+
+#[test]
+fn a_grant_of_the_master_stands_over_a_stale_lock() {
+    a_grant_of_the_master_stands_over(&["LOCK.ACQUIRE k PX 900000 SHARED TOKEN old", "PEXPIRE k 1"]);
+}
+
+#[track_caller]
+fn a_grant_of_the_master_stands_over(stale: &[&str]) {
+    let pair = Pair::start_with(Server::builder().aof(), Server::builder());
+    let [mut client, mut reader] = [&pair.master, &pair.replica].map(Server::client);
+    client.ok("DEBUG SET-ACTIVE-EXPIRE 0");
+    client.run_all(stale);
+    pair.wait_caught_up();
+    wait_until("its TTL is over", PATIENCE, || reader.run("EXISTS k") == Reply::Int(0));
+    client.ok("DEBUG RELOAD");
+    assert_eq!(client.run("DBSIZE"), Reply::Int(0), "the master has dropped it");
+    assert_eq!(reader.run("DBSIZE"), Reply::Int(1), "the replica has not");
+    fence_of(&mut client, "k PX 600000 SHARED TOKEN a");
+    pair.wait_caught_up();
+    Seen::on(&pair.replica, 1).assert_same_but_for_times(&Seen::on(&pair.master, 1), "replica");
+    let seen = Seen::on(&pair.master, 1);
+    client.ok("DEBUG LOADAOF");
+    Seen::on(&pair.master, 1).assert_same_but_for_times(&seen, "append-only file");
 }
 
 /// What happens under the load.
@@ -157,7 +189,11 @@ impl Chain {
     #[track_caller]
     fn round(&mut self, trouble: Trouble, random: &mut Random) -> usize {
         let syncs = self.syncs();
+        let reloads = random.below(2) == 0;
         let mut load = Load::new(&self.master, random, &LEASES_MS);
+        if reloads {
+            load.reload();
+        }
         load.run(STEPS[0]);
         self.begin(trouble);
         load.run(STEPS[1]);
@@ -166,7 +202,8 @@ impl Chain {
         load.look();
         // Sessions are kept, and some still wait.
         settle(&self.master, DATABASES, BRIEF_MS);
-        self.assert_replicas_agree("sessions open");
+        let compare = if reloads { Seen::assert_same_but_for_times } else { Seen::assert_copies };
+        self.assert_replicas_agree(compare, "sessions open");
         let [full, partial] = self.syncs();
         match trouble {
             Trouble::CutLinks | Trouble::StopReplica => {
@@ -178,7 +215,7 @@ impl Chain {
         drop(load);
         self.assert_nothing_is_left_of_clients();
         settle(&self.master, DATABASES, BRIEF_MS);
-        self.assert_replicas_agree("sessions closed");
+        self.assert_replicas_agree(compare, "sessions closed");
         self.assert_files_agree();
         let held = Seen::on(&self.master, DATABASES).holds();
         self.read_anew(random);
@@ -233,14 +270,16 @@ impl Chain {
         }
     }
 
+    /// Where the master has read its data anew, its leases began anew with what was left of them, and run longer than those
+    /// of its replicas.
     #[track_caller]
-    fn assert_replicas_agree(&self, what: &str) {
+    fn assert_replicas_agree(&self, compare: fn(&Seen, &Seen, &str), what: &str) {
         self.catch_up();
         for (name, server) in [("replica", &self.replica), ("replica of the replica", &self.last)] {
             let name = format!("{what}: {name}");
             agree(&self.master, server, &name);
             let copy = Seen::on(server, DATABASES).without_brief(BRIEF_MS);
-            copy.assert_copies(&Seen::on(&self.master, DATABASES).without_brief(BRIEF_MS), &name);
+            compare(&copy, &Seen::on(&self.master, DATABASES).without_brief(BRIEF_MS), &name);
         }
     }
 
@@ -327,8 +366,8 @@ fn agree(master: &Server, replica: &Server, what: &str) {
     wait_until(&format!("the digests agree, {what}"), PATIENCE, || digest(replica) == digest(master));
 }
 
-fn digest(server: &Server) -> Reply {
-    server.client().run("DEBUG DIGEST")
+fn digest(server: &Server) -> BTreeMap<At, Reply> {
+    digests(server, DATABASES)
 }
 
 /// Waits until a server's files are complete.
