@@ -58,13 +58,13 @@ impl Payload {
     }
 }
 
-/// A fence five years ahead of what the wall clock gives, so that only memory of it makes a larger one; the same for the
-/// whole run. Ten years ahead a client would not be believed.
+/// A fence half a day ahead of what the wall clock gives, so that only memory of it makes a larger one; the same for the
+/// whole run. More than a day ahead a client would not be believed.
 pub(crate) fn far_fence() -> i64 {
     static FAR_FENCE: OnceLock<i64> = OnceLock::new();
-    const FIVE_YEARS: Duration = Duration::from_secs(5 * 365 * 24 * 60 * 60);
+    const HALF_A_DAY: Duration = Duration::from_secs(12 * 60 * 60);
     *FAR_FENCE.get_or_init(|| {
-        let then = SystemTime::now() + FIVE_YEARS;
+        let then = SystemTime::now() + HALF_A_DAY;
         i64::try_from(then.duration_since(UNIX_EPOCH).unwrap().as_micros()).unwrap()
     })
 }
