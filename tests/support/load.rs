@@ -1,11 +1,12 @@
-//! A load at random: clients that wait for locks, hold them and leave, while the keys under them are released, broken,
-//! renamed, moved, swapped, overwritten, flushed and restored, plainly, in transactions and in scripts.
+//! A load at random: clients that wait for locks, hold them, give up and leave, while the keys under them are released,
+//! broken, renamed, moved, swapped, overwritten, flushed, restored and given a time to live, plainly, in transactions and
+//! in scripts.
 //!
 //! One thread drives all of it, so the seed decides what is done and in which order it is sent.
 #![allow(dead_code)] // each test file uses a part of it
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::support::errors::show;
 use crate::support::{Client, PATIENCE, Random, Reply, Server, cmd, wait_until};
@@ -25,11 +26,16 @@ const TOKENS: usize = 8;
 const SOUND_ERRORS: [&str; 6] =
     ["no such key", "WRONGTYPE", "source and destination", "module key", "BUSYKEY", "DEADLOCK"];
 
+/// The deepest level that is asked for.
+const LEVELS: usize = 3;
+
 /// A client, and whether it has asked for something that is not answered yet.
 struct Asker {
     client: Client,
     id: i64,
     asks: bool,
+    /// The key and the token it asked with.
+    wants: [String; 2],
 }
 
 impl Asker {
@@ -37,7 +43,7 @@ impl Asker {
         let mut client = server.client();
         let id = client.id();
         client.ok(&format!("SELECT {}", random.below(DATABASES)));
-        Self { client, id, asks: false }
+        Self { client, id, asks: false, wants: [KEYS[0].into(), "t0".into()] }
     }
 
     /// Takes the reply if it has come; `false` when the connection has ended instead.
@@ -104,9 +110,10 @@ impl<'a> Load<'a> {
         self.may_be_demoted = true;
     }
 
-    /// From now on the server reads its own data anew now and then. It drops what has a TTL that is over, and tells no
-    /// replica. There the stale value stands until the key is written again, and what minds a value in its way is lost: so
-    /// RENAMENX and MOVE, which Redis itself loses like this, are left out.
+    /// From now on the server reads its own data anew now and then. It drops keys whose TTL is over, and tells no replica.
+    /// There the stale value stands until the key is written again, and what minds a value in its way is lost: RENAMENX and
+    /// MOVE, which Redis itself loses like this, are left out. So is what gives a lock a TTL: the stale lock would not go,
+    /// as little as a stale list goes under LPUSH, but be joined by what the master grants.
     pub(crate) fn reload(&mut self) {
         self.reloads = true;
     }
@@ -148,6 +155,14 @@ impl<'a> Load<'a> {
         }
     }
 
+    fn token(&mut self) -> String {
+        format!("t{}", self.random.below(TOKENS))
+    }
+
+    fn level(&mut self) -> usize {
+        1 + self.random.below(LEVELS)
+    }
+
     fn lease_ms(&mut self) -> usize {
         *self.random.pick(self.leases_ms)
     }
@@ -156,12 +171,14 @@ impl<'a> Load<'a> {
         let limit =
             *self.random.pick(&["", "", "SHARED", "SHARED", "LIMIT 2", "LIMIT 1", "LIMIT 4 OWNER some"]);
         let block = *self.random.pick(&["", "BLOCK 0", "BLOCK 0", "BLOCK 15", "BLOCK 300"]);
-        let kept = *self.random.pick(&["", "", "SESSION", "REENTRANT", "SESSION REENTRANT"]);
-        let (key, token) = (*self.random.pick(&KEYS), self.random.below(TOKENS));
+        let kept =
+            *self.random.pick(&["", "", "SESSION", "LEVEL 1", "LEVEL 2", "LEVEL 3", "SESSION LEVEL 2"]);
+        let (key, token) = (*self.random.pick(&KEYS), self.token());
         let lease = self.lease_ms();
-        let command = format!("LOCK.ACQUIRE {key} TOKEN t{token} PX {lease} {limit} {block} {kept}");
-        self.askers[at].client.send(&command.split_ascii_whitespace().collect::<Vec<_>>());
-        self.askers[at].asks = true;
+        let command = format!("LOCK.ACQUIRE {key} TOKEN {token} PX {lease} {limit} {block} {kept}");
+        let asker = &mut self.askers[at];
+        asker.client.send(&command.split_ascii_whitespace().collect::<Vec<_>>());
+        (asker.asks, asker.wants) = (true, [key.to_owned(), token]);
     }
 
     /// A batch as the server gets it in one write, now and then a transaction.
@@ -201,21 +218,28 @@ impl<'a> Load<'a> {
     }
 
     fn on_locks(&mut self) -> Vec<Vec<u8>> {
-        let (key, token) = (*self.random.pick(&KEYS), format!("t{}", self.random.below(TOKENS)));
-        let lease = self.lease_ms();
-        match self.random.below(12) {
-            0..=4 => cmd!["LOCK.RELEASE", key, token].to_vec(),
-            5 => cmd!["LOCK.EXTEND", key, token, "PX", lease].to_vec(),
-            6 => cmd!["LOCK.EXTEND", key, token].to_vec(),
-            7 => cmd!["LOCK.BREAK", key].to_vec(),
-            8 => cmd!["LOCK.ACQUIRE", key, "PX", lease].to_vec(),
-            9 => cmd!["LOCK.ACQUIRE", key, "PX", lease, "TOKEN", token, "SHARED", "REENTRANT"].to_vec(),
-            10 => cmd!["LOCK.ACQUIRE", key, "PX", lease, "TOKEN", token, "LIMIT", 1 + self.random.below(4)]
+        let (key, token) = (*self.random.pick(&KEYS), self.token());
+        let (lease, level) = (self.lease_ms(), self.level());
+        match self.random.below(15) {
+            0..=3 => cmd!["LOCK.RELEASE", key, token].to_vec(),
+            4 => cmd!["LOCK.RELEASE", key, token, "LEVEL", level].to_vec(),
+            // Who asked with this token may wait, and does not any more then.
+            5 | 6 => {
+                let [key, token] = self.askers[self.random.below(ASKERS)].wants.clone();
+                cmd!["LOCK.RELEASE", key, token].to_vec()
+            }
+            7 => cmd!["LOCK.EXTEND", key, token, "PX", lease].to_vec(),
+            8 => cmd!["LOCK.EXTEND", key, token].to_vec(),
+            9 => cmd!["LOCK.BREAK", key].to_vec(),
+            10 => cmd!["LOCK.ACQUIRE", key, "PX", lease].to_vec(),
+            11 => cmd!["LOCK.ACQUIRE", key, "PX", lease, "TOKEN", token, "SHARED"].to_vec(),
+            12 => cmd!["LOCK.ACQUIRE", key, "PX", lease, "TOKEN", token, "SHARED", "LEVEL", level].to_vec(),
+            13 => cmd!["LOCK.ACQUIRE", key, "PX", lease, "TOKEN", token, "LIMIT", 1 + self.random.below(4)]
                 .to_vec(),
             _ => {
                 let script = "redis.call('LOCK.ACQUIRE', KEYS[1], 'TOKEN', ARGV[1], 'SHARED', 'PX', ARGV[2]);
                     return redis.call('LOCK.RELEASE', KEYS[1], ARGV[3])";
-                cmd!["EVAL", script, 1, key, token, lease, format!("t{}", self.random.below(TOKENS))].to_vec()
+                cmd!["EVAL", script, 1, key, token, lease, self.token()].to_vec()
             }
         }
     }
@@ -223,12 +247,12 @@ impl<'a> Load<'a> {
     fn on_keys(&mut self) -> Vec<Vec<u8>> {
         let (key, other) = (*self.random.pick(&KEYS), *self.random.pick(&KEYS));
         let (one, two) = (self.random.below(DATABASES), self.random.below(DATABASES));
-        match self.random.below(19) {
+        match self.random.below(22) {
             0 => cmd!["DEL", key, other].to_vec(),
             1 => cmd!["UNLINK", key].to_vec(),
             2 | 3 => cmd!["RENAME", key, other].to_vec(),
             4 | 5 if self.reloads => cmd!["DEBUG", "RELOAD"].to_vec(),
-            6 if self.reloads => cmd!["SET", key, "v", "PX", 1].to_vec(),
+            6 | 11..=15 if self.reloads => cmd!["SET", key, "v", "PX", 1].to_vec(),
             4 => cmd!["RENAMENX", key, other].to_vec(),
             5 | 6 => cmd!["MOVE", key, one].to_vec(),
             7 => cmd!["SWAPDB", one, two].to_vec(),
@@ -236,14 +260,20 @@ impl<'a> Load<'a> {
             8 => cmd!["FLUSHDB", *self.random.pick(&["SYNC", "ASYNC"])].to_vec(),
             9 => cmd!["SET", key, "v", "PX", 1 + self.random.below(30)].to_vec(),
             10 => cmd!["SET", key, "v"].to_vec(),
-            11 => cmd!["PEXPIRE", key, self.random.below(20)].to_vec(),
-            12 => cmd!["PEXPIREAT", key, 1].to_vec(),
-            13 => cmd!["PERSIST", key].to_vec(),
-            14 => cmd!["COPY", key, other, "REPLACE"].to_vec(),
+            11 | 12 => cmd!["PEXPIRE", key, self.random.below(20)].to_vec(),
+            // Some such times are over with the round, and some are taken off before.
+            13 => cmd!["PEXPIRE", key, 20 + self.random.below(400)].to_vec(),
+            14 => cmd!["PEXPIREAT", key, 1].to_vec(),
+            15 => cmd!["EXPIREAT", key, now_s() + self.random.below(2)].to_vec(),
+            16 => cmd!["PERSIST", key].to_vec(),
+            17 => cmd!["COPY", key, other, "REPLACE"].to_vec(),
             // Long enough for leases to end under a server that cannot look.
-            15 => cmd!["DEBUG", "SLEEP", "0.004"].to_vec(),
-            16 | 17 => match self.dumped.take() {
-                Some(payload) => cmd!["RESTORE", key, 0, payload, "REPLACE"].to_vec(),
+            18 => cmd!["DEBUG", "SLEEP", "0.004"].to_vec(),
+            19 | 20 => match self.dumped.take() {
+                Some(payload) => {
+                    let ttl_ms = *self.random.pick(if self.reloads { &[0] } else { &[0, 30] });
+                    cmd!["RESTORE", key, ttl_ms, payload, "REPLACE"].to_vec()
+                }
                 None => cmd!["DEL", key].to_vec(),
             },
             _ => cmd!["SELECT", one].to_vec(),
@@ -260,4 +290,10 @@ impl<'a> Load<'a> {
             _ => cmd!["SELECT", self.random.below(DATABASES)].to_vec(),
         }
     }
+}
+
+/// Seconds since the epoch: EXPIREAT names a time of day.
+fn now_s() -> usize {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    usize::try_from(since.as_secs()).unwrap()
 }

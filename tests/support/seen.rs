@@ -24,7 +24,7 @@ pub(crate) struct Seen {
 /// A hold as LOCK.INFO shows it.
 #[derive(Debug)]
 struct Hold {
-    /// Owner, fence, limit, lease and count. Not the session: a connection is known to one server only.
+    /// Owner, fence, limit, lease and level. Not the session: a connection is known to one server only.
     still: Vec<Reply>,
     lease_ms: i64,
     remaining_ms: i64,
@@ -36,7 +36,7 @@ impl Hold {
     fn of(holder: &Reply) -> Self {
         let number = |name: &str| field(holder, name).int();
         Self {
-            still: ["owner", "fence", "limit", "lease", "count"].map(|name| field(holder, name)).to_vec(),
+            still: ["owner", "fence", "limit", "lease", "level"].map(|name| field(holder, name)).to_vec(),
             lease_ms: number("lease"),
             remaining_ms: number("remaining"),
             age_ms: number("age"),
@@ -87,7 +87,7 @@ impl Seen {
         self.lapsed > 0 || self.keys.values().flatten().any(is_brief)
     }
 
-    /// Every key has the same holds with the same fences, limits, leases, counts, labels and order.
+    /// Every key has the same holds with the same fences, limits, leases, levels, labels and order.
     #[track_caller]
     pub(crate) fn assert_same_but_for_times(&self, original: &Self, what: &str) {
         let places = |seen: &Self| seen.keys.keys().cloned().collect::<Vec<At>>();

@@ -84,32 +84,22 @@ fn whoever_is_master_in_the_end_its_replica_has_the_same() {
 }
 
 /// A master that reads its own data anew drops keys whose TTL is over and tells nobody. What it grants there next has to
-/// stand on its replica too, over whatever is left of the key, and in the append-only file, where the same stands.
+/// stand on its replica too, over the string that is left there, and in the append-only file, where the same is left.
 #[test]
 fn a_grant_of_the_master_stands_over_a_stale_string() {
-    a_grant_of_the_master_stands_over(&["SET k v PX 1"]);
-}
-
-#[test]
-fn a_grant_of_the_master_stands_over_a_stale_lock() {
-    a_grant_of_the_master_stands_over(&["LOCK.ACQUIRE k PX 900000 SHARED TOKEN old", "PEXPIRE k 1"]);
-}
-
-#[track_caller]
-fn a_grant_of_the_master_stands_over(stale: &[&str]) {
     let pair = Pair::start_with(Server::builder().aof(), Server::builder());
     let [mut client, mut reader] = [&pair.master, &pair.replica].map(Server::client);
     client.ok("DEBUG SET-ACTIVE-EXPIRE 0");
-    client.run_all(stale);
+    client.ok("SET k v PX 1");
     pair.wait_caught_up();
     wait_until("its TTL is over", PATIENCE, || reader.run("EXISTS k") == Reply::Int(0));
     client.ok("DEBUG RELOAD");
     assert_eq!(client.run("DBSIZE"), Reply::Int(0), "the master has dropped it");
     assert_eq!(reader.run("DBSIZE"), Reply::Int(1), "the replica has not");
-    fence_of(&mut client, "k PX 600000 SHARED TOKEN a");
+    fence_of(&mut client, "k PX 600000 TOKEN a");
     pair.wait_caught_up();
-    Seen::on(&pair.replica, 1).assert_same_but_for_times(&Seen::on(&pair.master, 1), "replica");
     let seen = Seen::on(&pair.master, 1);
+    Seen::on(&pair.replica, 1).assert_same_but_for_times(&seen, "replica");
     client.ok("DEBUG LOADAOF");
     Seen::on(&pair.master, 1).assert_same_but_for_times(&seen, "append-only file");
 }
@@ -142,6 +132,14 @@ const TROUBLES: [Trouble; 7] = [
     Trouble::FileAnew,
     Trouble::Snapshot,
 ];
+
+impl Trouble {
+    /// Whether the master may write a snapshot in the background. If DEBUG RELOAD comes meanwhile, Redis miscounts what has
+    /// changed since the last snapshot, and the next DEBUG RELOAD goes to replicas and into the append-only file.
+    fn saves_in_background(self) -> bool {
+        matches!(self, Self::FullSync | Self::LeaveAndComeBack | Self::Snapshot)
+    }
+}
 
 /// A master, its replica, and a replica of that.
 struct Chain {
@@ -189,7 +187,7 @@ impl Chain {
     #[track_caller]
     fn round(&mut self, trouble: Trouble, random: &mut Random) -> usize {
         let syncs = self.syncs();
-        let reloads = random.below(2) == 0;
+        let reloads = random.below(2) == 0 && !trouble.saves_in_background();
         let mut load = Load::new(&self.master, random, &LEASES_MS);
         if reloads {
             load.reload();
