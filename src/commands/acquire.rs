@@ -27,7 +27,7 @@ impl Command for Acquire {
 
     fn run(context: &Context, args: &Args<'_>) -> Result<(), Refusal> {
         // A server that nobody listens to has no master, and what it loads is decided in three words.
-        if (args.len() == 3 || consumers::may_be_there()) && context.from_master() {
+        if (args.len() == 3 || consumers::may_be_there()) && context.is_from_master() {
             return apply(context, args);
         }
         let request = request::Acquire::parse(args.from(2), config::leases())?;

@@ -8,8 +8,8 @@ use super::{number, turn};
 use crate::server::ffi::{Args, Command, Context};
 use crate::server::text::printable;
 
-/// The most fences that a line of the log names.
-const FENCES_LOGGED: usize = 100;
+/// The most fences that a line of the log names: the server cuts a line at a thousand bytes.
+const FENCES_LOGGED: usize = 32;
 
 pub(crate) struct Break;
 
@@ -20,7 +20,7 @@ impl Command for Break {
     fn run(context: &Context, args: &Args<'_>) -> Result<(), Refusal> {
         let request = request::Break::parse(args.from(2))?;
         let broken = turn(context, args, |turn| turn.break_holds(request.holds))?;
-        if !broken.is_empty() && !context.from_master() {
+        if !broken.is_empty() && !context.is_from_master() {
             log(context, &broken);
         }
         context.reply_integer(number(broken.len()));

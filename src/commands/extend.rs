@@ -17,14 +17,14 @@ impl Command for Extend {
     fn run(context: &Context, args: &Args<'_>) -> Result<(), Refusal> {
         let request = request::Extend::parse(args.from(2), config::leases()).or_else(|refusal| {
             // The master's longest lease may be another than ours.
-            if context.from_master() {
+            if context.is_from_master() {
                 request::Extend::parse(args.from(2), request::LeaseRules::ANY)
             } else {
                 Err(refusal)
             }
         })?;
         let extended = turn(context, args, |turn| {
-            turn.extend(&request.token, request.lease_ms, || context.from_master())
+            turn.extend(&request.token, request.lease_ms, || context.is_from_master())
         })?;
         context.reply_integer(extended.into());
         Ok(())

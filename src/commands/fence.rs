@@ -15,7 +15,7 @@ impl Command for Fence {
     const INTERNAL: Refusal = Refusal::Internal;
 
     fn run(context: &Context, args: &Args<'_>) -> Result<(), Refusal> {
-        if !context.from_master() {
+        if !context.is_from_master() {
             return Err(Refusal::Syntax);
         }
         let fence = request::parse_fence(args.bytes(1))?;

@@ -17,7 +17,7 @@ impl Command for Release {
     fn run(context: &Context, args: &Args<'_>) -> Result<(), Refusal> {
         let request = request::Release::parse(args.from(2))?;
         let released = turn(context, args, |turn| {
-            turn.release(&request.token, request.level, || context.from_master())
+            turn.release(&request.token, request.level, || context.is_from_master())
         })?;
         context.reply_integer(released.into());
         Ok(())

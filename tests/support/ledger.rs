@@ -203,7 +203,7 @@ impl<'a> Worker<'a> {
             return Some(());
         }
         match self.random.below(6) {
-            0 => drop(self.acquire(&claim, lease_ms, "REENTRANT")?),
+            0 => drop(self.acquire(&claim, lease_ms, "LEVEL 2")?),
             1 => self.extend(&claim, lease_ms * 2)?,
             _ => {}
         }

@@ -71,6 +71,13 @@ pub(crate) fn holders<K: AsRef<[u8]>>(client: &mut Client, key: K) -> Vec<Reply>
     field(&info, "holders").items().to_vec()
 }
 
+/// How many hold a lock by LOCK.INFO, which shows the oldest hundred of them.
+#[track_caller]
+pub(crate) fn held<K: AsRef<[u8]>>(client: &mut Client, key: K) -> i64 {
+    let info = client.call(&[b"LOCK.INFO".as_slice(), key.as_ref()]);
+    if info.is_null() { 0 } else { field(&info, "held").int() }
+}
+
 /// The one holder LOCK.INFO must show.
 #[track_caller]
 pub(crate) fn holder<K: AsRef<[u8]>>(client: &mut Client, key: K) -> Reply {
@@ -91,7 +98,7 @@ pub(crate) fn remaining<K: AsRef<[u8]>, T: AsRef<[u8]>>(
         return None;
     }
     let parts = reply.items();
-    assert_eq!(parts.len(), 2, "LOCK.CHECK gives fence and time: {reply:?}");
+    assert_eq!(parts.len(), 3, "LOCK.CHECK gives fence, time and how many wait: {reply:?}");
     Some(parts[1].int())
 }
 

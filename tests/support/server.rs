@@ -144,6 +144,17 @@ impl Server {
         self.child.wait().unwrap();
     }
 
+    /// Starts it again without the module, on what it has left; an error is the log of a server that ended. It stays so.
+    pub(crate) fn start_without_module(&mut self) -> Result<(), String> {
+        let path = self.launch.folder.join("server.conf");
+        let configuration = std::fs::read_to_string(&path).unwrap();
+        let of_others = |line: &&str| !line.starts_with("loadmodule") && !line.starts_with("lock.");
+        let lines: Vec<&str> = configuration.lines().filter(of_others).collect();
+        std::fs::write(path, lines.join("\n") + "\n").unwrap();
+        (self.child, self.port) = self.launch.start(Some(self.port))?;
+        Ok(())
+    }
+
     /// Starts it again after [`Server::stop`] or [`Server::kill9`], on the same port unless that was taken.
     #[track_caller]
     pub(crate) fn start_again(&mut self) {

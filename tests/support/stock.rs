@@ -39,6 +39,7 @@ pub(crate) struct View {
 struct LockView {
     name: String,
     standing: Reply,
+    fences: Vec<i64>,
     holds: Vec<HoldView>,
 }
 
@@ -162,15 +163,22 @@ impl Kept {
         select(client, self.database);
         let name = format!("{} in {}", self.key.escape_ascii(), self.database);
         assert_eq!(client.call(&cmd!["LOCK.CHECK", self.key, "stranger"]), Reply::NullArray, "{name}");
-        let holders = field(&client.call(&cmd!["LOCK.INFO", self.key]), "holders");
-        assert_eq!(holders.items().len(), self.tokens.len(), "{name}");
+        let info = client.call(&cmd!["LOCK.INFO", self.key]);
+        assert_eq!(usize::try_from(field(&info, "held").int()), Ok(self.tokens.len()), "{name}");
+        let holders = field(&info, "holders");
+        // It shows the oldest hundred.
+        let fences: Vec<i64> = self
+            .tokens
+            .iter()
+            .map(|token| client.call(&cmd!["LOCK.CHECK", self.key, token]).items()[0].int())
+            .collect();
         let holds = self.tokens.iter().zip(holders.items()).map(|(token, holder)| HoldView {
             lease: field(holder, "lease").int(),
             remaining: field(holder, "remaining").int(),
             check: client.call(&cmd!["LOCK.CHECK", self.key, token]).items().iter().map(Reply::int).collect(),
         });
         let holds = holds.collect();
-        LockView { name, standing: standing(client, &self.key), holds }
+        LockView { name, standing: standing(client, &self.key), fences, holds }
     }
 }
 
@@ -183,7 +191,7 @@ impl View {
         let passed = milliseconds(self.ended - before.began);
         assert_eq!(self.locks.len(), before.locks.len());
         for (now, was) in self.locks.iter().zip(&before.locks) {
-            assert_eq!((&now.name, &now.standing), (&was.name, &was.standing));
+            assert_eq!((&now.name, &now.standing, &now.fences), (&was.name, &was.standing, &was.fences));
             for (hold, was) in now.holds.iter().zip(&was.holds) {
                 let name = &now.name;
                 assert_eq!(hold.check[0], was.check[0], "{name}: the fence of a token");

@@ -25,6 +25,16 @@ impl Version {
         Self { redis: field("redis_version").unwrap(), valkey: field("valkey_version") }
     }
 
+    /// Whether it is Redis, or compatible with one, before this version, such as `[7, 2]`.
+    pub(crate) fn is_before(&self, version: [u32; 2]) -> bool {
+        self.redis < version.to_vec()
+    }
+
+    /// Whether it is a Valkey of this version or a later one, such as `[8, 1]`.
+    pub(crate) fn is_valkey_from(&self, version: [u32; 2]) -> bool {
+        self.valkey.as_ref().is_some_and(|valkey| *valkey >= version.to_vec())
+    }
+
     /// Whether it is a Valkey of this series, such as `[8, 0]`.
     pub(crate) fn is_valkey(&self, series: [u32; 2]) -> bool {
         self.valkey.as_ref().is_some_and(|version| version.starts_with(&series))

@@ -180,7 +180,7 @@ impl Context {
 
     /// Whether the running command is not a client's: it comes from this server's master, from the file being loaded,
     /// or from the node that a slot arrives from.
-    pub(crate) fn from_master(&self) -> bool {
+    pub(crate) fn is_from_master(&self) -> bool {
         let slot_import = if IS_VALKEY.load(Ordering::Relaxed) { CTX_FLAGS_SLOT_IMPORT_CLIENT } else { 0 };
         self.has_flag(
             raw::REDISMODULE_CTX_FLAGS_REPLICATED | raw::REDISMODULE_CTX_FLAGS_LOADING | slot_import,

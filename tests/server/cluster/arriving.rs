@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::support::cluster::{Cluster, Migration, asking, asking_waiter, key_in, moved_to, shared};
-use crate::support::locks::{null, ok_grant};
+use crate::support::locks::{field, null, ok_grant};
 use crate::support::waiter::{is_blocked, release};
 use crate::support::{Client, PATIENCE, Reply, Waiter, wait_until};
 
@@ -33,7 +33,8 @@ impl<'a> Arriving<'a> {
     /// Whether anybody holds it, in the eyes of a client that was sent there.
     #[track_caller]
     fn is_held(&self) -> bool {
-        !asking(&mut self.cluster.client(1), &format!("LOCK.INFO {}", self.key)).is_null()
+        let info = asking(&mut self.cluster.client(1), &format!("LOCK.INFO {}", self.key));
+        !info.is_null() && field(&info, "held").int() > 0
     }
 
     #[track_caller]

@@ -35,8 +35,8 @@ fn holds_go_along_whole_and_who_waits_is_told_where() {
     let (one, many) = (key_in(slot, "one"), key_in(slot, "many"));
     let mut source = cluster.client(0);
     let fence = fence_of(&mut source, &format!("{one} TOKEN a PX 60000 OWNER alice"));
-    for token in ["a", "b", "b"] {
-        acquire(&mut source, &format!("{many} TOKEN {token} LIMIT 3 REENTRANT PX 50000"));
+    for (token, level) in [("a", 1), ("b", 1), ("b", 2)] {
+        acquire(&mut source, &format!("{many} TOKEN {token} LIMIT 3 LEVEL {level} PX 50000"));
     }
     let mut waiters: Vec<Waiter> = [&one, &one, &many]
         .map(|key| Waiter::new(cluster.node(0), &format!("{key} PX 60000 BLOCK 0")))

@@ -51,7 +51,7 @@ impl Stock {
         let taken = Instant::now();
         let lease = LEASE.as_millis();
         acquire(&mut client, &format!("{shared} TOKEN a SHARED OWNER alice PX 60000"));
-        acquire(&mut client, &format!("{shared} TOKEN b LIMIT 5 REENTRANT PX 60000"));
+        acquire(&mut client, &format!("{shared} TOKEN b LIMIT 5 LEVEL 1 PX 60000"));
         acquire(&mut client, &format!("{short} TOKEN a PX {lease}"));
         acquire(&mut session, &format!("{tied} TOKEN a PX {lease} SESSION"));
         acquire(&mut session, &format!("{kept} TOKEN a PX 60000 SESSION"));

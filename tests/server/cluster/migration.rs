@@ -258,8 +258,8 @@ fn holds_go_along_with_all_they_are() {
     let slot = cluster.fresh_slot(0);
     let (many, one) = (key_in(slot, "many"), key_in(slot, "one"));
     let mut source = cluster.client(0);
-    acquire(&mut source, &format!("{many} TOKEN a LIMIT 3 PX 50000 OWNER alice REENTRANT"));
-    acquire(&mut source, &format!("{many} TOKEN a LIMIT 3 PX 50000 REENTRANT"));
+    acquire(&mut source, &format!("{many} TOKEN a LIMIT 3 PX 50000 OWNER alice"));
+    acquire(&mut source, &format!("{many} TOKEN a LIMIT 3 PX 50000 LEVEL 2"));
     acquire(&mut source, &format!("{many} TOKEN b SHARED PX 40000"));
     acquire(&mut source, &format!("{one} TOKEN c PX 30000"));
     let before = [standing(&mut source, &many), standing(&mut source, &one)];
@@ -276,7 +276,7 @@ fn holds_go_along_with_all_they_are() {
     }
     leaving.finish();
     assert_eq!([standing(&mut target, &many), standing(&mut target, &one)], before);
-    for (key, token) in [(&many, "a"), (&many, "a"), (&many, "b"), (&one, "c")] {
+    for (key, token) in [(&many, "a"), (&many, "b"), (&one, "c")] {
         release(&mut target, key, token);
     }
     cluster.assert_free(1, &many);

@@ -10,7 +10,7 @@ use crate::support::{Client, Reply, Waiter, cmd};
 /// Every command about a key, `k`, and more than one form where options stand around.
 const COMMANDS: [&str; 10] = [
     "LOCK.ACQUIRE k",
-    "LOCK.ACQUIRE k PX 1000 TOKEN t SHARED BLOCK 0 OWNER o SESSION REENTRANT",
+    "LOCK.ACQUIRE k PX 1000 TOKEN t SHARED BLOCK 0 OWNER o SESSION LEVEL 2",
     "LOCK.RELEASE k t",
     "LOCK.EXTEND k t",
     "LOCK.EXTEND k t EX 1",

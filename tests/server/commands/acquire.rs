@@ -92,7 +92,7 @@ fn an_owner_has_at_most_255_bytes() {
 fn options_come_in_any_order_and_any_case() {
     let server = Server::start();
     let mut client = server.client();
-    let options = ["px 60000", "ToKeN a", "LIMIT 3", "owneR me", "blocK 5 session reEntrant"];
+    let options = ["px 60000", "ToKeN a", "LIMIT 3", "owneR me", "blocK 5 session leVel 1"];
     for (index, order) in permutations(&options).into_iter().enumerate() {
         let key = format!("k{index}");
         let grant = acquire(&mut client, &format!("{key} {}", order.join(" ")));
@@ -145,8 +145,9 @@ fn an_option_twice_half_unknown_or_excluded_is_a_syntax_error() {
         "BLOCK 0 PX 100 BLOCK 5",
         "SESSION SESSION",
         "SESSION 5",
-        "REENTRANT REENTRANT",
-        "REENTRANT 2",
+        "REENTRANT",
+        "LEVEL",
+        "LEVEL 1 LEVEL 1",
         "SHARED LIMIT 2",
         "LIMIT 2 SHARED",
         "LIMIT 1 SHARED",

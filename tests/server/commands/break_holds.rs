@@ -122,3 +122,55 @@ fn what_cannot_be_broken_is_an_error_and_changes_nothing() {
     }
     assert_eq!(standing(&mut client, "k"), before);
 }
+
+#[test]
+fn each_break_is_a_line_in_the_log_that_says_who_ended_what() {
+    let server = Server::start();
+    let mut client = server.client();
+    let list = client.run("CLIENT LIST").text();
+    let address = list.split(' ').find_map(|part| part.strip_prefix("addr=")).unwrap().to_owned();
+    let one = acquire(&mut client, "secret-key TOKEN secret-token SHARED").fence;
+    let two = acquire(&mut client, "secret-key TOKEN other SHARED").fence;
+    client.run("LOCK.BREAK secret-key FENCE 1");
+    client.run("LOCK.BREAK nothing");
+    assert!(!server.log().contains("LOCK.BREAK"), "nothing was broken");
+    client.run("LOCK.BREAK secret-key");
+    let line = format!("LOCK.BREAK by user default from {address}: ended fence {one}, {two}\n");
+    assert!(server.log().contains(&line), "{line}");
+    assert!(!server.log().contains("secret"), "neither key nor token is named");
+    assert_eq!(server.log().matches("LOCK.BREAK").count(), 1);
+}
+
+#[test]
+fn no_name_of_a_user_and_no_crowd_of_holds_breaks_the_log() {
+    let server = Server::start();
+    let mut client = server.client();
+    let name = b"a%s%n\x1bb\xff".to_vec();
+    client.call(&[
+        b"ACL".to_vec(),
+        b"SETUSER".to_vec(),
+        name.clone(),
+        b"on".to_vec(),
+        b"nopass".to_vec(),
+        b"~*".to_vec(),
+        b"+@all".to_vec(),
+    ]);
+    let mut operator = server.client();
+    assert_eq!(operator.call(&[b"AUTH".to_vec(), name, b"x".to_vec()]), Reply::Simple("OK".into()));
+    for n in 0..150 {
+        acquire(&mut client, &format!("k SHARED TOKEN t{n}"));
+    }
+    assert_eq!(operator.run("LOCK.BREAK k"), Reply::Int(150));
+    let log = server.log();
+    let line = log.lines().find(|line| line.contains("LOCK.BREAK")).unwrap();
+    assert!(line.contains("by user a%s%n\\x1bb\\xff from 127.0.0.1:"), "{line}");
+    assert!(line.ends_with(" and 118 more"), "{line}");
+    acquire(&mut client, "k TOKEN a");
+    let script = "return redis.call('LOCK.BREAK', KEYS[1])";
+    assert_eq!(client.call(&["EVAL", script, "1", "k"]), Reply::Int(1));
+    assert!(
+        server.log().contains("LOCK.BREAK by user default from a script: ended fence "),
+        "{}",
+        server.log()
+    );
+}

@@ -8,8 +8,8 @@ use crate::support::{Client, Reply, Server, Version, cmd, skip};
 
 /// Each command, whether it changes a lock, a call of it, and how few arguments it takes, its name included.
 const COMMANDS: [(&str, bool, &str, i64); 6] = [
-    ("lock.acquire", true, "LOCK.ACQUIRE k PX 100 TOKEN a OWNER o LIMIT 2 BLOCK 5 SESSION REENTRANT", -2),
-    ("lock.release", true, "LOCK.RELEASE k a", 3),
+    ("lock.acquire", true, "LOCK.ACQUIRE k PX 100 TOKEN a OWNER o LIMIT 2 BLOCK 5 SESSION LEVEL 1", -2),
+    ("lock.release", true, "LOCK.RELEASE k a LEVEL 1", -3),
     ("lock.extend", true, "LOCK.EXTEND k a PX 100", -3),
     ("lock.check", false, "LOCK.CHECK k a", 3),
     ("lock.info", false, "LOCK.INFO k", 2),
@@ -38,6 +38,13 @@ fn command_info_has_flags_arity_and_key_positions() {
         let denied = name == "lock.acquire";
         assert_eq!(flags.contains("denyoom"), denied, "{name}: {flags:?}");
         assert!(flags.contains("module"), "{name}: {flags:?}");
+        // Proxies and clients know by it that the command may wait.
+        assert_eq!(flags.contains("blocking"), denied, "{name}: {flags:?}");
+        assert_eq!(
+            flags.contains("fast"),
+            !denied && name != "lock.info" && name != "lock.break",
+            "{name}: {flags:?}"
+        );
         assert!(!flags.contains("noscript"), "{name}: {flags:?}");
         assert!(!flags.contains("loading"), "{name}: {flags:?}");
         let keys: Vec<i64> = info[3..6].iter().map(Reply::int).collect();
@@ -72,7 +79,7 @@ fn key_specs_say_who_reads_and_who_writes() {
 fn command_docs_explain_every_command_and_its_arguments() {
     let server = Server::start();
     let options: [(&str, &[&str]); 6] = [
-        ("lock.acquire", &["PX", "EX", "TOKEN", "SHARED", "LIMIT", "BLOCK", "OWNER", "SESSION", "REENTRANT"]),
+        ("lock.acquire", &["PX", "EX", "TOKEN", "SHARED", "LIMIT", "BLOCK", "OWNER", "SESSION", "LEVEL"]),
         ("lock.release", &[]),
         ("lock.extend", &["PX", "EX"]),
         ("lock.check", &[]),
@@ -106,12 +113,12 @@ fn a_reader_may_look_at_locks_and_change_none() {
     acquire(&mut admin, "k TOKEN a PX 60000");
     admin.ok("ACL SETUSER reader on nopass resetkeys %R~* -@all +lock.acquire +lock.release +lock.extend +lock.check +lock.info +lock.break");
     let mut reader = login(&server, "reader");
-    assert_eq!(reader.run("LOCK.CHECK k a").items().len(), 2);
+    assert_eq!(reader.run("LOCK.CHECK k a").items().len(), 3);
     assert!(!reader.run("LOCK.INFO k").is_error());
     for (name, writes, call, _) in COMMANDS {
         assert_eq!(is_denied(&mut reader, call), writes, "{name}");
     }
-    assert_eq!(admin.run("LOCK.CHECK k a").items().len(), 2);
+    assert_eq!(admin.run("LOCK.CHECK k a").items().len(), 3);
 }
 
 #[test]
@@ -199,7 +206,7 @@ fn with_memory_full_only_acquiring_is_refused() {
             let reply = client.run(call);
             assert!(reply.error().starts_with("OOM "), "{call}: {reply:?}");
         }
-        assert_eq!(client.run("LOCK.CHECK k a").items().len(), 2);
+        assert_eq!(client.run("LOCK.CHECK k a").items().len(), 3);
         assert!(!client.run("LOCK.INFO k").is_null());
         assert_eq!(client.run("LOCK.EXTEND k a PX 70000"), Reply::Int(1));
         assert_eq!(client.run("LOCK.RELEASE k a"), Reply::Int(1));

@@ -39,7 +39,7 @@ fn an_extension_changes_the_lease_and_nothing_else() {
     assert_eq!(field(&hold, "fence"), Reply::Int(grant.fence));
     assert_eq!(field(&hold, "limit"), Reply::Int(3));
     assert_eq!(field(&hold, "owner"), Reply::Bulk(b"me".to_vec()));
-    assert_eq!(field(&hold, "count"), Reply::Int(1));
+    assert_eq!(field(&hold, "level"), Reply::Int(1));
 }
 
 #[test]

@@ -32,7 +32,7 @@ const TEMPLATES: [(&str, Place); 24] = [
     ("LOCK.ACQUIRE held LIMIT ?", Place::Limit),
     ("LOCK.ACQUIRE held TOKEN holder SHARED BLOCK ?", Place::Block),
     ("LOCK.ACQUIRE held SESSION BLOCK 5 LIMIT ?", Place::Limit),
-    ("LOCK.ACQUIRE held SESSION REENTRANT ?", Place::Option),
+    ("LOCK.ACQUIRE held SESSION LEVEL 1 ?", Place::Option),
     ("LOCK.ACQUIRE held ?", Place::Option),
     ("LOCK.ACQUIRE held ? 5", Place::Option),
     ("LOCK.ACQUIRE held TOKEN holder ?", Place::Option),
@@ -141,8 +141,6 @@ fn a_wrong_number_of_arguments_is_refused() {
             "LOCK.ACQUIRE",
             "LOCK.RELEASE",
             "LOCK.RELEASE k",
-            "LOCK.RELEASE k a a",
-            "LOCK.RELEASE k a PX 5",
             "LOCK.EXTEND",
             "LOCK.EXTEND k",
             "LOCK.CHECK",
@@ -155,7 +153,7 @@ fn a_wrong_number_of_arguments_is_refused() {
             let name = command.split(' ').next().unwrap();
             errors::fails(&mut client, command, &arity(name));
         }
-        for name in ["LOCK.RELEASE", "LOCK.CHECK", "LOCK.INFO"] {
+        for name in ["LOCK.CHECK", "LOCK.INFO"] {
             let many = vec![name; 10_000];
             call_fails(&mut client, &many, &arity(name));
         }
@@ -178,7 +176,7 @@ fn options_repeated_contradictory_unknown_or_half_are_refused() {
     acquire(&mut client, "k TOKEN a");
     let before = standing(&mut client, "k");
     let acquire_options =
-        ["PX 5000", "EX 5", "TOKEN b", "SHARED", "LIMIT 2", "OWNER o", "BLOCK 5", "SESSION", "REENTRANT"];
+        ["PX 5000", "EX 5", "TOKEN b", "SHARED", "LIMIT 2", "OWNER o", "BLOCK 5", "SESSION", "LEVEL 1"];
     for option in acquire_options {
         let twice = format!("LOCK.ACQUIRE k {option} {option}");
         errors::fails(&mut client, &twice, errors::SYNTAX);
@@ -351,25 +349,8 @@ fn random_arguments_never_bring_the_server_down() {
     // Nobody else is there to end a wait.
     client.ok("CONFIG SET lock.max-waiters 0");
     let words: Vec<Vec<u8>> = [
-        "PX",
-        "EX",
-        "TOKEN",
-        "SHARED",
-        "LIMIT",
-        "OWNER",
-        "FENCE",
-        "BLOCK",
-        "SESSION",
-        "REENTRANT",
-        "1",
-        "100",
-        "0",
-        "-1",
-        "2",
-        "k",
-        "string",
-        "a",
-        "b",
+        "PX", "EX", "TOKEN", "SHARED", "LIMIT", "OWNER", "FENCE", "BLOCK", "SESSION", "LEVEL", "1", "100",
+        "0", "-1", "2", "k", "string", "a", "b",
     ]
     .iter()
     .map(|word| word.as_bytes().to_vec())

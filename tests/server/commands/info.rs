@@ -1,10 +1,11 @@
 //! LOCK.INFO: what an operator sees of a lock.
 
 use crate::support::errors::{self, fails};
-use crate::support::locks::{acquire, field, field_names, holder, holders, null, standing};
-use crate::support::{PATIENCE, Reply, Server, cmd, wait_until};
+use crate::support::locks::{acquire, field, field_names, held, holder, holders, null, standing};
+use crate::support::{Client, PATIENCE, Reply, Server, Waiter, cmd, wait_until};
 
-const HOLD_FIELDS: [&str; 8] = ["owner", "fence", "limit", "lease", "remaining", "count", "session", "age"];
+const HOLD_FIELDS: [&str; 9] =
+    ["owner", "fence", "limit", "lease", "remaining", "level", "session", "address", "age"];
 
 #[test]
 fn a_missing_key_is_null() {
@@ -22,7 +23,7 @@ fn resp2_has_flat_arrays_and_resp3_maps_of_the_same_fields() {
     assert!(matches!(flat, Reply::Array(_)), "{flat:?}");
     assert!(matches!(mapped, Reply::Map(_)), "{mapped:?}");
     for info in [flat, mapped] {
-        assert_eq!(field_names(&info), ["holders", "waiting", "queue"]);
+        assert_eq!(field_names(&info), ["holders", "held", "waiting", "queue"]);
         let holders = field(&info, "holders");
         assert_eq!(field_names(holders.items().first().unwrap()), HOLD_FIELDS);
         assert_eq!(field(&info, "waiting"), Reply::Int(0));
@@ -50,7 +51,7 @@ fn a_hold_shows_what_it_was_granted_with() {
         assert_eq!(field(&hold, "fence"), Reply::Int(grant.fence));
         assert_eq!(field(&hold, "limit"), Reply::Int(4));
         assert_eq!(field(&hold, "lease"), Reply::Int(60_000));
-        assert_eq!(field(&hold, "count"), Reply::Int(1));
+        assert_eq!(field(&hold, "level"), Reply::Int(1));
         let left = field(&hold, "remaining").int();
         assert!(left > 30_000 && left <= 60_000, "{left} ms left");
         let age = field(&hold, "age").int();
@@ -154,4 +155,61 @@ fn what_is_no_lock_is_an_error() {
     }
     let empty = client.call(&cmd!["LOCK.INFO", ""]);
     assert_eq!(empty, null(&client), "an empty key is a key");
+}
+
+#[test]
+fn connections_are_shown_so_that_they_can_be_ended() {
+    let server = Server::start();
+    let mut session = server.client();
+    let mut client = server.client();
+    acquire(&mut session, "k TOKEN a SESSION");
+    let mut waiter = Waiter::new(&server, "k TOKEN b BLOCK 0");
+    let list = client.run("CLIENT LIST").text();
+    let address = |id: i64| {
+        let line = list.lines().find(|line| line.starts_with(&format!("id={id} "))).unwrap();
+        let parts = line.split(' ').find_map(|part| part.strip_prefix("addr="));
+        Reply::Bulk(parts.unwrap().as_bytes().to_vec())
+    };
+    let hold = holder(&mut client, "k");
+    let id = session.id();
+    assert_eq!((field(&hold, "session"), field(&hold, "address")), (Reply::Int(id), address(id)));
+    let entry = field(&client.run("LOCK.INFO k"), "queue").items()[0].clone();
+    assert_eq!(
+        (field(&entry, "client"), field(&entry, "address")),
+        (Reply::Int(waiter.id), address(waiter.id))
+    );
+    assert_eq!(client.run(&format!("CLIENT UNBLOCK {}", field(&entry, "client").int())), Reply::Int(1));
+    waiter.refused();
+    assert_eq!(client.run(&format!("CLIENT KILL ID {}", field(&hold, "session").int())), Reply::Int(1));
+    wait_until("the session has ended", PATIENCE, || client.run("EXISTS k") == Reply::Int(0));
+    acquire(&mut client, "k TOKEN a");
+    let hold = holder(&mut client, "k");
+    assert_eq!((field(&hold, "session"), field(&hold, "address")), (Reply::NullBulk, Reply::NullBulk));
+}
+
+#[test]
+fn the_oldest_hundred_holders_are_shown_and_how_many_there_are() {
+    let server = Server::start();
+    let mut client = server.client();
+    let fences: Vec<i64> =
+        (0..150).map(|n| acquire(&mut client, &format!("k SHARED TOKEN t{n}")).fence).collect();
+    assert_eq!(held(&mut client, "k"), 150);
+    let shown: Vec<i64> = holders(&mut client, "k").iter().map(|hold| field(hold, "fence").int()).collect();
+    assert_eq!(shown, fences[..100]);
+}
+
+#[test]
+fn a_holder_is_told_how_many_wait() {
+    let server = Server::start();
+    let mut client = server.client();
+    acquire(&mut client, "k TOKEN a");
+    let waiting = |client: &mut Client| client.run("LOCK.CHECK k a").items()[2].int();
+    assert_eq!(waiting(&mut client), 0);
+    let first = Waiter::new(&server, "k BLOCK 0");
+    let second = Waiter::new(&server, "k SHARED BLOCK 0");
+    assert_eq!(waiting(&mut client), 2);
+    for gone in [first, second] {
+        client.run(&format!("CLIENT UNBLOCK {}", gone.id));
+    }
+    assert_eq!(waiting(&mut client), 0);
 }

@@ -111,8 +111,11 @@ fn what_cannot_be_released_is_an_error() {
     fails(&mut client, "LOCK.RELEASE s a", errors::WRONG_TYPE);
     assert_eq!(client.run("GET s").text(), "a");
     let arity = errors::arity("lock.release");
-    for command in ["LOCK.RELEASE", "LOCK.RELEASE k", "LOCK.RELEASE k a a"] {
+    for command in ["LOCK.RELEASE", "LOCK.RELEASE k"] {
         fails(&mut client, command, &arity);
+    }
+    for command in ["LOCK.RELEASE k a a", "LOCK.RELEASE k a LEVEL", "LOCK.RELEASE k a LEVEL 1 LEVEL 1"] {
+        fails(&mut client, command, errors::SYNTAX);
     }
     for length in [0, 256] {
         let token = "x".repeat(length);

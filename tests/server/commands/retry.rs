@@ -11,7 +11,7 @@ fn a_retry_is_granted_at_once_with_the_same_fence() {
     for mut client in [server.client(), server.client3()] {
         assert_eq!(acquire(&mut client, "k TOKEN a"), first);
         let hold = holder(&mut client, "k");
-        assert_eq!(field(&hold, "count"), Reply::Int(1), "the count stays");
+        assert_eq!(field(&hold, "level"), Reply::Int(1), "the level stays");
         assert_eq!(field(&hold, "fence"), Reply::Int(first.fence));
     }
     let mut client = server.client();
@@ -133,7 +133,7 @@ fn a_granted_change_of_limit_is_a_retry_too() {
     assert_eq!(field(&hold, "limit"), Reply::Int(1));
     assert_eq!(field(&hold, "lease"), Reply::Int(80_000));
     assert_eq!(field(&hold, "owner"), Reply::Bulk(b"you".to_vec()));
-    assert_eq!(field(&hold, "count"), Reply::Int(1));
+    assert_eq!(field(&hold, "level"), Reply::Int(1));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The one rule of admission: a request is granted when `holds + 1 <= the smallest limit among the holds and the
 //! request`. Mutex, read/write lock and semaphore follow from it, and so does changing a hold's limit.
 
-use crate::support::locks::{acquire, exists, field, holders, null, refused};
+use crate::support::locks::{acquire, exists, field, held, holders, null, refused};
 use crate::support::{Client, Random, Reply, Server, cmd, ok_grant};
 
 /// A limit as a test writes it: `None` is no limit, SHARED.
@@ -155,7 +155,7 @@ fn a_thousand_readers_or_permits_fit_and_no_more() {
         for reply in client.pipeline(&requests) {
             ok_grant(reply);
         }
-        assert_eq!(holders(&mut client, key).len(), 1000);
+        assert_eq!((held(&mut client, key), holders(&mut client, key).len()), (1000, 100));
     }
     refused(&mut client, "readers TOKEN late");
     refused(&mut client, "permits TOKEN late LIMIT 1000");

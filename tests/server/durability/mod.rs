@@ -2,9 +2,11 @@
 
 mod crash;
 mod fences;
+mod from_master;
 mod listeners;
 mod persistence;
 mod promotion;
 mod replication;
 mod restart_grace;
+mod save_fence;
 mod stream;

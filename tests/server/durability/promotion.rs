@@ -87,7 +87,7 @@ fn sessions_run_out(way: Way) {
     let id = session.id();
     let long = fence_of(&mut session, "long TOKEN a PX 600000 SESSION");
     acquire(&mut session, "brief TOKEN a PX 2000 SESSION");
-    acquire(&mut session, "shared SHARED TOKEN a PX 600000 SESSION REENTRANT");
+    acquire(&mut session, "shared SHARED TOKEN a PX 600000 SESSION LEVEL 1");
     two.catch_up();
     two.begin_change_over();
 

@@ -62,7 +62,7 @@ fn after_a_restart_nobody_is_granted_anything_and_known_holders_keep_what_they_h
 
         // Who holds a lock keeps, extends and gives back.
         assert_eq!(acquire(&mut client, "mutex TOKEN a PX 60000"), mutex);
-        assert_eq!(acquire(&mut client, "mutex TOKEN a REENTRANT"), mutex);
+        assert_eq!(acquire(&mut client, "mutex TOKEN a LEVEL 2"), mutex);
         assert_eq!(client.run("LOCK.EXTEND mutex a PX 50000"), Reply::Int(1));
         assert!(remaining(&mut client, "mutex", "a").is_some());
         // A writer may have come after the reader that is known, another one to the seats, another reader besides it.
@@ -72,7 +72,7 @@ fn after_a_restart_nobody_is_granted_anything_and_known_holders_keep_what_they_h
         assert_eq!(acquire(&mut client, "readers TOKEN a SHARED"), reader);
 
         // Once nobody is known to hold it, it may be anybody's.
-        assert_eq!(client.run("LOCK.RELEASE mutex a"), Reply::Int(1));
+        assert_eq!(client.run("LOCK.RELEASE mutex a LEVEL 2"), Reply::Int(1));
         assert_eq!(client.run("LOCK.RELEASE mutex a"), Reply::Int(1));
         refused(&mut client, "mutex TOKEN b");
         assert_eq!(client.run("LOCK.BREAK seats"), Reply::Int(1));
@@ -252,4 +252,41 @@ fn scripts_and_transactions_are_refused_likewise() {
     assert!(client.call(&["EVAL", script, "1", "k"]).is_null());
     let replies = client.run_all(&["MULTI", "LOCK.ACQUIRE k TOKEN b BLOCK 0", "EXEC"]);
     assert!(replies[2].items()[0].is_null(), "{replies:?}");
+}
+
+#[test]
+fn whoever_waits_in_the_grace_is_shown_though_nobody_holds_the_lock() {
+    let mut server = keeping().config(LONG).start();
+    server.client().ok("SET k 1");
+    server.client().run("DEL k");
+    server.kill9();
+    server.start_again();
+    let mut client = server.client();
+    assert!(client.run("LOCK.INFO k").is_null());
+    let waiter = Waiter::new(&server, "k TOKEN a OWNER me BLOCK 0");
+    let info = client.run("LOCK.INFO k");
+    assert_eq!(field(&info, "holders"), Reply::Array(Vec::new()));
+    assert_eq!((field(&info, "held"), field(&info, "waiting")), (Reply::Int(0), Reply::Int(1)));
+    let entry = field(&info, "queue").items()[0].clone();
+    assert_eq!((field(&entry, "owner").text(), field(&entry, "client").int()), ("me".to_owned(), waiter.id));
+    end_grace(&mut client);
+}
+
+#[test]
+fn the_log_says_when_the_grace_begins_and_when_it_has_ended() {
+    const BEGINS: &str = "restart-grace begins: for 700 ms";
+    const HAS_ENDED: &str = "restart-grace has ended";
+    let mut server = keeping().config(&short()).start();
+    server.client().ok("SET k 1");
+    server.kill9();
+    server.start_again();
+    let count = |text: &str| server.log().matches(text).count();
+    assert_eq!(count(BEGINS), 1);
+    wait_until("it has ended", crate::support::PATIENCE, || count(HAS_ENDED) == 1);
+    let pair = Pair::start_with(Server::builder(), Server::builder().config(&short()));
+    pair.wait_caught_up();
+    pair.replica.client().ok("REPLICAOF NO ONE");
+    assert!(pair.replica.log().contains(BEGINS));
+    wait_until("it has ended", crate::support::PATIENCE, || pair.replica.log().contains(HAS_ENDED));
+    assert!(!pair.master.log().contains("restart-grace"), "without a grace there is nothing to say");
 }

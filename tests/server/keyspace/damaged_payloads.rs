@@ -94,7 +94,7 @@ fn assert_is_sane(info: &Reply, broken: &Reply) {
         assert!((1..=LONGEST_LEASE).contains(&number(holder, "lease")), "{info:?}");
         assert!((0..=number(holder, "lease")).contains(&number(holder, "remaining")), "{info:?}");
         assert!(number(holder, "limit") == 0 || number(holder, "limit") >= count, "{info:?}");
-        assert!(number(holder, "count") >= 1 && number(holder, "age") >= 0, "{info:?}");
+        assert!(number(holder, "level") >= 1 && number(holder, "age") >= 0, "{info:?}");
     }
 }
 

@@ -2,3 +2,4 @@
 
 mod damaged_payloads;
 mod touched;
+mod ttl;

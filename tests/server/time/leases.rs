@@ -343,7 +343,7 @@ fn every_command_works_in_a_transaction() {
         ok_grant(results[0].clone());
         assert_eq!(results[1], null(&client));
         assert_eq!(results[2], Reply::Int(1));
-        assert_eq!(results[3].items().len(), 2);
+        assert_eq!(results[3].items().len(), 3);
         assert_eq!(field(&results[4], "holders").items().len(), 1);
         assert_eq!(results[5], Reply::Int(1));
         ok_grant(results[6].clone());
@@ -385,25 +385,26 @@ fn every_command_works_in_a_script() {
     }
     acquire(&mut client, "k TOKEN a PX 60000");
     let check = eval(&mut client, "return redis.call('LOCK.CHECK', KEYS[1], 'a')");
-    assert_eq!(check.items().len(), 2);
+    assert_eq!(check.items().len(), 3);
     let names = eval(
         &mut client,
-        "local info = redis.call('LOCK.INFO', KEYS[1]); return {info[1], info[3], #info[2], info[5]}",
+        "local info = redis.call('LOCK.INFO', KEYS[1]); return {info[1], info[3], #info[2], info[5], info[7]}",
     );
     assert_eq!(
         names,
         Reply::Array(vec![
             Reply::Bulk(b"holders".to_vec()),
-            Reply::Bulk(b"waiting".to_vec()),
+            Reply::Bulk(b"held".to_vec()),
             Reply::Int(1),
+            Reply::Bulk(b"waiting".to_vec()),
             Reply::Bulk(b"queue".to_vec()),
         ])
     );
-    let count = eval(
+    let level = eval(
         &mut client,
-        "redis.setresp(3); return redis.call('LOCK.INFO', KEYS[1]).map.holders[1].map.count",
+        "redis.setresp(3); return redis.call('LOCK.INFO', KEYS[1]).map.holders[1].map.level",
     );
-    assert_eq!(count, Reply::Int(1));
+    assert_eq!(level, Reply::Int(1));
 }
 
 #[test]
@@ -429,7 +430,7 @@ fn a_read_only_script_may_look_and_no_more() {
     let run = |client: &mut Client, call: &str| {
         client.call(&cmd!["EVAL_RO", format!("return redis.call({call})"), 1, "k"])
     };
-    assert_eq!(run(&mut client, "'LOCK.CHECK', KEYS[1], 'a'").items().len(), 2);
+    assert_eq!(run(&mut client, "'LOCK.CHECK', KEYS[1], 'a'").items().len(), 3);
     assert!(!run(&mut client, "'LOCK.INFO', KEYS[1]").is_error());
     for call in [
         "'LOCK.ACQUIRE', 'l'",

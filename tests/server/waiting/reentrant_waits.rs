@@ -55,17 +55,17 @@ fn a_hand_over_that_a_pause_puts_off_is_not_forgotten() {
 }
 
 #[test]
-fn an_upgrade_that_waited_counts_when_it_is_reentrant() {
+fn an_upgrade_on_an_inner_level_that_waited_is_one_level() {
     let server = Server::start();
     let mut client = server.client();
     acquire(&mut client, "k TOKEN a SHARED");
     acquire(&mut client, "k TOKEN b SHARED");
-    let mut upgrade = Waiter::new(&server, "k TOKEN a LIMIT 1 REENTRANT BLOCK 0");
+    let mut upgrade = Waiter::new(&server, "k TOKEN a LIMIT 1 LEVEL 2 BLOCK 0");
     release(&mut client, "k", "b");
     upgrade.granted();
-    assert_eq!(field(&holders(&mut client, "k")[0], "count"), Reply::Int(2));
-    release(&mut client, "k", "a");
-    assert_eq!(holders(&mut client, "k").len(), 1, "it was taken twice and given back once");
+    assert_eq!(field(&holders(&mut client, "k")[0], "level"), Reply::Int(2));
+    assert_eq!(client.run("LOCK.RELEASE k a LEVEL 2"), Reply::Int(1));
+    assert_eq!(field(&holders(&mut client, "k")[0], "level"), Reply::Int(1));
 }
 
 #[test]

@@ -48,7 +48,7 @@ fn the_server_extends_the_lease_while_the_connection_is_open() {
     assert_eq!(field(&hold, "session"), Reply::Int(id));
     assert_eq!(field(&hold, "fence"), Reply::Int(grant.fence));
     assert_eq!(field(&hold, "lease"), Reply::Int(300));
-    assert_eq!(field(&hold, "count"), Reply::Int(1));
+    assert_eq!(field(&hold, "level"), Reply::Int(1));
     assert!(field(&hold, "age").int() > 2_000, "{hold:?}");
 }
 
@@ -349,15 +349,15 @@ fn a_retry_with_session_ties_a_hold_that_was_nobodys() {
 }
 
 #[test]
-fn a_reentrant_hold_is_released_whole() {
+fn a_hold_of_several_levels_is_released_whole() {
     let server = Server::start();
     let mut session = server.client();
     let mut client = server.client();
-    for _ in 0..3 {
-        acquire(&mut session, "k TOKEN a PX 600000 SESSION REENTRANT");
+    for level in 1..=3 {
+        acquire(&mut session, &format!("k TOKEN a PX 600000 SESSION LEVEL {level}"));
     }
-    assert_eq!(field(&holder(&mut client, "k"), "count"), Reply::Int(3));
-    release(&mut client, "k", "a");
+    assert_eq!(field(&holder(&mut client, "k"), "level"), Reply::Int(3));
+    assert_eq!(client.run("LOCK.RELEASE k a LEVEL 3"), Reply::Int(1));
     assert!(exists(&mut client, "k"));
     drop(session);
     gone_at_once(&mut client, "k");

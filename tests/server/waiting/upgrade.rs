@@ -1,9 +1,8 @@
 //! A token that asks again while it waits or holds: its place in the queue, its count, and another limit.
 
-use crate::support::errors::{self, fails};
-use crate::support::locks::{acquire, exists, field, holder, holders, refused, remaining, standing};
+use crate::support::locks::{acquire, field, holder, holders, refused, remaining, standing};
 use crate::support::waiter::{assert_left_in_peace, owners, release, wait_blocked};
-use crate::support::{Client, PATIENCE, Reply, Server, Waiter, cmd, ok_grant, wait_until};
+use crate::support::{Client, PATIENCE, Reply, Server, Waiter, cmd, wait_until};
 
 // --- a token that waits already
 
@@ -90,80 +89,7 @@ fn a_token_that_holds_is_granted_at_once_whoever_waits() {
         assert_eq!(acquire(&mut client, &format!("k TOKEN a {options}")), first, "{options}");
     }
     waiter.assert_waiting(&server);
-    assert_eq!(field(&holder(&mut client, "k"), "count"), Reply::Int(1));
-}
-
-#[test]
-fn reentrant_counts_up_and_release_counts_down() {
-    let server = Server::start();
-    let mut client = server.client();
-    let first = acquire(&mut client, "k TOKEN a REENTRANT PX 60000");
-    let count = |client: &mut Client| field(&holder(client, "k"), "count");
-    assert_eq!(count(&mut client), Reply::Int(1));
-    let mut waiter = Waiter::new(&server, "k TOKEN b BLOCK 0");
-    for n in 2..=5 {
-        assert_eq!(acquire(&mut client, "k TOKEN a REENTRANT PX 60000"), first);
-        assert_eq!(count(&mut client), Reply::Int(n));
-    }
-    acquire(&mut client, "k TOKEN a PX 60000");
-    assert_eq!(count(&mut client), Reply::Int(5), "without REENTRANT it stays");
-    for n in (1..5).rev() {
-        release(&mut client, "k", "a");
-        assert_eq!(count(&mut client), Reply::Int(n));
-        waiter.assert_waiting(&server);
-    }
-    release(&mut client, "k", "a");
-    waiter.granted();
-    assert_eq!(client.run("LOCK.RELEASE k a"), Reply::Int(0));
-}
-
-#[test]
-fn a_lease_a_break_or_a_deletion_ends_all_counts() {
-    let server = Server::start();
-    let mut client = server.client();
-    for end in ["LOCK.BREAK k", "DEL k", "LOCK.EXTEND k a PX 30"] {
-        for _ in 0..3 {
-            acquire(&mut client, "k TOKEN a REENTRANT");
-        }
-        assert_eq!(client.run(end), Reply::Int(1));
-        wait_until(end, PATIENCE, || !exists(&mut client, "k"));
-    }
-}
-
-#[test]
-fn counts_survive_a_reload_and_an_append_only_file() {
-    let mut server = Server::builder().aof().config("aof-use-rdb-preamble no").start();
-    let mut client = server.client();
-    for _ in 0..3 {
-        acquire(&mut client, "k TOKEN a REENTRANT PX 600000");
-    }
-    release(&mut client, "k", "a");
-    let before = standing(&mut client, "k");
-    client.ok("DEBUG RELOAD");
-    assert_eq!(standing(&mut client, "k"), before);
-    client.ok("DEBUG LOADAOF");
-    assert_eq!(standing(&mut client, "k"), before);
-    server.kill9();
-    server.start_again();
-    let mut client = server.client();
-    assert_eq!(standing(&mut client, "k"), before);
-    release(&mut client, "k", "a");
-    assert!(exists(&mut client, "k"));
-    release(&mut client, "k", "a");
-    assert!(!exists(&mut client, "k"));
-}
-
-#[test]
-fn a_waiter_with_reentrant_is_granted_with_a_count_of_one() {
-    let server = Server::start();
-    let mut client = server.client();
-    acquire(&mut client, "k TOKEN a");
-    let mut waiter = Waiter::new(&server, "k TOKEN b REENTRANT BLOCK 0");
-    release(&mut client, "k", "a");
-    waiter.granted();
-    assert_eq!(field(&holder(&mut client, "k"), "count"), Reply::Int(1));
-    release(&mut client, "k", "b");
-    assert_left_in_peace(&server, "k");
+    assert_eq!(field(&holder(&mut client, "k"), "level"), Reply::Int(1));
 }
 
 // --- another limit
@@ -336,7 +262,7 @@ fn an_upgrade_that_is_unblocked_killed_or_left_leaves_the_hold_as_it_was() {
 /// What it waits for is then no longer a change of its hold but a lock like any other: it is granted one of its own.
 #[test]
 fn an_upgrader_whose_own_hold_ends_meanwhile_is_still_answered() {
-    for end in ["LOCK.RELEASE k a", "LOCK.EXTEND k a PX 50", "BREAK", "DEL k"] {
+    for end in ["LOCK.EXTEND k a PX 50", "BREAK", "DEL k"] {
         let server = Server::start();
         let mut client = server.client();
         let first = acquire(&mut client, "k SHARED TOKEN a PX 600000 OWNER a");
@@ -393,26 +319,6 @@ fn in_a_transaction_or_script_an_upgrade_does_not_wait_and_is_no_deadlock() {
     assert_eq!(replies[2].items()[0], Reply::NullArray);
     let script = "return redis.call('LOCK.ACQUIRE', KEYS[1], 'TOKEN', 'b', 'LIMIT', 1, 'BLOCK', 0)";
     assert!(client.call(&cmd!["EVAL", script, 1, "k"]).is_null());
-}
-
-#[test]
-fn reentrant_and_another_limit_go_together() {
-    let server = Server::start();
-    let mut client = server.client();
-    acquire(&mut client, "k SHARED TOKEN a");
-    acquire(&mut client, "k TOKEN a LIMIT 1 REENTRANT");
-    let hold = holder(&mut client, "k");
-    assert_eq!((field(&hold, "count"), field(&hold, "limit")), (Reply::Int(2), Reply::Int(1)));
-    release(&mut client, "k", "a");
-    refused(&mut client, "k SHARED TOKEN b");
-    release(&mut client, "k", "a");
-    ok_grant(client.run("LOCK.ACQUIRE k SHARED TOKEN b"));
-}
-
-#[test]
-fn reentrant_given_twice_is_a_syntax_error() {
-    let server = Server::start();
-    fails(&mut server.client(), "LOCK.ACQUIRE k REENTRANT REENTRANT", errors::SYNTAX);
 }
 
 #[track_caller]
