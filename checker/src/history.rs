@@ -1,5 +1,7 @@
 //! What clients asked, when, and what came of it; and what was done to the servers meanwhile.
 
+use std::collections::BTreeMap;
+
 /// Microseconds on the one monotonic clock that all clients of a history share, from its beginning.
 pub type Micros = u64;
 
@@ -33,6 +35,8 @@ pub enum Ask {
         limit: Limit,
         /// The lease, in milliseconds.
         lease_ms: u64,
+        /// How deep it is, if it says so. From 2 on it asks for more of what its token holds, and for nothing else.
+        level: Option<u16>,
         /// How long it waits, in milliseconds; 0 without end.
         block_ms: Option<u64>,
         /// Whether the hold is tied to the connection.
@@ -42,8 +46,10 @@ pub enum Ask {
     Release {
         /// The lock.
         key: String,
-        /// Who held it.
+        /// Who held it, or waited for it.
         token: String,
+        /// The level that is given back, with what is above it: all of the hold, for 1.
+        level: u16,
     },
     /// LOCK.EXTEND.
     Extend {
@@ -60,6 +66,13 @@ pub enum Ask {
         key: String,
         /// Who holds it.
         token: String,
+    },
+    /// PEXPIRE: whoever holds the lock, it ends once this is over, unless a lease is promised before.
+    Expire {
+        /// The lock.
+        key: String,
+        /// The time to live, in milliseconds.
+        ttl_ms: u64,
     },
     /// LOCK.INFO, for its queue.
     Look {
@@ -91,6 +104,7 @@ impl Ask {
             | Self::Release { key, .. }
             | Self::Extend { key, .. }
             | Self::Check { key, .. }
+            | Self::Expire { key, .. }
             | Self::Look { key }
             | Self::Write { key, .. } => Some(key),
             Self::Ping | Self::Open | Self::Close => None,
@@ -105,8 +119,23 @@ impl Ask {
             | Self::Extend { token, .. }
             | Self::Check { token, .. }
             | Self::Write { token, .. } => Some(token),
-            Self::Look { .. } | Self::Ping | Self::Open | Self::Close => None,
+            Self::Expire { .. } | Self::Look { .. } | Self::Ping | Self::Open | Self::Close => None,
         }
+    }
+
+    /// Whether it is an ACQUIRE of an inner level: for a token that holds nothing it is null at once.
+    pub fn is_inner(&self) -> bool {
+        matches!(self, Self::Acquire { level: Some(2..), .. })
+    }
+
+    /// Whether it is a RELEASE that leaves its token with nothing, whatever it held or waited for.
+    pub fn releases_all(&self) -> bool {
+        matches!(self, Self::Release { level: ..=1, .. })
+    }
+
+    /// Whether it promises a lease, if it is answered [`Answer::Granted`] or [`Answer::Yes`].
+    pub fn promises(&self) -> bool {
+        matches!(self, Self::Acquire { .. } | Self::Extend { .. })
     }
 }
 
@@ -146,6 +175,11 @@ impl Answer {
     pub fn is_unknown(&self) -> bool {
         matches!(self, Self::Lost | Self::GaveUp | Self::Unconfirmed | Self::Odd(_))
     }
+
+    /// Whether it says that nothing has come of the request.
+    pub fn is_in_vain(&self) -> bool {
+        matches!(self, Self::Null | Self::No | Self::Error(_))
+    }
 }
 
 /// A request and its answer.
@@ -165,6 +199,13 @@ pub struct Op {
     pub ask: Ask,
     /// What came of it.
     pub answer: Answer,
+}
+
+impl Op {
+    /// Whether the server may have carried it out at some moment from `begin` to `end`.
+    pub fn may_fall_into(&self, begin: Micros, end: Micros) -> bool {
+        self.sent < end && (self.answered > begin || self.answer.is_unknown())
+    }
 }
 
 /// What was done to a server.
@@ -249,5 +290,32 @@ impl History {
     /// All faults.
     pub fn faults(&self) -> &[Fault] {
         &self.faults
+    }
+
+    /// The request at a place.
+    pub fn op(&self, place: usize) -> Option<&Op> {
+        self.ops.get(place)
+    }
+
+    /// What was asked of each lock with each token, as places in [`History::ops`].
+    pub fn by_token(&self) -> BTreeMap<(&str, &str), Vec<usize>> {
+        let mut tokens = BTreeMap::<_, Vec<usize>>::new();
+        for (place, op) in self.ops.iter().enumerate() {
+            if let (Some(key), Some(token)) = (op.ask.key(), op.ask.token()) {
+                tokens.entry((key, token)).or_default().push(place);
+            }
+        }
+        tokens
+    }
+
+    /// Whether such a fault is under way at some moment from `begin` to `end`.
+    pub fn has_fault(&self, begin: Micros, end: Micros, is_such: impl Fn(&Fault) -> bool) -> bool {
+        self.faults.iter().any(|fault| fault.begin <= end && fault.end >= begin && is_such(fault))
+    }
+
+    /// How long from `begin` to `end` faults may have held up what this node had to say.
+    pub fn delays(&self, node: usize, begin: Micros, end: Micros) -> Micros {
+        let faults = self.faults.iter().filter(|fault| fault.kind.delays() && fault.concerns(node));
+        faults.map(|fault| fault.end.min(end).saturating_sub(fault.begin.max(begin))).sum()
     }
 }

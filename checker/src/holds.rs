@@ -8,8 +8,10 @@
 //!    another node as well. So **it stands until *s* + lease**. The same goes for whatever begins the lease anew, EXTEND
 //!    or a retry, counted from when that was sent. LOCK.CHECK says outright how much is left; but each server has a count
 //!    of its own, and another one's may be ahead. So that is certain only as long as the hold is where it is.
+//!    A request that names its level never makes a lease shorter: so there it is the later of the two.
 //! 3. A shorter lease may be in force from the moment at which it is asked for.
-//! 4. The hold may be over from the moment at which its release is sent.
+//! 4. The hold may be over from the moment at which its release is sent, if that gives back all of it. Giving back an inner
+//!    level ends nothing, but the hold may be less deep from then on. PEXPIRE may end it too: see [`crate::ttl`].
 //! 5. A hold that is tied to its connection stands as long as that is open. It may be closed from the moment at which the
 //!    client closes it, sends the request whose reply it will not get, or a fault begins after which the hold is on another
 //!    server, where no connection keeps it; then its lease runs out.
@@ -27,6 +29,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use crate::history::{Answer, Ask, History, Limit, Micros, NEVER, Op};
+use crate::ttl::Expiries;
 use crate::{Rule, Violation};
 
 /// A hold, and when it certainly stood.
@@ -57,32 +60,34 @@ pub struct Hold {
 pub struct Found {
     /// Every hold that a client was told of.
     pub holds: Vec<Hold>,
-    /// Holds that were found ended while they certainly stood.
-    pub early_ends: Vec<Violation>,
+    /// Holds that were found ended, or less deep, while they certainly stood as they were.
+    pub broken: Vec<Violation>,
 }
 
 /// What is taken off a lease for what the clocks of clients and servers may differ in over its length, and for leases
 /// that travel in whole milliseconds.
-fn certain_part(lease_ms: u64) -> Micros {
+pub(crate) fn certain_part(lease_ms: u64) -> Micros {
     let lease = lease_ms.saturating_mul(1000);
     lease.saturating_sub(2_000 + lease / 500)
 }
 
 /// Finds every hold, and what is certain of it. `loses_writes` is as in [`crate::Terms`].
 pub fn derive(history: &History, loses_writes: bool) -> Found {
-    let connections = Connections::of(history);
-    let ground = Ground { history, connections, losses: losses(history, loses_writes) };
-    let mut tokens: BTreeMap<(&str, &str), Vec<usize>> = BTreeMap::new();
-    for (place, op) in history.ops().iter().enumerate() {
-        if let (Some(key), Some(token)) = (op.ask.key(), op.ask.token()) {
-            tokens.entry((key, token)).or_default().push(place);
-        }
-    }
+    let (connections, expiries) = (Connections::of(history), Expiries::of(history));
+    let ground = Ground { history, connections, expiries, losses: losses(history, loses_writes) };
     let mut found = Found::default();
-    for ((key, token), places) in tokens {
+    for ((key, token), places) in history.by_token() {
         let mut story = Story::new(key, token, &ground, &mut found);
-        let ops = places.iter().filter_map(|place| Some((*place, history.ops().get(*place)?)));
-        ops.for_each(|(place, op)| story.go_on(place, op));
+        let ops: Vec<(usize, &Op)> =
+            places.iter().filter_map(|place| Some((*place, history.op(*place)?))).collect();
+        for (at, (place, op)) in ops.iter().enumerate() {
+            // A release that is sent over another connection meanwhile may come first.
+            let mut later = ops.iter().skip(at + 1).take_while(|(_, later)| later.sent <= op.answered);
+            if !later.any(|(_, later)| matches!(later.ask, Ask::Release { .. })) {
+                story.judge(*place, op);
+            }
+            story.go_on(*place, op);
+        }
         story.end(NEVER);
     }
     found.holds.sort_by_key(|hold| (hold.from, hold.granted));
@@ -93,6 +98,7 @@ pub fn derive(history: &History, loses_writes: bool) -> Found {
 struct Ground<'a> {
     history: &'a History,
     connections: Connections,
+    expiries: Expiries<'a>,
     /// Faults over which the end of a hold may have been lost.
     losses: Vec<Range<Micros>>,
 }
@@ -161,6 +167,11 @@ struct Standing {
     limit: Option<Limit>,
     /// Until when its lease certainly runs.
     lease_end: Micros,
+    /// Until when the key certainly is not ended by a time to live.
+    ttl_end: Micros,
+    /// How deep it certainly is, and since when that was asked for.
+    level: u16,
+    level_since: Micros,
     /// The connection that keeps it alive.
     tie: Option<ConnectionId>,
 }
@@ -182,18 +193,19 @@ struct Strays {
     acquire: Option<Micros>,
     /// The shortest lease that one may yet begin.
     shortest_ms: u64,
+    /// How deep a hold is at the most that one may yet make less deep.
+    deepest: u16,
     /// Whether one may yet end the hold.
     may_end: bool,
 }
 
 impl<'a> Story<'a> {
     fn new(key: &'a str, token: &'a str, ground: &'a Ground<'a>, found: &'a mut Found) -> Self {
-        let strays = Strays { acquire: None, shortest_ms: u64::MAX, may_end: false };
+        let strays = Strays { acquire: None, shortest_ms: u64::MAX, deepest: u16::MAX, may_end: false };
         Self { key, token, ground, found, standing: None, fences: BTreeSet::new(), strays }
     }
 
     fn go_on(&mut self, place: usize, op: &Op) {
-        self.judge(place, op);
         if self.may_be_revived(op.answered) {
             self.end(op.sent);
         }
@@ -202,39 +214,47 @@ impl<'a> Story<'a> {
             return;
         }
         match (&op.ask, &op.answer) {
-            (Ask::Acquire { lease_ms, limit, session, .. }, Answer::Granted(fence)) => {
+            (Ask::Acquire { limit, level, session, .. }, Answer::Granted(fence)) => {
                 if self.fence() != Some(*fence) {
                     self.end(op.sent);
                     self.begin(place, op, *fence);
                 }
-                let tie = session.then_some((op.client, op.connection));
-                self.renew(op.sent, *lease_ms, Some(*limit), tie);
+                self.amend(*limit);
+                self.renew(op);
+                if let Some(standing) = &mut self.standing {
+                    standing.tie = session.then_some((op.client, op.connection)).or(standing.tie);
+                    if level.is_some_and(|level| level > standing.level) {
+                        standing.level_since = op.sent;
+                    }
+                    standing.level = standing.level.max(level.unwrap_or(1));
+                }
             }
             (Ask::Acquire { limit, .. }, Answer::Null) if self.has_limit(*limit) => self.end(op.sent),
             // Without a stray the token holds what it was told of, and nothing else.
-            (Ask::Extend { lease_ms, .. }, Answer::Yes) if self.strays.acquire.is_none() => {
+            (Ask::Extend { .. }, Answer::Yes) if self.strays.acquire.is_none() => {
                 self.stood_until(op.sent);
-                self.renew(op.sent, *lease_ms, None, None);
+                self.renew(op);
             }
             (Ask::Extend { lease_ms, .. }, Answer::Yes) => self.shorten(op.sent, *lease_ms),
             (Ask::Check { .. }, Answer::Held(fence, left_ms)) if self.fence() == Some(*fence) => {
                 self.stood_until(op.sent);
                 let left = certain_part((*left_ms).min(self.strays.shortest_ms));
                 let end = self.ground.stays(op).min(op.sent.saturating_add(left));
+                let ttl_end = self.ground.expiries.first_end(self.key, op.sent);
                 if let Some(standing) = &mut self.standing {
                     standing.lease_end = standing.lease_end.max(end);
+                    standing.ttl_end = standing.ttl_end.max(end.min(ttl_end));
                 }
             }
             (Ask::Extend { .. } | Ask::Check { .. }, Answer::No | Answer::Null | Answer::Held(..)) => {
                 self.end(op.sent);
             }
-            (Ask::Release { .. }, Answer::Yes) => {
-                if self.strays.acquire.is_none() {
+            (Ask::Release { level, .. }, Answer::Yes | Answer::No) => {
+                if op.answer == Answer::Yes && self.strays.acquire.is_none() {
                     self.stood_until(op.sent);
                 }
-                self.end(op.sent);
+                self.give_back(op.sent, *level);
             }
-            (Ask::Release { .. }, Answer::No) => self.end(op.sent),
             _ => {}
         }
     }
@@ -242,21 +262,29 @@ impl<'a> Story<'a> {
     /// A request whose outcome is not known, and may be anything from now on.
     fn stray(&mut self, op: &Op) {
         match &op.ask {
-            Ask::Acquire { lease_ms, limit, session, .. } => {
-                self.strays.acquire = self.strays.acquire.or(Some(op.sent));
+            Ask::Acquire { limit, session, .. } => {
                 self.strays.may_end |= *session;
-                self.shorten(op.sent, *lease_ms);
                 self.amend(*limit);
             }
-            Ask::Extend { lease_ms, .. } => self.shorten(op.sent, *lease_ms),
-            Ask::Release { .. } => {
-                self.end(op.sent);
-                self.strays.may_end = true;
+            Ask::Extend { .. } => {}
+            Ask::Release { level, .. } => {
+                self.give_back(op.sent, *level);
+                self.strays.deepest = self.strays.deepest.min(level.saturating_sub(1).max(1));
+                self.strays.may_end |= op.ask.releases_all();
             }
             _ => return,
         }
-        if let Ask::Acquire { lease_ms, .. } | Ask::Extend { lease_ms, .. } = &op.ask {
-            self.strays.shortest_ms = self.strays.shortest_ms.min(*lease_ms);
+        match &op.ask {
+            // Nothing comes to stand by it, and no lease becomes shorter.
+            Ask::Acquire { .. } if op.ask.is_inner() => {}
+            Ask::Acquire { lease_ms, .. } | Ask::Extend { lease_ms, .. } => {
+                if matches!(op.ask, Ask::Acquire { .. }) {
+                    self.strays.acquire = self.strays.acquire.or(Some(op.sent));
+                }
+                self.shorten(op.sent, *lease_ms);
+                self.strays.shortest_ms = self.strays.shortest_ms.min(*lease_ms);
+            }
+            _ => {}
         }
         if self.strays.may_end {
             self.end(op.sent);
@@ -271,24 +299,41 @@ impl<'a> Story<'a> {
         })
     }
 
-    /// Reports an answer that says that the hold is over while it certainly stands.
+    /// Reports an answer that says that the hold is over, or less deep than it was made, while it certainly stands.
     fn judge(&mut self, place: usize, op: &Op) {
         let Some(standing) = &self.standing else { return };
+        if standing.hold.from > op.sent || op.answered >= self.certain_end(standing) {
+            return;
+        }
+        let Hold { fence, granted, .. } = standing.hold;
         let ended = match (&op.ask, &op.answer) {
             (Ask::Acquire { .. }, Answer::Granted(fence)) => *fence != standing.hold.fence,
             (Ask::Acquire { limit, .. }, Answer::Null) => self.has_limit(*limit),
+            (Ask::Release { level: level @ 2.., .. }, Answer::No) => {
+                let deep = standing.level.min(self.strays.deepest);
+                let is_lost =
+                    |loss: &Range<Micros>| loss.end >= standing.level_since && loss.start <= op.answered;
+                if *level <= deep && !self.ground.losses.iter().any(is_lost) {
+                    let what = format!(
+                        "{} holds {} {deep} deep under fence {fence}, and cannot give {level} back",
+                        self.token, self.key
+                    );
+                    let ops = vec![granted, place];
+                    self.found.broken.push(Violation { rule: Rule::Level, what, ops });
+                }
+                false
+            }
             (Ask::Extend { .. } | Ask::Release { .. }, answer) => *answer == Answer::No,
             (Ask::Check { .. }, Answer::Held(fence, _)) => *fence != standing.hold.fence,
             (Ask::Check { .. }, answer) => *answer == Answer::Null,
             _ => false,
         };
-        if ended && standing.hold.from <= op.sent && op.answered < self.certain_end(standing) {
-            let Hold { fence, granted, .. } = standing.hold;
+        if ended {
             let what = format!(
                 "{} does not hold {} any more under fence {fence}, though its lease cannot have ended",
                 self.token, self.key
             );
-            self.found.early_ends.push(Violation { rule: Rule::EarlyEnd, what, ops: vec![granted, place] });
+            self.found.broken.push(Violation { rule: Rule::EarlyEnd, what, ops: vec![granted, place] });
         }
     }
 
@@ -307,18 +352,35 @@ impl<'a> Story<'a> {
             from: op.answered,
             to: op.answered,
         };
-        self.standing = Some(Standing { hold, limit: None, lease_end: 0, tie: None });
+        self.standing = Some(Standing {
+            hold,
+            limit: None,
+            lease_end: 0,
+            ttl_end: 0,
+            level: 1,
+            level_since: op.sent,
+            tie: None,
+        });
     }
 
-    fn renew(&mut self, sent: Micros, lease_ms: u64, limit: Option<Limit>, tie: Option<ConnectionId>) {
-        let lease = certain_part(lease_ms.min(self.strays.shortest_ms));
-        if let Some(limit) = limit {
-            self.amend(limit);
-        }
+    /// Its lease was promised anew, and a time to live that was set before has gone.
+    fn renew(&mut self, op: &Op) {
+        let (Ask::Acquire { lease_ms, .. } | Ask::Extend { lease_ms, .. }) = op.ask else { return };
+        let lease_end = op.sent.saturating_add(certain_part(lease_ms.min(self.strays.shortest_ms)));
         if let Some(standing) = &mut self.standing {
-            standing.lease_end = sent.saturating_add(lease);
-            standing.tie = tie.or(standing.tie);
-            standing.hold.to = standing.hold.to.max(sent);
+            let is_never_shorter = matches!(op.ask, Ask::Acquire { level: Some(_), .. });
+            standing.lease_end = if is_never_shorter { standing.lease_end.max(lease_end) } else { lease_end };
+            standing.ttl_end = self.ground.expiries.first_end(self.key, op.sent);
+            standing.hold.to = standing.hold.to.max(op.sent);
+        }
+    }
+
+    /// A level and what is above it may be given back from `moment` on.
+    fn give_back(&mut self, moment: Micros, level: u16) {
+        if level <= 1 {
+            self.end(moment);
+        } else if let Some(standing) = &mut self.standing {
+            standing.level = standing.level.min(level.saturating_sub(1));
         }
     }
 
@@ -355,11 +417,12 @@ impl<'a> Story<'a> {
     }
 
     fn certain_end(&self, standing: &Standing) -> Micros {
-        match standing.tie {
+        let end = match standing.tie {
             _ if self.strays.may_end => 0,
             Some(connection) => self.ground.connections.keep(connection, standing.lease_end),
             None => standing.lease_end,
-        }
+        };
+        end.min(standing.ttl_end)
     }
 
     fn fence(&self) -> Option<u64> {

@@ -17,9 +17,13 @@
 //! | [`holds`] | what is certain of each hold |
 //! | [`admission`] | never more holds than the rule of admission allows, and none that ends early |
 //! | [`fences`] | fences rise in the order of grants |
+//! | [`levels`] | an inner level is granted only to who holds the lock, and given back only once |
+//! | [`ttl`] | a time to live ends a lock early, until a lease is promised after it |
+//! | [`releases`] | what a release has ended goes on no more, neither a hold nor a wait |
 //! | [`waits`] | nobody waits longer or shorter than asked |
 //! | [`order`] | who came first is served first |
 //! | [`replies`] | every request has its one reply, of its kind |
+//! | [`looks`] | which requests were seen waiting |
 //! | [`losses`] | what was lost where Redis does not promise to keep it |
 //! | [`excerpt`] | the few lines around a violation |
 #![forbid(unsafe_code)]
@@ -30,10 +34,14 @@ pub mod excerpt;
 pub mod fences;
 pub mod history;
 pub mod holds;
+pub mod levels;
+pub mod looks;
 pub mod losses;
 pub mod notation;
 pub mod order;
+pub mod releases;
 pub mod replies;
+pub mod ttl;
 pub mod waits;
 
 use std::fmt;
@@ -72,6 +80,12 @@ pub enum Rule {
     EarlyEnd,
     /// A fence that is not above those granted before.
     Fence,
+    /// A hold that is not as deep as it was made, or deeper.
+    Level,
+    /// More is left of a lease than the key has to live.
+    TimeToLive,
+    /// A hold, or a wait, that went on after its release.
+    Release,
     /// A wait, or any answer, that took too long.
     LateAnswer,
     /// A wait that was given up before its time.
@@ -96,9 +110,12 @@ pub struct Violation {
 /// Everything in a history that must not have happened, in the order of the rules and then of time.
 pub fn check(history: &History, terms: &Terms) -> Vec<Violation> {
     let found = holds::derive(history, terms.loses_writes);
-    let mut violations = found.early_ends;
+    let mut violations = found.broken;
     violations.extend(admission::check(history, &found.holds));
     violations.extend(fences::check(&found.holds, terms.fences));
+    violations.extend(levels::check(history));
+    violations.extend(ttl::check(history, &found.holds));
+    violations.extend(releases::check(history, &found.holds, terms.patience));
     violations.extend(waits::check(history, terms.patience));
     violations.extend(order::check(history, &found.holds));
     violations.extend(replies::check(history, &terms.errors));
@@ -112,6 +129,9 @@ impl fmt::Display for Rule {
             Self::Admission => "admission",
             Self::EarlyEnd => "early end",
             Self::Fence => "fence",
+            Self::Level => "level",
+            Self::TimeToLive => "time to live",
+            Self::Release => "release",
             Self::LateAnswer => "late answer",
             Self::EarlyNull => "early null",
             Self::Overtaking => "overtaking",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::history::{Answer, Ask, History};
 use crate::holds::Hold;
-use crate::{Terms, admission, fences, holds};
+use crate::{Rule, Terms, admission, fences, holds};
 
 /// Counts, for a history of a set-up that may lose acknowledged writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub fn count(history: &History, terms: &Terms) -> Losses {
     let mut losses = Losses {
         grants: found.holds.len(),
         overlaps: admission::check(history, &found.holds).len(),
-        early_ends: found.early_ends.len(),
+        early_ends: found.broken.iter().filter(|found| found.rule == Rule::EarlyEnd).count(),
         fallen_fences: fences::check(&found.holds, terms.fences).len(),
         ..Losses::default()
     };

@@ -4,7 +4,7 @@
 //! ```text
 //! terms fences=one-sequence patience=5000.000 writes=kept errors=READONLY,UNBLOCKED
 //! #       sent     answered  who     node  request => answer
-//!        1.204        1.377  c0.1    n0    acquire k1 c0-7 limit=1 lease=300 block=50 session => granted 17953
+//!        1.204        1.377  c0.1    n0    acquire k1 c0-7 limit=1 lease=300 level=1 block=50 session => granted 17953
 //!       20.001       81.500  fault   n0    kill with the append-only file kept
 //! ```
 //!
@@ -69,16 +69,21 @@ impl fmt::Display for Limit {
 impl fmt::Display for Ask {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Acquire { key, token, limit, lease_ms, block_ms, session } => {
+            Self::Acquire { key, token, limit, lease_ms, level, block_ms, session } => {
                 write!(out, "acquire {key} {token} limit={limit} lease={lease_ms}")?;
+                if let Some(level) = level {
+                    write!(out, " level={level}")?;
+                }
                 if let Some(block_ms) = block_ms {
                     write!(out, " block={block_ms}")?;
                 }
                 out.write_str(if *session { " session" } else { "" })
             }
-            Self::Release { key, token } => write!(out, "release {key} {token}"),
+            Self::Release { key, token, level: ..=1 } => write!(out, "release {key} {token}"),
+            Self::Release { key, token, level } => write!(out, "release {key} {token} level={level}"),
             Self::Extend { key, token, lease_ms } => write!(out, "extend {key} {token} lease={lease_ms}"),
             Self::Check { key, token } => write!(out, "check {key} {token}"),
+            Self::Expire { key, ttl_ms } => write!(out, "expire {key} ttl={ttl_ms}"),
             Self::Look { key } => write!(out, "look {key}"),
             Self::Write { key, token, fence } => write!(out, "write {key} {token} {fence}"),
             Self::Ping => out.write_str("ping"),
@@ -251,35 +256,44 @@ fn read_ask(words: &[&str]) -> Option<Ask> {
     let own = |word: &&str| (*word).to_owned();
     Some(match words {
         ["acquire", key, token, limit, lease, rest @ ..] => {
-            let (block, session) = match rest {
-                [] => (None, false),
-                ["session"] => (None, true),
-                [block] => (Some(block), false),
-                [block, "session"] => (Some(block), true),
-                _ => return None,
-            };
+            let mut rest = rest.iter().copied().peekable();
+            let level = rest.next_if(|word| word.starts_with("level="));
+            let block = rest.next_if(|word| word.starts_with("block="));
+            let session = rest.next_if_eq(&"session").is_some();
+            if rest.next().is_some() {
+                return None;
+            }
             let limit = match limit.strip_prefix("limit=")? {
                 "shared" => Limit::Shared,
                 most => Limit::Most(most.parse().ok()?),
             };
+            let level = match level {
+                Some(word) => Some(read_number("level=", word)?),
+                None => None,
+            };
             let block_ms = match block {
-                Some(word) => Some(word.strip_prefix("block=")?.parse().ok()?),
+                Some(word) => Some(read_number("block=", word)?),
                 None => None,
             };
             Ask::Acquire {
                 key: own(key),
                 token: own(token),
                 limit,
-                lease_ms: read_lease(lease)?,
+                lease_ms: read_number("lease=", lease)?,
+                level,
                 block_ms,
                 session,
             }
         }
-        ["release", key, token] => Ask::Release { key: own(key), token: own(token) },
+        ["release", key, token] => Ask::Release { key: own(key), token: own(token), level: 1 },
+        ["release", key, token, level] => {
+            Ask::Release { key: own(key), token: own(token), level: read_number("level=", level)? }
+        }
         ["extend", key, token, lease] => {
-            Ask::Extend { key: own(key), token: own(token), lease_ms: read_lease(lease)? }
+            Ask::Extend { key: own(key), token: own(token), lease_ms: read_number("lease=", lease)? }
         }
         ["check", key, token] => Ask::Check { key: own(key), token: own(token) },
+        ["expire", key, ttl] => Ask::Expire { key: own(key), ttl_ms: read_number("ttl=", ttl)? },
         ["look", key] => Ask::Look { key: own(key) },
         ["write", key, token, fence] => {
             Ask::Write { key: own(key), token: own(token), fence: fence.parse().ok()? }
@@ -291,8 +305,8 @@ fn read_ask(words: &[&str]) -> Option<Ask> {
     })
 }
 
-fn read_lease(word: &str) -> Option<u64> {
-    word.strip_prefix("lease=")?.parse().ok()
+fn read_number<N: FromStr>(name: &str, word: &str) -> Option<N> {
+    word.strip_prefix(name)?.parse().ok()
 }
 
 fn read_answer(text: &str) -> Option<Answer> {

@@ -5,8 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::history::{Answer, Ask, History, Micros};
+use crate::history::{Answer, Ask, History, Micros, Op};
 use crate::holds::Hold;
+use crate::looks::{Sighting, sightings};
 use crate::{Rule, Violation};
 
 /// A request that was seen waiting.
@@ -53,31 +54,32 @@ fn same_node(history: &History, other: &Seen, hold: &Hold) -> bool {
 
 /// The requests that were seen waiting and got an answer from the lock, by key, each where it was seen first.
 fn first_seen(history: &History) -> BTreeMap<&str, Vec<Seen>> {
-    let mut waits: BTreeMap<(&str, &str), Vec<usize>> = BTreeMap::new();
-    for (place, op) in history.ops().iter().enumerate() {
-        if let Ask::Acquire { key, token, block_ms: Some(_), .. } = &op.ask {
-            waits.entry((key, token)).or_default().push(place);
-        }
-    }
+    let tokens = history.by_token();
     let mut seen: BTreeMap<&str, Vec<Seen>> = BTreeMap::new();
     let mut known = BTreeSet::new();
-    for (look, op) in history.ops().iter().enumerate() {
-        let (Ask::Look { key }, Answer::Queue(tokens)) = (&op.ask, &op.answer) else { continue };
-        for token in tokens {
-            // A token that has asked more than once may have been seen with another request.
-            let Some([place]) = waits.get(&(key.as_str(), token.as_str())).map(Vec::as_slice) else {
-                continue;
-            };
-            let Some(wait) = history.ops().get(*place).filter(|_| known.insert(*place)) else { continue };
-            let Ask::Acquire { block_ms: Some(block_ms), .. } = wait.ask else { continue };
-            let time_up = if block_ms == 0 { wait.answered } else { wait.sent + block_ms * 1000 };
-            let (until, fence) = match wait.answer {
-                Answer::Granted(fence) => (wait.answered, Some(fence)),
-                Answer::Null => (time_up, None),
-                _ => continue,
-            };
-            seen.entry(key).or_default().push(Seen { at: op.answered, look, until, place: *place, fence });
+    for Sighting { wait: place, look } in sightings(history) {
+        let (Some(wait), Some(at)) = (history.op(place), history.op(look).map(|look| look.answered)) else {
+            continue;
+        };
+        let Ask::Acquire { key, token, block_ms: Some(block_ms), .. } = &wait.ask else { continue };
+        let time_up = if *block_ms == 0 { wait.answered } else { wait.sent + block_ms * 1000 };
+        let (until, fence) = match wait.answer {
+            Answer::Granted(fence) => (wait.answered, Some(fence)),
+            Answer::Null => (time_up, None),
+            _ => continue,
+        };
+        let of_token = tokens.get(&(key.as_str(), token.as_str())).map_or(&[][..], Vec::as_slice);
+        let others = of_token.iter().filter(|other| **other != place).filter_map(|other| history.op(*other));
+        let until = others.filter(|other| ends(other, wait)).map(|other| other.sent).fold(until, Micros::min);
+        if known.insert(place) {
+            seen.entry(key).or_default().push(Seen { at, look, until, place, fence });
         }
     }
     seen
+}
+
+/// Whether another request of the same token may end this wait: a release withdraws it, and a repetition takes its place.
+fn ends(other: &Op, wait: &Op) -> bool {
+    matches!(other.ask, Ask::Acquire { .. } | Ask::Release { .. })
+        && other.may_fall_into(wait.sent, wait.answered)
 }

@@ -1,4 +1,5 @@
-//! Nobody waits longer than asked, but for what was done to the server meanwhile, nor is sent away before.
+//! Nobody waits longer than asked, but for what was done to the server meanwhile, nor is sent away before. An inner level
+//! does not wait at all, unless it asks for another limit.
 
 use crate::history::{Answer, Ask, History, Micros, Op};
 use crate::{Rule, Violation};
@@ -8,46 +9,55 @@ const ROUNDING: Micros = 2_000;
 
 /// Answers that came too late, or nulls that came too early.
 pub fn check(history: &History, patience: Micros) -> Vec<Violation> {
+    let tokens = history.by_token();
     let found = history.ops().iter().enumerate().filter_map(|(place, op)| {
-        let (rule, what) = too_late(history, op, patience).or_else(|| too_early(history, op))?;
+        let name = op.ask.key().zip(op.ask.token());
+        let places = name.and_then(|name| tokens.get(&name)).map_or(&[][..], Vec::as_slice);
+        let others: Vec<&Op> =
+            places.iter().filter(|other| **other != place).filter_map(|other| history.op(*other)).collect();
+        let late = too_late(history, op, &others, patience);
+        let (rule, what) = late.or_else(|| too_early(op, &others))?;
         Some(Violation { rule, what, ops: vec![place] })
     });
     found.collect()
 }
 
-fn too_late(history: &History, op: &Op, patience: Micros) -> Option<(Rule, String)> {
+/// `others` are the requests of the same token for the same lock.
+fn too_late(history: &History, op: &Op, others: &[&Op], patience: Micros) -> Option<(Rule, String)> {
     let block = match op.ask {
+        Ask::Acquire { .. } if op.ask.is_inner() && !changes_the_limit(op, others) => 0,
         Ask::Acquire { block_ms: Some(0), .. } | Ask::Open | Ask::Close | Ask::Write { .. } => return None,
         Ask::Acquire { block_ms: Some(block_ms), .. } => block_ms.saturating_mul(1000),
         _ => 0,
     };
     let took = op.answered - op.sent;
-    let allowed = block.saturating_add(patience).saturating_add(delays(history, op));
+    let delays = history.delays(op.node, op.sent, op.answered);
+    let allowed = block.saturating_add(patience).saturating_add(delays);
     let what = || format!("it took {} ms, of which {} are accounted for", took / 1000, allowed / 1000);
     (op.answer != Answer::GaveUp && took > allowed).then(|| (Rule::LateAnswer, what()))
 }
 
-/// How long faults may have held the answer up.
-fn delays(history: &History, op: &Op) -> Micros {
-    let faults = history.faults().iter().filter(|fault| fault.kind.delays() && fault.concerns(op.node));
-    let overlaps = faults.map(|fault| fault.end.min(op.answered).saturating_sub(fault.begin.max(op.sent)));
-    overlaps.sum()
+/// Whether this request names another limit than others of its token. Only then does an inner level wait.
+fn changes_the_limit(op: &Op, others: &[&Op]) -> bool {
+    let limit_of = |op: &Op| match op.ask {
+        Ask::Acquire { limit, .. } => Some(limit),
+        _ => None,
+    };
+    others.iter().filter_map(|other| limit_of(other)).any(|limit| Some(limit) != limit_of(op))
 }
 
-fn too_early(history: &History, op: &Op) -> Option<(Rule, String)> {
-    let (Ask::Acquire { token, block_ms: Some(block_ms), .. }, Answer::Null) = (&op.ask, &op.answer) else {
+fn too_early(op: &Op, others: &[&Op]) -> Option<(Rule, String)> {
+    let (Ask::Acquire { block_ms: Some(block_ms), .. }, Answer::Null) = (&op.ask, &op.answer) else {
         return None;
     };
     let waited = op.answered - op.sent;
     let in_time = *block_ms != 0 && waited + ROUNDING >= block_ms.saturating_mul(1000);
-    // A repetition of the request takes its place in the queue.
-    let is_repetition = |other: &Op| {
-        matches!(other.ask, Ask::Acquire { .. })
-            && other.ask.token() == Some(token)
+    // A repetition of the request takes its place in the queue, and a release withdraws it.
+    let ends_it = |other: &Op| {
+        matches!(other.ask, Ask::Acquire { .. } | Ask::Release { .. })
             && (other.client, other.connection) != (op.client, op.connection)
-            && other.sent < op.answered
-            && other.answered > op.sent
+            && other.may_fall_into(op.sent, op.answered)
     };
-    let early = !in_time && !history.ops().iter().any(is_repetition);
+    let early = !in_time && !op.ask.is_inner() && !others.iter().any(|other| ends_it(other));
     early.then(|| (Rule::EarlyNull, format!("it waited {} of {block_ms} ms", waited / 1000)))
 }

@@ -228,6 +228,303 @@ fn a_hold_that_is_gone_before_its_time_is_found() {
 }
 
 #[test]
+fn an_inner_level_never_cuts_the_lease_short() {
+    let text = "0 1 c0.0 n0 acquire k a limit=1 lease=100 => granted 10
+        20 21 c0.0 n0 acquire k a limit=1 lease=10 level=2 => granted 10
+        60 61 c1.0 n0 acquire k b limit=1 lease=100 => granted 11";
+    assert_eq!(broken(text), [Rule::Admission]);
+    assert_eq!(broken(&text.replace("level=2", "level=1")), [Rule::Admission]);
+    // A retry without one sets it anew.
+    assert_good(&text.replace(" level=2", ""));
+    // The longer of the two may be the inner one.
+    let longer =
+        text.replace("lease=100 => granted 10", "lease=30 => granted 10").replace("lease=10 ", "lease=100 ");
+    assert_eq!(broken(&longer), [Rule::Admission]);
+    // Nobody knows whether it came to that, but it has not made it shorter.
+    assert_eq!(broken(&text.replace("level=2 => granted 10", "level=2 => gave-up")), [Rule::Admission]);
+    assert_good(&longer.replace("level=2 => granted 10", "level=2 => gave-up"));
+}
+
+#[test]
+fn giving_an_inner_level_back_ends_nothing() {
+    let text = "0 1 c0.0 n0 acquire k a limit=1 lease=100 level=1 => granted 10
+         2 3 c0.0 n0 acquire k a limit=1 lease=10 level=2 => granted 10
+         4 5 c0.0 n0 release k a level=2 => yes
+        60 61 c1.0 n0 acquire k b limit=1 lease=100 => granted 11";
+    assert_eq!(broken(text), [Rule::Admission]);
+    assert_eq!(broken(&text.replace("level=2 => yes", "level=2 => gave-up")), [Rule::Admission]);
+    assert_good(&text.replace("release k a level=2", "release k a"));
+    let found_gone = "0 1 c0.0 n0 acquire k a limit=1 lease=100 => granted 10
+         2 3 c0.0 n0 acquire k a limit=1 lease=10 level=2 => granted 10
+         4 5 c0.0 n0 release k a level=2 => yes
+         6 7 c0.0 n0 check k a => null";
+    assert_eq!(broken(found_gone), [Rule::EarlyEnd]);
+}
+
+#[test]
+fn a_level_that_was_made_and_is_not_there_is_found() {
+    let text = "0 1 c0.0 n0 acquire k a limit=1 lease=100 => granted 10
+         2 3 c0.0 n0 acquire k a limit=1 lease=100 level=3 => granted 10
+         4 5 c0.0 n0 release k a level=2 => no";
+    assert_eq!(broken(text), [Rule::Level]);
+    assert_good(&text.replace("release k a level=2", "release k a level=4"));
+    assert_good(&text.replace("4 5", "4 105"));
+    // It was lost with the master, or kept.
+    let failover = format!("{text}\n 3 4 fault all failover");
+    assert_good(&(LOSSY.to_owned() + &failover));
+    assert_eq!(broken(&failover), [Rule::Level]);
+    // It may be gone, or given back before.
+    assert_good(&text.replace("2 3", "2 103").replace("4 5", "104 105"));
+    assert_good(&text.replace("level=3 => granted 10", "level=3 => gave-up"));
+    assert_good(&text.replace("2 3 c0.0 n0 acquire k a limit=1 lease=100 level=3 => granted 10", ""));
+    let given_back = text.replace("4 5", "3.5 4 c0.0 n0 release k a level=2 => gave-up\n 4 5");
+    assert_good(&given_back.replace("3.5", "3.500"));
+    assert_eq!(
+        broken(&given_back.replace("3.5", "3.500").replace("level=2 => gave", "level=3 => gave")),
+        [Rule::Level]
+    );
+}
+
+#[test]
+fn an_inner_level_of_what_is_not_held_is_found() {
+    let text = "0 1 c0.0 n0 acquire k a limit=1 lease=100 level=2 => granted 10";
+    assert_eq!(broken(text), [Rule::Level]);
+    assert_good(&text.replace("level=2", "level=1"));
+    // It was held, perhaps.
+    assert_good(&text.replace("0 1", "0 1 c0.0 n0 acquire k a limit=1 lease=100 => gave-up\n 2 3"));
+    assert_good(&text.replace("0 1", "0 3 c1.0 n0 acquire k a limit=1 lease=100 => granted 10\n 1 2"));
+    // But not this one.
+    let other = text.replace("0 1", "0 1 c0.0 n0 acquire k a limit=1 lease=100 => granted 9\n 200 201");
+    assert_eq!(broken(&other), [Rule::Level]);
+    let null = text.replace("0 1", "0 1 c0.0 n0 acquire k a limit=1 lease=100 => null\n 2 3");
+    assert_eq!(broken(&null), [Rule::Level]);
+}
+
+#[test]
+fn a_level_that_is_given_back_twice_is_found() {
+    let text = "0 1 c0.0 n0 acquire k a limit=1 lease=100 => granted 10
+         2 3 c0.0 n0 acquire k a limit=1 lease=100 level=2 => granted 10
+         4 5 c0.0 n0 release k a level=2 => yes
+         6 7 c0.0 n0 release k a level=2 => yes";
+    assert_eq!(broken(text), [Rule::Level]);
+    assert_good(
+        &text.replace("6 7 c0.0 n0 release k a level=2 => yes", "6 7 c0.0 n0 release k a level=2 => no"),
+    );
+    // The release was lost, or has not come yet, or the level was made again.
+    assert_good(&format!("{text}\n 5 6 fault all failover"));
+    assert_good(
+        &text.replace("4 5 c0.0 n0 release k a level=2 => yes", "4 5 c0.0 n0 release k a level=2 => gave-up"),
+    );
+    assert_good(
+        &text.replace("6 7", "5 5 c0.0 n0 acquire k a limit=1 lease=100 level=2 => granted 10\n 6 7"),
+    );
+    assert_good(&text.replace("level=2 => granted 10", "level=2 => gave-up"));
+    // It was never so deep.
+    assert_eq!(broken(&text.replace("level=2 => yes", "level=3 => yes")), [Rule::Level, Rule::Level]);
+}
+
+#[test]
+fn an_inner_level_does_not_wait() {
+    let text = "0 1400 c0.0 n0 acquire k a limit=1 lease=100 level=2 block=900 => null";
+    assert_eq!(broken(text), [Rule::LateAnswer]);
+    assert_good(&text.replace(" level=2", ""));
+    assert_good(&text.replace("0 1400", "0 1"));
+    // Another limit may have to be waited for.
+    assert_good(&text.replace("0 1400", "0 1 c0.0 n0 acquire k a limit=2 lease=100 => granted 10\n 1 1402"));
+}
+
+#[test]
+fn a_time_to_live_ends_a_hold_and_a_promise_takes_it_off() {
+    let text = "0 1 c0.0 n0 acquire k a limit=1 lease=100 => granted 10
+         2 3 c2.0 n0 expire k ttl=20 => yes
+        50 51 c1.0 n0 acquire k b limit=1 lease=100 => granted 11";
+    assert_good(text);
+    assert_eq!(broken(&text.replace("50 51", "10 11")), [Rule::Admission]);
+    assert_eq!(broken(&text.replace("ttl=20", "ttl=90")), [Rule::Admission]);
+    assert_eq!(broken(&text.replace("=> yes", "=> no")), [Rule::Admission]);
+    assert_eq!(broken(&text.replace("expire k", "expire l")), [Rule::Admission]);
+    for promise in [
+        "extend k a lease=90 => yes",
+        "acquire k a limit=1 lease=90 => granted 10",
+        "acquire k a limit=1 lease=1 level=2 => granted 10",
+    ] {
+        let promised = text.replace("50 51", &format!("4 5 c0.0 n0 {promise}\n 50 51"));
+        assert_eq!(broken(&promised), [Rule::Admission], "{promise}");
+        // The promise may have come before the time was set.
+        assert_good(&promised.replace("2 3 c2.0", "2 5 c2.0"));
+        assert_good(&promised.replace("2 3 c2.0", "4 6 c2.0"));
+        assert_good(&promised.replace("2 3 c2.0", "12 13 c2.0"));
+    }
+    // What is not known may be done at any time, but for what a server has closed the connection on.
+    let promised = text.replace("50 51", "4 5 c0.0 n0 extend k a lease=90 => yes\n 50 51");
+    assert_good(&promised.replace("ttl=20 => yes", "ttl=20 => gave-up"));
+    assert_eq!(broken(&promised.replace("ttl=20 => yes", "ttl=20 => lost")), [Rule::Admission, Rule::Reply]);
+    // Nobody knows when it is over where clocks are set.
+    assert_good(&format!("{}\n 30 31 fault n0 clock", text.replace("ttl=20", "ttl=90")));
+}
+
+#[test]
+fn a_lease_that_ends_by_an_older_time_to_live_is_found() {
+    let text = "0 1 c0.0 n0 acquire k a limit=1 lease=100 => granted 10
+         2 3 c0.0 n0 expire k ttl=20 => yes
+         4 5 c0.0 n0 extend k a lease=90 => yes
+        50 51 c0.0 n0 check k a => null";
+    assert_eq!(broken(text), [Rule::EarlyEnd]);
+    assert_good(&text.replace("4 5 c0.0 n0 extend k a lease=90 => yes", ""));
+    // A hold that is handed on is no older than the promise.
+    let handed_on = "0 1 c0.0 n0 acquire k a limit=1 lease=100 => granted 10
+         2 3 c0.0 n0 expire k ttl=20 => yes
+         4 5 c0.0 n0 release k a => yes
+         6 7 c1.0 n0 acquire k b limit=1 lease=100 block=50 => granted 11
+        50 51 c1.0 n0 check k b => null";
+    assert_eq!(broken(handed_on), [Rule::EarlyEnd]);
+    assert_good(&handed_on.replace("6 7", "1 7"));
+}
+
+#[test]
+fn a_session_does_not_outlive_a_time_to_live_for_certain() {
+    let text = "0 1 c0.0 n0 acquire k a limit=1 lease=10 session => granted 10
+         2 3 c2.0 n0 expire k ttl=40 => yes
+       500 501 c1.0 n0 acquire k b limit=1 lease=10 => granted 11
+       900 900 c0.0 n0 close => done";
+    assert_good(text);
+    assert_eq!(broken(&text.replace("500 501", "30 31")), [Rule::Admission]);
+}
+
+#[test]
+fn more_than_the_time_to_live_that_is_left_is_found() {
+    let text = "0 1 c0.0 n0 acquire k a limit=1 lease=1000 => granted 10
+         2 3 c0.0 n0 expire k ttl=100 => yes
+        50 51 c0.0 n0 check k a => held 10 950";
+    assert_eq!(broken(text), [Rule::TimeToLive]);
+    assert_good(&text.replace("10 950", "10 53"));
+    // Beyond its end, nothing is left.
+    assert_eq!(broken(&text.replace("10 950", "10 1").replace("50 51", "150 151")), [Rule::TimeToLive]);
+    // Something may have taken it off, or made it longer.
+    assert_good(&text.replace("50 51", "4 5 c0.0 n0 extend k a lease=1000 => yes\n 50 51"));
+    assert_good(&text.replace("50 51", "4 5 c0.0 n0 acquire k a limit=1 lease=1 level=2 => gave-up\n 50 51"));
+    assert_good(&text.replace("50 51", "4 5 c0.0 n0 expire k ttl=1000 => yes\n 50 51"));
+    assert_good(&text.replace("2 3", "2 52"));
+    assert_good(&text.replace("lease=1000 =>", "lease=1000 session =>"));
+    assert_good(&text.replace("limit=1 lease", "limit=2 lease"));
+    assert_good(&format!("{text}\n 10 11 fault n0 kill"));
+    assert_good(&format!("{text}\n 10 11 fault n0 clock"));
+    // That came before it.
+    let before = text.replace("2 3", "1 2 c0.0 n0 expire k ttl=1000 => yes\n 2 3");
+    assert_eq!(broken(&before), [Rule::TimeToLive]);
+}
+
+/// A waits, b holds; a gives up, and releases over another connection.
+const WITHDRAWN: &str = "0 1 c1.0 n0 acquire k b limit=1 lease=900 => granted 10
+         2 200 c0.0 n0 acquire k a limit=1 lease=100 block=900 => null
+         4 5 c2.0 n0 look k => queue a
+        10 11 c0.1 n0 release k a => no";
+
+#[test]
+fn a_wait_may_be_withdrawn() {
+    assert_good(WITHDRAWN);
+    // Nothing else ends it before its time.
+    assert_eq!(broken(&WITHDRAWN.replace("release k a", "release l a")), [Rule::EarlyNull]);
+    assert_eq!(broken(&WITHDRAWN.replace("10 11", "0 1")), [Rule::EarlyNull]);
+    assert_good(&WITHDRAWN.replace("10 11 c0.1 n0 release k a => no", "0 1 c0.1 n0 release k a => gave-up"));
+    // Who comes later is served then.
+    assert_good(&format!(
+        "{WITHDRAWN}\n 12 40 c3.0 n0 acquire k c limit=1 lease=100 block=900 => granted 11\n 39 40 c1.0 n0 release k b => yes"
+    ));
+}
+
+#[test]
+fn a_grant_to_who_has_withdrawn_is_found() {
+    let text = WITHDRAWN.replace("=> null", "=> granted 11") + "\n 30 31 c1.0 n0 release k b => yes";
+    assert_eq!(broken(&text), [Rule::Release]);
+    // It was not waiting yet, or the release has not come yet, or was told another server.
+    assert_good(&text.replace("queue a", "queue"));
+    assert_good(&text.replace("4 5", "4 11"));
+    assert_good(&text.replace("=> no", "=> lost").replace("10 11 c0.1", "9 9 fault n0 kill\n 10 11 c0.1"));
+    assert_good(&text.replace("c0.1 n0 release", "c0.1 n1 release"));
+    // The hold may have come and gone before the release: b had given it back.
+    let gone = text.replace("30 31", "5 6").replace("10 11", "120 121");
+    assert_good(&gone);
+    assert_eq!(broken(&gone.replace("10 11", "50 51").replace("120 121", "50 51")), [Rule::Release]);
+    let ended = gone.replace("120 121", "50 51") + "\n 7 8 c2.0 n0 expire k ttl=20 => yes";
+    assert_good(&ended);
+    // A second release, over a third connection, may have been first.
+    assert_good(&(gone.replace("120 121", "50 51") + "\n 49 51 c0.2 n0 release k a => yes"));
+}
+
+/// The release has ended the hold, so that it was granted before.
+#[test]
+fn a_grant_that_is_read_after_its_release_is_good() {
+    let text = WITHDRAWN.replace("=> null", "=> granted 11").replace("=> no", "=> yes")
+        + "\n 6 7 c1.0 n0 release k b => yes";
+    assert_good(&text);
+    // But not with a fence above one that was granted after the release.
+    let above = text + "\n 20 21 c3.0 n0 acquire l c limit=1 lease=100 => granted 12";
+    assert_good(&above);
+    let above = above.replace("granted 11", "granted 13");
+    assert_eq!(broken(&above), [Rule::Release]);
+    assert_good(&above.replace("20 21", "10 21"));
+    assert_good(&format!("{above}\n 15 16 fault n0 kill"));
+}
+
+#[test]
+fn a_withdrawn_wait_that_is_not_answered_is_found() {
+    let text = WITHDRAWN.replace("2 200", "2 1300").replace("block=900", "block=0");
+    assert_eq!(broken(&text), [Rule::LateAnswer]);
+    assert_good(&text.replace("2 1300", "2 1000"));
+    assert_good(&text.replace("10 11", "400 401"));
+    assert_good(&format!("{text}\n 100 500 fault n0 stop"));
+    // Nobody knows whether it was there to be withdrawn.
+    assert_good(
+        &text.replace("queue a", "queue").replace("=> null", "=> granted 11").replace("=> no", "=> yes"),
+    );
+}
+
+#[test]
+fn a_hold_that_goes_on_after_its_release_is_found() {
+    let start = "0 1 c0.0 n0 acquire k a limit=1 lease=100 => granted 10
+         2 3 c0.0 n0 release k a => yes\n";
+    for goes_on in [
+        "4 5 c0.0 n0 check k a => held 10 90",
+        "4 5 c0.0 n0 extend k a lease=100 => yes",
+        "4 5 c0.0 n0 release k a => yes",
+        "4 5 c0.0 n0 acquire k a limit=1 lease=100 => granted 10",
+    ] {
+        let text = format!("{start}{goes_on}");
+        assert!(broken(&text).contains(&Rule::Release), "{goes_on}");
+        assert_good(&text.replace(
+            "2 3 c0.0 n0 release k a => yes",
+            "2 3 c0.0 n0 release k a => lost\n 2 3 fault all kill",
+        ));
+        // It may have been lost.
+        assert_good(&format!("{text}\n 3 4 fault all failover"));
+        // A request that was on its way may have been granted, under another fence.
+        let stray = format!("0 0 c0.0 n0 acquire k a limit=1 lease=100 => gave-up\n{text}");
+        if goes_on.contains("10") && !goes_on.contains("extend") {
+            assert!(broken(&stray).contains(&Rule::Release), "{goes_on}");
+        } else {
+            assert_good(&stray);
+        }
+    }
+    // It was granted anew.
+    assert_good(&format!(
+        "{start}4 5 c0.0 n0 acquire k a limit=1 lease=100 => granted 11\n 6 7 c0.0 n0 check k a => held 11 90"
+    ));
+}
+
+/// What was seen waiting before the release was sent can have been granted nothing after it.
+#[test]
+fn a_hold_of_who_has_withdrawn_is_found() {
+    let text = WITHDRAWN.replace("=> null", "=> granted 11").replace("=> no", "=> yes")
+        + "\n 6 7 c1.0 n0 release k b => yes\n 12 13 c0.1 n0 check k a => held 11 60";
+    assert_eq!(broken(&text), [Rule::Release]);
+    assert_good(&text.replace("queue a", "queue"));
+    assert_good(&text.replace("12 13", "11 13"));
+    // The client has closed the connection it waited on, and it was granted the lock all the same.
+    assert_eq!(broken(&text.replace("=> granted 11", "=> gave-up")), [Rule::Release]);
+}
+
+#[test]
 fn fences_that_fall_or_repeat_are_found() {
     let text = "0 1 c0.0 n0 acquire k a limit=1 lease=100 => granted 10
          2 3 c1.0 n0 acquire l b limit=1 lease=100 => granted 9";
@@ -364,10 +661,14 @@ terms fences=per-node-and-key patience=1000.000 writes=lost errors=MOVED,ASK
        0.003        1.000  c0.1    n2    acquire k a limit=shared lease=100 session => null
        0.004        1.000  c0.1    n2    acquire k a limit=5 lease=100 block=7 => gave-up
        0.005        1.000  c0.1    n2    acquire k a limit=5 lease=100 block=0 session => unconfirmed
+       0.005        1.000  c0.1    n2    acquire k a limit=5 lease=100 level=2 => granted 10
+       0.005        1.000  c0.1    n2    acquire k a limit=5 lease=100 level=1 block=0 session => granted 10
        0.006        1.000  c0.1    n2    release k a => yes
+       0.006        1.000  c0.1    n2    release k a level=2 => yes
        0.007        1.000  c0.1    n2    release k a => no
        0.008        1.000  c0.1    n2    extend k a lease=9 => lost
        0.009        1.000  c0.1    n2    check k a => held 10 99
+       0.009        1.000  c0.1    n2    expire k ttl=20 => yes
        1.000        9.000  fault   all   failover to n1
        1.000        never  fault   n0    kill
        1.000        1.000  c0.1    n2    look k => queue
@@ -393,6 +694,10 @@ fn what_cannot_be_read_is_said() {
     for line in [
         "0 1 c0.0 n0 acquire k a limit=1 => null",
         "0 1 c0.0 n0 acquire k a limit=1 lease=1 block=2 session more => null",
+        "0 1 c0.0 n0 acquire k a limit=1 lease=1 block=2 level=2 => null",
+        "0 1 c0.0 n0 acquire k a limit=1 lease=1 level=-1 => null",
+        "0 1 c0.0 n0 release k a 2 => yes",
+        "0 1 c0.0 n0 expire k => yes",
         "0 1 c0.0 n0 release k a => perhaps",
         "0 1 c0.0 n0 release k a",
         "0 1 c0 n0 ping => done",

@@ -45,9 +45,16 @@ fn what_is_wrong_is_found() {
         (Defect::LastComesFirst, Rule::Overtaking),
         (Defect::ImpatientWaits, Rule::EarlyNull),
         (Defect::ForgottenWaits, Rule::LateAnswer),
+        (Defect::KeptTtl, Rule::EarlyEnd),
+        (Defect::DeafToTtl, Rule::TimeToLive),
+        (Defect::ShortLevels, Rule::EarlyEnd),
+        (Defect::LevelsFromNothing, Rule::Level),
+        (Defect::LevelsEndHolds, Rule::EarlyEnd),
+        (Defect::ForgivingLevels, Rule::Level),
+        (Defect::DeafToRelease, Rule::Release),
     ] {
         let found = (0..20).filter(|seed| {
-            let history = history(*seed, 400, Some(defect));
+            let history = history(*seed, 1_600, Some(defect));
             check(&history, &terms()).iter().any(|violation| violation.rule == rule)
         });
         let found = found.count();

@@ -20,6 +20,20 @@ pub(crate) enum Defect {
     ImpatientWaits,
     /// Waits end a while after their time.
     ForgottenWaits,
+    /// A time to live stays on a key whatever lease is promised after it.
+    KeptTtl,
+    /// What is left of a time to live is not looked at.
+    DeafToTtl,
+    /// An inner level sets the lease anew, if it is shorter too.
+    ShortLevels,
+    /// An inner level is granted to who holds nothing.
+    LevelsFromNothing,
+    /// A hold ends with its inner level.
+    LevelsEndHolds,
+    /// An inner level is given back as often as asked for.
+    ForgivingLevels,
+    /// A release leaves the wait of its token.
+    DeafToRelease,
 }
 
 const CLIENTS: usize = 6;
@@ -60,7 +74,8 @@ pub(crate) fn history(seed: u64, steps: usize, defect: Option<Defect>) -> Histor
 struct Client {
     /// When it had its last answer.
     free: Micros,
-    waits: bool,
+    /// What it waits for, and when it asked for that.
+    waits: Option<(Micros, Ask)>,
     /// The lock it holds or has asked for without an answer, as it asked for it.
     wants: Option<Ask>,
     /// What it asks next, if it has asked for it in vain.
@@ -75,6 +90,7 @@ struct Held {
     token: String,
     fence: u64,
     limit: usize,
+    level: u16,
     deadline: Micros,
     tie: Option<ConnectionId>,
 }
@@ -89,15 +105,18 @@ struct Waiting {
 #[derive(Default)]
 struct Lock {
     holds: Vec<Held>,
+    /// When the key goes, if somebody has set that.
+    ttl: Option<Micros>,
     queue: Vec<Waiting>,
 }
 
-/// What arrives at the server after its client has gone.
+/// What arrives at the server late.
 struct Stray {
     at: Micros,
     from: ConnectionId,
-    /// The request, and behind it the end of the connection.
     ask: Ask,
+    /// When it was sent by a client that is still there. Without one the end of the connection comes behind it.
+    sent: Option<Micros>,
 }
 
 struct World {
@@ -127,15 +146,28 @@ impl World {
     fn tick(&mut self) {
         while let Some(moment) = self.next_due().filter(|moment| *moment <= self.now) {
             while let Some(place) = self.strays.iter().position(|stray| stray.at == moment) {
-                let stray = self.strays.remove(place);
-                let _ = self.decide(&stray.ask, stray.from, moment);
+                let Stray { from, ask, sent, .. } = self.strays.remove(place);
+                let answer = self.decide(&ask, from, moment);
+                if let Some(sent) = sent {
+                    match answer {
+                        Some(answer) => self.answer(from, sent, moment, ask, answer),
+                        None => self.wait(from, sent, moment, ask),
+                    }
+                    continue;
+                }
                 for lock in self.locks.values_mut() {
-                    lock.holds.retain(|hold| hold.tie != Some(stray.from));
+                    lock.holds.retain(|hold| hold.tie != Some(from));
                 }
             }
             for key in KEYS {
                 let lock = self.locks.entry(key.to_owned()).or_default();
                 lock.holds.retain(|hold| hold.tie.is_some() || hold.deadline > moment);
+                if lock.ttl.is_some_and(|ttl| ttl <= moment) {
+                    lock.holds.clear();
+                }
+                if lock.holds.is_empty() {
+                    lock.ttl = None;
+                }
                 while let Some(place) =
                     self.lock(key).queue.iter().position(|waiting| waiting.until <= moment)
                 {
@@ -150,7 +182,8 @@ impl World {
     fn next_due(&self) -> Option<Micros> {
         let holds = self.locks.values().flat_map(|lock| &lock.holds).filter(|hold| hold.tie.is_none());
         let waits = self.locks.values().flat_map(|lock| &lock.queue);
-        let moments = holds.map(|hold| hold.deadline).chain(waits.map(|waiting| waiting.until));
+        let ttls = self.locks.values().filter_map(|lock| lock.ttl);
+        let moments = holds.map(|hold| hold.deadline).chain(ttls).chain(waits.map(|waiting| waiting.until));
         moments.chain(self.strays.iter().map(|stray| stray.at)).min()
     }
 
@@ -188,23 +221,46 @@ impl World {
             if self.has(Defect::FallingFences) { 1_000_000 - self.last_fence } else { self.last_fence };
         let lease = if self.has(Defect::ShortLeases) { lease_ms * 500 } else { lease_ms * 1000 };
         let (limit, tie) = (most(*limit), session.then_some(from));
-        let held = Held { token: token.clone(), fence, limit, deadline: moment + lease, tie };
+        let held = Held { token: token.clone(), fence, limit, level: 1, deadline: moment + lease, tie };
         self.lock(key).holds.push(held);
+        self.promise(key);
         fence
+    }
+
+    /// A lease was promised.
+    fn promise(&mut self, key: &str) {
+        if !self.has(Defect::KeptTtl) {
+            self.lock(key).ttl = None;
+        }
     }
 
     /// What the server makes of a request; nothing yet where it waits.
     fn decide(&mut self, ask: &Ask, from: ConnectionId, moment: Micros) -> Option<Answer> {
-        let (Some(key), token) = (ask.key(), ask.token()) else { return None };
+        let (key, token) = (ask.key()?, ask.token());
         let admits = self.admits(ask);
+        let [deaf_to_ttl, short_levels, from_nothing, end_holds, forgiving] = [
+            Defect::DeafToTtl,
+            Defect::ShortLevels,
+            Defect::LevelsFromNothing,
+            Defect::LevelsEndHolds,
+            Defect::ForgivingLevels,
+        ]
+        .map(|defect| self.has(defect));
         let lock = self.locks.entry(key.to_owned()).or_default();
+        let (ttl, is_held) = (lock.ttl, !lock.holds.is_empty());
         let held = lock.holds.iter_mut().find(|hold| Some(hold.token.as_str()) == token);
-        Some(match (ask, held) {
-            (Ask::Acquire { lease_ms, session, .. }, Some(held)) => {
-                held.deadline = moment + lease_ms * 1000;
+        let answer = match (ask, held) {
+            (Ask::Acquire { lease_ms, session, level, .. }, Some(held)) => {
+                let lease_end = moment + lease_ms * 1000;
+                let is_never_shorter = level.is_some() && !short_levels;
+                held.deadline = if is_never_shorter { held.deadline.max(lease_end) } else { lease_end };
+                held.level = held.level.max(level.unwrap_or(1));
                 held.tie = session.then_some(from).or(held.tie);
-                Answer::Granted(held.fence)
+                let fence = held.fence;
+                self.promise(key);
+                Answer::Granted(fence)
             }
+            (Ask::Acquire { .. }, None) if ask.is_inner() && !from_nothing => Answer::Null,
             (Ask::Acquire { .. }, None) if lock.queue.is_empty() && admits => {
                 Answer::Granted(self.grant(ask, from, moment))
             }
@@ -212,14 +268,29 @@ impl World {
             (Ask::Acquire { .. }, None) => Answer::Null,
             (Ask::Extend { lease_ms, .. }, Some(held)) => {
                 held.deadline = moment + lease_ms * 1000;
+                self.promise(key);
                 Answer::Yes
             }
             (Ask::Check { .. }, Some(held)) => {
-                Answer::Held(held.fence, held.deadline.saturating_sub(moment).div_ceil(1000))
+                let end = ttl.filter(|_| !deaf_to_ttl).map_or(held.deadline, |ttl| ttl.min(held.deadline));
+                Answer::Held(held.fence, end.saturating_sub(moment).div_ceil(1000))
             }
             (Ask::Check { .. }, None) => Answer::Null,
+            (Ask::Release { level: 2.., .. }, Some(_)) if end_holds => {
+                lock.holds.retain(|hold| Some(hold.token.as_str()) != token);
+                Answer::Yes
+            }
+            (Ask::Release { level, .. }, Some(held)) if *level > held.level && !forgiving => Answer::No,
+            (Ask::Release { level: level @ 2.., .. }, Some(held)) => {
+                held.level = held.level.min(level - 1);
+                Answer::Yes
+            }
             (Ask::Release { .. }, Some(_)) => {
                 lock.holds.retain(|hold| Some(hold.token.as_str()) != token);
+                Answer::Yes
+            }
+            (Ask::Expire { ttl_ms, .. }, _) if is_held => {
+                lock.ttl = Some(moment + ttl_ms * 1000);
                 Answer::Yes
             }
             (Ask::Look { .. }, _) => {
@@ -227,13 +298,35 @@ impl World {
                 Answer::Queue(tokens.map(str::to_owned).collect())
             }
             _ => Answer::No,
-        })
+        };
+        if matches!(ask, Ask::Release { .. }) {
+            self.withdraw(key, token.unwrap_or_default(), moment);
+            self.serve(key, moment);
+        }
+        Some(answer)
     }
 
-    /// A client that is free asks for something, which is decided now, or after it has gone.
+    /// A release has left this token without a hold, perhaps.
+    fn withdraw(&mut self, key: &str, token: &str, moment: Micros) {
+        let is_deaf = self.has(Defect::DeafToRelease);
+        let lock = self.lock(key);
+        let place = lock.queue.iter().position(|waiting| waiting.ask.token() == Some(token));
+        if let Some(place) = place.filter(|_| !is_deaf && lock.holds.iter().all(|hold| hold.token != token)) {
+            let waiting = lock.queue.remove(place);
+            self.answer(waiting.from, waiting.sent, moment, waiting.ask, Answer::Null);
+        }
+    }
+
+    /// A client that is free asks for something, which is decided now, or later; one that waits may give that up.
     fn step(&mut self) {
         let at = self.below(CLIENTS as u64) as usize;
-        if self.clients[at].waits || self.clients[at].free >= self.now {
+        if self.clients[at].free >= self.now {
+            return;
+        }
+        if let Some((sent, ask)) = self.clients[at].waits.clone() {
+            if self.below(8) == 0 {
+                self.give_up(at, sent, &ask);
+            }
             return;
         }
         let way = self.below(LONGEST_WAY);
@@ -241,38 +334,54 @@ impl World {
         let ask = self.choose(at);
         let from = (at, self.clients[at].connection);
         let waits = matches!(ask, Ask::Acquire { block_ms: Some(_), .. });
-        if !waits && self.below(10) == 0 {
-            let at = self.now + self.below(60_000);
-            self.strays.push(Stray { at, from, ask: ask.clone() });
-            self.answer(from, sent, self.now, ask, Answer::GaveUp);
+        if self.below(10) == 0 {
+            let at = self.now + self.below(if waits { 10_000 } else { 60_000 });
+            self.strays.push(Stray { at, from, ask: ask.clone(), sent: waits.then_some(sent) });
+            if waits {
+                self.clients[from.0].waits = Some((sent, ask));
+            } else {
+                self.answer(from, sent, self.now, ask, Answer::GaveUp);
+            }
             return;
         }
         match self.decide(&ask, from, self.now) {
-            Some(answer) => {
-                let freed =
-                    matches!(ask, Ask::Release { .. }).then(|| ask.key().map(str::to_owned)).flatten();
-                self.answer(from, sent, self.now, ask, answer);
-                freed.into_iter().for_each(|key| self.serve(&key, self.now));
-            }
-            None => self.wait(from, sent, ask),
+            Some(answer) => self.answer(from, sent, self.now, ask, answer),
+            None => self.wait(from, sent, self.now, ask),
         }
     }
 
-    fn wait(&mut self, from: ConnectionId, sent: Micros, ask: Ask) {
+    fn wait(&mut self, from: ConnectionId, sent: Micros, moment: Micros, ask: Ask) {
         let Ask::Acquire { key, block_ms: Some(block_ms), .. } = &ask else { return };
-        let until = self.now
+        let until = moment
             + match self.defect {
                 Some(Defect::ImpatientWaits) => block_ms * 500,
                 Some(Defect::ForgottenWaits) => block_ms * 1000 + FORGOTTEN,
                 _ => block_ms * 1000,
             };
-        self.clients[from.0].waits = true;
+        self.clients[from.0].waits = Some((sent, ask.clone()));
         let key = key.clone();
         self.lock(&key).queue.push(Waiting { from, sent, until, ask });
     }
 
+    /// A client withdraws what it waits for, over its next connection.
+    fn give_up(&mut self, at: usize, since: Micros, wait: &Ask) {
+        let (key, token) = (wait.key().unwrap().to_owned(), wait.token().unwrap().to_owned());
+        let release = Ask::Release { key, token, level: 1 };
+        let sent = self.now.saturating_sub(self.below(LONGEST_WAY)).max(since + 1);
+        let from = (at, self.clients[at].connection + 1);
+        let answer = self.decide(&release, from, self.now).unwrap();
+        let answered = self.now + 1 + self.below(LONGEST_WAY);
+        // It may look whether that was so.
+        if self.clients[at].waits.is_none() && self.below(2) == 0 {
+            self.clients[at].wants = Some(wait.clone());
+        }
+        self.clients[at].free = self.clients[at].free.max(answered);
+        let (client, connection) = from;
+        self.ops.push(Op { sent, answered, client, connection, node: 0, ask: release, answer });
+    }
+
     fn choose(&mut self, at: usize) -> Ask {
-        let lease_ms = 5 + self.below(60);
+        let lease_ms = 5 + self.below(120);
         if let Some(again) = self.clients[at].again.take() {
             return again;
         }
@@ -286,14 +395,26 @@ impl World {
                 [Limit::Shared, Limit::Most(2), Limit::EXCLUSIVE, Limit::EXCLUSIVE][self.below(4) as usize];
             let block_ms = (self.below(3) != 0).then_some(10 + self.below(60));
             let (token, session) = (format!("c{at}-{}", self.clients[at].work), self.below(4) == 0);
-            return Ask::Acquire { key, token, limit, lease_ms, block_ms, session };
+            let level = (self.below(2) == 0).then_some(1);
+            return Ask::Acquire { key, token, limit, lease_ms, level, block_ms, session };
         };
         let (key, token) = (wants.key().unwrap().to_owned(), wants.token().unwrap().to_owned());
-        match self.below(6) {
+        let inner = 2 + self.below(2) as u16;
+        let check = Ask::Check { key: key.clone(), token: token.clone() };
+        match self.below(16) {
             0 => Ask::Extend { key, token, lease_ms },
-            1 => Ask::Check { key, token },
-            2 => wants,
-            _ => Ask::Release { key, token },
+            1 => check,
+            2 | 3 => wants,
+            4..=8 => {
+                self.clients[at].again = Some(check);
+                inner_of(wants, inner, lease_ms / 4)
+            }
+            9 | 10 => Ask::Release { key, token, level: inner },
+            11 | 12 => {
+                self.clients[at].again = Some(check);
+                Ask::Expire { key, ttl_ms: 1 + self.below(20) }
+            }
+            _ => Ask::Release { key, token, level: 1 },
         }
     }
 
@@ -303,17 +424,19 @@ impl World {
         let (at, connection) = from;
         let repeats = self.below(2) == 0;
         let client = &mut self.clients[at];
-        (client.free, client.waits) = (answered, false);
+        (client.free, client.waits) = (client.free.max(answered), None);
         match (&ask, &answer) {
             (_, Answer::GaveUp) => {
                 client.connection += 1;
                 client.again = repeats.then(|| ask.clone());
-                if matches!(ask, Ask::Acquire { .. } | Ask::Release { .. }) && !repeats {
+                if (matches!(ask, Ask::Acquire { .. }) || ask.releases_all()) && !repeats {
                     client.wants = None;
                 }
             }
+            (Ask::Acquire { .. }, Answer::Granted(_)) if ask.is_inner() => {}
             (Ask::Acquire { .. }, Answer::Granted(_)) => client.wants = Some(ask.clone()),
-            (Ask::Acquire { .. } | Ask::Release { .. }, _) => client.wants = None,
+            (Ask::Acquire { .. }, _) => client.wants = None,
+            (Ask::Release { .. }, _) if ask.releases_all() => client.wants = None,
             _ => {}
         }
         self.ops.push(Op { sent, answered, client: at, connection, node: 0, ask, answer });
@@ -325,4 +448,10 @@ fn most(limit: Limit) -> usize {
         Limit::Most(most) => most,
         Limit::Shared => usize::MAX,
     }
+}
+
+/// The request of an inner level, which waits for nothing.
+fn inner_of(ask: Ask, inner: u16, shorter_ms: u64) -> Ask {
+    let Ask::Acquire { key, token, limit, session, .. } = ask else { return ask };
+    Ask::Acquire { key, token, limit, lease_ms: shorter_ms, level: Some(inner), block_ms: None, session }
 }
