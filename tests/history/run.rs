@@ -177,11 +177,12 @@ fn take_all(mut speaker: Speaker<'_>, keys: &[String]) -> Vec<Op> {
             token: token.clone(),
             limit: Limit::EXCLUSIVE,
             lease_ms: 1_000,
+            level: None,
             block_ms: Some(PATIENCE_MS),
             session: false,
         };
         speaker.request(&acquire, None);
-        speaker.request(&Ask::Release { key: key.clone(), token }, None);
+        speaker.request(&Ask::Release { key: key.clone(), token, level: 1 }, None);
     }
     speaker.finish()
 }

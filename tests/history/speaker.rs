@@ -1,7 +1,7 @@
 //! A client that writes down what it says and hears, and when.
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -91,6 +91,22 @@ struct Link {
     client: Client,
 }
 
+/// A request that is not answered yet. The connection it went over serves for nothing else meanwhile.
+pub(crate) struct Pending {
+    link: Link,
+    node: usize,
+    ask: Ask,
+    sent: Micros,
+}
+
+/// What came of a request that was waited for only so long.
+pub(crate) enum Patient {
+    /// It was answered.
+    Told(Told),
+    /// It was not, and may still be.
+    Pending(Pending),
+}
+
 /// A client with a connection to each server it has to do with.
 pub(crate) struct Speaker<'a> {
     pub(crate) clock: Clock,
@@ -121,44 +137,100 @@ impl<'a> Speaker<'a> {
         }
     }
 
-    /// Asks whoever has the key, and goes where it is sent. With `give_up` it waits no longer than that.
+    /// Asks whoever has the key, and goes where it is sent. With `give_up` it waits no longer than that, and closes the
+    /// connection.
     pub(crate) fn request(&mut self, ask: &Ask, give_up: Option<Duration>) -> Told {
+        match self
+            .send_on(ask, |speaker, node, asking| Patient::Told(speaker.ask(node, ask, asking, give_up)))
+        {
+            Patient::Told(told) => told,
+            Patient::Pending(pending) => self.finish_pending(pending),
+        }
+    }
+
+    /// The same, but if no answer comes within `patience` it may come later: the connection is left open.
+    pub(crate) fn request_patiently(&mut self, ask: &Ask, patience: Duration) -> Patient {
+        self.send_on(ask, |speaker, node, asking| speaker.ask_patiently(node, ask, asking, patience))
+    }
+
+    fn send_on(&mut self, ask: &Ask, mut ask_at: impl FnMut(&mut Self, usize, bool) -> Patient) -> Patient {
         let key = ask.key().unwrap_or_default();
         let mut node = self.routes.home(key);
         let mut asking = false;
         for _ in 0..REDIRECTIONS {
-            let told = self.ask(node, ask, asking, give_up);
-            let Answer::Error(error) = &told.answer else { return told };
+            let patient = ask_at(self, node, asking);
+            let Patient::Told(Told { answer: Answer::Error(error), .. }) = &patient else { return patient };
             if let Some(moved) = Redirection::parse(error, "MOVED") {
                 (node, asking) = (self.routes.node_at(&moved.endpoint), false);
                 self.routes.set_home(key, node);
             } else if let Some(sent_on) = Redirection::parse(error, "ASK") {
                 (node, asking) = (self.routes.node_at(&sent_on.endpoint), true);
             } else {
-                return told;
+                return patient;
             }
         }
-        self.ask(node, ask, asking, give_up)
+        ask_at(self, node, asking)
     }
 
     /// Asks one server, and writes down what comes of it.
     pub(crate) fn ask(&mut self, node: usize, ask: &Ask, asking: bool, give_up: Option<Duration>) -> Told {
-        let Some(mut link) = self.links.remove(&node).or_else(|| self.open(node)) else {
-            return Told { answer: Answer::Lost, sent: self.clock.now() };
-        };
+        let Some(mut link) = self.link_to(node) else { return self.not_reached() };
         link.client.set_read_timeout(give_up.unwrap_or(NO_ANSWER));
         let sent = self.clock.now();
         let reply = exchange(&mut link.client, ask, asking);
+        self.understand(link, node, ask, sent, reply, give_up.is_some())
+    }
+
+    fn ask_patiently(&mut self, node: usize, ask: &Ask, asking: bool, patience: Duration) -> Patient {
+        let Some(mut link) = self.link_to(node) else { return Patient::Told(self.not_reached()) };
+        link.client.set_read_timeout(NO_ANSWER);
+        let sent = self.clock.now();
+        let begun = begin(&mut link.client, ask, asking);
+        if begun.is_ok() && !link.client.has_something_within(patience) {
+            return Patient::Pending(Pending { link, node, ask: ask.clone(), sent });
+        }
+        link.client.set_read_timeout(NO_ANSWER);
+        let reply = begun.and_then(|()| read(&mut link.client));
+        Patient::Told(self.understand(link, node, ask, sent, reply, false))
+    }
+
+    /// Takes the answer to a request that has been left alone.
+    pub(crate) fn finish_pending(&mut self, pending: Pending) -> Told {
+        let Pending { mut link, node, ask, sent } = pending;
+        link.client.set_read_timeout(NO_ANSWER);
+        let reply = read(&mut link.client);
+        self.understand(link, node, &ask, sent, reply, false)
+    }
+
+    fn link_to(&mut self, node: usize) -> Option<Link> {
+        self.links.remove(&node).or_else(|| self.open(node))
+    }
+
+    fn not_reached(&self) -> Told {
+        Told { answer: Answer::Lost, sent: self.clock.now() }
+    }
+
+    /// Writes down what came of a request, and keeps the connection if it is of use.
+    fn understand(
+        &mut self,
+        mut link: Link,
+        node: usize,
+        ask: &Ask,
+        sent: Micros,
+        reply: io::Result<Reply>,
+        gives_up: bool,
+    ) -> Told {
         let mut answer = match &reply {
             Ok(reply) => understand(ask, reply),
-            Err(error) => unanswered(error.kind(), give_up.is_some()),
+            Err(error) => unanswered(error.kind(), gives_up),
         };
         let mut is_open = reply.is_ok();
         if self.confirms {
             is_open = is_open && confirm(&mut link.client, ask, &mut answer).is_ok();
         }
         self.note(link.number, node, sent, ask.clone(), answer.clone());
-        if is_open && !matches!(answer, Answer::Odd(_)) {
+        let is_of_use = is_open && !matches!(answer, Answer::Odd(_)) && !self.links.contains_key(&node);
+        if is_of_use {
             self.links.insert(node, link);
         } else {
             self.leave(node, link);
@@ -198,7 +270,7 @@ impl<'a> Speaker<'a> {
 
 /// Asks for a replica's word that it has what was done. There is none for what was seen, which may be gone tomorrow; and
 /// none is needed for what was given back.
-fn confirm(client: &mut Client, ask: &Ask, answer: &mut Answer) -> std::io::Result<()> {
+fn confirm(client: &mut Client, ask: &Ask, answer: &mut Answer) -> io::Result<()> {
     let confirmed = match (ask, &answer) {
         (Ask::Acquire { .. }, Answer::Granted(_)) | (Ask::Extend { .. }, Answer::Yes) => {
             client.try_exchange(&["WAIT", "1", &CONFIRM_MS.to_string()])
@@ -212,12 +284,21 @@ fn confirm(client: &mut Client, ask: &Ask, answer: &mut Answer) -> std::io::Resu
     confirmed.map(drop)
 }
 
-fn exchange(client: &mut Client, ask: &Ask, asking: bool) -> std::io::Result<Reply> {
+fn exchange(client: &mut Client, ask: &Ask, asking: bool) -> io::Result<Reply> {
+    begin(client, ask, asking)?;
+    read(client)
+}
+
+fn begin(client: &mut Client, ask: &Ask, asking: bool) -> io::Result<()> {
     if asking {
         let reply = client.try_exchange(&["ASKING"])?;
         assert_eq!(reply, Reply::Simple("OK".into()), "ASKING");
     }
-    client.try_exchange(&command(ask))
+    client.try_send(&command(ask))
+}
+
+fn read(client: &mut Client) -> io::Result<Reply> {
+    client.try_read()?.ok_or_else(|| ErrorKind::UnexpectedEof.into())
 }
 
 fn unanswered(kind: ErrorKind, gives_up: bool) -> Answer {
@@ -231,18 +312,21 @@ fn unanswered(kind: ErrorKind, gives_up: bool) -> Answer {
 /// A request as the server is sent it. The label is the token, so that LOCK.INFO shows who waits.
 fn command(ask: &Ask) -> Vec<String> {
     let text = match ask {
-        Ask::Acquire { key, token, limit, lease_ms, block_ms, session } => {
+        Ask::Acquire { key, token, limit, lease_ms, level, block_ms, session } => {
             let limit = match limit {
                 Limit::Most(most) => format!("LIMIT {most}"),
                 Limit::Shared => "SHARED".to_owned(),
             };
             let block = block_ms.map_or_else(String::new, |block_ms| format!("BLOCK {block_ms}"));
-            let session = if *session { "SESSION" } else { "" };
-            format!("LOCK.ACQUIRE {key} TOKEN {token} OWNER {token} {limit} PX {lease_ms} {block} {session}")
+            let level = level.map_or_else(String::new, |level| format!("LEVEL {level}"));
+            let rest = format!("{level} {block} {}", if *session { "SESSION" } else { "" });
+            format!("LOCK.ACQUIRE {key} TOKEN {token} OWNER {token} {limit} PX {lease_ms} {rest}")
         }
-        Ask::Release { key, token } => format!("LOCK.RELEASE {key} {token}"),
+        Ask::Release { key, token, level: ..=1 } => format!("LOCK.RELEASE {key} {token}"),
+        Ask::Release { key, token, level } => format!("LOCK.RELEASE {key} {token} LEVEL {level}"),
         Ask::Extend { key, token, lease_ms } => format!("LOCK.EXTEND {key} {token} PX {lease_ms}"),
         Ask::Check { key, token } => format!("LOCK.CHECK {key} {token}"),
+        Ask::Expire { key, ttl_ms } => format!("PEXPIRE {key} {ttl_ms}"),
         Ask::Look { key } => format!("LOCK.INFO {key}"),
         Ask::Ping => "PING".to_owned(),
         Ask::Write { .. } | Ask::Open | Ask::Close => panic!("no server is asked for {ask}"),
@@ -265,15 +349,17 @@ fn understand(ask: &Ask, reply: &Reply) -> Answer {
             _ => None,
         },
         (Ask::Check { .. }, Reply::Array(parts)) => match parts.as_slice() {
-            [fence, left] => number(fence).zip(number(left)).map(|(fence, left)| Answer::Held(fence, left)),
+            [fence, left, Reply::Int(0..)] => {
+                number(fence).zip(number(left)).map(|(fence, left)| Answer::Held(fence, left))
+            }
             _ => None,
         },
         (Ask::Look { .. }, Reply::Array(_)) => {
             let queue = field(reply, "queue");
             Some(Answer::Queue(queue.items().iter().map(|entry| field(entry, "owner").text()).collect()))
         }
-        (Ask::Release { .. } | Ask::Extend { .. }, Reply::Int(0)) => Some(Answer::No),
-        (Ask::Release { .. } | Ask::Extend { .. }, Reply::Int(1)) => Some(Answer::Yes),
+        (Ask::Release { .. } | Ask::Extend { .. } | Ask::Expire { .. }, Reply::Int(0)) => Some(Answer::No),
+        (Ask::Release { .. } | Ask::Extend { .. } | Ask::Expire { .. }, Reply::Int(1)) => Some(Answer::Yes),
         (Ask::Ping, Reply::Simple(text)) if text == "PONG" => Some(Answer::Done),
         _ => None,
     };

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use lock_checker::losses::{self, Losses};
 use lock_checker::notation::Record;
 use lock_checker::{
-    Answer, Ask, Fault, FaultKind, History, Hold, Op, Rule, Terms, Violation, check, excerpt, holds,
+    Answer, Ask, Fault, FaultKind, History, Hold, Op, Rule, Terms, Violation, check, excerpt, holds, looks,
 };
 
 use crate::run::{LAST_CLIENT, Outcome};
@@ -129,6 +129,13 @@ fn missing(history: &History, promise: &Promise) -> Vec<String> {
         ("a refusal", has(&|op| acquires(op, false) && op.answer == Answer::Null)),
         ("a grant after waiting", has(&|op| has_waited(op) && is_granted(op))),
         ("a wait in vain", has(&|op| has_waited(op) && op.answer == Answer::Null)),
+        ("an inner level", has(&|op| op.ask.is_inner() && is_granted(op))),
+        (
+            "an inner level that was given back",
+            has(&|op| matches!(op.ask, Ask::Release { level: 2.., .. }) && op.answer == Answer::Yes),
+        ),
+        ("a time to live", has(&|op| matches!(op.ask, Ask::Expire { .. }) && op.answer == Answer::Yes)),
+        ("a wait that was seen and withdrawn", has_withdrawn(history)),
         ("a client that gave up", has(&|op| op.answer == Answer::GaveUp)),
         ("a lease set anew", has(&|op| matches!(op.ask, Ask::Extend { .. }) && op.answer == Answer::Yes)),
         ("a release", has(&|op| matches!(op.ask, Ask::Release { .. }) && op.answer == Answer::Yes)),
@@ -140,4 +147,20 @@ fn missing(history: &History, promise: &Promise) -> Vec<String> {
     .collect::<Vec<_>>();
     due.extend(promise.faults.iter().map(|kind| (format!("a hold at a {kind}"), meets_holds(*kind))));
     due.into_iter().filter_map(|(what, is_there)| (!is_there).then_some(what)).collect()
+}
+
+/// Whether a request was seen waiting, a release was sent after that, and it was answered with null.
+fn has_withdrawn(history: &History) -> bool {
+    let (ops, tokens) = (history.ops(), history.by_token());
+    looks::sightings(history).iter().any(|sighting| {
+        let (wait, look) = (&ops[sighting.wait], &ops[sighting.look]);
+        let name = wait.ask.key().zip(wait.ask.token()).unwrap();
+        let is_release = |op: &Op| {
+            op.ask.releases_all()
+                && matches!(op.answer, Answer::Yes | Answer::No)
+                && op.sent > look.answered
+                && op.sent < wait.answered
+        };
+        wait.answer == Answer::Null && tokens[&name].iter().any(|place| is_release(&ops[*place]))
+    })
 }

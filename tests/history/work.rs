@@ -6,7 +6,7 @@ use std::time::Duration;
 use lock_checker::{Answer, Ask, Limit, Micros};
 
 use crate::resource::Resource;
-use crate::speaker::{Speaker, Told};
+use crate::speaker::{Patient, Speaker, Told};
 use crate::support::Random;
 
 /// The leases that are asked for, in milliseconds: some that outlast faults, and some that do not.
@@ -35,6 +35,8 @@ struct Job {
     token: String,
     limit: Limit,
     lease_ms: u64,
+    /// Whether it says that it is the outermost. Its retries do not make the lease shorter then.
+    names_level: bool,
     block_ms: Option<u64>,
     session: bool,
 }
@@ -53,13 +55,27 @@ impl Job {
             token: self.token.clone(),
             limit: self.limit,
             lease_ms: self.lease_ms,
+            level: self.names_level.then_some(1),
             block_ms: self.block_ms,
             session: self.session,
         }
     }
 
-    fn release(&self) -> Ask {
-        Ask::Release { key: self.key.clone(), token: self.token.clone() }
+    /// What work that was called by this one asks for: it is not to wait, for its caller holds the lock.
+    fn acquire_inner(&self, level: u16, lease_ms: u64) -> Ask {
+        Ask::Acquire {
+            key: self.key.clone(),
+            token: self.token.clone(),
+            limit: self.limit,
+            lease_ms,
+            level: Some(level),
+            block_ms: Some(0),
+            session: self.session,
+        }
+    }
+
+    fn release(&self, level: u16) -> Ask {
+        Ask::Release { key: self.key.clone(), token: self.token.clone(), level }
     }
 
     fn check(&self) -> Ask {
@@ -118,11 +134,15 @@ impl Worker<'_> {
         };
         let token = format!("{}-{}", self.name, self.done);
         let session = self.one_in(7);
-        Job { key: self.keys[at].clone(), token, limit, lease_ms, block_ms, session }
+        let names_level = self.one_in(2);
+        Job { key: self.keys[at].clone(), token, limit, lease_ms, names_level, block_ms, session }
     }
 
     /// Asks until it is known what came of it, or the client loses interest.
     fn acquire(&mut self, job: &Job) -> Option<Held> {
+        if job.block_ms.is_some() && self.one_in(4) {
+            return self.acquire_impatiently(job);
+        }
         for _ in 0..REPETITIONS {
             let give_up = self.one_in(8).then(|| Duration::from_millis(20 + self.between(0, 150)));
             let Told { answer, sent } = self.speaker.request(&job.acquire(), give_up);
@@ -132,7 +152,7 @@ impl Worker<'_> {
                 }
                 Answer::Null => return None,
                 Answer::Unconfirmed if self.one_in(2) => {
-                    self.release(job);
+                    self.release(job, 1);
                     break;
                 }
                 _ if self.one_in(4) => break,
@@ -143,16 +163,51 @@ impl Worker<'_> {
         None
     }
 
+    /// Asks once. Where that takes too long the client leaves the connection alone on which it waits, and withdraws over
+    /// another one; what it is told on the first it does not care for.
+    fn acquire_impatiently(&mut self, job: &Job) -> Option<Held> {
+        let patience = Duration::from_millis(self.between(10, 80));
+        let told = match self.speaker.request_patiently(&job.acquire(), patience) {
+            Patient::Told(told) => Some(told),
+            Patient::Pending(pending) => {
+                let is_withdrawn = self.release(job, 1);
+                if is_withdrawn && self.one_in(2) {
+                    self.pause(10);
+                }
+                if is_withdrawn && self.one_in(2) {
+                    self.speaker.request(&job.check(), None);
+                }
+                let answered = self.speaker.finish_pending(pending);
+                if is_withdrawn && self.one_in(2) {
+                    self.speaker.request(&job.check(), None);
+                }
+                // It was not withdrawn, perhaps.
+                (!is_withdrawn).then_some(answered)
+            }
+        };
+        match told {
+            Some(Told { answer: Answer::Granted(fence), sent }) => {
+                Some(Held { fence, lease_end: lease_end(sent, job.lease_ms) })
+            }
+            _ => {
+                self.forget(job);
+                None
+            }
+        }
+    }
+
     /// Holds the lock for a while, and does with it what holders do.
     fn hold(&mut self, job: &Job, mut held: Held) {
         // Most do so for a moment, some for as long as their lease, or longer.
         let is_long = self.one_in(8);
         let pause_ms = if is_long { usize::try_from(job.lease_ms / 6).unwrap() } else { 2 };
         for _ in 0..if is_long { 12 } else { 1 + self.random.below(3) } {
-            let kept = match self.random.below(8) {
+            let kept = match self.random.below(12) {
                 0 => self.extend(job, &mut held),
                 1 => self.retry(job, &mut held),
                 2 => self.check(job, &mut held),
+                3 | 4 => self.nest(job, &mut held, 2),
+                5 => self.expire(job, &mut held),
                 _ => {
                     self.write(job, &held);
                     self.pause(pause_ms);
@@ -189,11 +244,43 @@ impl Worker<'_> {
 
     fn retry(&mut self, job: &Job, held: &mut Held) -> bool {
         let Told { answer, sent } = self.speaker.request(&job.acquire(), None);
-        held.lease_end = held.lease_end.min(lease_end(sent, job.lease_ms));
-        if let Answer::Granted(fence) = answer {
-            *held = Held { fence, lease_end: lease_end(sent, job.lease_ms) };
+        let asked = lease_end(sent, job.lease_ms);
+        match answer {
+            // If it is another hold than before, it has no more than was asked for.
+            Answer::Granted(fence) => *held = Held { fence, lease_end: asked },
+            _ => held.lease_end = held.lease_end.min(asked),
         }
         answer != Answer::Null
+    }
+
+    /// Calls work that takes the same lock, now and then work that does so in its turn.
+    fn nest(&mut self, job: &Job, held: &mut Held, level: u16) -> bool {
+        let lease_ms = *self.random.pick(self.leases_ms);
+        let Told { answer, sent } = self.speaker.request(&job.acquire_inner(level, lease_ms), None);
+        match answer {
+            Answer::Granted(fence) if fence == held.fence => {
+                held.lease_end = held.lease_end.max(lease_end(sent, lease_ms));
+            }
+            Answer::Granted(_) | Answer::Null => return false,
+            // The outer work does not know whether the inner one got the lock, and makes sure that it has not.
+            _ => return self.release(job, level),
+        }
+        self.write(job, held);
+        self.pause(2);
+        let inner_is_kept = !self.one_in(3) || self.nest(job, held, level + 1);
+        inner_is_kept && self.release(job, level)
+    }
+
+    /// Somebody sets a time to live on the key. The holder knows of it, and may have its lease promised anew.
+    fn expire(&mut self, job: &Job, held: &mut Held) -> bool {
+        let ttl_ms = self.between(5, 60);
+        let Told { sent, .. } = self.speaker.request(&Ask::Expire { key: job.key.clone(), ttl_ms }, None);
+        held.lease_end = held.lease_end.min(lease_end(sent, ttl_ms));
+        match self.random.below(4) {
+            0 => self.extend(job, held),
+            1 => self.nest(job, held, 2),
+            _ => self.check(job, held),
+        }
     }
 
     fn check(&mut self, job: &Job, held: &mut Held) -> bool {
@@ -206,16 +293,16 @@ impl Worker<'_> {
     /// Gives the lock back, or goes away, or forgets it.
     fn end(&mut self, job: &Job) {
         let is_forgotten = self.one_in(if job.lease_ms < 200 { 10 } else { 40 });
-        if is_forgotten || (job.session && self.one_in(3)) || !self.release(job) {
+        if is_forgotten || (job.session && self.one_in(3)) || !self.release(job, 1) {
             self.forget(job);
         }
     }
 
-    /// Whether it is known to be given back.
-    fn release(&mut self, job: &Job) -> bool {
+    /// Whether it is known to be given back, from that level on.
+    fn release(&mut self, job: &Job, level: u16) -> bool {
         for _ in 0..REPETITIONS {
             let give_up = self.one_in(10).then(|| Duration::from_millis(30));
-            match self.speaker.request(&job.release(), give_up).answer {
+            match self.speaker.request(&job.release(level), give_up).answer {
                 Answer::Yes | Answer::No => return true,
                 _ => self.pause(20),
             }

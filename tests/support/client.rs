@@ -166,9 +166,14 @@ impl Client {
         self.try_read().ok().flatten()
     }
 
+    /// Sends a command to a server that may go away, and reads nothing.
+    pub(crate) fn try_send<A: AsRef<[u8]>>(&mut self, arguments: &[A]) -> std::io::Result<()> {
+        self.stream.write_all(&encode(arguments))
+    }
+
     /// Sends a command to a server that may go away, and reads its reply. The end of the connection is an error.
     pub(crate) fn try_exchange<A: AsRef<[u8]>>(&mut self, arguments: &[A]) -> std::io::Result<Reply> {
-        self.stream.write_all(&encode(arguments))?;
+        self.try_send(arguments)?;
         self.try_read()?.ok_or_else(|| ErrorKind::UnexpectedEof.into())
     }
 
