@@ -268,7 +268,12 @@ impl Worker<'_> {
         self.write(job, held);
         self.pause(2);
         let inner_is_kept = !self.one_in(3) || self.nest(job, held, level + 1);
-        inner_is_kept && self.release(job, level)
+        let is_given_back = inner_is_kept && self.release(job, level);
+        if is_given_back && self.one_in(4) {
+            // As a client does that has missed the reply.
+            self.release(job, level);
+        }
+        is_given_back
     }
 
     /// Somebody sets a time to live on the key. The holder knows of it, and may have its lease promised anew.
