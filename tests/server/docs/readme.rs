@@ -71,6 +71,7 @@ fn every_error_is_the_one_the_server_gives() {
         format!("{fixed} PX 86400001"),
         format!("{fixed} LIMIT 0"),
         format!("{fixed} LIMIT 65536"),
+        format!("{fixed} LEVEL 0"),
         format!("{fixed} TOKEN {long}"),
         format!("{fixed} OWNER {long}"),
         format!("{fixed} BLOCK -1"),
@@ -108,6 +109,14 @@ fn errors_of_waiting(server: &Server) -> Vec<String> {
     }
     let mut unblocked = Waiter::new(server, "read TOKEN a LIMIT 1 BLOCK 0");
     let mut given = vec![client.run("LOCK.ACQUIRE read TOKEN b LIMIT 1 BLOCK 0").error().to_owned()];
+    client.ok("ACL SETUSER waiter on nopass ~* +@all");
+    let mut waiter = server.client();
+    waiter.ok("AUTH waiter any");
+    acquire(&mut client, "other TOKEN a");
+    let mut without_rights = Waiter::on(server, waiter, "other BLOCK 0");
+    client.ok("ACL SETUSER waiter -lock.acquire");
+    assert_eq!(client.run("LOCK.RELEASE other a"), Reply::Int(1));
+    given.push(without_rights.failed());
     for setting in ["lock.max-waiters", "lock.max-waiters-per-key"] {
         let before = field(&client.run(&format!("CONFIG GET {setting}")), setting).text();
         client.ok(&format!("CONFIG SET {setting} 1"));
@@ -164,6 +173,7 @@ fn the_users_may_do_what_is_said_of_them() {
     let control = ["SCAN 0", "CLIENT LIST", "CLIENT UNBLOCK 1", "CLIENT KILL ID 1"];
     let mut may: BTreeMap<&str, Vec<&str>> = BTreeMap::from([
         ("app", vec![acquire, release, extend, check]),
+        ("cluster", vec![acquire, release, extend, check]),
         ("viewer", vec![check, info]),
         ("operator", vec![info, break_, "LOCK.INFO other", "LOCK.BREAK other"]),
         ("changer", vec![check, info, "LOCK.INFO other"]),
@@ -173,7 +183,7 @@ fn the_users_may_do_what_is_said_of_them() {
         may.get_mut("changer").unwrap().extend([acquire, release, extend, break_, "LOCK.BREAK other"]);
         may.get_mut("careful").unwrap().extend([break_, "LOCK.BREAK other"]);
     }
-    for user in ["app", "viewer", "operator"] {
+    for user in ["app", "cluster", "viewer", "operator"] {
         for call in control {
             let reply = client.run(&format!("ACL DRYRUN {user} {call}"));
             assert_eq!(reply.text() == "OK", user == "operator", "{user}: {call}: {reply:?}");
