@@ -316,15 +316,8 @@ pub(crate) fn words(line: &str) -> Vec<&str> {
 
 /// Whether the number in this line of the output moves with time.
 fn moves(command: &str, lines: &[&str], row: usize) -> bool {
-    let named = [
-        "\"remaining\"",
-        "\"age\"",
-        "\"waited\"",
-        "\"timeout\"",
-        "\"client\"",
-        "\"session\"",
-        "\"address\"",
-    ];
+    let named =
+        ["\"remaining\"", "\"age\"", "\"waited\"", "\"timeout\"", "\"client\"", "\"session\"", "\"address\""];
     let is_named = |text: &str| named.iter().any(|name| text.trim_end().ends_with(name));
     let line = lines[row];
     let in_map = line.split_once(" => ").is_some_and(|(name, _)| is_named(name));

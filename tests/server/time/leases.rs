@@ -476,3 +476,21 @@ fn a_watched_lock_that_changed_aborts_the_transaction() {
 fn eval(client: &mut Client, script: &str) -> Reply {
     client.call(&cmd!["EVAL", script, 1, "k"])
 }
+
+#[test]
+fn a_transaction_that_watches_a_session_hold_is_refused_once_the_server_has_extended_it() {
+    let server = Server::start();
+    let mut session = server.client();
+    acquire(&mut session, "k TOKEN a PX 1000 SESSION");
+    let mut watcher = server.client();
+    watcher.ok("WATCH k");
+    let left = remaining(&mut session, "k", "a").unwrap();
+    let mut lowest = left;
+    wait_until("the lease is extended", PATIENCE, || {
+        let now = remaining(&mut session, "k", "a").unwrap();
+        lowest = lowest.min(now);
+        now > lowest
+    });
+    let replies = watcher.run_all(&["MULTI", "PING", "EXEC"]);
+    assert!(replies[2].is_null(), "{replies:?}");
+}

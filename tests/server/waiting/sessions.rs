@@ -591,3 +591,16 @@ fn very_many_sessions_end_at_once() {
 fn client_is_gone(client: &mut Client, id: i64) -> bool {
     client.run(&format!("CLIENT LIST ID {id}")).text().is_empty()
 }
+
+#[test]
+fn reset_puts_a_connection_back_to_its_beginning_and_ends_no_hold() {
+    let server = Server::start();
+    let mut session = server.client();
+    let mut client = server.client();
+    acquire(&mut session, "k TOKEN a PX 600000 SESSION");
+    let id = session.id();
+    assert_eq!(session.run("RESET"), Reply::Simple("RESET".into()));
+    assert_eq!(field(&holder(&mut client, "k"), "session"), Reply::Int(id));
+    drop(session);
+    wait_until("the connection is seen closed", PATIENCE, || !exists(&mut client, "k"));
+}
