@@ -1,8 +1,9 @@
-//! The commands, a file each: parse, ask the core, perform, reply.
+//! The commands, a file each: what the server is told of it, then parse, ask the core, reply.
 //!
 //! The word at 1 is the key, in every command that has one.
 
 mod acquire;
+mod args;
 mod break_;
 mod check;
 mod extend;
@@ -11,21 +12,24 @@ mod info;
 mod owned;
 mod release;
 
-pub(crate) use acquire::Acquire;
-pub(crate) use break_::Break;
-pub(crate) use check::Check;
-pub(crate) use extend::Extend;
-pub(crate) use fence::Fence;
-pub(crate) use info::Info;
-pub(crate) use owned::Owned;
-pub(crate) use release::Release;
-
 use lock_core::{Lock, Moment, Refusal, Turn};
 
 use crate::perform;
-use crate::server::ffi::{Args, Context, Key};
+use crate::server::ffi::{Args, CommandSpec, Context, Key};
 
 const KEY: usize = 1;
+
+/// The command table: every command, as its file specifies it.
+pub(crate) static ALL: [CommandSpec; 8] = [
+    acquire::SPEC,
+    release::SPEC,
+    extend::SPEC,
+    check::SPEC,
+    info::SPEC,
+    break_::SPEC,
+    owned::SPEC,
+    fence::SPEC,
+];
 
 /// Takes a turn at the command's key.
 fn turn<'a, R>(

@@ -3,6 +3,8 @@
 //! First all words are read, so that a request which is no sentence is always a syntax error; then their values are
 //! judged. Options come in any order and any case, at most once each.
 
+use core::ffi::CStr;
+
 use crate::fence::Fence;
 use crate::hold::{LONGEST_OWNER, Limit};
 use crate::refusal::Refusal;
@@ -234,6 +236,32 @@ enum Unit {
     Seconds,
 }
 
+/// The words of the options, once for all who write or read them: the parser, COMMAND DOCS, tests.
+pub mod word {
+    use core::ffi::CStr;
+
+    /// A lease in milliseconds.
+    pub const PX: &CStr = c"PX";
+    /// A lease in seconds.
+    pub const EX: &CStr = c"EX";
+    /// The client's own token.
+    pub const TOKEN: &CStr = c"TOKEN";
+    /// Any number of holders.
+    pub const SHARED: &CStr = c"SHARED";
+    /// So many holders.
+    pub const LIMIT: &CStr = c"LIMIT";
+    /// Waiting, in milliseconds.
+    pub const BLOCK: &CStr = c"BLOCK";
+    /// A label.
+    pub const OWNER: &CStr = c"OWNER";
+    /// Tied to the connection.
+    pub const SESSION: &CStr = c"SESSION";
+    /// How deep.
+    pub const LEVEL: &CStr = c"LEVEL";
+    /// Which hold.
+    pub const FENCE: &CStr = c"FENCE";
+}
+
 #[derive(Clone, Copy)]
 enum Keyword {
     Lease(Unit),
@@ -248,29 +276,25 @@ enum Keyword {
 }
 
 impl Keyword {
-    fn of(word: &[u8]) -> Option<Self> {
-        let mut upper = [0; LONGEST_KEYWORD];
-        let upper = upper.get_mut(..word.len())?;
-        upper.copy_from_slice(word);
-        upper.make_ascii_uppercase();
-        Some(match &*upper {
-            b"PX" => Self::Lease(Unit::Milliseconds),
-            b"EX" => Self::Lease(Unit::Seconds),
-            b"TOKEN" => Self::Token,
-            b"SHARED" => Self::Shared,
-            b"LIMIT" => Self::Limit,
-            b"BLOCK" => Self::Block,
-            b"OWNER" => Self::Owner,
-            b"SESSION" => Self::Session,
-            b"LEVEL" => Self::Level,
-            b"FENCE" => Self::Fence,
-            _ => return None,
-        })
+    /// The most common first.
+    const ALL: [(&'static CStr, Self); 10] = [
+        (word::PX, Self::Lease(Unit::Milliseconds)),
+        (word::TOKEN, Self::Token),
+        (word::BLOCK, Self::Block),
+        (word::EX, Self::Lease(Unit::Seconds)),
+        (word::OWNER, Self::Owner),
+        (word::SHARED, Self::Shared),
+        (word::LIMIT, Self::Limit),
+        (word::SESSION, Self::Session),
+        (word::LEVEL, Self::Level),
+        (word::FENCE, Self::Fence),
+    ];
+
+    fn of(text: &[u8]) -> Option<Self> {
+        let named = |(word, _): &&(&CStr, Self)| word.to_bytes().eq_ignore_ascii_case(text);
+        Self::ALL.iter().find(named).map(|(_, keyword)| *keyword)
     }
 }
-
-/// Bytes in the longest of the words.
-const LONGEST_KEYWORD: usize = b"SESSION".len();
 
 fn value<'a>(words: &mut impl Iterator<Item = &'a [u8]>) -> Result<&'a [u8], Refusal> {
     words.next().ok_or(Refusal::Syntax)

@@ -7,19 +7,53 @@
 
 use std::fmt::Display;
 
+use lock_core::request::word;
 use lock_core::turn::{Acquired, WaitOptions};
 use lock_core::{DbKey, Moment, Refusal, codec, request};
 
+use super::args::{LEASE, LEVEL};
 use super::turn;
 use crate::config;
 use crate::consumers;
 use crate::perform;
-use crate::server::ffi::{Args, Command, Context};
+use crate::server::ffi::{Access, Arg, ArgKind, Args, Command, CommandSpec, Context, Handler, Keys};
 use crate::server::{clock, entropy};
 use crate::state::TABLE;
 use crate::waiting;
 
 pub(crate) struct Acquire;
+
+/// `[SHARED | LIMIT holds]`
+const OTHERS: Arg = Arg::required(
+    c"others",
+    ArgKind::OneOf(&[
+        Arg::after(word::SHARED, c"shared", ArgKind::PureToken),
+        Arg::after(word::LIMIT, c"holds", ArgKind::Integer),
+    ]),
+)
+.optional();
+
+/// What the server, its users and its access rules are told of it.
+pub(super) const SPEC: CommandSpec = CommandSpec {
+    name: c"lock.acquire",
+    handler: Handler::of::<Acquire>(),
+    flags: c"write deny-oom blocking",
+    categories: c"write blocking",
+    keys: Some(Keys::First(Access::Write)),
+    arity: -2,
+    summary: c"Takes a lock, or waits for it, and replies its token and its fence. Null when not available.",
+    complexity: c"O(H) with H holds on the lock, 1 for an exclusive one",
+    args: &[
+        Arg::KEY,
+        LEASE,
+        Arg::after(word::TOKEN, c"token", ArgKind::String).optional(),
+        OTHERS,
+        Arg::after(word::BLOCK, c"milliseconds", ArgKind::Integer).optional(),
+        Arg::after(word::OWNER, c"label", ArgKind::String).optional(),
+        Arg::after(word::SESSION, c"session", ArgKind::PureToken).optional(),
+        LEVEL,
+    ],
+};
 
 impl Command for Acquire {
     type Error = Refusal;

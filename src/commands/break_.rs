@@ -2,16 +2,30 @@
 //!
 //! Replies how many holds it ended. Each break is a line in the server's log, for whoever asks later who did it.
 
+use lock_core::request::word;
 use lock_core::{Fence, Refusal, request};
 
 use super::{number, turn};
-use crate::server::ffi::{Args, Command, Context};
+use crate::server::ffi::{Access, Arg, ArgKind, Args, Command, CommandSpec, Context, Handler, Keys};
 use crate::server::text::printable;
 
 /// The most fences that a line of the log names: the server cuts a line at a thousand bytes.
 const FENCES_LOGGED: usize = 32;
 
 pub(crate) struct Break;
+
+/// What the server, its users and its access rules are told of it.
+pub(super) const SPEC: CommandSpec = CommandSpec {
+    name: c"lock.break",
+    handler: Handler::of::<Break>(),
+    flags: c"write admin",
+    categories: c"write admin dangerous",
+    keys: Some(Keys::First(Access::Delete)),
+    arity: -2,
+    summary: c"For operators: ends the hold with that fence, or all holds, whoever owns them.",
+    complexity: c"O(H) with H holds on the lock",
+    args: &[Arg::KEY, Arg::after(word::FENCE, c"fence", ArgKind::Integer).optional()],
+};
 
 impl Command for Break {
     type Error = Refusal;

@@ -5,12 +5,27 @@
 use lock_core::request::parse_token;
 use lock_core::{DbKey, Lock, Refusal, turn};
 
+use super::args::TOKEN;
 use super::{look, number, remaining_ms};
 use crate::server::clock;
-use crate::server::ffi::{Args, Command, Context};
+use crate::server::ffi::{Access, Arg, Args, Command, CommandSpec, Context, Handler, Keys};
 use crate::state::TABLE;
 
 pub(crate) struct Check;
+
+/// What the server, its users and its access rules are told of it.
+pub(super) const SPEC: CommandSpec = CommandSpec {
+    name: c"lock.check",
+    handler: Handler::of::<Check>(),
+    flags: c"readonly fast",
+    categories: c"read fast",
+    keys: Some(Keys::First(Access::Read)),
+    arity: 3,
+    summary:
+        c"Replies fence, remaining milliseconds and how many wait if the token holds the lock, else null.",
+    complexity: c"O(H) with H holds on the lock, 1 for an exclusive one",
+    args: &[Arg::KEY, TOKEN],
+};
 
 impl Command for Check {
     type Error = Refusal;

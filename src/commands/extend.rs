@@ -4,11 +4,25 @@
 
 use lock_core::{Refusal, request};
 
+use super::args::{LEASE, TOKEN};
 use super::turn;
 use crate::config;
-use crate::server::ffi::{Args, Command, Context};
+use crate::server::ffi::{Access, Arg, Args, Command, CommandSpec, Context, Handler, Keys};
 
 pub(crate) struct Extend;
+
+/// What the server, its users and its access rules are told of it.
+pub(super) const SPEC: CommandSpec = CommandSpec {
+    name: c"lock.extend",
+    handler: Handler::of::<Extend>(),
+    flags: c"write fast",
+    categories: c"write fast",
+    keys: Some(Keys::First(Access::Write)),
+    arity: -3,
+    summary: c"Begins the lease anew if the token holds the lock.",
+    complexity: c"O(H) with H holds on the lock, 1 for an exclusive one",
+    args: &[Arg::KEY, TOKEN, LEASE],
+};
 
 impl Command for Extend {
     type Error = Refusal;

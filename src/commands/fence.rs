@@ -5,10 +5,23 @@
 
 use lock_core::{Refusal, request};
 
-use crate::server::ffi::{Args, Command, Context};
+use crate::server::ffi::{Arg, ArgKind, Args, Command, CommandSpec, Context, Handler};
 use crate::state::TABLE;
 
 pub(crate) struct Fence;
+
+/// What the server, its users and its access rules are told of it.
+pub(super) const SPEC: CommandSpec = CommandSpec {
+    name: c"lock.fence",
+    handler: Handler::of::<Fence>(),
+    flags: c"write fast",
+    categories: c"write fast admin dangerous",
+    keys: None,
+    arity: 2,
+    summary: c"Internal: keeps the highest fence in the append-only file. Clients are refused.",
+    complexity: c"O(1)",
+    args: &[Arg::required(c"fence", ArgKind::Integer)],
+};
 
 impl Command for Fence {
     type Error = Refusal;

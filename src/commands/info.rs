@@ -7,13 +7,26 @@ use lock_core::{ClientId, DbKey, Hold, Limit, Lock, Moment, Refusal};
 
 use super::{look, number, remaining_ms};
 use crate::server::clock;
-use crate::server::ffi::{Args, Command, Context, Key};
+use crate::server::ffi::{Access, Arg, Args, Command, CommandSpec, Context, Handler, Key, Keys};
 use crate::state::TABLE;
 
 /// The most holders that are shown, the oldest, and the most waiters, the first.
 const SHOWN: usize = 100;
 
 pub(crate) struct Info;
+
+/// What the server, its users and its access rules are told of it.
+pub(super) const SPEC: CommandSpec = CommandSpec {
+    name: c"lock.info",
+    handler: Handler::of::<Info>(),
+    flags: c"readonly",
+    categories: c"read",
+    keys: Some(Keys::First(Access::Read)),
+    arity: 2,
+    summary: c"Shows who holds a lock and who waits for it. Null when nobody does either.",
+    complexity: c"O(H) with H holds on the lock",
+    args: &[Arg::KEY],
+};
 
 impl Command for Info {
     type Error = Refusal;

@@ -4,9 +4,23 @@
 
 use lock_core::Refusal;
 
-use crate::server::ffi::{Args, Command, Context};
+use crate::server::ffi::{Access, Arg, Args, Command, CommandSpec, Context, Handler, Keys};
 
 pub(crate) struct Owned;
+
+/// What the server, its users and its access rules are told of it.
+pub(super) const SPEC: CommandSpec = CommandSpec {
+    name: c"lock.owned",
+    handler: Handler::of::<Owned>(),
+    flags: c"write fast no-monitor no-slowlog",
+    categories: c"write fast",
+    keys: Some(Keys::First(Access::Write)),
+    arity: 2,
+    summary:
+        c"Internal: a write that changes nothing. Replies 1 on the node of a cluster that serves the key.",
+    complexity: c"O(1)",
+    args: &[Arg::KEY],
+};
 
 impl Command for Owned {
     type Error = Refusal;

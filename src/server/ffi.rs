@@ -49,7 +49,7 @@ mod value;
 pub(crate) use args::{Args, OwnedRedisString, RedisString};
 pub(crate) use blocking::{BlockedClient, Waiting};
 pub(crate) use cluster::{Ownership, SlotRange};
-pub(crate) use command::{Access, Arg, ArgKind, Command, CommandSpec, Handler, register_commands};
+pub(crate) use command::{Access, Arg, ArgKind, Command, CommandSpec, Handler, Keys, register_commands};
 pub(crate) use config::{NumericSetting, Setting, Switch, load_settings};
 pub(crate) use context::{
     Context, OwnContext, knows_optional_aux, monotonic_micros, notice_anywhere, wake_server,

@@ -62,8 +62,8 @@ pub(crate) struct CommandSpec {
     pub(crate) flags: &'static CStr,
     /// Categories for access rules, separated by blanks, for servers that let a module say so.
     pub(crate) categories: &'static CStr,
-    /// What it does with its key, the first argument; `None` for a command without a key.
-    pub(crate) access: Option<Access>,
+    /// Where its keys are, and what it does with them; `None` for a command without a key.
+    pub(crate) keys: Option<Keys>,
     /// Number of words, the command's name included; negative: at least so many.
     pub(crate) arity: i32,
     pub(crate) summary: &'static CStr,
@@ -71,7 +71,18 @@ pub(crate) struct CommandSpec {
     pub(crate) args: &'static [Arg],
 }
 
-/// What a command does with its key.
+/// Which arguments of a command are keys.
+#[derive(Clone, Copy)]
+pub(crate) enum Keys {
+    /// The first.
+    First(Access),
+    /// As many as the first says, behind it. No server routes a command by such a specification alone: it has to answer for
+    /// its keys as well (`getkeys-api`).
+    #[expect(dead_code, reason = "the commands for several keys are to come")]
+    Counted(Access),
+}
+
+/// What a command does with a key.
 #[derive(Clone, Copy)]
 pub(crate) enum Access {
     /// It reads it.
@@ -204,7 +215,7 @@ impl CommandInfo {
             key_specs: ptr::null_mut(),
             args: ptr::null_mut(),
         };
-        Self { info, key_specs: [spec.access.map_or_else(no_key, one_key), no_key()], args, choices }
+        Self { info, key_specs: [spec.keys.map_or_else(no_key, key_spec), no_key()], args, choices }
     }
 
     /// Sets the pointers from one part to another, which hold while it stays in place.
@@ -263,15 +274,30 @@ fn text_or_null(text: Option<&'static CStr>) -> *const c_char {
     text.map_or(ptr::null(), CStr::as_ptr)
 }
 
-/// The first argument is a key.
-fn one_key(access: Access) -> RedisModuleCommandKeySpec {
+fn key_spec(keys: Keys) -> RedisModuleCommandKeySpec {
     let mut spec = no_key();
-    spec.flags = u64::from(access.flags());
     spec.begin_search_type = raw::RedisModuleKeySpecBeginSearchType_REDISMODULE_KSPEC_BS_INDEX;
     spec.bs.index.pos = 1;
-    spec.find_keys_type = raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_RANGE;
-    spec.fk.range =
-        raw::RedisModuleCommandKeySpec__bindgen_ty_2__bindgen_ty_1 { lastkey: 0, keystep: 1, limit: 0 };
+    let (Keys::First(access) | Keys::Counted(access)) = keys;
+    spec.flags = u64::from(access.flags());
+    match keys {
+        Keys::First(_) => {
+            spec.find_keys_type = raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_RANGE;
+            spec.fk.range = raw::RedisModuleCommandKeySpec__bindgen_ty_2__bindgen_ty_1 {
+                lastkey: 0,
+                keystep: 1,
+                limit: 0,
+            };
+        }
+        Keys::Counted(_) => {
+            spec.find_keys_type = raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_KEYNUM;
+            spec.fk.keynum = raw::RedisModuleCommandKeySpec__bindgen_ty_2__bindgen_ty_2 {
+                keynumidx: 0,
+                firstkey: 1,
+                keystep: 1,
+            };
+        }
+    }
     spec
 }
 
