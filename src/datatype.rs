@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 use std::mem::{size_of, size_of_val};
 
-use lock_core::token::SEED_TEXT_LEN;
+use lock_core::token::LONGEST_SPELLED;
 use lock_core::{Fence, Lock, Place, codec};
 
 use crate::config;
@@ -54,7 +54,7 @@ impl Value for Lock {
 
     fn digest(&self, digest: &mut Digest<'_>) {
         for hold in self.holds() {
-            digest.add_bytes(hold.token_text(&mut [0; SEED_TEXT_LEN]));
+            digest.add_bytes(hold.token_text(&mut [0; LONGEST_SPELLED]));
             digest.add_bytes(hold.owner().unwrap_or_default());
             digest.add_number(hold.owner().is_some().into());
             digest.add_number(replication::signed(hold.fence()));

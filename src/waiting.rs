@@ -13,7 +13,7 @@ use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use lock_core::queue::Remedy;
-use lock_core::token::SEED_TEXT_LEN;
+use lock_core::token::LONGEST_SPELLED;
 use lock_core::turn::Answer;
 use lock_core::{ClientId, Fence, Joining, Place, Refusal, Token};
 
@@ -235,6 +235,6 @@ impl Waiting for Clients {
 /// Replies what LOCK.ACQUIRE replies when it is granted.
 pub(crate) fn reply_grant(context: &Context, token: &Token, fence: Fence) {
     context.reply_array(2);
-    context.reply_bytes(token.text(&mut [0; SEED_TEXT_LEN]));
+    context.reply_bytes(token.text(&mut [0; LONGEST_SPELLED]));
     context.reply_integer(replication::signed(fence));
 }

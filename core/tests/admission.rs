@@ -7,20 +7,22 @@
 use std::collections::BTreeSet;
 
 use lock_core::invariants;
-use lock_core::token::SEED_TEXT_LEN;
+use lock_core::token::LONGEST_SPELLED;
 use lock_core::{
     Fence, FenceSequence, Hold, Limit, Lock, Moment, Released, Renewal, Standing, Terms, Token, Verdict,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
 
-/// Tokens of a client's own, and two in the form the server makes, which the lock keeps in another way.
-const TOKENS: [&[u8]; 5] = [
+/// Tokens of a client's own, and some in the two forms that the lock keeps in another way: one spells the same bytes in
+/// both.
+const TOKENS: [&[u8]; 6] = [
     b"a",
     b"\0\r\n%s\xff",
     b"0123456789abcdef0123456789abcdef",
     b"0123456789abcdef0123456789abcdee",
     b"0123456789ABCDEF0123456789ABCDEF",
+    b"01234567-89ab-cdef-0123-456789abcdef",
 ];
 
 /// What a request can say of its limit; 0 is shared.
@@ -105,7 +107,7 @@ struct Holding {
 impl Holding {
     fn of(hold: &Hold) -> Self {
         Self {
-            token: hold.token_text(&mut [0; SEED_TEXT_LEN]).to_vec(),
+            token: hold.token_text(&mut [0; LONGEST_SPELLED]).to_vec(),
             fence: hold.fence().get(),
             limit: hold.limit().number(),
             lease_ms: hold.lease_ms(),
