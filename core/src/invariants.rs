@@ -3,6 +3,7 @@
 
 use alloc::vec::Vec;
 
+use crate::admission::Crowd;
 use crate::hold::Hold;
 use crate::lock::{Lock, Verdict};
 use crate::queue::{Queues, Waiter};
@@ -31,9 +32,8 @@ pub fn holds_are_within_limits(lock: &Lock) -> bool {
     are_within_limits(lock.holds().iter())
 }
 
-fn are_within_limits<'a>(holds: impl Iterator<Item = &'a Hold> + Clone) -> bool {
-    let smallest = holds.clone().map(|hold| hold.limit().most()).min();
-    smallest.is_none_or(|smallest| holds.count() <= smallest)
+fn are_within_limits<'a>(holds: impl Iterator<Item = &'a Hold>) -> bool {
+    holds.map(Hold::limit).collect::<Crowd>().is_tolerated()
 }
 
 /// Of the holds whose leases run, there are never more than any of them tolerates.

@@ -8,7 +8,8 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`lock`] | the lock, the rule of admission, taking, giving back, extending, breaking |
+//! | [`lock`] | the lock: taking, giving back, extending, breaking |
+//! | `admission` | the one rule of admission |
 //! | [`hold`] | one holder's part of a lock, and how many others it tolerates |
 //! | [`token`] | the bytes that prove ownership |
 //! | [`fence`] | the sequence of fences |
@@ -28,6 +29,7 @@
 
 extern crate alloc;
 
+mod admission;
 pub mod codec;
 pub mod deadlines;
 pub mod fence;

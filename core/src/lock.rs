@@ -1,4 +1,4 @@
-//! A lock: its holds, and the one rule by which more are admitted.
+//! A lock: its holds, and what is asked of them and done to them.
 //!
 //! Every question takes the moment at which it is asked, and a hold whose lease has ended by then counts for nothing,
 //! whether or not it has been taken off the lock yet. So no answer depends on how promptly ended leases are swept.
@@ -6,6 +6,7 @@
 use alloc::vec::Vec;
 use core::{mem, slice};
 
+use crate::admission::Crowd;
 use crate::deadlines::Slot;
 use crate::fence::Fence;
 use crate::hold::{Hold, Limit};
@@ -84,15 +85,6 @@ pub enum Released {
     Ended,
 }
 
-/// **The one rule of admission**: one more hold is admitted when `holds + 1` is no more than the smallest limit among
-/// the holds and the request. Mutex, read/write lock and semaphore follow from it.
-fn admits(holds: impl Iterator<Item = Limit>, request: Limit) -> bool {
-    let alone = (0_usize, request.most());
-    let (count, smallest) =
-        holds.fold(alone, |(count, smallest), limit| (count.saturating_add(1), smallest.min(limit.most())));
-    if cfg!(feature = "broken-admission") { count <= smallest } else { count < smallest }
-}
-
 impl Lock {
     /// A lock that nobody holds, to be given its holds.
     pub fn new() -> Self {
@@ -139,9 +131,9 @@ impl Lock {
     /// without keeps what it has. `token` is `None` when it is still to be made, and so can hold nothing yet.
     pub fn judge(&self, token: Option<&Token>, limit: Option<Limit>, now: Moment) -> Verdict {
         let held = token.and_then(|token| self.hold_of(token, now));
-        let all = || self.live_holds(now).map(Hold::limit);
+        let crowd = || self.live_holds(now).map(Hold::limit).collect::<Crowd>();
         match (held, limit) {
-            (None, limit) if admits(all(), limit.unwrap_or(Limit::EXCLUSIVE)) => Verdict::Grant,
+            (None, limit) if crowd().admits(limit.unwrap_or(Limit::EXCLUSIVE)) => Verdict::Grant,
             (Some(_), None) => Verdict::Renew,
             (Some(held), Some(limit)) if limit == held.limit() => Verdict::Renew,
             (Some(held), Some(limit)) if self.tolerates(held.fence(), limit, now) => {
@@ -154,7 +146,7 @@ impl Lock {
     /// Whether the hold with this fence could have this limit beside the others.
     pub(crate) fn tolerates(&self, fence: Fence, limit: Limit, now: Moment) -> bool {
         let others = self.live_holds(now).filter(|hold| hold.fence() != fence);
-        admits(others.map(Hold::limit), limit)
+        others.map(Hold::limit).collect::<Crowd>().admits(limit)
     }
 
     /// Sets a hold of this lock to what was decided: in place of the one its token owned, or as one more.
