@@ -47,8 +47,10 @@ impl Value for Lock {
 
     fn rewrite(&self, writer: &AofWriter<'_>) {
         let now = clock::now();
-        for holds in self.holds().chunks(HOLDS_PER_COMMAND) {
-            writer.write(replication::ACQUIRE, &codec::encode(holds, now));
+        let mut holds = self.holds().iter().peekable();
+        while holds.peek().is_some() {
+            let some = holds.by_ref().take(HOLDS_PER_COMMAND);
+            writer.write(replication::ACQUIRE, &codec::encode(some, now));
         }
     }
 

@@ -27,6 +27,11 @@ impl Crowd {
         Self { holds: self.holds.saturating_add(other.holds), tolerated: self.tolerated.min(other.tolerated) }
     }
 
+    /// How many holds there are.
+    pub(crate) fn len(self) -> usize {
+        self.holds
+    }
+
     /// **The one rule of admission**: holds stand together when there are no more of them than the smallest limit among
     /// them. Mutex, read/write lock and semaphore follow from it.
     pub(crate) fn is_tolerated(self) -> bool {

@@ -169,10 +169,10 @@ pub fn decode(bytes: &[u8], now: Moment) -> Result<Vec<Hold>, Damage> {
 /// # Errors
 /// What is wrong with the bytes, or with the lock they describe.
 pub fn decode_lock(bytes: &[u8], now: Moment) -> Result<Lock, Damage> {
-    let lock = Lock::from_holds(decode(bytes, now)?);
-    match invariants::broken_rule(lock.holds().iter()) {
+    let holds = decode(bytes, now)?;
+    match invariants::broken_rule(&Lock::new(), &holds) {
         Some(rule) => Err(Damage::Impossible(rule)),
-        None => Ok(lock),
+        None => Ok(Lock::from_holds(holds)),
     }
 }
 

@@ -269,7 +269,7 @@ impl Hold {
     }
 
     /// No connection keeps it alive any more: it ends with its lease.
-    pub(crate) fn untie(&mut self) {
+    pub(crate) fn end_session(&mut self) {
         self.rewrite(|details| details.session = None);
     }
 

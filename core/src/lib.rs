@@ -11,6 +11,7 @@
 //! | [`lock`] | the lock: taking, giving back, extending, breaking |
 //! | `admission` | the one rule of admission |
 //! | [`hold`] | one holder's part of a lock, and how many others it tolerates |
+//! | [`holds`] | the holds of a lock, found by fence, by token, and by when they are due |
 //! | [`token`] | the bytes that prove ownership |
 //! | [`fence`] | the sequence of fences |
 //! | [`time`] | moments and spans |
@@ -35,6 +36,7 @@ pub mod deadlines;
 pub mod fence;
 pub mod grace;
 pub mod hold;
+pub mod holds;
 pub mod invariants;
 pub mod lock;
 pub mod place;
@@ -50,6 +52,7 @@ pub use deadlines::{Deadlines, Slot};
 pub use fence::{Fence, FenceSequence};
 pub use grace::Grace;
 pub use hold::{Hold, Limit, Standing, Terms};
+pub use holds::Holds;
 pub use lock::{Lock, Released, Renewal, Verdict};
 pub use place::{OwnedPlace, Place};
 pub use queue::{ClientId, Joining, Queues};

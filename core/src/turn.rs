@@ -253,9 +253,19 @@ impl<P: Perform> Turn<'_, P> {
     /// Ends holds, whoever owns them. Returns the fences of those that were still held.
     pub fn break_holds(&mut self, broken: Broken) -> Vec<Fence> {
         self.settle();
-        let held =
-            self.lock.live_holds(self.now).map(Hold::fence).filter(|fence| broken.names(*fence)).collect();
-        if self.lock.end_where(|hold| broken.names(hold.fence())) {
+        let now = self.now;
+        let (held, has_ended) = match broken {
+            Broken::All => {
+                let held = self.lock.live_holds(now).map(Hold::fence).collect();
+                (held, !self.lock.end_where(|_| true).is_empty())
+            }
+            Broken::One(fence) => {
+                let held = self.lock.hold(fence).filter(|hold| hold.is_live(now)).map(Hold::fence);
+                (held.into_iter().collect(), self.lock.end(fence))
+            }
+            Broken::Nobody => (Vec::new(), false),
+        };
+        if has_ended {
             self.perform.as_asked();
             self.serve();
         }
@@ -271,13 +281,15 @@ impl<P: Perform> Turn<'_, P> {
         }
         self.settle();
         let mut done = 0_usize;
-        for hold in self.lock.sessions_due(self.now).take(at_most) {
-            if hold.session().is_some_and(|connection| self.perform.is_open(connection)) {
-                hold.extend(hold.lease_ms(), self.now);
+        for fence in self.lock.sessions_due(self.now, at_most) {
+            let session = self.lock.hold(fence).and_then(Hold::session);
+            let hold = if session.is_some_and(|connection| self.perform.is_open(connection)) {
+                self.lock.keep_alive(fence, self.now)
             } else {
                 // A connection that closed has been reported, but this hold was not where it was looked for.
-                hold.untie();
-            }
+                self.lock.end_session(fence)
+            };
+            let Some(hold) = hold else { continue };
             self.perform.take_off_ttl();
             self.perform.hold_is(hold);
             done = done.saturating_add(1);
@@ -311,14 +323,14 @@ impl<P: Perform> Turn<'_, P> {
 
     fn put_right(&mut self, remedy: Remedy) {
         match remedy {
-            Remedy::EndHold(fence) => self.end_holds(|hold| hold.fence() == fence),
+            Remedy::EndHold(fence) => {
+                if self.lock.end(fence) {
+                    self.perform.hold_ended(fence);
+                }
+            }
             Remedy::EndSession(client) => self.end_holds(|hold| hold.session() == Some(client)),
             Remedy::UndoRenewal { fence, limit, level } => {
-                // Others may have been let in meanwhile, whom the limit it had would not tolerate.
-                let limit = self.lock.tolerates(fence, limit, self.now).then_some(limit);
-                let Some(hold) = self.lock.hold_mut(fence) else { return };
-                hold.amend(limit, None, None);
-                hold.set_level(level.min(hold.level()));
+                let Some(hold) = self.lock.undo_renewal(fence, limit, level, self.now) else { return };
                 self.perform.take_off_ttl();
                 self.perform.hold_is(hold);
             }
@@ -326,7 +338,7 @@ impl<P: Perform> Turn<'_, P> {
     }
 
     fn end_holds(&mut self, ends: impl Fn(&Hold) -> bool) {
-        let fences = self.lock.end_first(usize::MAX, ends);
+        let fences = self.lock.end_where(ends);
         self.pass_on_ends(&fences);
     }
 

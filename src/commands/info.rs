@@ -24,7 +24,7 @@ impl Command for Info {
         let place = Place { database: context.database(), key: args.bytes(1) };
         let now = clock::now();
         let lock: Option<&Lock> = key.as_ref().and_then(|key| key.value());
-        let held = lock.map_or(0, |lock| lock.live_holds(now).count());
+        let held = lock.map_or(0, |lock| lock.live_count(now));
         if held == 0 && QUEUES.with(|queues| queues.queue(place).is_none()) {
             context.reply_null_array();
             return Ok(());

@@ -3,7 +3,7 @@
 
 use lock_core::queue::Remedy;
 use lock_core::turn::Answer;
-use lock_core::{ClientId, Lock, Refusal, codec};
+use lock_core::{ClientId, Hold, Refusal, codec};
 
 use super::recorder::Asked;
 use super::server::{Pending, Server, Value, known};
@@ -57,9 +57,10 @@ impl Server {
             let (spot, slot) = (known(due.place), Some(due.slot));
             let lock = self.lock(spot).expect("no entry outlives its lock");
             assert_eq!(lock.slot, slot, "a lock has one entry");
-            let before = lock.holds().to_vec();
+            let before: Vec<Hold> = lock.holds().iter().cloned().collect();
             if self.expire(spot, 2) {
-                assert_ne!(self.lock(spot).map(Lock::holds), Some(&before[..]), "what is due is done");
+                let after = self.lock(spot).map(|lock| lock.holds().iter().cloned().collect());
+                assert_ne!(after, Some(before), "what is due is done");
             } else {
                 self.put_off(spot);
             }
