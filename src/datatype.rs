@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 use std::mem::{size_of, size_of_val};
 
-use lock_core::token::SEED_TEXT_LEN;
+use lock_core::token::LONGEST_SPELLED;
 use lock_core::{DbKey, Fence, Lock, codec};
 
 use crate::config;
@@ -48,14 +48,16 @@ impl Value for Lock {
 
     fn rewrite(&self, writer: &AofWriter<'_>) {
         let now = clock::now();
-        for holds in self.holds().chunks(HOLDS_PER_COMMAND) {
-            writer.write(replication::ACQUIRE, &codec::encode(holds, now));
+        let mut holds = self.holds().iter().peekable();
+        while holds.peek().is_some() {
+            let some = holds.by_ref().take(HOLDS_PER_COMMAND);
+            writer.write(replication::ACQUIRE, &codec::encode(some, now));
         }
     }
 
     fn digest(&self, digest: &mut Digest<'_>) {
         for hold in self.holds() {
-            digest.add_bytes(hold.token_text(&mut [0; SEED_TEXT_LEN]));
+            digest.add_bytes(hold.token_text(&mut [0; LONGEST_SPELLED]));
             digest.add_bytes(hold.owner().unwrap_or_default());
             digest.add_number(hold.owner().is_some().into());
             digest.add_number(replication::signed(hold.fence()));

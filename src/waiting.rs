@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use lock_core::token::SEED_TEXT_LEN;
+use lock_core::token::LONGEST_SPELLED;
 use lock_core::turn::Answer;
 use lock_core::{ClientId, DbKey, Fence, Joining, Token};
 
@@ -165,6 +165,6 @@ impl Waiting for Clients {
 /// Replies what LOCK.ACQUIRE replies when it is granted.
 pub(crate) fn reply_grant(context: &Context, token: &Token, fence: Fence) {
     context.reply_array(2);
-    context.reply_bytes(token.text(&mut [0; SEED_TEXT_LEN]));
+    context.reply_bytes(token.text(&mut [0; LONGEST_SPELLED]));
     context.reply_integer(replication::signed(fence));
 }

@@ -10,7 +10,7 @@
 //!   age_ms        8 bytes, if it is not 0
 //!   limit         2 bytes, 0 for shared, if it is not 1
 //!   level         2 bytes, if it is not 1
-//!   token         16 bytes, if it has the form the server makes; else 1 byte of length and as many bytes
+//!   token         16 bytes, if it has the form the server makes or is a UUID; else 1 byte of length and as many bytes
 //!   owner         1 byte of length and as many bytes, if there is one
 //! ```
 //!
@@ -33,7 +33,7 @@ use crate::hold::{Hold, LONGEST_OWNER, Limit, Standing, Terms};
 use crate::invariants;
 use crate::lock::Lock;
 use crate::time::{LONGEST_LEASE_MS, Moment};
-use crate::token::{LONGEST_TOKEN, SEED_TEXT_LEN, Token};
+use crate::token::{LONGEST_SPELLED, LONGEST_TOKEN, Packed, Token};
 
 /// The first byte of what this version writes. A later form takes another one, and is told apart in [`decode`].
 pub const VERSION: u8 = 1;
@@ -49,9 +49,12 @@ mod part {
     pub(super) const AGE: u8 = 1 << 1;
     pub(super) const LIMIT: u8 = 1 << 2;
     pub(super) const LEVEL: u8 = 1 << 3;
-    pub(super) const SEED: u8 = 1 << 4;
+    /// The token has the form the server makes.
+    pub(super) const HEX: u8 = 1 << 4;
     pub(super) const OWNER: u8 = 1 << 5;
-    pub(super) const ALL: u8 = (1 << 6) - 1;
+    /// The token is a UUID.
+    pub(super) const UUID: u8 = 1 << 6;
+    pub(super) const ALL: u8 = (1 << 7) - 1;
 }
 
 /// Why bytes are not the holds of a lock.
@@ -108,8 +111,9 @@ fn encode_hold(hold: &Hold, now: Moment, mut write: impl FnMut(&[u8])) {
         | has(part::AGE, age_ms != 0)
         | has(part::LIMIT, hold.limit() != Limit::EXCLUSIVE)
         | has(part::LEVEL, hold.level() != 1)
-        | has(part::SEED, token.seed().is_some())
-        | has(part::OWNER, hold.owner().is_some());
+        | has(part::HEX, matches!(token.packed(), Some(Packed::Hex(_))))
+        | has(part::OWNER, hold.owner().is_some())
+        | has(part::UUID, matches!(token.packed(), Some(Packed::Uuid(_))));
     write(&[parts]);
     write(&hold.fence().get().to_le_bytes());
     write(&hold.lease_ms().to_le_bytes());
@@ -125,9 +129,9 @@ fn encode_hold(hold: &Hold, now: Moment, mut write: impl FnMut(&[u8])) {
     if parts & part::LEVEL != 0 {
         write(&hold.level().to_le_bytes());
     }
-    match token.seed() {
-        Some(seed) => write(seed),
-        None => write_text(token.text(&mut [0; SEED_TEXT_LEN]), &mut write),
+    match token.packed() {
+        Some(Packed::Hex(bytes) | Packed::Uuid(bytes)) => write(&bytes),
+        None => write_text(token.text(&mut [0; LONGEST_SPELLED]), &mut write),
     }
     if let Some(owner) = hold.owner() {
         write_text(owner, &mut write);
@@ -165,10 +169,10 @@ pub fn decode(bytes: &[u8], now: Moment) -> Result<Vec<Hold>, Damage> {
 /// # Errors
 /// What is wrong with the bytes, or with the lock they describe.
 pub fn decode_lock(bytes: &[u8], now: Moment) -> Result<Lock, Damage> {
-    let lock = Lock::from_holds(decode(bytes, now)?);
-    match invariants::broken_rule(lock.holds().iter()) {
+    let holds = decode(bytes, now)?;
+    match invariants::broken_rule(&Lock::new(), &holds) {
         Some(rule) => Err(Damage::Impossible(rule)),
-        None => Ok(lock),
+        None => Ok(Lock::from_holds(holds)),
     }
 }
 
@@ -189,11 +193,14 @@ fn decode_hold(reader: &mut Reader<'_>, now: Moment) -> Result<Hold, Damage> {
     if level == 0 {
         return Err(Damage::OutOfRange("level"));
     }
-    let token = if has(part::SEED) {
-        Token::from_seed(reader.array()?)
-    } else {
-        let token = Token::from_text(reader.text()?).filter(|token| token.seed().is_none());
-        token.ok_or(Damage::OutOfRange("token"))?
+    let token = match (has(part::HEX), has(part::UUID)) {
+        (true, true) => return Err(Damage::OutOfRange("set of parts")),
+        (true, false) => Token::from(Packed::Hex(reader.array()?)),
+        (false, true) => Token::from(Packed::Uuid(reader.array()?)),
+        (false, false) => {
+            let token = Token::from_text(reader.text()?).filter(|token| token.packed().is_none());
+            token.ok_or(Damage::OutOfRange("token"))?
+        }
     };
     let owner = if has(part::OWNER) { Some(reader.text()?) } else { None };
     let standing =

@@ -7,7 +7,7 @@ use core::num::NonZeroU16;
 use crate::fence::Fence;
 use crate::session::ClientId;
 use crate::time::Moment;
-use crate::token::{SEED_LEN, SEED_TEXT_LEN, Token, spell};
+use crate::token::{LONGEST_SPELLED, Packed, Token};
 
 /// The longest owner label, in bytes.
 pub const LONGEST_OWNER: usize = 255;
@@ -68,11 +68,11 @@ pub struct Hold {
 
 /// Who holds, and on what terms.
 ///
-/// A hold is plain exactly when its token has the form the server makes, its limit is exclusive, its level one, and
-/// it has neither label nor session; so equal holds are equal in memory.
+/// A hold is plain exactly when its token has one of the common forms ([`Packed`]), its limit is exclusive, its level one,
+/// and it has neither label nor session; so equal holds are equal in memory.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Identity {
-    Plain([u8; SEED_LEN]),
+    Plain(Packed),
     Detailed(Box<Details>),
 }
 
@@ -93,8 +93,8 @@ impl Details {
 
 impl From<Details> for Identity {
     fn from(details: Details) -> Self {
-        match details.token.seed() {
-            Some(seed) if details.is_plain() => Self::Plain(*seed),
+        match details.token.packed() {
+            Some(packed) if details.is_plain() => Self::Plain(packed),
             _ => Self::Detailed(Box::new(details)),
         }
     }
@@ -140,7 +140,7 @@ impl Hold {
     /// Whether `token` proves ownership of this hold.
     pub fn is_owned_by(&self, token: &Token) -> bool {
         match &self.identity {
-            Identity::Plain(seed) => token.seed() == Some(seed),
+            Identity::Plain(packed) => token.packed() == Some(*packed),
             Identity::Detailed(details) => details.token == *token,
         }
     }
@@ -148,15 +148,15 @@ impl Hold {
     /// The token that owns it.
     pub(crate) fn token(&self) -> Token {
         match &self.identity {
-            Identity::Plain(seed) => Token::from_seed(*seed),
+            Identity::Plain(packed) => Token::from(*packed),
             Identity::Detailed(details) => details.token.clone(),
         }
     }
 
     /// The text of its token. `buffer` lends the space to spell it out.
-    pub fn token_text<'a>(&'a self, buffer: &'a mut [u8; SEED_TEXT_LEN]) -> &'a [u8] {
+    pub fn token_text<'a>(&'a self, buffer: &'a mut [u8; LONGEST_SPELLED]) -> &'a [u8] {
         match &self.identity {
-            Identity::Plain(seed) => spell(seed, buffer),
+            Identity::Plain(packed) => packed.text(buffer),
             Identity::Detailed(details) => details.token.text(buffer),
         }
     }
@@ -282,8 +282,8 @@ impl Hold {
 
     fn rewrite(&mut self, change: impl FnOnce(&mut Details)) {
         let mut details = match &mut self.identity {
-            Identity::Plain(seed) => Details {
-                token: Token::from_seed(*seed),
+            Identity::Plain(packed) => Details {
+                token: Token::from(*packed),
                 limit: Limit::EXCLUSIVE,
                 owner: None,
                 level: 1,
@@ -311,19 +311,24 @@ mod tests {
 
     #[test]
     fn a_common_hold_needs_no_memory_besides_its_own() {
-        let plain = hold(b"0123456789abcdef0123456789abcdef");
-        assert_eq!(plain.map(|hold| hold.heap_size()), Some(0));
+        for common in ["0123456789abcdef0123456789abcdef", "01234567-89ab-cdef-0123-456789abcdef"] {
+            assert_eq!(hold(common.as_bytes()).map(|hold| hold.heap_size()), Some(0), "{common}");
+        }
         assert!(hold(b"mine").is_some_and(|hold| hold.heap_size() > 4));
     }
 
     #[test]
     fn a_hold_that_changes_there_and_back_is_the_hold_it_was() {
-        let Some(before) = hold(b"0123456789abcdef0123456789abcdef") else { panic!("a token") };
+        for common in ["0123456789abcdef0123456789abcdef", "01234567-89ab-cdef-0123-456789abcdef"] {
+            let Some(before) = hold(common.as_bytes()) else { panic!("a token") };
+            let mut hold = before.clone();
+            hold.amend(Some(Limit::SHARED), None, None);
+            assert_eq!(hold.limit(), Limit::SHARED);
+            hold.amend(Some(Limit::EXCLUSIVE), None, None);
+            assert_eq!(hold, before);
+        }
+        let Some(before) = hold(b"mine") else { panic!("a token") };
         let mut hold = before.clone();
-        hold.amend(Some(Limit::SHARED), None, None);
-        assert_eq!(hold.limit(), Limit::SHARED);
-        hold.amend(Some(Limit::EXCLUSIVE), None, None);
-        assert_eq!(hold, before);
         hold.amend(None, Some(b"me"), None);
         assert_eq!(hold.owner(), Some(&b"me"[..]));
         hold.amend(Some(Limit::SHARED), None, None);

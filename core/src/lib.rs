@@ -8,8 +8,10 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`lock`] | the lock, the rule of admission, taking, giving back, extending, breaking |
+//! | [`lock`] | the lock: taking, giving back, extending, breaking |
+//! | `admission` | the one rule of admission |
 //! | [`hold`] | one holder's part of a lock, and how many others it tolerates |
+//! | [`holds`] | the holds of a lock, found by fence, by token, and by when they are due |
 //! | [`token`] | the bytes that prove ownership |
 //! | [`fence`] | the sequence of fences |
 //! | [`time`] | moments and spans |
@@ -30,11 +32,13 @@
 
 extern crate alloc;
 
+mod admission;
 pub mod codec;
 pub mod deadlines;
 pub mod fence;
 pub mod grace;
 pub mod hold;
+pub mod holds;
 pub mod invariants;
 pub mod key;
 pub mod lock;
@@ -52,6 +56,7 @@ pub use deadlines::{DeadlineId, Deadlines};
 pub use fence::{Fence, FenceSequence};
 pub use grace::Grace;
 pub use hold::{Hold, Limit, Standing, Terms};
+pub use holds::Holds;
 pub use key::{DbKey, OwnedDbKey};
 pub use lock::{Lock, Released, Renewal, Verdict};
 pub use queue::{Joining, Queues};

@@ -1,20 +1,21 @@
-//! A lock: its holds, and the one rule by which more are admitted.
+//! A lock: its holds, and what is asked of them and done to them.
 //!
 //! Every question takes the moment at which it is asked, and a hold whose lease has ended by then counts for nothing,
 //! whether or not it has been taken off the lock yet. So no answer depends on how promptly ended leases are swept.
 
 use alloc::vec::Vec;
-use core::{mem, slice};
+use core::mem;
 
 use crate::deadlines::DeadlineId;
 use crate::fence::Fence;
 use crate::hold::{Hold, Limit};
+use crate::holds::{Holds, Kind};
 use crate::invariants;
 use crate::session::ClientId;
 use crate::time::Moment;
 use crate::token::Token;
 
-/// A lock: the holds on it, in the order of their fences.
+/// A lock: the holds on it.
 ///
 /// A lock without holds is never stored: with the last hold its key goes.
 #[derive(Debug, Default)]
@@ -22,19 +23,6 @@ pub struct Lock {
     holds: Holds,
     /// Where the end of its next lease is noted, while it is.
     pub deadline_id: Option<DeadlineId>,
-}
-
-/// One hold in place, or any number apart: nearly every lock has one.
-#[derive(Debug)]
-enum Holds {
-    One(Hold),
-    Many(Vec<Hold>),
-}
-
-impl Default for Holds {
-    fn default() -> Self {
-        Self::Many(Vec::new())
-    }
 }
 
 /// What the rule of admission says of a request.
@@ -84,64 +72,59 @@ pub enum Released {
     Ended,
 }
 
-/// **The one rule of admission**: one more hold is admitted when `holds + 1` is no more than the smallest limit among
-/// the holds and the request. Mutex, read/write lock and semaphore follow from it.
-fn admits(holds: impl Iterator<Item = Limit>, request: Limit) -> bool {
-    let alone = (0_usize, request.most());
-    let (count, smallest) =
-        holds.fold(alone, |(count, smallest), limit| (count.saturating_add(1), smallest.min(limit.most())));
-    if cfg!(feature = "broken-admission") { count <= smallest } else { count < smallest }
-}
-
 impl Lock {
     /// A lock that nobody holds, to be given its holds.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A lock with these holds, which stand in the order of their fences. Whether they could stand together is for the
-    /// caller to find out, see [`invariants`].
-    pub fn from_holds(mut holds: Vec<Hold>) -> Self {
-        let holds = match holds.pop() {
-            Some(only) if holds.is_empty() => Holds::One(only),
-            last => {
-                holds.extend(last);
-                Holds::Many(holds)
-            }
-        };
-        Self { holds, deadline_id: None }
+    /// A lock with these holds. Whether they could stand together is for the caller to find out, see
+    /// [`invariants::broken_rule`].
+    pub fn from_holds(holds: Vec<Hold>) -> Self {
+        Self { holds: Holds::from(holds), deadline_id: None }
     }
 
     /// Its holds in the order of their fences, ended leases among them.
-    pub fn holds(&self) -> &[Hold] {
-        match &self.holds {
-            Holds::One(hold) => slice::from_ref(hold),
-            Holds::Many(holds) => holds,
-        }
+    pub fn holds(&self) -> &Holds {
+        &self.holds
     }
 
-    /// The holds whose leases are running.
+    /// The hold with this fence, whether or not its lease has ended.
+    pub fn hold(&self, fence: Fence) -> Option<&Hold> {
+        self.holds.get(fence)
+    }
+
+    /// The holds whose leases are running, the oldest grant first. Those whose leases have ended are passed over one by
+    /// one.
     pub fn live_holds(&self, now: Moment) -> impl Iterator<Item = &Hold> {
-        self.holds().iter().filter(move |hold| hold.is_live(now))
+        self.holds.iter().filter(move |hold| hold.is_live(now))
+    }
+
+    /// How many holds there are whose leases are running.
+    pub fn live_count(&self, now: Moment) -> usize {
+        self.holds.crowd(Some(now), &[]).len()
     }
 
     /// Whether no hold is left, so that the key has to go.
     pub fn is_empty(&self) -> bool {
-        self.holds().is_empty()
+        self.holds.is_empty()
     }
 
     /// The hold that `token` owns, while its lease runs.
     pub fn hold_of(&self, token: &Token, now: Moment) -> Option<&Hold> {
-        self.live_holds(now).find(|hold| hold.is_owned_by(token))
+        self.holds.find(token).filter(|hold| hold.is_live(now))
     }
 
     /// Judges a request. `limit` is the limit it names, if it names one: a newcomer without is exclusive, a holder
     /// without keeps what it has. `token` is `None` when it is still to be made, and so can hold nothing yet.
     pub fn judge(&self, token: Option<&Token>, limit: Option<Limit>, now: Moment) -> Verdict {
         let held = token.and_then(|token| self.hold_of(token, now));
-        let all = || self.live_holds(now).map(Hold::limit);
         match (held, limit) {
-            (None, limit) if admits(all(), limit.unwrap_or(Limit::EXCLUSIVE)) => Verdict::Grant,
+            (None, limit) => {
+                let all = self.holds.crowd(Some(now), &[]);
+                let is_admitted = all.admits(limit.unwrap_or(Limit::EXCLUSIVE));
+                if is_admitted { Verdict::Grant } else { Verdict::Wait }
+            }
             (Some(_), None) => Verdict::Renew,
             (Some(held), Some(limit)) if limit == held.limit() => Verdict::Renew,
             (Some(held), Some(limit)) if self.tolerates(held.fence(), limit, now) => {
@@ -152,31 +135,15 @@ impl Lock {
     }
 
     /// Whether the hold with this fence could have this limit beside the others.
-    pub(crate) fn tolerates(&self, fence: Fence, limit: Limit, now: Moment) -> bool {
-        let others = self.live_holds(now).filter(|hold| hold.fence() != fence);
-        admits(others.map(Hold::limit), limit)
+    pub fn tolerates(&self, fence: Fence, limit: Limit, now: Moment) -> bool {
+        self.holds.crowd(Some(now), &[fence]).admits(limit)
     }
 
     /// Sets a hold of this lock to what was decided: in place of the one its token owned, or as one more.
     ///
     /// This judges nothing, so that a decision can be carried out wherever it arrives.
     pub fn put(&mut self, hold: Hold) {
-        let token = hold.token();
-        self.end_where(|old| old.is_owned_by(&token));
-        match &mut self.holds {
-            Holds::Many(holds) if holds.is_empty() => self.holds = Holds::One(hold),
-            Holds::Many(holds) => {
-                let place = holds.partition_point(|old| old.fence() < hold.fence());
-                holds.insert(place, hold);
-            }
-            Holds::One(_) => {
-                if let Holds::One(first) = mem::take(&mut self.holds) {
-                    let mut holds = Vec::from([first, hold]);
-                    holds.sort_by_key(Hold::fence);
-                    self.holds = Holds::Many(holds);
-                }
-            }
-        }
+        self.holds.insert(hold);
         invariants::check_lock(self);
     }
 
@@ -187,12 +154,7 @@ impl Lock {
     /// loaded any more.
     pub fn adopt(&mut self, mut holds: Vec<Hold>) -> Result<(), &'static str> {
         holds.sort_by_key(Hold::fence);
-        let mut tokens: Vec<Token> = holds.iter().map(Hold::token).collect();
-        tokens.sort_unstable();
-        let stays = |old: &&Hold| tokens.binary_search(&old.token()).is_err();
-        let mut all: Vec<&Hold> = self.holds().iter().filter(stays).chain(&holds).collect();
-        all.sort_by_key(|hold| hold.fence());
-        if let Some(rule) = invariants::broken_rule(all.into_iter()) {
+        if let Some(rule) = invariants::broken_rule(self, &holds) {
             return Err(rule);
         }
         holds.into_iter().for_each(|hold| self.put(hold));
@@ -201,59 +163,50 @@ impl Lock {
 
     /// Grants the hold of `token` again, and returns it as it is now. Judges nothing.
     pub fn renew(&mut self, token: &Token, renewal: Renewal<'_>, now: Moment) -> Option<&Hold> {
-        let hold = self.holds_mut().iter_mut().find(|hold| hold.is_owned_by(token))?;
-        match renewal.level {
-            None => hold.extend(renewal.lease_ms, now),
-            Some(level) => {
-                hold.prolong(renewal.lease_ms, now);
-                hold.set_level(level.max(hold.level()));
+        let fence = self.holds.find(token)?.fence();
+        self.holds.change(fence, |hold| {
+            match renewal.level {
+                None => hold.extend(renewal.lease_ms, now),
+                Some(level) => {
+                    hold.prolong(renewal.lease_ms, now);
+                    hold.set_level(level.max(hold.level()));
+                }
             }
-        }
-        hold.amend(renewal.limit, renewal.owner, renewal.session);
-        Some(hold)
+            hold.amend(renewal.limit, renewal.owner, renewal.session);
+        })
     }
 
-    /// The hold with this fence.
-    pub fn hold(&self, fence: Fence) -> Option<&Hold> {
-        self.holds().iter().find(|hold| hold.fence() == fence)
-    }
-
-    fn hold_mut(&mut self, fence: Fence) -> Option<&mut Hold> {
-        self.holds_mut().iter_mut().find(|hold| hold.fence() == fence)
-    }
-
-    /// Gives the hold with this fence the limit back that it had, unless that is not to be, and makes it no deeper than it
-    /// was.
-    pub(crate) fn undo_renewal(&mut self, fence: Fence, limit: Option<Limit>, level: u16) -> Option<&Hold> {
-        let hold = self.hold_mut(fence)?;
-        hold.amend(limit, None, None);
-        hold.set_level(level.min(hold.level()));
-        Some(hold)
-    }
-
-    /// Extends the lease of a hold whose connection is open, by its own length.
-    pub(crate) fn keep(&mut self, fence: Fence, now: Moment) -> Option<&Hold> {
-        let hold = self.hold_mut(fence)?;
-        hold.extend(hold.lease_ms(), now);
-        Some(hold)
-    }
-
-    /// No connection keeps the hold with this fence alive any more: it ends with its lease.
-    pub(crate) fn end_session(&mut self, fence: Fence) -> Option<&Hold> {
-        let hold = self.hold_mut(fence)?;
-        hold.end_session();
-        Some(hold)
+    /// Takes back what a renewal gave the hold with this fence, and returns it as it is now: it is no deeper than `level`,
+    /// and has this limit again, unless others were let in meanwhile whom that would not tolerate.
+    pub fn undo_renewal(&mut self, fence: Fence, limit: Limit, level: u16, now: Moment) -> Option<&Hold> {
+        let limit = self.tolerates(fence, limit, now).then_some(limit);
+        self.holds.change(fence, |hold| {
+            hold.amend(limit, None, None);
+            hold.set_level(level.min(hold.level()));
+        })
     }
 
     /// Another server decides from now on: no connection here keeps a hold alive any more, and each ends with its lease.
     pub fn disown(&mut self) {
-        self.holds_mut().iter_mut().filter(|hold| hold.session().is_some()).for_each(Hold::end_session);
+        for fence in self.holds.due(Kind::Kept, None, usize::MAX) {
+            self.end_session(fence);
+        }
     }
 
-    /// The holds that connections keep alive and whose leases are due to be extended, at most `at_most` of them.
-    pub(crate) fn sessions_due(&self, now: Moment, at_most: usize) -> Vec<Fence> {
-        let due = self.holds().iter().filter(|hold| hold.session().is_some() && hold.due() <= now);
-        due.take(at_most).map(Hold::fence).collect()
+    /// The fences of the holds that connections keep alive and whose leases are due to be extended: at most `at_most`,
+    /// the first due first.
+    pub fn sessions_due(&self, now: Moment, at_most: usize) -> Vec<Fence> {
+        self.holds.due(Kind::Kept, Some(now), at_most)
+    }
+
+    /// Sets the lease of the hold with this fence anew, as long as it was, and returns the hold as it is now.
+    pub fn keep_alive(&mut self, fence: Fence, now: Moment) -> Option<&Hold> {
+        self.holds.change(fence, |hold| hold.extend(hold.lease_ms(), now))
+    }
+
+    /// No connection keeps the hold with this fence alive any more: it ends with its lease. Returns it as it is now.
+    pub fn end_session(&mut self, fence: Fence) -> Option<&Hold> {
+        self.holds.change(fence, Hold::end_session)
     }
 
     /// Gives back `level` of the token's hold and what is above it: all of the hold, for 1. A hold that is not so deep
@@ -266,22 +219,18 @@ impl Lock {
         now: Moment,
         obey: impl FnOnce() -> bool,
     ) -> Released {
-        let Some(hold) = self.holds_mut().iter_mut().find(|hold| hold.is_owned_by(token)) else {
-            return Released::NotHeld;
-        };
-        if !hold.is_live(now) && !obey() {
-            return Released::NotHeld;
+        match self.usable(token, now, obey) {
+            Some(hold) if level <= hold.level() => {
+                let fence = hold.fence();
+                if level <= 1 {
+                    self.end(fence);
+                    return Released::Ended;
+                }
+                self.holds.change(fence, |hold| hold.set_level(level.saturating_sub(1)));
+                Released::LessDeep
+            }
+            _ => Released::NotHeld,
         }
-        if level > hold.level() {
-            return Released::NotHeld;
-        }
-        if level > 1 {
-            hold.set_level(level.saturating_sub(1));
-            return Released::LessDeep;
-        }
-        let fence = hold.fence();
-        self.end(fence);
-        Released::Ended
     }
 
     /// Sets the lease of the token's hold to `lease_ms` from `now`, or to its own length again, and returns its fence.
@@ -294,80 +243,45 @@ impl Lock {
         now: Moment,
         obey: impl FnOnce() -> bool,
     ) -> Option<Fence> {
-        let hold = self.holds_mut().iter_mut().find(|hold| hold.is_owned_by(token))?;
-        if !hold.is_live(now) && !obey() {
-            return None;
-        }
-        hold.extend(lease_ms.unwrap_or(hold.lease_ms()), now);
-        Some(hold.fence())
+        let fence = self.usable(token, now, obey)?.fence();
+        self.holds
+            .change(fence, |hold| hold.extend(lease_ms.unwrap_or(hold.lease_ms()), now))
+            .map(Hold::fence)
+    }
+
+    /// The token's hold, if its lease runs or `obey` says that this is not to be asked.
+    fn usable(&self, token: &Token, now: Moment, obey: impl FnOnce() -> bool) -> Option<&Hold> {
+        self.holds.find(token).filter(|hold| hold.is_live(now) || obey())
     }
 
     /// Ends the hold with this fence. False when there is none.
     pub fn end(&mut self, fence: Fence) -> bool {
-        self.end_where(|hold| hold.fence() == fence)
+        self.holds.remove(fence).is_some()
     }
 
-    /// Takes the holds whose leases have ended off the lock, the oldest grants first and at most `at_most` of them,
-    /// and returns their fences.
+    /// Takes the holds whose leases have ended off the lock, at most `at_most` of them, and returns their fences. Which
+    /// ended first goes first.
     pub fn end_lapsed(&mut self, now: Moment, at_most: usize) -> Vec<Fence> {
-        self.end_first(at_most, |hold| !hold.is_live(now))
+        let fences = self.holds.due(Kind::Lapsing, Some(now), at_most);
+        fences.iter().for_each(|fence| drop(self.holds.remove(*fence)));
+        fences
     }
 
-    /// Ends the holds that `ends` names, the oldest grants first and at most `at_most` of them, and returns their fences.
-    pub(crate) fn end_first(&mut self, at_most: usize, ends: impl Fn(&Hold) -> bool) -> Vec<Fence> {
-        let ended = self.holds().iter().filter(|hold| ends(hold));
-        let fences: Vec<Fence> = ended.take(at_most).map(Hold::fence).collect();
-        if let Some(last) = fences.last() {
-            // Holds stand in the order of their fences, so all those named up to the last are those taken.
-            self.end_where(|hold| ends(hold) && hold.fence() <= *last);
-        }
-        fences
+    /// Ends the holds that `ends` names, after a look at each, and returns their fences, the oldest grant first.
+    pub fn end_where(&mut self, ends: impl Fn(&Hold) -> bool) -> Vec<Fence> {
+        let (ended, left): (Vec<Hold>, Vec<Hold>) = mem::take(&mut self.holds).into_iter().partition(ends);
+        self.holds = Holds::from(left);
+        ended.iter().map(Hold::fence).collect()
     }
 
     /// When something has to be done about the next of its leases, see [`Hold::due`].
     pub fn next_due(&self) -> Option<Moment> {
-        self.holds().iter().map(Hold::due).min()
+        self.holds.first_due()
     }
 
     /// Bytes allocated besides its own size.
     pub fn heap_size(&self) -> usize {
-        let apart = match &self.holds {
-            Holds::One(_) => 0,
-            Holds::Many(holds) => holds.capacity().saturating_mul(size_of::<Hold>()),
-        };
-        self.holds().iter().fold(apart, |sum, hold| sum.saturating_add(hold.heap_size()))
-    }
-
-    fn holds_mut(&mut self) -> &mut [Hold] {
-        match &mut self.holds {
-            Holds::One(hold) => slice::from_mut(hold),
-            Holds::Many(holds) => holds,
-        }
-    }
-
-    /// Ends the holds that `ends` names; true when there was one. A lock that is left with one hold keeps it in
-    /// place again.
-    pub fn end_where(&mut self, ends: impl Fn(&Hold) -> bool) -> bool {
-        match &mut self.holds {
-            Holds::One(hold) => {
-                let ended = ends(hold);
-                if ended {
-                    self.holds = Holds::default();
-                }
-                ended
-            }
-            Holds::Many(holds) => {
-                let before = holds.len();
-                holds.retain(|hold| !ends(hold));
-                let ended = holds.len() < before;
-                if holds.len() == 1
-                    && let Some(last) = holds.pop()
-                {
-                    self.holds = Holds::One(last);
-                }
-                ended
-            }
-        }
+        self.holds.heap_size()
     }
 }
 

@@ -9,25 +9,41 @@ pub const LONGEST_TOKEN: usize = 255;
 pub const SEED_LEN: usize = 16;
 
 /// Length of the text of such a token: lower-case hex digits.
-pub const SEED_TEXT_LEN: usize = SEED_LEN * 2;
+const HEX_TEXT_LEN: usize = SEED_LEN * 2;
+
+/// Length of the text of a UUID: as many digits, and four dashes.
+const UUID_TEXT_LEN: usize = HEX_TEXT_LEN + 4;
+
+/// Room to spell out any token that is kept as what it spells.
+pub const LONGEST_SPELLED: usize = UUID_TEXT_LEN;
 
 /// A token of 1 to [`LONGEST_TOKEN`] opaque bytes.
 ///
-/// Tokens in the form the server makes them, 32 lower-case hex digits, are kept as the 16 bytes they spell: most
-/// locks in a database carry one. The form is canonical, so two tokens are equal exactly when their texts are.
+/// Tokens in one of the two common forms are kept as the 16 bytes they spell, see [`Packed`]. Each form is canonical, and
+/// a text has one form at most: two tokens are equal exactly when their texts are.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Token(Form);
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Form {
-    Seed([u8; SEED_LEN]),
+    Packed(Packed),
     Text(Box<[u8]>),
+}
+
+/// A token in one of the two forms that most locks carry, as the 16 bytes it spells.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Packed {
+    /// 32 lower-case hex digits: what the server makes.
+    Hex([u8; SEED_LEN]),
+    /// A UUID as RFC 9562 writes it: lower-case hex digits in groups of 8, 4, 4, 4 and 12, with dashes between them. What
+    /// many clients make.
+    Uuid([u8; SEED_LEN]),
 }
 
 impl Token {
     /// The token that the server makes of 16 random bytes.
     pub const fn from_seed(seed: [u8; SEED_LEN]) -> Self {
-        Self(Form::Seed(seed))
+        Self(Form::Packed(Packed::Hex(seed)))
     }
 
     /// The token with this text, or `None` when it is empty or too long.
@@ -35,24 +51,24 @@ impl Token {
         if text.is_empty() || text.len() > LONGEST_TOKEN {
             return None;
         }
-        Some(match seed_of(text) {
-            Some(seed) => Self(Form::Seed(seed)),
-            None => Self(Form::Text(text.into())),
-        })
+        Some(Self(match Packed::from_text(text) {
+            Some(packed) => Form::Packed(packed),
+            None => Form::Text(text.into()),
+        }))
     }
 
-    /// The 16 bytes this token spells, when it has the form of a token made by the server.
-    pub(crate) fn seed(&self) -> Option<&[u8; SEED_LEN]> {
+    /// The 16 bytes this token spells, when it has one of the common forms.
+    pub(crate) fn packed(&self) -> Option<Packed> {
         match &self.0 {
-            Form::Seed(seed) => Some(seed),
+            Form::Packed(packed) => Some(*packed),
             Form::Text(_) => None,
         }
     }
 
     /// The token as its holder knows it. `buffer` lends the space to spell it out.
-    pub fn text<'a>(&'a self, buffer: &'a mut [u8; SEED_TEXT_LEN]) -> &'a [u8] {
+    pub fn text<'a>(&'a self, buffer: &'a mut [u8; LONGEST_SPELLED]) -> &'a [u8] {
         match &self.0 {
-            Form::Seed(seed) => spell(seed, buffer),
+            Form::Packed(packed) => packed.text(buffer),
             Form::Text(text) => text,
         }
     }
@@ -60,21 +76,89 @@ impl Token {
     /// Bytes allocated besides the token's own size.
     pub(crate) fn heap_size(&self) -> usize {
         match &self.0 {
-            Form::Seed(_) => 0,
+            Form::Packed(_) => 0,
             Form::Text(text) => text.len(),
         }
     }
 }
 
-/// The bytes that 32 lower-case hex digits spell. Every command that names a token comes this way, so eight digits are
-/// read at once.
-fn seed_of(text: &[u8]) -> Option<[u8; SEED_LEN]> {
-    let digits: &[u8; SEED_TEXT_LEN] = text.try_into().ok()?;
-    let mut seed = [0; SEED_LEN];
-    for (bytes, digits) in seed.as_chunks_mut::<4>().0.iter_mut().zip(digits.as_chunks::<8>().0) {
-        *bytes = four_bytes_of(u64::from_be_bytes(*digits))?.to_be_bytes();
+impl From<Packed> for Token {
+    fn from(packed: Packed) -> Self {
+        Self(Form::Packed(packed))
     }
-    Some(seed)
+}
+
+impl Packed {
+    /// What a text spells, when it has one of the forms.
+    fn from_text(text: &[u8]) -> Option<Self> {
+        match text.len() {
+            HEX_TEXT_LEN => hex_of(text).map(Self::Hex),
+            UUID_TEXT_LEN => uuid_of(text).map(Self::Uuid),
+            _ => None,
+        }
+    }
+
+    /// The text, spelled out in `buffer`.
+    pub(crate) fn text(self, buffer: &mut [u8; LONGEST_SPELLED]) -> &[u8] {
+        let (Self::Hex(bytes) | Self::Uuid(bytes)) = self;
+        let mut digits = [0; HEX_TEXT_LEN];
+        let spelled = hex::encode_to_slice(bytes, &mut digits);
+        debug_assert!(spelled.is_ok(), "the lengths fit each other");
+        match self {
+            Self::Hex(_) => {
+                let (text, _) = buffer.split_at_mut(HEX_TEXT_LEN);
+                text.copy_from_slice(&digits);
+                text
+            }
+            Self::Uuid(_) => {
+                let mut digits = digits.into_iter();
+                for (place, byte) in buffer.iter_mut().enumerate() {
+                    *byte = if is_dash(place) { b'-' } else { digits.next().unwrap_or_default() };
+                }
+                buffer
+            }
+        }
+    }
+}
+
+/// Whether a dash stands at this place of a UUID.
+fn is_dash(place: usize) -> bool {
+    matches!(place, 8 | 13 | 18 | 23)
+}
+
+/// The bytes that 32 lower-case hex digits spell.
+fn hex_of(text: &[u8]) -> Option<[u8; SEED_LEN]> {
+    let (digits, rest) = text.as_chunks::<8>();
+    let digits: &[[u8; 8]; 4] = digits.try_into().ok().filter(|_| rest.is_empty())?;
+    bytes_of(digits.map(u64::from_be_bytes))
+}
+
+/// The bytes that a UUID spells: its digits without the dashes.
+fn uuid_of(text: &[u8]) -> Option<[u8; SEED_LEN]> {
+    let (first, rest) = text.split_first_chunk()?;
+    let (second, rest) = after_dash(rest)?;
+    let (third, rest) = after_dash(rest)?;
+    let (fourth, rest) = after_dash(rest)?;
+    let (fifth, last) = after_dash(rest)?;
+    let eight = |[a, b, c, d]: [u8; 4], [e, f, g, h]: [u8; 4]| u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+    let last = u64::from_be_bytes(last.try_into().ok()?);
+    bytes_of([u64::from_be_bytes(*first), eight(second, third), eight(fourth, fifth), last])
+}
+
+/// The four digits behind a dash, and what follows them.
+fn after_dash(text: &[u8]) -> Option<([u8; 4], &[u8])> {
+    let (digits, rest) = text.strip_prefix(b"-")?.split_first_chunk()?;
+    Some((*digits, rest))
+}
+
+/// The bytes that 32 lower-case hex digits spell, eight of them in each number. Every command that names a token comes
+/// this way, so eight are read at once.
+fn bytes_of(digits: [u64; 4]) -> Option<[u8; SEED_LEN]> {
+    let mut bytes = [0; SEED_LEN];
+    for (bytes, digits) in bytes.as_chunks_mut().0.iter_mut().zip(digits) {
+        *bytes = four_bytes_of(digits)?.to_be_bytes();
+    }
+    Some(bytes)
 }
 
 /// The four bytes that eight lower-case hex digits spell, if they are that. Each byte of a number here is one digit, and
@@ -95,32 +179,35 @@ fn four_bytes_of(digits: u64) -> Option<u32> {
     u32::try_from((fours | (fours >> 16)) & 0xffff_ffff).ok()
 }
 
-/// Writes the lower-case hex digits of `seed` into `buffer`.
-pub(crate) fn spell<'a>(seed: &[u8; SEED_LEN], buffer: &'a mut [u8; SEED_TEXT_LEN]) -> &'a [u8] {
-    // The lengths are constants that fit each other, so this cannot fail.
-    let spelled = hex::encode_to_slice(seed, buffer);
-    debug_assert!(spelled.is_ok());
-    buffer
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const UUID: &[u8; UUID_TEXT_LEN] = b"01234567-89ab-cdef-0123-456789abcdef";
+
     fn text_of(token: &Token) -> alloc::vec::Vec<u8> {
-        token.text(&mut [0; SEED_TEXT_LEN]).to_vec()
+        token.text(&mut [0; LONGEST_SPELLED]).to_vec()
+    }
+
+    fn is_packed(text: &[u8]) -> bool {
+        Token::from_text(text).is_some_and(|token| token.heap_size() == 0)
     }
 
     #[test]
     fn every_text_comes_back_as_it_was() {
         let long = [b'x'; LONGEST_TOKEN];
-        let texts: [&[u8]; 7] = [
+        let texts: [&[u8]; 12] = [
             b"a",
             b"0123456789abcdef0123456789abcdef",
             b"0123456789ABCDEF0123456789ABCDEF",
             b"0123456789abcdef0123456789abcdeg",
             b"\0\r\n%s\xff",
             b"0123456789abcdef0123456789abcde",
+            UUID,
+            b"01234567-89AB-CDEF-0123-456789ABCDEF",
+            b"0123456789ab-cdef-0123-4567-89abcdef",
+            b"0123456789abcdef0123456789abcdef0123",
+            b"01234567-89ab-cdef-0123-456789abcde-",
             &long,
         ];
         for text in texts {
@@ -134,11 +221,38 @@ mod tests {
             for place in [0, 7, 8, 31] {
                 let mut text = *b"0123456789abcdef0123456789abcdef";
                 text[place] = byte;
-                let mut seed = [0; SEED_LEN];
-                let is_hex = hex::decode_to_slice(text, &mut seed).is_ok() && !byte.is_ascii_uppercase();
-                assert_eq!(seed_of(&text), is_hex.then_some(seed), "{byte} at {place}");
+                let mut bytes = [0; SEED_LEN];
+                let is_hex = hex::decode_to_slice(text, &mut bytes).is_ok() && !byte.is_ascii_uppercase();
+                assert_eq!(hex_of(&text), is_hex.then_some(bytes), "{byte} at {place}");
             }
         }
+    }
+
+    #[test]
+    fn only_lower_case_uuids_with_dashes_in_their_places_are_read_as_such() {
+        assert_eq!(uuid_of(UUID), hex_of(b"0123456789abcdef0123456789abcdef"));
+        for byte in 0..=u8::MAX {
+            for place in 0..UUID_TEXT_LEN {
+                let mut text = *UUID;
+                text[place] = byte;
+                let is_digit = matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+                let is_uuid = if is_dash(place) { byte == b'-' } else { is_digit };
+                assert_eq!(uuid_of(&text).is_some(), is_uuid, "{byte} at {place}");
+                assert_eq!(is_packed(&text), is_uuid, "{byte} at {place}");
+                assert_eq!(Token::from_text(&text).map(|token| text_of(&token)), Some(text.to_vec()));
+            }
+        }
+        assert!(!is_packed(&UUID[..35]));
+        assert!(!is_packed(b"01234567-89ab-cdef-0123-456789abcdef0"));
+    }
+
+    #[test]
+    fn the_same_bytes_in_two_forms_are_two_tokens() {
+        let (hex, uuid) = (Token::from_seed([7; SEED_LEN]), Token::from(Packed::Uuid([7; SEED_LEN])));
+        assert_ne!(hex, uuid);
+        assert_eq!(text_of(&uuid), b"07070707-0707-0707-0707-070707070707");
+        assert_eq!(Token::from_text(&text_of(&uuid)), Some(uuid));
+        assert_eq!(Token::from_text(&text_of(&hex)), Some(hex));
     }
 
     #[test]

@@ -398,15 +398,24 @@ impl Turn<'_> {
 
     /// Ends holds, whoever owns them. Returns the fences of those that were still held.
     pub fn break_holds(&mut self, target: BreakTarget) -> Vec<Fence> {
-        let held = self.lock.live_holds(self.now).map(Hold::fence);
-        let held = held.filter(|fence| target.names(*fence)).collect();
-        let named = |hold: &Hold| target.names(hold.fence());
-        for hold in self.lock.holds().iter().filter(|hold| named(hold)) {
-            if let Some(client) = hold.session() {
-                self.table.sessions.lets_go(client, self.key, hold.fence());
+        let now = self.now;
+        let (held, has_ended) = match target {
+            BreakTarget::All => {
+                let held = self.lock.live_holds(now).map(Hold::fence).collect();
+                self.table.sessions.departed(self.key, self.lock);
+                (held, !self.lock.end_where(|_| true).is_empty())
             }
-        }
-        if self.lock.end_where(named) {
+            BreakTarget::One(fence) => {
+                let hold = self.lock.hold(fence);
+                if let Some(client) = hold.and_then(Hold::session) {
+                    self.table.sessions.lets_go(client, self.key, fence);
+                }
+                let held = hold.filter(|hold| hold.is_live(now)).map(Hold::fence);
+                (held.into_iter().collect(), self.lock.end(fence))
+            }
+            BreakTarget::Nobody => (Vec::new(), false),
+        };
+        if has_ended {
             self.outcome.changes.push(Change::AsAsked(Cause::Broken));
             self.serve();
         }
@@ -423,7 +432,8 @@ impl Turn<'_> {
             let Some(hold) = self.lock.hold(fence) else { continue };
             let is_open = hold.session().is_some_and(|client| self.table.sessions.is_open(client));
             // A connection that has closed was reported, but this hold was not where it was looked for.
-            let hold = if is_open { self.lock.keep(fence, self.now) } else { self.lock.end_session(fence) };
+            let hold =
+                if is_open { self.lock.keep_alive(fence, self.now) } else { self.lock.end_session(fence) };
             let hold = hold.cloned();
             self.outcome.has_promised = true;
             self.outcome.changes.extend(hold.map(|hold| Change::Set(hold, Cause::Kept)));
@@ -482,9 +492,7 @@ impl Turn<'_> {
                 }
             }
             What::Renewal { limit, level } => {
-                // Others may have been let in meanwhile, whom the limit it had would not tolerate.
-                let limit = self.lock.tolerates(undo.fence, limit, self.now).then_some(limit);
-                if let Some(hold) = self.lock.undo_renewal(undo.fence, limit, level).cloned() {
+                if let Some(hold) = self.lock.undo_renewal(undo.fence, limit, level, self.now).cloned() {
                     self.outcome.has_promised = true;
                     self.outcome.changes.push(Change::Set(hold, Cause::Undone));
                 }

@@ -2,25 +2,29 @@
 //! slowest means. Random histories over few tokens, small limits and short leases lead both through the same states;
 //! after every step they must agree on everything that can be asked.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
-#![allow(clippy::int_plus_one)] // the rule as the contract words it
+
+mod oracle;
 
 use std::collections::BTreeSet;
 
 use lock_core::invariants;
-use lock_core::token::SEED_TEXT_LEN;
 use lock_core::{
-    Fence, FenceSequence, Hold, Limit, Lock, Moment, Released, Renewal, Standing, Terms, Token, Verdict,
+    ClientId, Fence, FenceSequence, Hold, Limit, Lock, Moment, Released, Renewal, Standing, Terms, Token,
+    Verdict,
 };
+use oracle::{Holding, Oracle, token};
 use proptest::prelude::*;
 use proptest::sample::select;
 
-/// Tokens of a client's own, and two in the form the server makes, which the lock keeps in another way.
-const TOKENS: [&[u8]; 5] = [
+/// Tokens of a client's own, and some in the two forms that the lock keeps in another way: one spells the same bytes in
+/// both.
+const TOKENS: [&[u8]; 6] = [
     b"a",
     b"\0\r\n%s\xff",
     b"0123456789abcdef0123456789abcdef",
     b"0123456789abcdef0123456789abcdee",
     b"0123456789ABCDEF0123456789ABCDEF",
+    b"01234567-89ab-cdef-0123-456789abcdef",
 ];
 
 /// What a request can say of its limit; 0 is shared.
@@ -38,6 +42,7 @@ enum Step {
         limit: Option<u16>,
         lease_ms: u64,
         owner: Option<&'static [u8]>,
+        session: Option<ClientId>,
     },
     /// A hold that was decided elsewhere arrives, as on an inner level or from a time gone by.
     Arrive {
@@ -64,6 +69,13 @@ enum Step {
     Sweep {
         at_most: usize,
     },
+    /// Sees to the sessions that are due: this connection is closed, the others are open.
+    Upkeep {
+        at_most: usize,
+        closed: ClientId,
+    },
+    /// Another server decides from now on.
+    Disown,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -71,11 +83,14 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let lease = || 1_u64..=6;
     let micros = select(vec![0_i64, 1, 499, 999, 1_000, 1_001, 2_500, 6_000]);
     let owner = select(vec![None, Some(&b""[..]), Some(&b"me"[..]), Some(&b"\0you\xff"[..])]);
-    let acquire = (proptest::option::weighted(0.9, who()), select(LIMITS.to_vec()), lease(), owner);
+    let session = proptest::option::weighted(0.2, 1..=2_u64);
+    let acquire = (proptest::option::weighted(0.9, who()), select(LIMITS.to_vec()), lease(), owner, session);
     let arrive = (who(), select(vec![0, 1, 2, 3]), 1_u64..=6, 0_u64..=6, 1_u16..=3);
     let step = prop_oneof![
         4 => micros.prop_map(Step::Pass),
-        8 => acquire.prop_map(|(who, limit, lease_ms, owner)| Step::Acquire { who, limit, lease_ms, owner }),
+        8 => acquire.prop_map(|(who, limit, lease_ms, owner, session)| {
+            Step::Acquire { who, limit, lease_ms, owner, session }
+        }),
         1 => arrive.prop_map(|(who, limit, lease_ms, remaining, level)| {
             Step::Arrive { who, limit, lease_ms, remaining_ms: remaining.min(lease_ms), level }
         }),
@@ -85,140 +100,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(who, lease_ms, obey)| Step::Extend { who, lease_ms, obey }),
         1 => (0_usize..5).prop_map(Step::Break),
         2 => select(vec![0, 1, 2, usize::MAX]).prop_map(|at_most| Step::Sweep { at_most }),
+        2 => (select(vec![0, 1, usize::MAX]), 1..=2_u64)
+            .prop_map(|(at_most, closed)| Step::Upkeep { at_most, closed }),
+        1 => Just(Step::Disown),
     ];
     proptest::collection::vec(step, 1..80)
-}
-
-/// A hold as the contract lists its parts.
-#[derive(Clone, PartialEq, Debug)]
-struct Holding {
-    token: Vec<u8>,
-    fence: u64,
-    limit: u16,
-    lease_ms: u64,
-    owner: Option<Vec<u8>>,
-    level: u16,
-    granted_at: i64,
-    ends_at: i64,
-}
-
-impl Holding {
-    fn of(hold: &Hold) -> Self {
-        Self {
-            token: hold.token_text(&mut [0; SEED_TEXT_LEN]).to_vec(),
-            fence: hold.fence().get(),
-            limit: hold.limit().number(),
-            lease_ms: hold.lease_ms(),
-            owner: hold.owner().map(<[u8]>::to_vec),
-            level: hold.level(),
-            granted_at: hold.granted_at().as_micros(),
-            ends_at: hold.deadline().as_micros(),
-        }
-    }
-
-    fn lease_anew(&mut self, lease_ms: u64, now: i64) {
-        self.lease_ms = lease_ms;
-        self.ends_at = now + micros(lease_ms);
-    }
-}
-
-/// Whether a limit leaves less to others than another.
-fn is_smaller(limit: u16, than: u16) -> bool {
-    limit != 0 && (than == 0 || limit < than)
-}
-
-/// All that was granted and neither given back, broken nor swept, in the order of the grants.
-#[derive(Default)]
-struct Oracle {
-    holds: Vec<Holding>,
-}
-
-impl Oracle {
-    fn place_of(&self, token: &[u8]) -> Option<usize> {
-        self.holds.iter().position(|hold| hold.token == token)
-    }
-
-    fn is_live(&self, place: usize, now: i64) -> bool {
-        now < self.holds[place].ends_at
-    }
-
-    fn live_place_of(&self, token: &[u8], now: i64) -> Option<usize> {
-        self.place_of(token).filter(|place| self.is_live(*place, now))
-    }
-
-    fn live_others(&self, own: Option<usize>, now: i64) -> Vec<&Holding> {
-        let others = (0..self.holds.len()).filter(|place| self.is_live(*place, now) && Some(*place) != own);
-        others.map(|place| &self.holds[place]).collect()
-    }
-
-    /// "A request is granted when `holds + 1 <= the smallest limit among the holds and the request`."
-    fn rule(others: &[&Holding], limit: u16) -> bool {
-        let number = |limit: u16| if limit == 0 { u64::MAX } else { u64::from(limit) };
-        let mut smallest = number(limit);
-        for other in others {
-            smallest = smallest.min(number(other.limit));
-        }
-        let holds = others.len() as u64;
-        holds + 1 <= smallest
-    }
-
-    fn judge(&self, token: Option<&[u8]>, limit: Option<u16>, now: i64) -> Verdict {
-        let held = token.and_then(|token| self.live_place_of(token, now));
-        let others = self.live_others(held, now);
-        match held {
-            None if Self::rule(&others, limit.unwrap_or(1)) => Verdict::Grant,
-            None => Verdict::Wait,
-            Some(place) => match limit {
-                None => Verdict::Renew,
-                Some(limit) if limit == self.holds[place].limit => Verdict::Renew,
-                Some(limit) if Self::rule(&others, limit) && is_smaller(limit, self.holds[place].limit) => {
-                    Verdict::Upgrade
-                }
-                Some(limit) if Self::rule(&others, limit) => Verdict::Renew,
-                Some(_) => Verdict::Wait,
-            },
-        }
-    }
-
-    /// Whether the token's hold fits among the others that live. A server on whose clock its lease had not ended, and
-    /// which decides for others that it is extended, has granted nothing beside it that does not.
-    fn could_stand(&self, token: &[u8], now: i64) -> bool {
-        let place = self.place_of(token);
-        place.is_none_or(|place| Self::rule(&self.live_others(Some(place), now), self.holds[place].limit))
-    }
-
-    fn put(&mut self, hold: Holding) {
-        self.holds.retain(|old| old.token != hold.token);
-        self.holds.push(hold);
-        self.holds.sort_by_key(|hold| hold.fence);
-    }
-
-    /// The place of the token's hold, if it may be given back or extended.
-    fn usable(&self, token: &[u8], now: i64, obey: bool) -> Option<usize> {
-        self.place_of(token).filter(|place| obey || self.is_live(*place, now))
-    }
-
-    fn release(&mut self, token: &[u8], level: u16, now: i64, obey: bool) -> Released {
-        match self.usable(token, now, obey) {
-            None => Released::NotHeld,
-            Some(place) if self.holds[place].level < level => Released::NotHeld,
-            Some(place) if level > 1 => {
-                self.holds[place].level = level - 1;
-                Released::LessDeep
-            }
-            Some(place) => {
-                self.holds.remove(place);
-                Released::Ended
-            }
-        }
-    }
-
-    fn sweep(&mut self, now: i64, at_most: usize) -> Vec<u64> {
-        let lapsed = self.holds.iter().filter(|hold| hold.ends_at <= now).map(|hold| hold.fence);
-        let fences: Vec<u64> = lapsed.take(at_most).collect();
-        self.holds.retain(|hold| !fences.contains(&hold.fence));
-        fences
-    }
 }
 
 /// Lock and oracle, and what surrounds them.
@@ -238,7 +124,9 @@ impl World {
     fn take(&mut self, step: Step) {
         match step {
             Step::Pass(micros) => self.now += micros,
-            Step::Acquire { who, limit, lease_ms, owner } => self.acquire(who, limit, lease_ms, owner),
+            Step::Acquire { who, limit, lease_ms, owner, session } => {
+                self.acquire(who, limit, lease_ms, owner, session);
+            }
             Step::Arrive { who, limit, lease_ms, remaining_ms, level } => {
                 self.arrive(who, limit, lease_ms, remaining_ms, level);
             }
@@ -268,10 +156,24 @@ impl World {
                 let ended: Vec<u64> = ended.into_iter().map(Fence::get).collect();
                 assert_eq!(ended, self.oracle.sweep(self.now, at_most));
             }
+            Step::Upkeep { at_most, closed } => {
+                self.oracle.keep_up(&mut self.lock, self.now, at_most, closed);
+            }
+            Step::Disown => {
+                self.lock.disown();
+                self.oracle.holds.iter_mut().for_each(|hold| hold.session = None);
+            }
         }
     }
 
-    fn acquire(&mut self, who: Option<Who>, limit: Option<u16>, lease_ms: u64, owner: Option<&[u8]>) {
+    fn acquire(
+        &mut self,
+        who: Option<Who>,
+        limit: Option<u16>,
+        lease_ms: u64,
+        owner: Option<&[u8]>,
+        session: Option<ClientId>,
+    ) {
         let text = who.map(|who| TOKENS[who]);
         let asked = text.map(token);
         let verdict = self.lock.judge(asked.as_ref(), limit.map(Limit::from_number), self.moment());
@@ -286,7 +188,7 @@ impl World {
                 let limit = Limit::from_number(limit.unwrap_or(1));
                 let fence = self.fences.draw(self.now.unsigned_abs()).unwrap();
                 let hold =
-                    Hold::grant(Terms { token, limit, lease_ms, owner, session: None }, fence, self.moment());
+                    Hold::grant(Terms { token, limit, lease_ms, owner, session }, fence, self.moment());
                 let mut holding = Holding::of(&hold);
                 holding.lease_anew(lease_ms, self.now);
                 assert_eq!(holding, Holding::of(&hold), "a lease begins with its grant");
@@ -301,7 +203,7 @@ impl World {
                     .lock
                     .renew(
                         &asked,
-                        Renewal { lease_ms, limit: named, owner, session: None, level: None },
+                        Renewal { lease_ms, limit: named, owner, session, level: None },
                         self.moment(),
                     )
                     .map(Holding::of);
@@ -310,6 +212,7 @@ impl World {
                 hold.lease_anew(lease_ms, self.now);
                 hold.limit = limit.unwrap_or(hold.limit);
                 hold.owner = owner.map(<[u8]>::to_vec).or_else(|| hold.owner.take());
+                hold.session = session.or(hold.session);
                 assert_eq!(renewed.as_ref(), Some(&*hold), "the same fence and level, the lease set anew");
             }
         }
@@ -345,10 +248,11 @@ impl World {
         assert_eq!(holds, self.oracle.holds);
         assert_eq!(lock.is_empty(), holds.is_empty());
         let live: Vec<Holding> = lock.live_holds(now).map(Holding::of).collect();
-        let wanted: Vec<Holding> = holds.iter().filter(|hold| self.now < hold.ends_at).cloned().collect();
+        let wanted: Vec<Holding> = holds.iter().filter(|hold| hold.is_live(self.now)).cloned().collect();
         assert_eq!(live, wanted);
+        assert_eq!(lock.live_count(now), wanted.len());
         let next = lock.next_due().map(Moment::as_micros);
-        assert_eq!(next, holds.iter().map(|hold| hold.ends_at).min());
+        assert_eq!(next, holds.iter().map(Holding::due).min());
         for limit in LIMITS {
             let named = limit.map(Limit::from_number);
             for text in TOKENS {
@@ -370,18 +274,11 @@ impl World {
         assert!(invariants::tokens_are_unique(lock), "{lock:?}");
         assert!(invariants::levels_are_positive(lock), "{lock:?}");
         assert!(invariants::deadlines_follow_leases(lock), "{lock:?}");
+        assert!(invariants::index_is_consistent(lock), "{lock:?}");
         // An ended lease counts for nothing, swept or not.
         let live = Lock::from_holds(lock.live_holds(self.moment()).cloned().collect());
         assert!(invariants::holds_are_within_limits(&live), "{lock:?}");
     }
-}
-
-fn token(text: &[u8]) -> Token {
-    Token::from_text(text).unwrap()
-}
-
-fn micros(ms: u64) -> i64 {
-    i64::try_from(ms).unwrap() * 1_000
 }
 
 proptest! {

@@ -6,7 +6,7 @@ use lock_core::codec::{Damage, LONGEST_HOLD, VERSION, decode, decode_lock, encod
 use lock_core::fence::HIGHEST_FENCE;
 use lock_core::invariants;
 use lock_core::time::LONGEST_LEASE_MS;
-use lock_core::token::SEED_TEXT_LEN;
+use lock_core::token::LONGEST_SPELLED;
 use lock_core::{Fence, Hold, Limit, Lock, Moment, Standing, Terms, Token};
 use proptest::collection::vec;
 use proptest::option;
@@ -32,13 +32,14 @@ struct Draft {
 fn drafts(longest_text: usize) -> impl Strategy<Value = Vec<Draft>> {
     let own = vec(any::<u8>(), 1..=longest_text.min(255));
     let made = "[0-9a-f]{32}".prop_map(String::into_bytes);
+    let uuid = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}".prop_map(String::into_bytes);
     let owner = option::of(vec(any::<u8>(), 0..=longest_text.min(255)));
     let lease = prop_oneof![1..10_u64, 1_000..100_000_u64, LONGEST_LEASE_MS - 1..=LONGEST_LEASE_MS];
     let ago = || prop_oneof![0..3_000_u64, 0..100_000_000_u64, 0..LONGEST_LEASE_MS * 1_000];
     let fence_step = prop_oneof![4 => 1..5_u64, 1 => 1..1_u64 << 45];
     let level = prop_oneof![4 => Just(1), 1 => 1..=u16::MAX];
     let rest = (option::of(0..=u16::MAX), lease, ago(), ago(), fence_step, level);
-    let draft = (prop_oneof![own, made], owner, rest).prop_map(|(token, owner, rest)| {
+    let draft = (prop_oneof![own, made, uuid], owner, rest).prop_map(|(token, owner, rest)| {
         let (looseness, lease_ms, began, granted, fence_step, level) = rest;
         Draft { token, owner, looseness, lease_ms, began, granted, fence_step, level }
     });
@@ -92,7 +93,8 @@ fn check_read(bytes: &[u8], now: Moment) -> Result<(), TestCaseError> {
         prop_assert_eq!(encode(holds, now), bytes);
     }
     let Ok(lock) = decode_lock(bytes, now) else { return Ok(()) };
-    prop_assert_eq!(lock.holds(), holds.unwrap());
+    prop_assert!(lock.holds().iter().eq(&holds.unwrap()));
+    prop_assert!(invariants::index_is_consistent(&lock));
     prop_assert!(!lock.is_empty());
     prop_assert!(invariants::fences_ascend(&lock));
     prop_assert!(invariants::holds_are_within_limits(&lock));
@@ -105,7 +107,7 @@ fn check_read(bytes: &[u8], now: Moment) -> Result<(), TestCaseError> {
         prop_assert!(now.ms_until(hold.deadline()) <= hold.lease_ms());
         prop_assert!(hold.granted_at() <= now);
         prop_assert!(hold.owner().is_none_or(|owner| owner.len() <= 255));
-        prop_assert!((1..=255).contains(&hold.token_text(&mut [0; SEED_TEXT_LEN]).len()));
+        prop_assert!((1..=255).contains(&hold.token_text(&mut [0; LONGEST_SPELLED]).len()));
     }
     prop_assert!(lock.heap_size() <= 16 * bytes.len(), "{} of {}", lock.heap_size(), bytes.len());
     Ok(())
@@ -129,7 +131,7 @@ proptest! {
             prop_assert_eq!(hold.lease_ms(), was.lease_ms());
             prop_assert_eq!(hold.level(), was.level());
             prop_assert_eq!(hold.owner(), was.owner());
-            let (mut one, mut other) = ([0; SEED_TEXT_LEN], [0; SEED_TEXT_LEN]);
+            let (mut one, mut other) = ([0; LONGEST_SPELLED], [0; LONGEST_SPELLED]);
             prop_assert_eq!(hold.token_text(&mut one), was.token_text(&mut other));
             // A lease ends late, never early, and less than a millisecond late.
             let left = was.deadline().as_micros() - then.as_micros();
@@ -252,6 +254,37 @@ fn a_lock_that_no_sequence_of_grants_leads_to_is_refused_by_name() {
         bytes[0] = version;
         assert_eq!(decode_lock(&bytes, now).err(), Some(Damage::UnknownVersion));
     }
+}
+
+/// The forms of a token are told apart by bits, and each token has one.
+#[test]
+fn a_token_travels_as_what_it_spells_and_in_no_other_way() {
+    let now = Moment::from_micros(0);
+    let texts: [(u8, &[u8]); 3] = [
+        (1 << 4, b"07070707070707070707070707070707"),
+        (1 << 6, b"07070707-0707-0707-0707-070707070707"),
+        (0, b"07070707-0707-0707-0707-07070707070-"),
+    ];
+    for (bit, text) in texts {
+        let token = Token::from_text(text).unwrap();
+        let terms = Terms { token, limit: Limit::EXCLUSIVE, lease_ms: 10, owner: None, session: None };
+        let hold = Hold::grant(terms, Fence::new(1).unwrap(), now);
+        let start = [vec![VERSION, bit], 1_u64.to_le_bytes().to_vec(), 10_u64.to_le_bytes().to_vec()];
+        let as_text = [vec![u8::try_from(text.len()).unwrap()], text.to_vec()].concat();
+        let end = if bit == 0 { as_text.clone() } else { vec![7; 16] };
+        assert_eq!(encode([&hold], now), [start.concat(), end].concat());
+        assert_eq!(decode(&encode([&hold], now), now), Ok(vec![hold]));
+        // Spelled out where it need not be.
+        let mut spelled = start.concat();
+        spelled[1] = 0;
+        let spelled = [spelled, as_text].concat();
+        assert_eq!(decode(&spelled, now).is_ok(), bit == 0);
+    }
+    let mut both = vec![VERSION, 1 << 4 | 1 << 6];
+    both.extend(1_u64.to_le_bytes());
+    both.extend(10_u64.to_le_bytes());
+    both.extend([7; 16]);
+    assert_eq!(decode(&both, now), Err(Damage::OutOfRange("set of parts")));
 }
 
 #[test]

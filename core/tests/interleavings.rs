@@ -11,6 +11,7 @@ use std::fmt::Write;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use lock_core::queue::WaiterLimits;
+use lock_core::token::LONGEST_SPELLED;
 use lock_core::undo::What;
 use lock_core::{ClientId, Fence, Moment};
 use world::checks::World;
@@ -136,7 +137,7 @@ fn fingerprint(mut world: World) -> u64 {
             let holder = world.model.holders.iter().find(|(_, holder)| holder.fence == hold.fence().get());
             let promised = holder.map(|(_, holder)| &holder.promised);
             let (limit, level, session) = (hold.limit(), hold.level(), hold.session());
-            let mut buffer = [0; 32];
+            let mut buffer = [0; LONGEST_SPELLED];
             let token = hold.token_text(&mut buffer);
             write!(text, "{token:?} {limit:?} {left} {level} {session:?} {promised:?};").unwrap();
         }

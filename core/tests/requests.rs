@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use lock_core::request::{Acquire, Break, BreakTarget, Extend, LeaseRules, Release, parse_token};
-use lock_core::token::SEED_TEXT_LEN;
+use lock_core::token::LONGEST_SPELLED;
 use lock_core::{Fence, Limit, Refusal, Token};
 use proptest::collection::vec;
 use proptest::option;
@@ -72,7 +72,7 @@ fn slices(words: &[Word]) -> impl Iterator<Item = &[u8]> {
 }
 
 fn text(token: &Token) -> Word {
-    token.text(&mut [0; SEED_TEXT_LEN]).to_vec()
+    token.text(&mut [0; LONGEST_SPELLED]).to_vec()
 }
 
 /// An option with its words, and what it says if its value is in range.

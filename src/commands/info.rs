@@ -37,7 +37,7 @@ impl Command for Info {
         let place = DbKey { database: context.database(), key: args.bytes(1) };
         let now = clock::now();
         let lock: Option<&Lock> = key.as_ref().and_then(|key| key.value());
-        let held = lock.map_or(0, |lock| lock.live_holds(now).count());
+        let held = lock.map_or(0, |lock| lock.live_count(now));
         if held == 0 && !TABLE.with(|table| table.queues().is_waited_for(place)) {
             context.reply_null_array();
             return Ok(());

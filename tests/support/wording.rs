@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(clippy::arithmetic_side_effects)]
 
-use lock_core::token::SEED_TEXT_LEN;
+use lock_core::token::LONGEST_SPELLED;
 use lock_core::{Hold, Limit, Moment, codec};
 
 use crate::support::Reply;
@@ -112,7 +112,7 @@ impl Wording {
     }
 
     fn hold(&mut self, hold: &Hold) -> String {
-        let token = self.word(hold.token_text(&mut [0; SEED_TEXT_LEN]));
+        let token = self.word(hold.token_text(&mut [0; LONGEST_SPELLED]));
         let fence = self.fence(hold.fence().get().cast_signed());
         let start = Moment::from_micros(0);
         let is_whole = start.ms_until(hold.deadline()) == hold.lease_ms();

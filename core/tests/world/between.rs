@@ -3,7 +3,7 @@
 
 use lock_core::turn::Answer;
 use lock_core::undo::What;
-use lock_core::{ClientId, Lock, Refusal, codec};
+use lock_core::{ClientId, Hold, Refusal, codec};
 
 use super::server::{Asked, Pending, Server, Value, known};
 use super::steps::{NOT_OURS_MS, Reply, SPOTS, Spot, Whose};
@@ -54,9 +54,10 @@ impl Server {
             let spot = known(due.key.as_key());
             let lock = self.lock(spot).expect("no entry outlives its lock");
             assert_eq!(lock.deadline_id, Some(due.id), "a lock has one entry");
-            let before = lock.holds().to_vec();
+            let before: Vec<Hold> = lock.holds().iter().cloned().collect();
             if self.expire(spot, 2) {
-                assert_ne!(self.lock(spot).map(Lock::holds), Some(&before[..]), "what is due is done");
+                let after = self.lock(spot).map(|lock| lock.holds().iter().cloned().collect());
+                assert_ne!(after, Some(before), "what is due is done");
             } else {
                 let until = self.now.plus_ms(NOT_OURS_MS);
                 self.table.put_off(&due, until);

@@ -105,6 +105,7 @@ impl World {
                 holds!(invariants::tokens_are_unique(lock));
                 holds!(invariants::levels_are_positive(lock));
                 holds!(invariants::deadlines_follow_leases(lock));
+                holds!(invariants::index_is_consistent(lock));
                 holds!(invariants::holds_are_within_limits(lock));
                 holds!(invariants::live_holds_are_within_limits(lock, server.now));
             }
@@ -192,7 +193,8 @@ fn fences_rise_in_the_order_of_grants(server: &Server, highest_before: u64) -> b
 
 /// Whoever applies what was passed on has the lock as it is, ended leases and all.
 fn the_replica_has_the_same_lock(server: &Server, spot: Spot) -> bool {
-    let bytes = |lock: Option<&Lock>| codec::encode(lock.map(Lock::holds).unwrap_or_default(), server.now);
+    let bytes =
+        |lock: Option<&Lock>| codec::encode(lock.into_iter().flat_map(|lock| lock.holds()), server.now);
     bytes(server.lock(spot)) == bytes(server.replica.get(&spot))
 }
 

@@ -13,9 +13,10 @@ impl Model {
         self.settle(spot);
         let now = self.now;
         let here = self.holders.iter_mut().filter(|(place, _)| *place == spot).map(|(_, holder)| holder);
-        let due = here.filter(|holder| holder.session.is_some() && holder.due() <= now);
+        let mut due: Vec<_> = here.filter(|holder| holder.session.is_some() && holder.due() <= now).collect();
+        due.sort_by_key(|holder| (holder.due(), holder.fence));
         let mut kept = 0;
-        for holder in due.take(at_most) {
+        for holder in due.into_iter().take(at_most) {
             holder.end = now.plus_ms(holder.lease_ms);
             kept += 1;
         }

@@ -1,0 +1,289 @@
+//! The holds of a lock, kept so that whatever is asked of them takes time in the logarithm of their number.
+//!
+//! Nearly every lock has one hold, which stays in place. A few are a list, in the order of their fences. Many are an index.
+//! What they are kept as shows in nothing but memory and time.
+//!
+//! A hold is changed by [`Holds::change`] alone, which takes it out and puts it back.
+
+mod index;
+mod schedule;
+
+use alloc::boxed::Box;
+use alloc::collections::btree_map::Values;
+use alloc::vec::{self, Vec};
+use core::iter::Chain;
+use core::{mem, slice};
+
+pub(crate) use self::schedule::Kind;
+
+use self::index::Index;
+use crate::admission::Crowd;
+use crate::fence::Fence;
+use crate::hold::Hold;
+use crate::invariants::MOST_CHECKED;
+use crate::time::Moment;
+use crate::token::Token;
+
+/// The most holds that are kept as a list, which is searched from end to end. An index of two would take as much memory
+/// as twenty locks.
+const FEW: usize = 16;
+
+/// Holds, no two with one fence or one token.
+#[derive(Debug, Default)]
+pub struct Holds(Form);
+
+#[derive(Debug, Default)]
+enum Form {
+    #[default]
+    None,
+    One(Hold),
+    /// 2 to [`FEW`].
+    Few(Vec<Hold>),
+    /// More than half of [`FEW`], so that a lock does not go to and fro.
+    Many(Box<Index>),
+}
+
+/// Holds as they are searched.
+enum View<'a> {
+    List(&'a [Hold]),
+    Index(&'a Index),
+}
+
+/// Holds in the order of their fences.
+pub type Iter<'a> = Chain<slice::Iter<'a, Hold>, Values<'a, Fence, Hold>>;
+
+impl Holds {
+    /// How many there are, ended leases among them.
+    pub fn len(&self) -> usize {
+        match self.view() {
+            View::List(holds) => holds.len(),
+            View::Index(index) => index.len(),
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        matches!(self.0, Form::None)
+    }
+
+    /// All of them in the order of their fences: the oldest grant first.
+    pub fn iter(&self) -> Iter<'_> {
+        match self.view() {
+            View::List(holds) => holds.iter().chain(Values::default()),
+            View::Index(index) => [].iter().chain(index.iter()),
+        }
+    }
+
+    fn view(&self) -> View<'_> {
+        match &self.0 {
+            Form::None => View::List(&[]),
+            Form::One(hold) => View::List(slice::from_ref(hold)),
+            Form::Few(holds) => View::List(holds),
+            Form::Many(index) => View::Index(index),
+        }
+    }
+
+    /// The hold with this fence.
+    pub(crate) fn get(&self, fence: Fence) -> Option<&Hold> {
+        match self.view() {
+            View::List(holds) => holds.iter().find(|hold| hold.fence() == fence),
+            View::Index(index) => index.get(fence),
+        }
+    }
+
+    /// The hold that this token owns.
+    pub(crate) fn find(&self, token: &Token) -> Option<&Hold> {
+        match self.view() {
+            View::List(holds) => holds.iter().find(|hold| hold.is_owned_by(token)),
+            View::Index(index) => index.find(token),
+        }
+    }
+
+    /// All holds that count at `now`, or all that there are, but for those with these fences.
+    pub(crate) fn crowd(&self, now: Option<Moment>, without: &[Fence]) -> Crowd {
+        match self.view() {
+            View::List(holds) => {
+                let counts = |hold: &&Hold| {
+                    now.is_none_or(|now| hold.is_live(now)) && !without.contains(&hold.fence())
+                };
+                holds.iter().filter(counts).map(Hold::limit).collect()
+            }
+            View::Index(index) => index.crowd(now, without),
+        }
+    }
+
+    /// When something has to be done about the first of them ([`Hold::due`]).
+    pub(crate) fn first_due(&self) -> Option<Moment> {
+        match self.view() {
+            View::List(holds) => holds.iter().map(Hold::due).min(),
+            View::Index(index) => index.first_due(),
+        }
+    }
+
+    /// The fences of the holds of a kind that are due by `now`, at most `at_most` of them, the first due first. `None` for
+    /// whenever they are due.
+    pub(crate) fn due(&self, kind: Kind, now: Option<Moment>, at_most: usize) -> Vec<Fence> {
+        match self.view() {
+            View::List(holds) => {
+                let is_due = |hold: &&Hold| Kind::of(hold) == kind && now.is_none_or(|now| hold.due() <= now);
+                let mut due: Vec<&Hold> = holds.iter().filter(is_due).collect();
+                due.sort_by_key(|hold| hold.due());
+                due.into_iter().take(at_most).map(Hold::fence).collect()
+            }
+            View::Index(index) => index.due(kind, now, at_most),
+        }
+    }
+
+    /// Puts a hold in, in the place of any that has its token or its fence.
+    pub(crate) fn insert(&mut self, hold: Hold) {
+        if !self.is_empty() {
+            let of_token = self.find(&hold.token()).map(Hold::fence);
+            of_token.into_iter().chain([hold.fence()]).for_each(|fence| drop(self.remove(fence)));
+        }
+        self.0 = match mem::take(&mut self.0) {
+            Form::None => Form::One(hold),
+            Form::One(other) => Form::Few(put_in_order(Vec::from([other]), hold)),
+            Form::Few(holds) if holds.len() < FEW => Form::Few(put_in_order(holds, hold)),
+            Form::Few(holds) => Form::Many(Box::new(holds.into_iter().chain([hold]).collect())),
+            Form::Many(mut index) => {
+                index.insert(hold);
+                Form::Many(index)
+            }
+        };
+        self.check();
+    }
+
+    /// Takes the hold with this fence out.
+    pub(crate) fn remove(&mut self, fence: Fence) -> Option<Hold> {
+        let (removed, form) = match mem::take(&mut self.0) {
+            Form::One(hold) if hold.fence() == fence => (Some(hold), Form::None),
+            Form::Few(mut holds) => {
+                let place = holds.iter().position(|hold| hold.fence() == fence);
+                (place.map(|place| holds.remove(place)), Form::of_list(holds))
+            }
+            Form::Many(mut index) => {
+                let removed = index.remove(fence);
+                let is_few = index.len() <= FEW / 2;
+                (removed, if is_few { Form::Few(index.into_holds()) } else { Form::Many(index) })
+            }
+            form => (None, form),
+        };
+        self.0 = form;
+        self.check();
+        removed
+    }
+
+    /// Changes the hold with this fence, and returns it as it is now.
+    pub(crate) fn change(&mut self, fence: Fence, change: impl FnOnce(&mut Hold)) -> Option<&Hold> {
+        match &mut self.0 {
+            Form::One(hold) if hold.fence() == fence => change(hold),
+            Form::Few(holds) => {
+                let place = holds.iter().position(|hold| hold.fence() == fence)?;
+                let mut hold = holds.remove(place);
+                change(&mut hold);
+                *holds = put_in_order(mem::take(holds), hold);
+            }
+            Form::Many(index) => {
+                let mut hold = index.remove(fence)?;
+                change(&mut hold);
+                index.insert(hold);
+            }
+            _ => return None,
+        }
+        self.check();
+        self.get(fence)
+    }
+
+    /// Bytes allocated besides its own size.
+    pub(crate) fn heap_size(&self) -> usize {
+        let own = match &self.0 {
+            Form::None | Form::One(_) => 0,
+            Form::Few(holds) => holds.capacity().saturating_mul(size_of::<Hold>()),
+            Form::Many(index) => return size_of::<Index>().saturating_add(index.heap_size()),
+        };
+        self.iter().fold(own, |sum, hold| sum.saturating_add(hold.heap_size()))
+    }
+
+    /// In debug builds: what has been changed is consistent. An index of more holds has looked at what changed of it.
+    fn check(&self) {
+        debug_assert!(self.len() > MOST_CHECKED || self.is_consistent(), "holds are consistent: {self:?}");
+    }
+
+    /// Whether they are kept in the form for their number and in their order, no token twice, and whatever is kept of them
+    /// agrees with them.
+    pub(crate) fn is_consistent(&self) -> bool {
+        match &self.0 {
+            Form::None | Form::One(_) => true,
+            Form::Few(holds) => {
+                let ascend = holds.is_sorted_by(|a, b| a.fence() < b.fence());
+                let is_found = |hold: &Hold| self.find(&hold.token()) == Some(hold);
+                (2..=FEW).contains(&holds.len()) && ascend && holds.iter().all(is_found)
+            }
+            Form::Many(index) => index.len() > FEW / 2 && index.is_consistent(),
+        }
+    }
+}
+
+impl Form {
+    /// Up to [`FEW`] holds, in the order of their fences.
+    fn of_list(mut holds: Vec<Hold>) -> Self {
+        match holds.pop() {
+            None => Self::None,
+            Some(only) if holds.is_empty() => Self::One(only),
+            Some(last) => {
+                holds.push(last);
+                Self::Few(holds)
+            }
+        }
+    }
+}
+
+fn put_in_order(mut holds: Vec<Hold>, hold: Hold) -> Vec<Hold> {
+    let place = holds.partition_point(|other| other.fence() < hold.fence());
+    holds.insert(place, hold);
+    holds
+}
+
+impl From<Vec<Hold>> for Holds {
+    /// No two may have one fence or one token.
+    fn from(mut holds: Vec<Hold>) -> Self {
+        holds.sort_by_key(Hold::fence);
+        Self(if holds.len() <= FEW {
+            Form::of_list(holds)
+        } else {
+            Form::Many(Box::new(holds.into_iter().collect()))
+        })
+    }
+}
+
+impl IntoIterator for Holds {
+    type Item = Hold;
+    type IntoIter = vec::IntoIter<Hold>;
+
+    fn into_iter(self) -> vec::IntoIter<Hold> {
+        let holds = match self.0 {
+            Form::None => Vec::new(),
+            Form::One(hold) => Vec::from([hold]),
+            Form::Few(holds) => holds,
+            Form::Many(index) => index.into_holds(),
+        };
+        holds.into_iter()
+    }
+}
+
+impl<'a> IntoIterator for &'a Holds {
+    type Item = &'a Hold;
+    type IntoIter = Iter<'a>;
+
+    fn into_iter(self) -> Iter<'a> {
+        self.iter()
+    }
+}
+
+impl PartialEq for Holds {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other)
+    }
+}
+
+impl Eq for Holds {}

@@ -1,0 +1,198 @@
+//! The oracle: what the contract says of a lock, asked of a plain list of holds by the slowest means.
+#![allow(dead_code)] // each test file uses a part of it
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+#![allow(clippy::int_plus_one)] // the rule as the contract words it
+
+use std::collections::BTreeSet;
+
+use lock_core::token::LONGEST_SPELLED;
+use lock_core::{ClientId, Hold, Lock, Moment, Released, Token, Verdict};
+
+/// A hold as the contract lists its parts.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Holding {
+    pub(crate) token: Vec<u8>,
+    pub(crate) fence: u64,
+    pub(crate) limit: u16,
+    pub(crate) lease_ms: u64,
+    pub(crate) owner: Option<Vec<u8>>,
+    pub(crate) level: u16,
+    pub(crate) session: Option<ClientId>,
+    pub(crate) granted_at: i64,
+    pub(crate) ends_at: i64,
+}
+
+impl Holding {
+    pub(crate) fn of(hold: &Hold) -> Self {
+        Self {
+            token: hold.token_text(&mut [0; LONGEST_SPELLED]).to_vec(),
+            fence: hold.fence().get(),
+            limit: hold.limit().number(),
+            lease_ms: hold.lease_ms(),
+            owner: hold.owner().map(<[u8]>::to_vec),
+            level: hold.level(),
+            session: hold.session(),
+            granted_at: hold.granted_at().as_micros(),
+            ends_at: hold.deadline().as_micros(),
+        }
+    }
+
+    /// Its lease runs, or a connection keeps it alive.
+    pub(crate) fn is_live(&self, now: i64) -> bool {
+        now < self.ends_at || self.session.is_some()
+    }
+
+    /// When its lease ends; half of it before, where a connection is to keep it alive.
+    pub(crate) fn due(&self) -> i64 {
+        let half = if self.session.is_some() { micros(self.lease_ms / 2) } else { 0 };
+        self.ends_at - half
+    }
+
+    pub(crate) fn lease_anew(&mut self, lease_ms: u64, now: i64) {
+        self.lease_ms = lease_ms;
+        self.ends_at = now + micros(lease_ms);
+    }
+}
+
+/// Whether a limit leaves less to others than another.
+fn is_smaller(limit: u16, than: u16) -> bool {
+    limit != 0 && (than == 0 || limit < than)
+}
+
+/// All that was granted and neither given back, broken nor swept, in the order of the grants.
+#[derive(Default)]
+pub(crate) struct Oracle {
+    pub(crate) holds: Vec<Holding>,
+}
+
+impl Oracle {
+    pub(crate) fn place_of(&self, token: &[u8]) -> Option<usize> {
+        self.holds.iter().position(|hold| hold.token == token)
+    }
+
+    pub(crate) fn live_place_of(&self, token: &[u8], now: i64) -> Option<usize> {
+        self.place_of(token).filter(|place| self.holds[*place].is_live(now))
+    }
+
+    pub(crate) fn live_others(&self, own: Option<usize>, now: i64) -> Vec<&Holding> {
+        let holds = self.holds.iter().enumerate();
+        holds.filter(|(place, hold)| hold.is_live(now) && Some(*place) != own).map(|(_, hold)| hold).collect()
+    }
+
+    /// "A request is granted when `holds + 1 <= the smallest limit among the holds and the request`."
+    pub(crate) fn rule(others: &[&Holding], limit: u16) -> bool {
+        let number = |limit: u16| if limit == 0 { u64::MAX } else { u64::from(limit) };
+        let mut smallest = number(limit);
+        for other in others {
+            smallest = smallest.min(number(other.limit));
+        }
+        let holds = others.len() as u64;
+        holds + 1 <= smallest
+    }
+
+    pub(crate) fn judge(&self, token: Option<&[u8]>, limit: Option<u16>, now: i64) -> Verdict {
+        let held = token.and_then(|token| self.live_place_of(token, now));
+        let others = self.live_others(held, now);
+        match held {
+            None if Self::rule(&others, limit.unwrap_or(1)) => Verdict::Grant,
+            None => Verdict::Wait,
+            Some(place) => match limit {
+                None => Verdict::Renew,
+                Some(limit) if limit == self.holds[place].limit => Verdict::Renew,
+                Some(limit) if Self::rule(&others, limit) && is_smaller(limit, self.holds[place].limit) => {
+                    Verdict::Upgrade
+                }
+                Some(limit) if Self::rule(&others, limit) => Verdict::Renew,
+                Some(_) => Verdict::Wait,
+            },
+        }
+    }
+
+    /// Whether the token's hold fits among the others that live. A server on whose clock its lease had not ended, and
+    /// which decides for others that it is extended, has granted nothing beside it that does not.
+    pub(crate) fn could_stand(&self, token: &[u8], now: i64) -> bool {
+        let place = self.place_of(token);
+        place.is_none_or(|place| Self::rule(&self.live_others(Some(place), now), self.holds[place].limit))
+    }
+
+    pub(crate) fn put(&mut self, hold: Holding) {
+        self.holds.retain(|old| old.token != hold.token && old.fence != hold.fence);
+        self.holds.push(hold);
+        self.holds.sort_by_key(|hold| hold.fence);
+    }
+
+    /// The place of the token's hold, if it may be given back or extended.
+    pub(crate) fn usable(&self, token: &[u8], now: i64, obey: bool) -> Option<usize> {
+        self.place_of(token).filter(|place| obey || self.holds[*place].is_live(now))
+    }
+
+    pub(crate) fn release(&mut self, token: &[u8], level: u16, now: i64, obey: bool) -> Released {
+        match self.usable(token, now, obey) {
+            None => Released::NotHeld,
+            Some(place) if self.holds[place].level < level => Released::NotHeld,
+            Some(place) if level > 1 => {
+                self.holds[place].level = level - 1;
+                Released::LessDeep
+            }
+            Some(place) => {
+                self.holds.remove(place);
+                Released::Ended
+            }
+        }
+    }
+
+    /// The fences of the first that are due by `now`, of those that connections keep alive or of the others.
+    pub(crate) fn due(&self, with_session: bool, now: i64, at_most: usize) -> Vec<u64> {
+        let due =
+            self.holds.iter().filter(|hold| hold.session.is_some() == with_session && hold.due() <= now);
+        let mut due: Vec<(i64, u64)> = due.map(|hold| (hold.due(), hold.fence)).collect();
+        due.sort_unstable();
+        due.into_iter().take(at_most).map(|(_, fence)| fence).collect()
+    }
+
+    /// Sees to the sessions that are due, in lock and oracle: this connection is closed, the others are open.
+    pub(crate) fn keep_up(&mut self, lock: &mut Lock, now: i64, at_most: usize, closed: ClientId) {
+        let due = lock.sessions_due(Moment::from_micros(now), at_most);
+        let fences: Vec<u64> = due.iter().map(|fence| fence.get()).collect();
+        assert_eq!(fences, self.due(true, now, at_most));
+        for fence in due {
+            let hold = self.hold_mut(fence.get());
+            let kept = if hold.session == Some(closed) {
+                hold.session = None;
+                lock.end_session(fence)
+            } else {
+                hold.lease_anew(hold.lease_ms, now);
+                lock.keep_alive(fence, Moment::from_micros(now))
+            };
+            assert_eq!(kept.map(Holding::of).as_ref(), Some(&*hold));
+        }
+    }
+
+    /// Whether a snapshot could be loaded of a lock on which these were put, each in place of the one of its token.
+    pub(crate) fn can_adopt(&self, new: &[Holding]) -> bool {
+        let stays = |old: &&Holding| new.iter().all(|hold| hold.token != old.token);
+        let all: Vec<&Holding> = self.holds.iter().filter(stays).chain(new).collect();
+        let alone = |hold: &Holding| all.iter().filter(|other| other.token == hold.token).count() == 1;
+        let fences: BTreeSet<u64> = all.iter().map(|hold| hold.fence).collect();
+        let fits = |hold: &Holding| hold.limit == 0 || all.len() <= usize::from(hold.limit);
+        !all.is_empty() && fences.len() == all.len() && all.iter().all(|hold| alone(hold) && fits(hold))
+    }
+
+    pub(crate) fn hold_mut(&mut self, fence: u64) -> &mut Holding {
+        self.holds.iter_mut().find(|hold| hold.fence == fence).unwrap()
+    }
+
+    pub(crate) fn sweep(&mut self, now: i64, at_most: usize) -> Vec<u64> {
+        let fences = self.due(false, now, at_most);
+        self.holds.retain(|hold| !fences.contains(&hold.fence));
+        fences
+    }
+}
+
+pub(crate) fn token(text: &[u8]) -> Token {
+    Token::from_text(text).unwrap()
+}
+
+pub(crate) fn micros(ms: u64) -> i64 {
+    i64::try_from(ms).unwrap() * 1_000
+}
