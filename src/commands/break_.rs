@@ -44,8 +44,9 @@ impl Command for Break {
 
 /// Says who broke which holds. Neither the key nor anything else that a client chose is named.
 fn log(context: &Context, broken: &[Fence]) {
-    let user = context.user().map_or_else(|| "unknown".to_owned(), |name| printable(&name));
-    let from = Context::address(context.client()).unwrap_or_else(|| "a script".to_owned());
+    let client = context.client();
+    let user = context.user(client).map_or_else(|| "unknown".to_owned(), |name| printable(&name));
+    let from = Context::address(client).unwrap_or_else(|| "a script".to_owned());
     let fences: Vec<String> =
         broken.iter().take(FENCES_LOGGED).map(|fence| fence.get().to_string()).collect();
     let more = broken.len().saturating_sub(FENCES_LOGGED);

@@ -28,21 +28,21 @@ impl Context {
         client_info(client).is_some_and(|info| info.flags & flag != 0)
     }
 
-    /// The name of the user as whom the running command was sent; `None` when it was nobody's.
-    pub(crate) fn user(&self) -> Option<Vec<u8>> {
-        // SAFETY: the context is a command's; the server makes a string for the caller, or returns null.
-        unsafe { OwnedRedisString::adopt(self, api!(RedisModule_GetCurrentUserName(self.raw()))) }
-            .map(|name| name.name().bytes().to_vec())
+    /// The name of the user as whom a client is connected; `None` when there is no such client, as for a script. Not by
+    /// RM_GetCurrentUserName, which brings Valkey 9 down within a script.
+    pub(crate) fn user(&self, client: u64) -> Option<Vec<u8>> {
+        Some(self.user_name(client)?.name().bytes().to_vec())
+    }
+
+    fn user_name(&self, client: u64) -> Option<OwnedRedisString<'_>> {
+        // SAFETY: the server makes a string for the caller, or returns null.
+        unsafe { OwnedRedisString::adopt(self, api!(RedisModule_GetClientUserNameById(self.raw(), client))) }
     }
 
     /// Whether a client that waits could run `command` on `key` now, by the rights that its user has at present. A client
     /// that is gone, and one that has no user, is not judged.
     pub(crate) fn may_run(&self, client: u64, command: &CStr, key: RedisString<'_>) -> bool {
-        // SAFETY: the server makes a string for the caller, or returns null.
-        let name = unsafe {
-            OwnedRedisString::adopt(self, api!(RedisModule_GetClientUserNameById(self.raw(), client)))
-        };
-        let Some(name) = name else { return true };
+        let Some(name) = self.user_name(client) else { return true };
         // A user that is not there any more has no rights.
         let Some(user) = User::named(name.name()) else { return false };
         let Some(command) = OwnedRedisString::new(self, command.to_bytes()) else { return false };

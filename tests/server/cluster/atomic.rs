@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::support::cluster::atomic::{self, AtomicMove};
-use crate::support::cluster::{Cluster, InCommon, key_in, moved_to, shared};
+use crate::support::cluster::{Cluster, InCommon, Shared, key_in, moved_to};
 use crate::support::locks::{
     acquire, exists, fence_of, field, holder, holders, refused, remaining, standing,
 };
@@ -24,7 +24,10 @@ macro_rules! where_possible {
 /// The cluster, for one test at a time: what a node is told of its moves is about all of them.
 fn alone() -> (InCommon, MutexGuard<'static, ()>) {
     static ALONE: Mutex<()> = Mutex::new(());
-    (shared(), ALONE.lock().unwrap_or_else(PoisonError::into_inner))
+    // Of their own: while a slot is moved key by key, the server moves none as a whole.
+    static SHARED: Shared = Shared::new();
+    let cluster = SHARED.get(|| Cluster::start(3));
+    (cluster, ALONE.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 #[test]

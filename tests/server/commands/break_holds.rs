@@ -169,7 +169,7 @@ fn no_name_of_a_user_and_no_crowd_of_holds_breaks_the_log() {
     let script = "return redis.call('LOCK.BREAK', KEYS[1])";
     assert_eq!(client.call(&["EVAL", script, "1", "k"]), Reply::Int(1));
     assert!(
-        server.log().contains("LOCK.BREAK by user default from a script: ended fence "),
+        server.log().contains("LOCK.BREAK by user unknown from a script: ended fence "),
         "{}",
         server.log()
     );
