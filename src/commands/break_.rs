@@ -8,6 +8,7 @@ use lock_core::{Fence, Refusal, request};
 use super::{number, turn};
 use crate::server::ffi::{Access, Arg, ArgKind, Args, Command, CommandSpec, Context, Handler, Keys};
 use crate::server::text::printable;
+use crate::state::TABLE;
 
 /// The most fences that a line of the log names: the server cuts a line at a thousand bytes.
 const FENCES_LOGGED: usize = 32;
@@ -45,8 +46,11 @@ impl Command for Break {
 /// Says who broke which holds. Neither the key nor anything else that a client chose is named.
 fn log(context: &Context, broken: &[Fence]) {
     let client = context.client();
-    let user = context.user(client).map_or_else(|| "unknown".to_owned(), |name| printable(&name));
-    let from = Context::address(client).unwrap_or_else(|| "a script".to_owned());
+    let is_connection = TABLE.with(|table| table.sessions().is_open(client));
+    let (user, address) =
+        if is_connection { (context.user(client), Context::address(client)) } else { (None, None) };
+    let user = user.map_or_else(|| "unknown".to_owned(), |name| printable(&name));
+    let from = address.unwrap_or_else(|| "a script, or a connection older than the module".to_owned());
     let fences: Vec<String> =
         broken.iter().take(FENCES_LOGGED).map(|fence| fence.get().to_string()).collect();
     let more = broken.len().saturating_sub(FENCES_LOGGED);

@@ -11,6 +11,8 @@ use super::{Context, OK, RedisString};
 
 impl Context {
     /// Where a client is connected from, as CLIENT LIST writes it; `None` when there is no such client.
+    ///
+    /// Not for the clients of scripts and functions, which have no connection: Valkey 9 fails on them.
     pub(crate) fn address(client: u64) -> Option<String> {
         let info = client_info(client)?;
         // SAFETY: the server ends the address with a NUL.
@@ -22,14 +24,14 @@ impl Context {
         })
     }
 
-    /// Whether a client has subscriptions.
+    /// Whether a client has subscriptions. Likewise.
     pub(super) fn has_subscriptions(client: u64) -> bool {
         let flag = u64::from(raw::REDISMODULE_CLIENTINFO_FLAG_PUBSUB);
         client_info(client).is_some_and(|info| info.flags & flag != 0)
     }
 
-    /// The name of the user as whom a client is connected; `None` when there is no such client, as for a script. Not by
-    /// RM_GetCurrentUserName, which brings Valkey 9 down within a script.
+    /// The name of the user as whom a client is connected; `None` when there is no such client, as for a
+    /// script.
     pub(crate) fn user(&self, client: u64) -> Option<Vec<u8>> {
         Some(self.user_name(client)?.name().bytes().to_vec())
     }

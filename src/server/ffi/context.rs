@@ -236,10 +236,14 @@ impl Context {
         let denied = raw::REDISMODULE_CTX_FLAGS_MULTI
             | raw::REDISMODULE_CTX_FLAGS_LUA
             | raw::REDISMODULE_CTX_FLAGS_DENY_BLOCKING;
+        // First this: where it is denied, there need not be a connection to be asked about.
+        if self.has_flag(denied) {
+            return false;
+        }
         let is_refused = REFUSES_SUBSCRIBERS.load(Ordering::Relaxed)
             && self.has_flag(raw::REDISMODULE_CTX_FLAGS_RESP3)
             && Self::has_subscriptions(self.client());
-        !self.has_flag(denied) && !is_refused
+        !is_refused
     }
 
     /// Whether nothing may be written on the module's own account now: clients are paused, and a write would break

@@ -408,6 +408,19 @@ fn every_command_works_in_a_script() {
 }
 
 #[test]
+fn a_script_that_speaks_resp3_is_let_wait_as_little_as_another() {
+    let server = Server::start();
+    let mut client = server.client3();
+    acquire(&mut client, "k TOKEN a");
+    for script in [
+        "redis.setresp(3); return redis.call('LOCK.ACQUIRE', KEYS[1], 'BLOCK', 0)",
+        "redis.setresp(3); return redis.call('LOCK.ACQUIRE', KEYS[1], 'TOKEN', 'b', 'BLOCK', 400)",
+    ] {
+        assert!(eval(&mut client, script).is_null(), "{script}");
+    }
+}
+
+#[test]
 fn an_error_in_a_script_is_the_commands_own() {
     let server = Server::start();
     let mut client = server.client();
