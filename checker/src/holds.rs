@@ -240,7 +240,7 @@ impl<'a> Story<'a> {
                 self.stood_until(op.sent);
                 let left = certain_part((*left_ms).min(self.strays.shortest_ms));
                 let end = self.ground.stays(op).min(op.sent.saturating_add(left));
-                let ttl_end = self.ground.expiries.first_end(self.key, op.sent);
+                let ttl_end = self.ground.expiries.first_end_found(self.key, op.sent, left);
                 if let Some(standing) = &mut self.standing {
                     standing.lease_end = standing.lease_end.max(end);
                     standing.ttl_end = standing.ttl_end.max(end.min(ttl_end));

@@ -36,9 +36,14 @@ pub fn check(history: &History) -> Vec<Violation> {
     violations
 }
 
-/// Whether a request may have been granted a new hold with this fence before `op` was answered.
+/// Whether a request may have been granted a new hold with this fence before `op` was answered. One that waits when its
+/// server becomes a replica is told an error, and may have been granted the lock all the same.
 fn may_have_made(other: &Op, fence: u64, op: &Op) -> bool {
-    let is_granted = other.answer == Answer::Granted(fence) || other.answer.is_unknown();
+    let is_granted = match &other.answer {
+        Answer::Granted(own) => *own == fence,
+        Answer::Error(_) => true,
+        answer => answer.is_unknown(),
+    };
     matches!(other.ask, Ask::Acquire { .. })
         && !other.ask.is_inner()
         && other.sent < op.answered

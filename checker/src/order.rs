@@ -30,9 +30,13 @@ pub fn check(history: &History, holds: &[Hold]) -> Vec<Violation> {
     let mut violations = Vec::new();
     for hold in holds {
         let Some(waiting) = seen.get(hold.key.as_str()) else { continue };
-        // The grant was made from `earliest` to `from`; the other was waiting all the time.
+        // The grant was made from `earliest` to `from`; the other was waiting all the time. If it was granted the lock
+        // meanwhile, the fences tell which came first.
         let overtaken = waiting.iter().find(|other| {
-            let waits_on = other.fence.map_or(other.until > hold.from, |fence| fence > hold.fence);
+            let waits_on = match other.fence {
+                Some(fence) => fence > hold.fence && other.until > hold.earliest,
+                None => other.until > hold.from,
+            };
             other.at < hold.earliest
                 && other.place != hold.granted
                 && waits_on

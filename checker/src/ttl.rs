@@ -26,6 +26,8 @@ struct Expiry {
     /// When it was certainly done; [`NEVER`] if it may be done at any time.
     done: Micros,
     ttl: Micros,
+    /// Whether it is known to have been done.
+    is_known: bool,
     /// The request, as a place in [`History::ops`].
     place: usize,
 }
@@ -38,13 +40,15 @@ impl Expiry {
         // A server that closes a connection does nothing of what has come over it any more.
         let is_over = !op.answer.is_unknown() || op.answer == Answer::Lost;
         let ttl = if clocks_are_set { 0 } else { certain_part(ttl_ms) };
-        Some(Self { sent: op.sent, done: if is_over { op.answered } else { NEVER }, ttl, place })
+        let (done, is_known) = (if is_over { op.answered } else { NEVER }, op.answer == Answer::Yes);
+        Some(Self { sent: op.sent, done, ttl, is_known, place })
     }
 }
 
 /// The times to live of a history's keys.
 pub struct Expiries<'a> {
     keys: BTreeMap<&'a str, Vec<Expiry>>,
+    clocks_are_set: bool,
 }
 
 impl<'a> Expiries<'a> {
@@ -57,7 +61,16 @@ impl<'a> Expiries<'a> {
                 keys.entry(key).or_default().extend(Expiry::of(place, op, *ttl_ms, clocks_are_set));
             }
         }
-        Self { keys }
+        Self { keys, clocks_are_set }
+    }
+
+    /// The first moment at which a key may go that is found, by a request sent at that time, to be there for so long still.
+    /// No time to live that was set before is to end it earlier, unless a clock is set.
+    pub fn first_end_found(&self, key: &str, sent: Micros, left: Micros) -> Micros {
+        if self.clocks_are_set {
+            return 0;
+        }
+        self.first_end(key, sent).min(sent.saturating_add(left))
     }
 
     /// The first moment at which the key may go by a time that was not set before `promised`.
@@ -73,7 +86,8 @@ impl<'a> Expiries<'a> {
     /// The one that was certainly the last before this request.
     fn last_before(&self, key: &str, op: &Op) -> Option<Expiry> {
         let of_key = self.of_key(key);
-        let last = of_key.iter().filter(|expiry| expiry.done <= op.sent).max_by_key(|expiry| expiry.sent)?;
+        let known = of_key.iter().filter(|expiry| expiry.is_known && expiry.done <= op.sent);
+        let last = known.max_by_key(|expiry| expiry.sent)?;
         let is_before = |other: &Expiry| other.place == last.place || other.done <= last.sent;
         of_key.iter().all(|other| is_before(other) || other.sent >= op.answered).then_some(*last)
     }

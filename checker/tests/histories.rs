@@ -359,6 +359,11 @@ fn a_time_to_live_ends_a_hold_and_a_promise_takes_it_off() {
     let promised = text.replace("50 51", "4 5 c0.0 n0 extend k a lease=90 => yes\n 50 51");
     assert_good(&promised.replace("ttl=20 => yes", "ttl=20 => gave-up"));
     assert_eq!(broken(&promised.replace("ttl=20 => yes", "ttl=20 => lost")), [Rule::Admission, Rule::Reply]);
+    // What is found to be left is certain for so long.
+    let found = text.replace("50 51", "15 16 c0.0 n0 check k a => held 10 9\n 20 21");
+    assert_eq!(broken(&found), [Rule::Admission]);
+    assert_good(&format!("{found}\n 17 18 fault n0 clock"));
+    assert_good(&found.replace("20 21", "25 26"));
     // Nobody knows when it is over where clocks are set.
     assert_good(&format!("{}\n 30 31 fault n0 clock", text.replace("ttl=20", "ttl=90")));
 }
@@ -409,6 +414,11 @@ fn more_than_the_time_to_live_that_is_left_is_found() {
     assert_good(&text.replace("limit=1 lease", "limit=2 lease"));
     assert_good(&format!("{text}\n 10 11 fault n0 kill"));
     assert_good(&format!("{text}\n 10 11 fault n0 clock"));
+    // It may have come to nothing.
+    assert_good(
+        &(text.replace("ttl=100 => yes", "ttl=100 => lost") + "\n 0 5 fault n1 kill")
+            .replace("2 3 c0.0 n0", "2 3 c2.0 n1"),
+    );
     // That came before it.
     let before = text.replace("2 3", "1 2 c0.0 n0 expire k ttl=1000 => yes\n 2 3");
     assert_eq!(broken(&before), [Rule::TimeToLive]);
@@ -578,6 +588,12 @@ fn who_was_seen_waiting_is_served_before_who_comes_later() {
     assert_eq!(broken(text), [Rule::Overtaking]);
     assert_good(&text.replace("10 55", "4 55"));
     assert_good(&text.replace("queue b", "queue"));
+    // It was granted the lock before the other asked: the fence fell since.
+    let fell = "0 1 c0.0 n0 acquire k a limit=1 lease=5 => granted 10
+         2 9 c1.0 n0 acquire k b limit=1 lease=5 block=900 => granted 20
+         3 4 c2.0 n0 look k => queue b
+        30 31 c3.0 n0 acquire k c limit=1 lease=5 => granted 15";
+    assert_eq!(broken(fell), [Rule::Fence]);
     // It waits in vain, while the other is granted the lock.
     assert_eq!(broken(&text.replace("2 60", "2 903").replace("granted 12", "null")), [Rule::Overtaking]);
 }
