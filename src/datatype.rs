@@ -49,6 +49,8 @@ impl Value for Lock {
     fn rewrite(&self, writer: &AofWriter<'_>) {
         let now = clock::now();
         let mut holds = self.holds().iter().peekable();
+        let first = codec::encode_whole(holds.by_ref().take(HOLDS_PER_COMMAND), now);
+        writer.write(replication::ACQUIRE, &first);
         while holds.peek().is_some() {
             let some = holds.by_ref().take(HOLDS_PER_COMMAND);
             writer.write(replication::ACQUIRE, &codec::encode(some, now));

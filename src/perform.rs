@@ -158,7 +158,12 @@ impl<'c> OpenLock<'c> {
         });
         for change in &outcome.changes {
             match change {
-                Change::Set(hold, _) => replication::hold_is(context, name, hold, circumstances.now),
+                Change::First(hold, _) => {
+                    replication::hold_is(context, name, hold, true, circumstances.now);
+                }
+                Change::Set(hold, _) => {
+                    replication::hold_is(context, name, hold, false, circumstances.now);
+                }
                 Change::Ended(fence, _) => replication::hold_ended(context, name, *fence),
                 Change::AsAsked(_) => context.replicate_verbatim(),
             }

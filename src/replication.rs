@@ -24,13 +24,13 @@ pub(crate) const ACQUIRE: &CStr = c"LOCK.ACQUIRE";
 const BREAK: &CStr = c"LOCK.BREAK";
 const FENCE: &CStr = c"LOCK.FENCE";
 
-/// Passes on that a hold of this key is now as it is.
-pub(crate) fn hold_is(context: &Context, key: RedisString<'_>, hold: &Hold, now: Moment) {
+/// Passes on that a hold of this key is now as it is, and whether it is the only one.
+pub(crate) fn hold_is(context: &Context, key: RedisString<'_>, hold: &Hold, is_only_one: bool, now: Moment) {
     if context.is_of_command() && !consumers::may_be_there() {
         // The server is to know that its data have changed, and looks no further.
         context.replicate_verbatim();
     } else {
-        context.replicate_bytes(ACQUIRE, key, &codec::encode_one(hold, now));
+        context.replicate_bytes(ACQUIRE, key, &codec::encode_one(hold, is_only_one, now));
     }
 }
 

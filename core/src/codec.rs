@@ -1,7 +1,7 @@
 //! Holds as bytes: how they travel in snapshots, in the append-only file and to replicas.
 //!
 //! ```text
-//! version  1 byte, [`VERSION`]
+//! version  1 byte, [`VERSION`], or [`WHOLE`] where these are all the holds of the lock
 //! hold     any number, each:
 //!   parts         1 byte, a bit for each part that follows where it says "if"
 //!   fence         8 bytes
@@ -37,6 +37,11 @@ use crate::token::{LONGEST_SPELLED, LONGEST_TOKEN, Packed, Token};
 
 /// The first byte of what this version writes. A later form takes another one, and is told apart in [`decode`].
 pub const VERSION: u8 = 1;
+
+/// The first byte where the lock has these holds and no others, so that whatever stands under the key is to go: the grant
+/// that makes a key says so. Whoever applies it may still have a lock there that the master has lost without a word, as by
+/// DEBUG RELOAD with a time to live that was over.
+pub const WHOLE: u8 = VERSION | 1 << 7;
 
 /// The most bytes one hold can take.
 pub const LONGEST_HOLD: usize = FIXED_LEN + 1 + LONGEST_TOKEN + 2 + LONGEST_OWNER;
@@ -86,15 +91,24 @@ pub type EncodedHold = ArrayVec<u8, { 1 + LONGEST_HOLD }>;
 
 /// Writes `holds` as they stand `now`.
 pub fn encode<'a>(holds: impl IntoIterator<Item = &'a Hold>, now: Moment) -> Vec<u8> {
-    let mut bytes = Vec::from([VERSION]);
+    encode_after(VERSION, holds, now)
+}
+
+/// Writes `holds` as they stand `now`, as the first and so far only ones of their lock.
+pub fn encode_whole<'a>(holds: impl IntoIterator<Item = &'a Hold>, now: Moment) -> Vec<u8> {
+    encode_after(WHOLE, holds, now)
+}
+
+fn encode_after<'a>(first: u8, holds: impl IntoIterator<Item = &'a Hold>, now: Moment) -> Vec<u8> {
+    let mut bytes = Vec::from([first]);
     holds.into_iter().for_each(|hold| encode_hold(hold, now, |part| bytes.extend_from_slice(part)));
     bytes
 }
 
 /// Writes one hold as it stands `now`: the same bytes, without taking memory for them.
-pub fn encode_one(hold: &Hold, now: Moment) -> EncodedHold {
+pub fn encode_one(hold: &Hold, is_whole: bool, now: Moment) -> EncodedHold {
     let mut bytes = EncodedHold::new();
-    bytes.push(VERSION);
+    bytes.push(if is_whole { WHOLE } else { VERSION });
     encode_hold(hold, now, |part| {
         let fits = bytes.try_extend_from_slice(part);
         debug_assert!(fits.is_ok(), "no hold is longer than the longest");
@@ -148,20 +162,31 @@ fn write_text(text: &[u8], write: &mut impl FnMut(&[u8])) {
 /// The oldest a hold can be said to be: ten thousand years, in milliseconds.
 const LONGEST_AGE_MS: u64 = 100 * LONGEST_LEASE_MS;
 
+/// Holds as they were read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Decoded {
+    /// The holds.
+    pub holds: Vec<Hold>,
+    /// Whether the lock has these and no others.
+    pub is_whole: bool,
+}
+
 /// Reads holds that stand as they do from `now` on.
 ///
 /// # Errors
 /// What is wrong with the bytes.
-pub fn decode(bytes: &[u8], now: Moment) -> Result<Vec<Hold>, Damage> {
+pub fn decode(bytes: &[u8], now: Moment) -> Result<Decoded, Damage> {
     let mut reader = Reader(bytes);
-    if reader.u8()? != VERSION {
-        return Err(Damage::UnknownVersion);
-    }
+    let is_whole = match reader.u8()? {
+        VERSION => false,
+        WHOLE => true,
+        _ => return Err(Damage::UnknownVersion),
+    };
     let mut holds = Vec::new();
     while !reader.0.is_empty() {
         holds.push(decode_hold(&mut reader, now)?);
     }
-    Ok(holds)
+    Ok(Decoded { holds, is_whole })
 }
 
 /// Reads a whole lock.
@@ -169,7 +194,11 @@ pub fn decode(bytes: &[u8], now: Moment) -> Result<Vec<Hold>, Damage> {
 /// # Errors
 /// What is wrong with the bytes, or with the lock they describe.
 pub fn decode_lock(bytes: &[u8], now: Moment) -> Result<Lock, Damage> {
-    let holds = decode(bytes, now)?;
+    let Decoded { holds, is_whole } = decode(bytes, now)?;
+    if is_whole {
+        // A snapshot has whole locks anyway, and says so in one form.
+        return Err(Damage::UnknownVersion);
+    }
     match invariants::broken_rule(&Lock::new(), &holds) {
         Some(rule) => Err(Damage::Impossible(rule)),
         None => Ok(Lock::from_holds(holds)),

@@ -161,6 +161,19 @@ impl Lock {
         Ok(())
     }
 
+    /// Sets the holds of this lock to what another server decided, in place of all that it has.
+    ///
+    /// # Errors
+    /// As for [`Lock::adopt`]; the lock is as it was then.
+    pub fn replace(&mut self, mut holds: Vec<Hold>) -> Result<(), &'static str> {
+        holds.sort_by_key(Hold::fence);
+        if let Some(rule) = invariants::broken_rule(&Self::new(), &holds) {
+            return Err(rule);
+        }
+        self.holds = Holds::from(holds);
+        Ok(())
+    }
+
     /// Grants the hold of `token` again, and returns it as it is now. Judges nothing.
     pub fn renew(&mut self, token: &Token, renewal: Renewal<'_>, now: Moment) -> Option<&Hold> {
         let fence = self.holds.find(token)?.fence();

@@ -22,6 +22,7 @@ use alloc::vec::Vec;
 
 use smallvec::SmallVec;
 
+use crate::codec::Decoded;
 use crate::fence::Fence;
 use crate::hold::{Hold, Limit, Terms};
 use crate::invariants;
@@ -97,7 +98,9 @@ pub enum Cause {
 /// What happened to the holds of a lock.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Change {
-    /// A hold is now as it is.
+    /// The lock has this hold and no other.
+    First(Hold, Cause),
+    /// A hold is now as it is, besides the others.
     Set(Hold, Cause),
     /// The hold with this fence has ended.
     Ended(Fence, Cause),
@@ -444,13 +447,20 @@ impl Turn<'_> {
         done
     }
 
-    /// Sets holds to what another server decided, all of them or none.
+    /// Sets holds to what another server decided, all of them or none; in place of what there is, where it says that these
+    /// are all.
     ///
     /// # Errors
     /// The rule that the lock would break, see [`Lock::adopt`].
-    pub fn apply(&mut self, holds: Vec<Hold>) -> Result<(), &'static str> {
+    pub fn apply(&mut self, decided: Decoded) -> Result<(), &'static str> {
+        let Decoded { holds, is_whole } = decided;
         let fences: SmallVec<[Fence; 1]> = holds.iter().map(Hold::fence).collect();
-        self.lock.adopt(holds)?;
+        if is_whole {
+            self.table.sessions.departed(self.key, self.lock);
+            self.lock.replace(holds)?;
+        } else {
+            self.lock.adopt(holds)?;
+        }
         fences.into_iter().for_each(|fence| self.table.raise_fence(fence));
         self.outcome.has_promised = true;
         self.outcome.changes.push(Change::AsAsked(Cause::Applied));
@@ -599,7 +609,8 @@ impl Turn<'_> {
             self.table.sessions.keeps(client, self.key, hold.fence());
         }
         self.outcome.has_promised = true;
-        self.outcome.changes.push(Change::Set(hold.clone(), Cause::Granted { has_waited }));
+        let change = if self.lock.is_empty() { Change::First } else { Change::Set };
+        self.outcome.changes.push(change(hold.clone(), Cause::Granted { has_waited }));
         self.lock.put(hold);
     }
 

@@ -2,7 +2,7 @@
 //! back as an error or as a lock that could have been granted.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-use lock_core::codec::{Damage, LONGEST_HOLD, VERSION, decode, decode_lock, encode};
+use lock_core::codec::{Damage, Decoded, LONGEST_HOLD, VERSION, decode, decode_lock, encode, encode_whole};
 use lock_core::fence::HIGHEST_FENCE;
 use lock_core::invariants;
 use lock_core::time::LONGEST_LEASE_MS;
@@ -86,14 +86,16 @@ fn moments() -> impl Strategy<Value = Moment> {
 
 /// What is true of every lock that was read, whatever it was read from.
 fn check_read(bytes: &[u8], now: Moment) -> Result<(), TestCaseError> {
-    let holds = decode(bytes, now);
-    if let Ok(holds) = &holds {
+    let decoded = decode(bytes, now);
+    if let Ok(Decoded { holds, is_whole }) = &decoded {
         prop_assert!(holds.len() <= bytes.len() / SHORTEST_HOLD);
         // The one form: what is accepted is what would be written.
-        prop_assert_eq!(encode(holds, now), bytes);
+        let again = if *is_whole { encode_whole(holds, now) } else { encode(holds, now) };
+        prop_assert_eq!(again, bytes);
     }
     let Ok(lock) = decode_lock(bytes, now) else { return Ok(()) };
-    prop_assert!(lock.holds().iter().eq(&holds.unwrap()));
+    let decoded = decoded.unwrap();
+    prop_assert!(!decoded.is_whole && lock.holds().iter().eq(&decoded.holds));
     prop_assert!(invariants::index_is_consistent(&lock));
     prop_assert!(!lock.is_empty());
     prop_assert!(invariants::fences_ascend(&lock));
@@ -273,7 +275,9 @@ fn a_token_travels_as_what_it_spells_and_in_no_other_way() {
         let as_text = [vec![u8::try_from(text.len()).unwrap()], text.to_vec()].concat();
         let end = if bit == 0 { as_text.clone() } else { vec![7; 16] };
         assert_eq!(encode([&hold], now), [start.concat(), end].concat());
-        assert_eq!(decode(&encode([&hold], now), now), Ok(vec![hold]));
+        let decoded = |is_whole| Ok(Decoded { holds: vec![hold.clone()], is_whole });
+        assert_eq!(decode(&encode([&hold], now), now), decoded(false));
+        assert_eq!(decode(&encode_whole([&hold], now), now), decoded(true));
         // Spelled out where it need not be.
         let mut spelled = start.concat();
         spelled[1] = 0;

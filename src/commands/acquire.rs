@@ -102,9 +102,9 @@ fn apply(context: &Context, args: &Args<'_>) -> Result<(), Refusal> {
         context.warn(&format!("a grant from the master or the append-only file is not applied: {why}"));
         Refusal::Syntax
     };
-    let holds = codec::decode(args.bytes(2), clock::now()).map_err(|damage| refuse(&damage))?;
+    let decided = codec::decode(args.bytes(2), clock::now()).map_err(|damage| refuse(&damage))?;
     let name = args.name(1).ok_or(Refusal::Syntax)?;
-    let applied = perform::turn_over_anything(context, name, |turn| turn.apply(holds))?;
+    let applied = perform::turn_over_anything(context, name, |turn| turn.apply(decided))?;
     applied.map_err(|rule| refuse(&format!("it breaks a rule: {rule}")))?;
     context.reply_integer(1);
     Ok(())

@@ -100,7 +100,7 @@ impl Wording {
             (b"LOCK.ACQUIRE", 3) => {
                 words.push(self.word(&command[1]));
                 let holds = codec::decode(&command[2], Moment::from_micros(0));
-                let holds = holds.expect("holds, as the codec writes them");
+                let holds = holds.expect("holds, as the codec writes them").holds;
                 words.extend(holds.iter().map(|hold| self.hold(hold)));
             }
             _ => words.extend(command[1..].iter().map(|word| self.word(word))),

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use lock_core::codec::Decoded;
 use lock_core::queue::WaiterLimits;
 use lock_core::request::{Acquire, BreakTarget};
 use lock_core::turn::{Acquired, Answer, Authority, Cause, Change, Circumstances, Grant, WaitOptions};
@@ -276,9 +277,14 @@ impl Server {
         let replica = self.replica.entry(spot).or_default();
         for change in &outcome.changes {
             match change {
+                Change::First(hold, _) => {
+                    let bytes = codec::encode_whole([hold], now);
+                    replica.replace(codec::decode(&bytes, now).unwrap().holds).unwrap();
+                    self.replica_ttls.remove(&spot);
+                }
                 Change::Set(hold, _) => {
                     let bytes = codec::encode([hold], now);
-                    replica.adopt(codec::decode(&bytes, now).unwrap()).unwrap();
+                    replica.adopt(codec::decode(&bytes, now).unwrap().holds).unwrap();
                     self.replica_ttls.remove(&spot);
                 }
                 Change::Ended(fence, _) => {
@@ -294,7 +300,7 @@ impl Server {
                     }
                     Asked::Break(target) => drop(replica.end_where(|hold| target.names(hold.fence()))),
                     Asked::Apply(holds) => {
-                        replica.adopt(holds.clone()).unwrap();
+                        replica.replace(holds.clone()).unwrap();
                         self.replica_ttls.remove(&spot);
                     }
                 },
@@ -311,7 +317,8 @@ impl Server {
             _ => None,
         });
         let drawn = outcome.changes.iter().filter_map(|change| match change {
-            Change::Set(hold, Cause::Granted { has_waited }) => Some((hold.fence(), *has_waited)),
+            Change::First(hold, Cause::Granted { has_waited })
+            | Change::Set(hold, Cause::Granted { has_waited }) => Some((hold.fence(), *has_waited)),
             _ => None,
         });
         self.course.turns.push(spot);
@@ -455,7 +462,10 @@ impl Server {
             self.values.remove(&spot);
             self.ttls.remove(&spot);
         }
-        self.turn(spot, Asked::Apply(vec![hold.clone()]), |turn| turn.apply(vec![hold])).unwrap();
+        self.turn(spot, Asked::Apply(vec![hold.clone()]), |turn| {
+            turn.apply(Decoded { holds: vec![hold], is_whole: true })
+        })
+        .unwrap();
     }
 
     /// A hold that another server has granted just now.

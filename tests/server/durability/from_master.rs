@@ -61,6 +61,27 @@ fn a_string_that_the_master_dropped_unsaid_is_no_obstacle() {
     assert!(!exists(&mut pair.replica.client(), "k"));
 }
 
+/// A replica keeps a lock, too, that the master dropped without a word. The grant that makes the key anew says that there is no
+/// other hold.
+#[test]
+fn a_lock_that_the_master_dropped_unsaid_is_replaced() {
+    for options in ["LIMIT 1", "SHARED"] {
+        let pair = Pair::start();
+        let mut client = pair.master.client();
+        client.ok("DEBUG SET-ACTIVE-EXPIRE 0");
+        acquire(&mut client, &format!("k PX 900000 {options} TOKEN old"));
+        assert_eq!(client.run("PEXPIRE k 1"), Reply::Int(1));
+        pair.wait_caught_up();
+        client.ok("DEBUG SLEEP 0.03");
+        client.ok("DEBUG RELOAD");
+        acquire(&mut client, &format!("k PX 600000 {options} TOKEN new"));
+        copies_agree(&pair, "k");
+        assert_eq!(held(&mut pair.replica.client(), "k"), 1, "{options}");
+        acquire(&mut client, &format!("k PX 600000 {options} TOKEN new LEVEL 2"));
+        copies_agree(&pair, "k");
+    }
+}
+
 fn hold(token: &str, fence: u64, limit: u16) -> Hold {
     let token = Token::from_text(token.as_bytes()).unwrap();
     let terms =

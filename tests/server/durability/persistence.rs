@@ -341,7 +341,8 @@ fn a_rewritten_append_only_file_says_what_is_left_of_each_lease_and_the_highest_
     let words: Vec<String> = said.iter().map(|said| wording.told(said)).collect();
     assert_eq!(words, ["LOCK.ACQUIRE k [a #1 ~600000]", "LOCK.FENCE #2"]);
     assert_eq!(said[1].command, cmd!["LOCK.FENCE", newest]);
-    let holds = lock_core::codec::decode(&said[0].command[2], lock_core::Moment::from_micros(0)).unwrap();
+    let holds =
+        lock_core::codec::decode(&said[0].command[2], lock_core::Moment::from_micros(0)).unwrap().holds;
     assert_eq!(holds[0].fence().get(), held.unsigned_abs());
     assert!(holds[0].deadline().as_micros() < 599_900_000, "{holds:?}");
 }
