@@ -97,8 +97,19 @@ class Connection:
             each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.asked, self.lock = [], threading.Lock()
         self.mute = self.client_gone = False
+        self.running = 2
         for run in (self.requests, self.replies):
-            threading.Thread(target=run, daemon=True).start()
+            threading.Thread(target=self.run, args=(run,), daemon=True).start()
+
+    def run(self, run):
+        run()
+        with self.lock:
+            self.running -= 1
+            last = self.running == 0
+        # Not before: the number of a closed socket may be in use again at once, and the other thread uses it.
+        if last:
+            self.client.close()
+            self.server.close()
 
     def values_from(self, side):
         data = b""
@@ -171,21 +182,13 @@ class Connection:
             except OSError:
                 self.client_gone = True
 
-    def cut_client(self):
-        """The client sees its connection end; the server does not, until the proxy has read that end."""
-        self.client_gone = True
-        try:
-            self.client.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
-
     def close(self):
-        self.cut_client()
-        try:
-            self.server.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
-        # The last to go: a number of a closed socket may be in use again at once.
+        self.client_gone = True
+        for side in (self.client, self.server):
+            try:
+                side.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
         self.proxy.forget(self)
 
 
@@ -215,6 +218,9 @@ class Proxy:
                 continue
             with self.lock:
                 self.connections.add(connection)
+            if connection.running < 2:
+                # It ended before it was in the list.
+                self.forget(connection)
 
     def _count(self, fault):
         if fault:

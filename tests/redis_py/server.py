@@ -97,6 +97,15 @@ class LockTest(unittest.TestCase):
         self.addCleanup(client.close)
         return client
 
+    def needs(self, *option):
+        """Skips the test where the module does not know an option of LOCK.ACQUIRE."""
+        try:
+            self.direct.execute_command("LOCK.ACQUIRE", "probe", "PX", 1, "TOKEN", "probe", *option)
+        except redis.exceptions.ResponseError as error:
+            if "syntax error" in str(error):
+                self.skipTest(f"this module knows no {option[0] if option[0] != 'SESSION' else 'DELAY'}")
+            raise
+
     def info(self, key=None):
         return self.direct.execute_command("LOCK.INFO", key or self.key)
 
