@@ -1,7 +1,7 @@
 # Shortcuts. What they do in more than a line is in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test test-matrix simulate soak converge storm history history-proof check bench servers
+.PHONY: help setup build run test test-matrix test-redis-py simulate soak converge storm history history-proof check bench servers
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s  %s\n", $$1, $$2 }' Makefile
@@ -21,6 +21,10 @@ test: setup ## Run every test, on redis-server (REDIS_SERVER=redis-server)
 
 test-matrix: test servers ## Run them on each server of `make servers` too
 	@scripts/with-module.sh scripts/on-each-server.sh others cargo test --no-fail-fast
+
+test-redis-py: ## Run redis-py as it comes behind a proxy that loses replies, on redis-server (REDIS_SERVER)
+	@scripts/setup.sh pip
+	@scripts/with-module.sh scripts/redis-py.sh
 
 simulate: ## Run 20,000 random histories of each kind through the core and a model of it (SIMULATION_RUNS)
 	@SIMULATION_RUNS=$${SIMULATION_RUNS:-20000} cargo test --release --package lock-core --test simulation

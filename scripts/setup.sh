@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Gets what building and testing need beyond a Rust toolchain and make. Installs on Debian and Ubuntu; elsewhere it says
-# what to install. Changes nothing when nothing is missing. With the argument pip it gets that as well, which only the
-# fetching of servers needs.
+# what to install. Changes nothing when nothing is missing. With the argument pip it gets that as well, and what makes
+# Python environments: only the fetching of servers and the tests of redis-py need them.
 set -euo pipefail
 . "$(dirname "$0")/common.sh"
 
@@ -65,6 +65,11 @@ have_pip() {
     python3 -m pip --version >/dev/null 2>&1
 }
 
+# Debian has venv itself in Python's own package, and what it cannot do without in another.
+have_venv() {
+    python3 -c 'import venv, ensurepip' >/dev/null 2>&1
+}
+
 look() {
     missing='' debian='' fedora='' macos=''
     have_compiler || need 'a C compiler' 'gcc libc6-dev' 'gcc' 'xcode-select --install'
@@ -72,6 +77,7 @@ look() {
     have "$server" || need 'redis-server' 'redis-server' 'redis' 'brew install redis'
     have redis-cli || need 'redis-cli' 'redis-tools' 'redis' 'brew install redis'
     [[ $also != pip ]] || have_pip || need 'pip' 'python3-pip' 'python3-pip' 'brew install python'
+    [[ $also != pip ]] || have_venv || need 'venv of Python' 'python3-venv' 'python3' 'brew install python'
 }
 
 give_up() {
