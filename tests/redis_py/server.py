@@ -6,7 +6,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 import unittest
@@ -66,7 +65,13 @@ def stop_all():
         each.stop()
 
 
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+def stop_at_once(*_):
+    # unittest takes SystemExit for the failure of one test and goes on with the next.
+    stop_all()
+    os._exit(1)
+
+
+signal.signal(signal.SIGTERM, stop_at_once)
 
 
 def eventually(what, seconds=5):
