@@ -49,6 +49,9 @@ run_on() {
     [[ $result == ok ]] || failed+=("$name")
 }
 
+# Tests mostly wait for leases to end, so more of them run side by side than there are cores.
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-4}
+
 failed=()
 for each in ${servers[@]+"${servers[@]}"}; do
     run_on "$each" "$@"
