@@ -6,7 +6,7 @@ use core::num::NonZeroU16;
 
 use crate::fence::Fence;
 use crate::session::ClientId;
-use crate::time::Moment;
+use crate::time::{Moment, SHORTEST_SESSION_LEASE_MS};
 use crate::token::{LONGEST_SPELLED, Packed, Token};
 
 /// The longest owner label, in bytes.
@@ -116,8 +116,9 @@ pub struct Standing {
 impl Hold {
     /// The hold that `terms` come to when granted `now` under `fence`.
     pub fn grant(terms: Terms<'_>, fence: Fence, now: Moment) -> Self {
-        let deadline = now.plus_ms(terms.lease_ms);
-        Self::restore(terms, Standing { fence, granted_at: now, deadline, level: 1 })
+        let lease_ms = counted(terms.lease_ms, terms.session);
+        let deadline = now.plus_ms(lease_ms);
+        Self::restore(Terms { lease_ms, ..terms }, Standing { fence, granted_at: now, deadline, level: 1 })
     }
 
     /// A hold that was granted before, here or elsewhere.
@@ -240,16 +241,18 @@ impl Hold {
         }
     }
 
-    /// Sets the lease anew: it is `lease_ms` long and begins `now`.
+    /// Sets the lease anew: it is `lease_ms` long and begins `now`. With a session it is
+    /// [`SHORTEST_SESSION_LEASE_MS`] at least.
     pub(crate) fn extend(&mut self, lease_ms: u64, now: Moment) {
-        self.lease_ms = lease_ms;
-        self.deadline = now.plus_ms(lease_ms);
+        self.lease_ms = counted(lease_ms, self.session());
+        self.deadline = now.plus_ms(self.lease_ms);
     }
 
     /// Sets the lease to `lease_ms` from `now`, unless more is left of it: work on an inner level never cuts the lease
     /// of an outer one short. Its length is the longer of the two, so that an extension without a length does not
     /// either.
     pub(crate) fn prolong(&mut self, lease_ms: u64, now: Moment) {
+        let lease_ms = counted(lease_ms, self.session());
         self.lease_ms = self.lease_ms.max(lease_ms);
         self.deadline = self.deadline.max(now.plus_ms(lease_ms));
     }
@@ -294,6 +297,11 @@ impl Hold {
         change(&mut details);
         self.identity = Identity::from(details);
     }
+}
+
+/// What a lease counts as.
+fn counted(lease_ms: u64, session: Option<ClientId>) -> u64 {
+    if session.is_some() { lease_ms.max(SHORTEST_SESSION_LEASE_MS) } else { lease_ms }
 }
 
 #[cfg(test)]

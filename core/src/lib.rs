@@ -69,4 +69,9 @@ pub use turn::{Outcome, Turn};
 pub use undo::Undo;
 
 /// Whether this build breaks a promise on purpose, for a test that has to find that.
-pub const IS_BROKEN: bool = cfg!(any(feature = "broken-admission", feature = "broken-fence"));
+pub const IS_BROKEN: bool = cfg!(any(
+    feature = "broken-admission",
+    feature = "broken-fence",
+    feature = "broken-level",
+    feature = "broken-release"
+));

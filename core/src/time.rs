@@ -7,6 +7,10 @@
 /// could overflow a [`Moment`].
 pub const LONGEST_LEASE_MS: u64 = 100 * 365 * 24 * 60 * 60 * 1000;
 
+/// The shortest lease of a hold that a connection keeps alive, in milliseconds: the server extends it by itself, and to do
+/// that more often would cost more than it could be worth.
+pub const SHORTEST_SESSION_LEASE_MS: u64 = 1000;
+
 const MICROS_PER_MS: i64 = 1000;
 
 /// A point on the server's monotonic clock, in microseconds from a zero of the clock's own choosing.

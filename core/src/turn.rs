@@ -373,7 +373,9 @@ impl Turn<'_> {
             self.outcome.changes.push(Change::AsAsked(Cause::Released));
         }
         let mut withdrawn = None;
-        if self.table.queues.is_waited_for(self.key) && !self.holds(Some(token)) && !from_master() {
+        let leaves_wait = cfg!(feature = "broken-release");
+        let is_waited_for = self.table.queues.is_waited_for(self.key) && !leaves_wait;
+        if is_waited_for && !self.holds(Some(token)) && !from_master() {
             withdrawn = self.table.queues.withdraw(self.key, token);
         }
         if let Some(waiter) = &withdrawn {
@@ -395,7 +397,14 @@ impl Turn<'_> {
         let Some(fence) = self.lock.extend(token, lease_ms, self.now, from_master) else { return false };
         self.table.undos.learned(self.key, fence);
         self.outcome.has_promised = true;
-        self.outcome.changes.push(Change::AsAsked(Cause::Extended));
+        // A session's lease may count as longer than it was asked for, which only this server knows.
+        let is_as_asked = |hold: &&Hold| lease_ms.is_none_or(|lease_ms| lease_ms == hold.lease_ms());
+        let otherwise = self.lock.hold(fence).filter(|hold| !is_as_asked(hold));
+        let change = match otherwise {
+            Some(hold) => Change::Set(hold.clone(), Cause::Extended),
+            None => Change::AsAsked(Cause::Extended),
+        };
+        self.outcome.changes.push(change);
         true
     }
 

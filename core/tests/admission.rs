@@ -209,10 +209,10 @@ impl World {
                     .map(Holding::of);
                 let place = self.oracle.place_of(text.unwrap()).unwrap();
                 let hold = &mut self.oracle.holds[place];
-                hold.lease_anew(lease_ms, self.now);
                 hold.limit = limit.unwrap_or(hold.limit);
                 hold.owner = owner.map(<[u8]>::to_vec).or_else(|| hold.owner.take());
                 hold.session = session.or(hold.session);
+                hold.lease_anew(lease_ms, self.now);
                 assert_eq!(renewed.as_ref(), Some(&*hold), "the same fence and level, the lease set anew");
             }
         }

@@ -305,9 +305,9 @@ fn a_session_at_another_nodes_key_goes_on_when_the_key_is_back() {
     let world = follow(
         "a hold is due to be kept alive while its key is another node's",
         &[
-            Step::Acquire(1, A, Request::of(0, 10).session()),
+            Step::Acquire(1, A, Request::of(0, 1000).session()),
             Step::Slot(A, Elsewhere),
-            Step::Pass(20),
+            Step::Pass(2000),
             Step::EndTurn,
             Step::Acquire(2, A, Request::of(1, 10)),
             Step::Slot(A, Ours),
@@ -316,7 +316,7 @@ fn a_session_at_another_nodes_key_goes_on_when_the_key_is_back() {
         ],
     );
     let ends: Vec<_> = world.model.live(A).map(|holder| world.model.now.ms_until(holder.end)).collect();
-    assert_eq!(ends, [10]);
+    assert_eq!(ends, [1000]);
 }
 
 #[test]
@@ -435,7 +435,7 @@ fn who_waits_in_the_grace_stops_waiting_in_time() {
 
 #[test]
 fn a_promotion_puts_nothing_right_from_before_the_demotion() {
-    let session = [Step::Acquire(1, A, Request::of(0, 10).session()), Step::Disconnect(1), Step::Demote];
+    let session = [Step::Acquire(1, A, Request::of(0, 1000).session()), Step::Disconnect(1), Step::Demote];
     let granted = [
         Step::Acquire(1, A, Request::of(0, 10)),
         Step::Acquire(2, A, Request::of(1, 10).block(0)),
@@ -447,7 +447,7 @@ fn a_promotion_puts_nothing_right_from_before_the_demotion() {
         steps.extend([Step::Promote, Step::EndTurn]);
         let world = follow("a server is demoted and promoted again", &steps);
         assert_eq!(world.model.live(A).count(), 1, "the hold runs by its lease: {steps:?}");
-        steps.extend([Step::Pass(10), Step::EndTurn]);
+        steps.extend([Step::Pass(1000), Step::EndTurn]);
         assert_eq!(follow("and the lease ends", &steps).model.live(A).count(), 0);
     }
 }
@@ -457,9 +457,9 @@ fn no_connection_keeps_anything_alive_after_a_demotion() {
     let world = follow(
         "a server is demoted and promoted again while a session is open",
         &[
-            Step::Acquire(1, A, Request::of(0, 10).session()),
+            Step::Acquire(1, A, Request::of(0, 1000).session()),
             Step::Demote,
-            Step::Pass(9),
+            Step::Pass(999),
             Step::Promote,
             Step::EndTurn,
             Step::Pass(1),
@@ -475,13 +475,13 @@ fn a_session_whose_end_nobody_told_of_ends_with_its_lease_and_is_handed_over() {
     let made = token(0);
     for step in [
         // A connection that was never reported to be open.
-        Step::Acquire(99, A, Request::of(0, 10).limit(2).session()),
-        Step::Acquire(2, A, Request::of(1, 30).limit(2)),
+        Step::Acquire(99, A, Request::of(0, 1000).limit(2).session()),
+        Step::Acquire(2, A, Request::of(1, 3000).limit(2)),
         Step::Acquire(3, A, Request::of(2, 30).limit(2).block(0)),
     ] {
         server.take(step, &made);
     }
-    server.take(Step::Pass(10), &made);
+    server.take(Step::Pass(1000), &made);
     let told = server.take(Step::EndTurn, &made);
     assert!(matches!(told[..], [(3, Reply::Granted(..))]), "{told:?}");
 }

@@ -305,16 +305,17 @@ impl World {
         let renewal = Renewal { lease_ms, limit: named, owner: None, session, level };
         let renewed = self.lock.renew(&oracle::token(&old.token), renewal, now).map(Holding::of);
         let hold = self.oracle.hold_mut(old.fence);
+        hold.limit = limit.unwrap_or(hold.limit);
+        hold.session = session.or(hold.session);
         match level {
             None => hold.lease_anew(lease_ms, self.now),
             Some(level) => {
+                let lease_ms = hold.counted(lease_ms);
                 hold.level = hold.level.max(level);
                 hold.lease_ms = hold.lease_ms.max(lease_ms);
                 hold.ends_at = hold.ends_at.max(self.now + micros(lease_ms));
             }
         }
-        hold.limit = limit.unwrap_or(hold.limit);
-        hold.session = session.or(hold.session);
         assert_eq!(renewed.as_ref(), Some(&*hold));
     }
 

@@ -197,6 +197,7 @@ impl Random {
                 Step::Extend(client, self.spot(), self.token(), lease_ms)
             }
             56..58 => Step::Break(client, self.spot(), self.choose(&[None, Some(0), Some(1), Some(5)])),
+            58..68 if self.one_in(12) => Step::Pass(self.choose(&[300, 600])),
             58..68 => Step::Pass(self.choose(&[1, 1, 2, 5])),
             68..71 => Step::Expire(self.spot(), self.choose(&[0, 1, 2, usize::MAX])),
             71..73 => Step::TimeOut(self.choose(&[1, 2])),

@@ -48,9 +48,14 @@ impl Holding {
         self.ends_at - half
     }
 
+    /// With a session a lease counts as a second at least.
+    pub(crate) fn counted(&self, lease_ms: u64) -> u64 {
+        if self.session.is_some() { lease_ms.max(1000) } else { lease_ms }
+    }
+
     pub(crate) fn lease_anew(&mut self, lease_ms: u64, now: i64) {
-        self.lease_ms = lease_ms;
-        self.ends_at = now + micros(lease_ms);
+        self.lease_ms = self.counted(lease_ms);
+        self.ends_at = now + micros(self.lease_ms);
     }
 }
 

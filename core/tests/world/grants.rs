@@ -14,8 +14,8 @@ impl Model {
             token,
             fence: self.last_fence,
             limit: request.limit.unwrap_or(1),
-            lease_ms: request.lease_ms,
-            end: self.now.plus_ms(request.lease_ms),
+            lease_ms: counted(request.lease_ms, request.session),
+            end: self.now.plus_ms(counted(request.lease_ms, request.session)),
             level: 1,
             owner: request.owner,
             session: request.session.then_some(client),
@@ -45,13 +45,14 @@ impl Model {
         let now = self.now;
         let holder = self.hold_of_mut(spot, token).unwrap();
         let before = (holder.limit, holder.level);
-        let end = now.plus_ms(request.lease_ms);
+        let lease_ms = counted(request.lease_ms, request.session || holder.session.is_some());
+        let end = now.plus_ms(lease_ms);
         if let Some(level) = request.level {
-            holder.lease_ms = holder.lease_ms.max(request.lease_ms);
+            holder.lease_ms = holder.lease_ms.max(lease_ms);
             holder.end = holder.end.max(end);
             holder.level = holder.level.max(level);
         } else {
-            (holder.lease_ms, holder.end) = (request.lease_ms, end);
+            (holder.lease_ms, holder.end) = (lease_ms, end);
         }
         holder.limit = request.limit.unwrap_or(holder.limit);
         holder.owner = request.owner.or(holder.owner);
@@ -191,6 +192,11 @@ impl Model {
         self.hold_of_mut(spot, &head.token).unwrap().promised.push(promise);
         self.answer(head.client, Reply::Granted(head.token.clone(), Fence::new(fence).unwrap()));
     }
+}
+
+/// What a lease counts as: with a session a second at least.
+pub(super) fn counted(lease_ms: u64, has_session: bool) -> u64 {
+    if has_session { lease_ms.max(1000) } else { lease_ms }
 }
 
 /// Undoes what was granted to clients that left before they were told, or leaves it to a later answer with news of the

@@ -28,6 +28,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use lock_core::queue::WaiterLimits;
 use lock_core::{ClientId, Fence, Moment, Refusal, Token};
 
+use super::grants::counted;
 use super::server::Course;
 use super::steps::{NOT_OURS_MS, Reply, Request, Spot, Step, Whose, token};
 
@@ -371,7 +372,8 @@ impl Model {
         }
         let holder = self.hold_of(spot, token).unwrap();
         if let Some(level) = request.level {
-            let cuts = self.now.plus_ms(request.lease_ms) < holder.end;
+            let lease_ms = counted(request.lease_ms, request.session || holder.session.is_some());
+            let cuts = self.now.plus_ms(lease_ms) < holder.end;
             let is_deeper = level > holder.level;
             self.saw(if cuts {
                 "inner lease shorter than the outer"
@@ -479,7 +481,7 @@ impl Model {
         self.settle(spot);
         let now = self.now;
         let extended = self.hold_of_mut(spot, token).map(|holder| {
-            holder.lease_ms = lease_ms.unwrap_or(holder.lease_ms);
+            holder.lease_ms = counted(lease_ms.unwrap_or(holder.lease_ms), holder.session.is_some());
             holder.end = now.plus_ms(holder.lease_ms);
             holder.fence
         });

@@ -1,6 +1,7 @@
 //! An open key.
 
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use redis_module::raw::{self, RedisModuleKey};
 
@@ -16,6 +17,26 @@ pub(crate) struct Key<'c, V> {
     name: RedisString<'c>,
     /// The value, as long as the key exists.
     value: Option<NonNull<V>>,
+    /// Held as long as the key may be changed.
+    _writing: Option<Writing>,
+}
+
+/// Whether a key is open to be changed.
+static IS_WRITING: AtomicBool = AtomicBool::new(false);
+
+/// The right to have a key open to be changed. There is one: a key that was opened twice so would lend its value twice.
+struct Writing;
+
+impl Writing {
+    fn begin() -> Option<Self> {
+        (!IS_WRITING.swap(true, Ordering::Relaxed)).then_some(Self)
+    }
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        IS_WRITING.store(false, Ordering::Relaxed);
+    }
 }
 
 /// What the server calls the type of a key that does not exist.
@@ -35,7 +56,7 @@ impl<'c, V: Value> Key<'c, V> {
         Self::open(context, name, raw::REDISMODULE_READ)
     }
 
-    /// Opens a key to change it, whether it exists or not.
+    /// Opens a key to change it, whether it exists or not. `None` while another one is open to be changed.
     pub(crate) fn open_to_write(
         context: &'c Context,
         name: RedisString<'c>,
@@ -59,10 +80,11 @@ impl<'c, V: Value> Key<'c, V> {
 
     /// Opens a key, and says whether it holds a value of another type.
     fn open_any(context: &'c Context, name: RedisString<'c>, mode: u32) -> Option<(Self, bool)> {
+        let writing = if mode & raw::REDISMODULE_WRITE == 0 { None } else { Some(Writing::begin()?) };
         // SAFETY: context and name are valid for `'c`, for which the key stays open at most.
         let raw = unsafe { api!(RedisModule_OpenKey(context.raw(), name.raw(), mode.cast_signed())) };
         let raw = NonNull::new(raw.cast::<RedisModuleKey>())?;
-        let mut key = Self { raw, context, name, value: None };
+        let mut key = Self { raw, context, name, value: None, _writing: writing };
         let is_own = key.has_own_type();
         if is_own {
             // SAFETY: the key is open and holds a value of our type.

@@ -1,6 +1,8 @@
 //! State that belongs to the server's main thread.
 
 use std::cell::RefCell;
+use std::sync::OnceLock;
+use std::thread::{self, ThreadId};
 
 /// A value that only the main thread uses.
 ///
@@ -21,6 +23,14 @@ impl<T> MainThread<T> {
 
     /// Lends the value to `body`, for which the rule above holds.
     pub(crate) fn with<R>(&self, body: impl FnOnce(&mut T) -> R) -> R {
+        debug_assert!(is_main_thread(), "the main thread's state is used by another thread");
         body(&mut self.0.borrow_mut())
     }
+}
+
+/// In debug builds: whether this is the thread that asked first, which is the one that loaded the module.
+fn is_main_thread() -> bool {
+    static MAIN: OnceLock<ThreadId> = OnceLock::new();
+    let this = thread::current().id();
+    *MAIN.get_or_init(|| this) == this
 }

@@ -26,7 +26,7 @@ fn whoever_waits_sees_every_change_of_the_key_and_replicas_see_it_in_the_same_or
 /// lock as free.
 #[test]
 fn each_extension_of_a_session_is_told_as_the_hold_it_came_to() {
-    const LEASE_MS: u64 = 60;
+    const LEASE_MS: u64 = 1000;
     let server = Server::start();
     let mut session = server.client();
     let mut stream = Stream::of(&server);
@@ -36,7 +36,7 @@ fn each_extension_of_a_session_is_told_as_the_hold_it_came_to() {
     let mut extended = 0;
     wait_until("the lease is extended again and again", PATIENCE, || {
         for said in stream.until_now(&mut client) {
-            assert_eq!(wording.told(&said), "LOCK.ACQUIRE k [a #1 60 SHARED OWNER me]");
+            assert_eq!(wording.told(&said), "LOCK.ACQUIRE k [a #1 1000 SHARED OWNER me]");
             extended += 1;
         }
         extended > 5

@@ -36,18 +36,18 @@ fn the_server_extends_the_lease_while_the_connection_is_open() {
     let server = Server::start();
     let mut session = server.client();
     let id = session.id();
-    let grant = acquire(&mut session, "k TOKEN a PX 300 SESSION");
+    let grant = acquire(&mut session, "k TOKEN a PX 1000 SESSION");
     let mut client = server.client();
     let began = Instant::now();
     while began.elapsed() < Duration::from_millis(2_200) {
         let left = remaining(&mut client, "k", "a").expect("it is held all the time");
-        assert!((0..=300).contains(&left), "{left} ms left of a lease of 300");
+        assert!((0..=1_000).contains(&left), "{left} ms left of a lease of 1000");
         refused(&mut client, "k TOKEN b");
     }
     let hold = holder(&mut client, "k");
     assert_eq!(field(&hold, "session"), Reply::Int(id));
     assert_eq!(field(&hold, "fence"), Reply::Int(grant.fence));
-    assert_eq!(field(&hold, "lease"), Reply::Int(300));
+    assert_eq!(field(&hold, "lease"), Reply::Int(1_000));
     assert_eq!(field(&hold, "level"), Reply::Int(1));
     assert!(field(&hold, "age").int() > 2_000, "{hold:?}");
 }
@@ -69,7 +69,7 @@ fn the_shortest_leases_are_kept_too() {
         .iter()
         .map(|lease| acquire(&mut session, &format!("k{lease} PX {lease} TOKEN a SESSION")).fence)
         .collect();
-    time_passes(Instant::now(), Duration::from_millis(500));
+    time_passes(Instant::now(), Duration::from_millis(1_200));
     for (lease, fence) in [1, 2, 5, 10].iter().zip(grants) {
         let hold = holder(&mut client, format!("k{lease}"));
         assert_eq!(field(&hold, "fence"), Reply::Int(fence), "PX {lease}");
@@ -81,7 +81,7 @@ fn the_default_lease_is_kept_as_well() {
     let server = Server::builder().config("lock.default-lease 250").start();
     let mut session = server.client();
     acquire(&mut session, "k TOKEN a SESSION");
-    time_passes(Instant::now(), Duration::from_millis(1_000));
+    time_passes(Instant::now(), Duration::from_millis(1_600));
     assert!(remaining(&mut server.client(), "k", "a").is_some());
 }
 
@@ -226,9 +226,9 @@ fn any_connection_may_break_it() {
     let server = Server::start();
     let mut session = server.client();
     let mut client = server.client();
-    acquire(&mut session, "k TOKEN a PX 200 SESSION");
+    acquire(&mut session, "k TOKEN a PX 1000 SESSION");
     assert_eq!(client.run("LOCK.BREAK k"), Reply::Int(1));
-    time_passes(Instant::now(), Duration::from_millis(500));
+    time_passes(Instant::now(), Duration::from_millis(1_200));
     assert!(!exists(&mut client, "k"), "it is not brought back");
     acquire(&mut client, "k TOKEN b PX 600000");
     drop(session);
@@ -241,15 +241,15 @@ fn a_deleted_or_overwritten_lock_is_not_brought_back() {
     let mut session = server.client();
     let mut client = server.client();
     for key in ["deleted", "overwritten", "flushed"] {
-        acquire(&mut session, &format!("{key} TOKEN a PX 100 SESSION"));
+        acquire(&mut session, &format!("{key} TOKEN a PX 1000 SESSION"));
     }
     client.run("DEL deleted");
     client.ok("SET overwritten v");
-    time_passes(Instant::now(), Duration::from_millis(300));
+    time_passes(Instant::now(), Duration::from_millis(1_200));
     assert!(!exists(&mut client, "deleted"));
     assert!(remaining(&mut client, "flushed", "a").is_some());
     client.ok("FLUSHALL");
-    time_passes(Instant::now(), Duration::from_millis(300));
+    time_passes(Instant::now(), Duration::from_millis(1_200));
     assert_eq!(client.run("DBSIZE"), Reply::Int(0));
     client.ok("SET deleted v");
     drop(session);
@@ -268,13 +268,13 @@ fn a_lock_that_goes_elsewhere_is_kept_and_released_there() {
         let mut server = Server::start();
         let mut session = server.client();
         let id = session.id();
-        acquire(&mut session, "k TOKEN a PX 300 SESSION");
+        acquire(&mut session, "k TOKEN a PX 1000 SESSION");
         let mut client = server.client();
         for command in commands {
             assert!(!client.run(command).is_error(), "{command}");
         }
         client.ok(&format!("SELECT {database}"));
-        time_passes(Instant::now(), Duration::from_millis(900));
+        time_passes(Instant::now(), Duration::from_millis(1_600));
         assert!(remaining(&mut client, key, "a").is_some(), "{commands:?}: kept");
         assert_eq!(session_of(&mut client, key), Reply::Int(id), "{commands:?}");
         client.call(&cmd!["LOCK.EXTEND", key, "a", "PX", 600_000]);
@@ -305,10 +305,10 @@ fn it_can_be_extended_by_hand() {
     let server = Server::start();
     let mut session = server.client();
     let mut client = server.client();
-    acquire(&mut session, "k TOKEN a PX 300 SESSION");
+    acquire(&mut session, "k TOKEN a PX 1000 SESSION");
     assert_eq!(client.run("LOCK.EXTEND k a PX 600000"), Reply::Int(1));
     assert!(remaining(&mut client, "k", "a") > Some(500_000));
-    time_passes(Instant::now(), Duration::from_millis(600));
+    time_passes(Instant::now(), Duration::from_millis(1_200));
     assert!(remaining(&mut client, "k", "a") > Some(500_000), "the server shortens nothing");
     drop(session);
     gone_at_once(&mut client, "k");
@@ -340,9 +340,9 @@ fn a_retry_with_session_ties_a_hold_that_was_nobodys() {
     let first = acquire(&mut client, "k TOKEN a PX 300");
     let mut session = server.client();
     let id = session.id();
-    assert_eq!(acquire(&mut session, "k TOKEN a PX 300 SESSION"), first);
+    assert_eq!(acquire(&mut session, "k TOKEN a PX 1000 SESSION"), first);
     assert_eq!(session_of(&mut client, "k"), Reply::Int(id));
-    time_passes(Instant::now(), Duration::from_millis(900));
+    time_passes(Instant::now(), Duration::from_millis(1_600));
     assert!(remaining(&mut client, "k", "a").is_some());
     drop(session);
     gone_at_once(&mut client, "k");
@@ -370,12 +370,12 @@ fn a_waiter_is_tied_when_it_is_granted() {
     let server = Server::start();
     let mut client = server.client();
     acquire(&mut client, "k TOKEN a PX 60000");
-    let mut waiter = Waiter::new(&server, "k TOKEN b PX 300 SESSION BLOCK 0");
+    let mut waiter = Waiter::new(&server, "k TOKEN b PX 1000 SESSION BLOCK 0");
     assert_eq!(session_of(&mut client, "k"), Reply::NullBulk);
     release(&mut client, "k", "a");
     let grant = waiter.granted();
     assert_eq!(session_of(&mut client, "k"), Reply::Int(waiter.id));
-    time_passes(Instant::now(), Duration::from_millis(1_000));
+    time_passes(Instant::now(), Duration::from_millis(1_600));
     assert_eq!(field(&holder(&mut client, "k"), "fence"), Reply::Int(grant.fence), "it is kept");
     client.call(&cmd!["LOCK.EXTEND", "k", "b", "PX", 600_000]);
     drop(waiter);
@@ -416,13 +416,13 @@ fn a_grant_to_a_connection_that_has_ended_unnoticed_does_not_stay() {
 fn a_server_that_sleeps_longer_than_the_lease_does_not_lose_it() {
     let server = Server::start();
     let mut session = server.client();
-    let grant = acquire(&mut session, "k TOKEN a PX 300 SESSION");
+    let grant = acquire(&mut session, "k TOKEN a PX 1000 SESSION");
     let mut waiter = Waiter::new(&server, "k TOKEN b BLOCK 0");
     let mut client = server.client();
-    let replies = client.run_all(&["DEBUG SLEEP 1", "LOCK.CHECK k a", "LOCK.ACQUIRE k TOKEN c"]);
+    let replies = client.run_all(&["DEBUG SLEEP 1.3", "LOCK.CHECK k a", "LOCK.ACQUIRE k TOKEN c"]);
     assert_eq!(replies[1].items()[0], Reply::Int(grant.fence));
     assert_eq!(replies[2], Reply::NullArray);
-    client.ok("DEBUG SLEEP 1");
+    client.ok("DEBUG SLEEP 1.3");
     waiter.assert_waiting(&server);
     assert_eq!(field(&holder(&mut client, "k"), "fence"), Reply::Int(grant.fence));
     drop(session);
@@ -458,13 +458,13 @@ fn a_reload_of_the_data_leaves_the_hold_with_its_connection_or_lets_it_run_out()
     let mut server = Server::start();
     let mut session = server.client();
     let id = session.id();
-    acquire(&mut session, "k TOKEN a PX 400 SESSION");
+    acquire(&mut session, "k TOKEN a PX 1000 SESSION");
     let mut client = server.client();
     client.ok("DEBUG RELOAD");
     match session_of(&mut client, "k") {
         Reply::Int(shown) => {
             assert_eq!(shown, id);
-            time_passes(Instant::now(), Duration::from_millis(1_000));
+            time_passes(Instant::now(), Duration::from_millis(1_600));
             assert!(remaining(&mut client, "k", "a").is_some(), "what is shown is kept");
             drop(session);
             gone_at_once(&mut client, "k");
@@ -479,7 +479,7 @@ fn a_reload_of_the_data_leaves_the_hold_with_its_connection_or_lets_it_run_out()
 fn the_extensions_reach_a_replica() {
     let pair = Pair::start();
     let mut session = pair.master.client();
-    acquire(&mut session, "k TOKEN a PX 600 SESSION");
+    acquire(&mut session, "k TOKEN a PX 1000 SESSION");
     pair.wait_caught_up();
     let mut reader = pair.replica.client();
     for _ in 0..3 {
@@ -518,11 +518,11 @@ fn a_transaction_may_tie_a_hold() {
     let server = Server::start();
     let mut session = server.client();
     let id = session.id();
-    let replies = session.run_all(&["MULTI", "LOCK.ACQUIRE k TOKEN a PX 300 SESSION BLOCK 0", "EXEC"]);
+    let replies = session.run_all(&["MULTI", "LOCK.ACQUIRE k TOKEN a PX 1000 SESSION BLOCK 0", "EXEC"]);
     assert_eq!(ok_grant(replies[2].items()[0].clone()).0, b"a");
     let mut client = server.client();
     assert_eq!(session_of(&mut client, "k"), Reply::Int(id));
-    time_passes(Instant::now(), Duration::from_millis(900));
+    time_passes(Instant::now(), Duration::from_millis(1_600));
     assert!(remaining(&mut client, "k", "a").is_some());
     client.call(&cmd!["LOCK.EXTEND", "k", "a", "PX", 600_000]);
     drop(session);
@@ -603,4 +603,26 @@ fn reset_puts_a_connection_back_to_its_beginning_and_ends_no_hold() {
     assert_eq!(field(&holder(&mut client, "k"), "session"), Reply::Int(id));
     drop(session);
     wait_until("the connection is seen closed", PATIENCE, || !exists(&mut client, "k"));
+}
+
+#[test]
+fn with_a_session_a_lease_of_less_than_a_second_counts_as_a_second_here_and_on_replicas() {
+    let pair = crate::support::Pair::start();
+    let mut session = pair.master.client();
+    let lease = |server: &Server| field(&holder(&mut server.client(), "k"), "lease").int();
+    acquire(&mut session, "k TOKEN a PX 1 SESSION");
+    assert_eq!(lease(&pair.master), 1_000);
+    for shorter in
+        ["LOCK.EXTEND k a PX 5", "LOCK.ACQUIRE k TOKEN a PX 5", "LOCK.ACQUIRE k TOKEN a PX 5 LEVEL 2"]
+    {
+        assert!(!session.run(shorter).is_error());
+        assert_eq!(lease(&pair.master), 1_000, "{shorter}");
+        pair.wait_caught_up();
+        assert_eq!(lease(&pair.replica), 1_000, "{shorter}");
+    }
+    assert_eq!(session.run("LOCK.EXTEND k a PX 5000"), Reply::Int(1));
+    assert_eq!(lease(&pair.master), 5_000);
+    // Without a session it is what it is.
+    acquire(&mut session, "l TOKEN a PX 60");
+    assert!(remaining(&mut session, "l", "a") <= Some(60));
 }
