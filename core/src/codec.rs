@@ -33,7 +33,7 @@ use crate::hold::{Hold, LONGEST_OWNER, Limit, Standing, Terms};
 use crate::invariants;
 use crate::lock::Lock;
 use crate::time::{LONGEST_LEASE_MS, Moment};
-use crate::token::{LONGEST_SPELLED, LONGEST_TOKEN, Packed, Token};
+use crate::token::{LONGEST_TOKEN, Packed, Token, TokenRef};
 
 /// The first byte of what this version writes. A later form takes another one, and is told apart in [`decode`].
 pub const VERSION: u8 = 1;
@@ -119,15 +119,15 @@ pub fn encode_one(hold: &Hold, is_whole: bool, now: Moment) -> EncodedHold {
 fn encode_hold(hold: &Hold, now: Moment, mut write: impl FnMut(&[u8])) {
     let remaining_ms = now.ms_until(hold.deadline());
     let age_ms = now.ms_since(hold.granted_at()).min(LONGEST_AGE_MS);
-    let token = hold.token();
+    let token = hold.lent_token();
     let has = |part: u8, is_there: bool| if is_there { part } else { 0 };
     let parts = has(part::REMAINING, remaining_ms != hold.lease_ms())
         | has(part::AGE, age_ms != 0)
         | has(part::LIMIT, hold.limit() != Limit::EXCLUSIVE)
         | has(part::LEVEL, hold.level() != 1)
-        | has(part::HEX, matches!(token.packed(), Some(Packed::Hex(_))))
+        | has(part::HEX, matches!(token, TokenRef::Packed(Packed::Hex(_))))
         | has(part::OWNER, hold.owner().is_some())
-        | has(part::UUID, matches!(token.packed(), Some(Packed::Uuid(_))));
+        | has(part::UUID, matches!(token, TokenRef::Packed(Packed::Uuid(_))));
     write(&[parts]);
     write(&hold.fence().get().to_le_bytes());
     write(&hold.lease_ms().to_le_bytes());
@@ -143,9 +143,9 @@ fn encode_hold(hold: &Hold, now: Moment, mut write: impl FnMut(&[u8])) {
     if parts & part::LEVEL != 0 {
         write(&hold.level().to_le_bytes());
     }
-    match token.packed() {
-        Some(Packed::Hex(bytes) | Packed::Uuid(bytes)) => write(&bytes),
-        None => write_text(token.text(&mut [0; LONGEST_SPELLED]), &mut write),
+    match token {
+        TokenRef::Packed(Packed::Hex(bytes) | Packed::Uuid(bytes)) => write(&bytes),
+        TokenRef::Text(text) => write_text(text, &mut write),
     }
     if let Some(owner) = hold.owner() {
         write_text(owner, &mut write);
@@ -227,8 +227,8 @@ fn decode_hold(reader: &mut Reader<'_>, now: Moment) -> Result<Hold, Damage> {
         (true, false) => Token::from(Packed::Hex(reader.array()?)),
         (false, true) => Token::from(Packed::Uuid(reader.array()?)),
         (false, false) => {
-            let token = Token::from_text(reader.text()?).filter(|token| token.packed().is_none());
-            token.ok_or(Damage::OutOfRange("token"))?
+            let token = Token::from_text(reader.text()?);
+            token.filter(|token| !token.is_packed()).ok_or(Damage::OutOfRange("token"))?
         }
     };
     let owner = if has(part::OWNER) { Some(reader.text()?) } else { None };

@@ -1,13 +1,14 @@
 //! A hold: one holder's part of a lock.
 
-use alloc::boxed::Box;
-use core::mem::size_of;
+mod details;
+
 use core::num::NonZeroU16;
 
+use self::details::Details;
 use crate::fence::Fence;
 use crate::session::ClientId;
 use crate::time::{Moment, SHORTEST_SESSION_LEASE_MS};
-use crate::token::{LONGEST_SPELLED, Packed, Token};
+use crate::token::{LONGEST_SPELLED, Packed, Token, TokenRef};
 
 /// The longest owner label, in bytes.
 pub const LONGEST_OWNER: usize = 255;
@@ -73,29 +74,40 @@ pub struct Hold {
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Identity {
     Plain(Packed),
-    Detailed(Box<Details>),
+    Detailed(Details),
 }
 
-#[derive(Clone, PartialEq, Eq, Debug)]
-struct Details {
-    token: Token,
+/// The same, lent, in whichever way it is kept.
+#[derive(Clone, Copy, PartialEq, Debug)]
+struct Parts<'a> {
+    token: TokenRef<'a>,
     limit: Limit,
-    owner: Option<Box<[u8]>>,
+    owner: Option<&'a [u8]>,
     level: u16,
     session: Option<ClientId>,
 }
 
-impl Details {
-    fn is_plain(&self) -> bool {
-        self.limit == Limit::EXCLUSIVE && self.owner.is_none() && self.level == 1 && self.session.is_none()
+impl Parts<'_> {
+    const fn plain(token: Packed) -> Self {
+        let (token, limit) = (TokenRef::Packed(token), Limit::EXCLUSIVE);
+        Self { token, limit, owner: None, level: 1, session: None }
     }
 }
 
-impl From<Details> for Identity {
-    fn from(details: Details) -> Self {
-        match details.token.packed() {
-            Some(packed) if details.is_plain() => Self::Plain(packed),
-            _ => Self::Detailed(Box::new(details)),
+impl From<Parts<'_>> for Identity {
+    fn from(parts: Parts<'_>) -> Self {
+        match parts.token {
+            TokenRef::Packed(token) if parts == Parts::plain(token) => Self::Plain(token),
+            _ => Self::Detailed(Details::of(parts)),
+        }
+    }
+}
+
+impl Identity {
+    fn parts(&self) -> Parts<'_> {
+        match self {
+            Self::Plain(token) => Parts::plain(*token),
+            Self::Detailed(details) => details.parts(),
         }
     }
 }
@@ -124,10 +136,10 @@ impl Hold {
     /// A hold that was granted before, here or elsewhere.
     pub fn restore(terms: Terms<'_>, standing: Standing) -> Self {
         Self {
-            identity: Identity::from(Details {
-                token: terms.token,
+            identity: Identity::from(Parts {
+                token: terms.token.lend(),
                 limit: terms.limit,
-                owner: terms.owner.map(Box::from),
+                owner: terms.owner,
                 level: standing.level,
                 session: terms.session,
             }),
@@ -140,26 +152,22 @@ impl Hold {
 
     /// Whether `token` proves ownership of this hold.
     pub fn is_owned_by(&self, token: &Token) -> bool {
-        match &self.identity {
-            Identity::Plain(packed) => token.packed() == Some(*packed),
-            Identity::Detailed(details) => details.token == *token,
-        }
+        self.identity.parts().token == token.lend()
     }
 
     /// The token that owns it.
     pub(crate) fn token(&self) -> Token {
-        match &self.identity {
-            Identity::Plain(packed) => Token::from(*packed),
-            Identity::Detailed(details) => details.token.clone(),
-        }
+        Token::from(self.lent_token())
+    }
+
+    /// The token that owns it, lent.
+    pub(crate) fn lent_token(&self) -> TokenRef<'_> {
+        self.identity.parts().token
     }
 
     /// The text of its token. `buffer` lends the space to spell it out.
     pub fn token_text<'a>(&'a self, buffer: &'a mut [u8; LONGEST_SPELLED]) -> &'a [u8] {
-        match &self.identity {
-            Identity::Plain(packed) => packed.text(buffer),
-            Identity::Detailed(details) => details.token.text(buffer),
-        }
+        self.lent_token().text(buffer)
     }
 
     /// The fence of its grant.
@@ -169,27 +177,18 @@ impl Hold {
 
     /// How many holds its holder tolerates.
     pub fn limit(&self) -> Limit {
-        match &self.identity {
-            Identity::Plain(_) => Limit::EXCLUSIVE,
-            Identity::Detailed(details) => details.limit,
-        }
+        self.identity.parts().limit
     }
 
     /// The label its holder gave, for people.
     pub fn owner(&self) -> Option<&[u8]> {
-        match &self.identity {
-            Identity::Plain(_) => None,
-            Identity::Detailed(details) => details.owner.as_deref(),
-        }
+        self.identity.parts().owner
     }
 
     /// How deep its holder holds it: 1, or more where work that holds the lock has called other work that asked for it
     /// too.
     pub fn level(&self) -> u16 {
-        match &self.identity {
-            Identity::Plain(_) => 1,
-            Identity::Detailed(details) => details.level,
-        }
+        self.identity.parts().level
     }
 
     /// How long it lasts after its grant or last extension, in milliseconds.
@@ -209,10 +208,7 @@ impl Hold {
 
     /// The connection that keeps it alive, if one does.
     pub fn session(&self) -> Option<ClientId> {
-        match &self.identity {
-            Identity::Plain(_) => None,
-            Identity::Detailed(details) => details.session,
-        }
+        self.identity.parts().session
     }
 
     /// Whether it still holds: its lease is running, or a connection keeps it alive. The server may be late to extend
@@ -234,10 +230,7 @@ impl Hold {
     pub fn heap_size(&self) -> usize {
         match &self.identity {
             Identity::Plain(_) => 0,
-            Identity::Detailed(details) => {
-                let owner = details.owner.as_ref().map_or(0, |owner| owner.len());
-                size_of::<Details>().saturating_add(owner).saturating_add(details.token.heap_size())
-            }
+            Identity::Detailed(details) => details.heap_size(),
         }
     }
 
@@ -259,43 +252,30 @@ impl Hold {
 
     /// Takes over what a retry names; what it does not name stays.
     pub(crate) fn amend(&mut self, limit: Option<Limit>, owner: Option<&[u8]>, session: Option<ClientId>) {
-        let limit = limit.filter(|limit| *limit != self.limit());
-        let owner = owner.filter(|owner| Some(*owner) != self.owner());
-        let session = session.filter(|session| Some(*session) != self.session());
-        if limit.is_some() || owner.is_some() || session.is_some() {
-            self.rewrite(|details| {
-                details.limit = limit.unwrap_or(details.limit);
-                details.owner = owner.map(Box::from).or_else(|| details.owner.take());
-                details.session = session.or(details.session);
-            });
+        let parts = self.identity.parts();
+        let amended = Parts {
+            limit: limit.unwrap_or(parts.limit),
+            owner: owner.or(parts.owner),
+            session: session.or(parts.session),
+            ..parts
+        };
+        if amended != parts {
+            self.identity = Identity::from(amended);
         }
     }
 
     /// No connection keeps it alive any more: it ends with its lease.
     pub(crate) fn end_session(&mut self) {
-        self.rewrite(|details| details.session = None);
+        if self.session().is_some() {
+            self.identity = Identity::from(Parts { session: None, ..self.identity.parts() });
+        }
     }
 
     /// Its holder holds it `level` deep from now on. A level below 1 is none, and leaves it as it is.
     pub(crate) fn set_level(&mut self, level: u16) {
         if level >= 1 && level != self.level() {
-            self.rewrite(|details| details.level = level);
+            self.identity = Identity::from(Parts { level, ..self.identity.parts() });
         }
-    }
-
-    fn rewrite(&mut self, change: impl FnOnce(&mut Details)) {
-        let mut details = match &mut self.identity {
-            Identity::Plain(packed) => Details {
-                token: Token::from(*packed),
-                limit: Limit::EXCLUSIVE,
-                owner: None,
-                level: 1,
-                session: None,
-            },
-            Identity::Detailed(details) => (**details).clone(),
-        };
-        change(&mut details);
-        self.identity = Identity::from(details);
     }
 }
 

@@ -40,6 +40,14 @@ pub(crate) enum Packed {
     Uuid([u8; SEED_LEN]),
 }
 
+/// A token that is lent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum TokenRef<'a> {
+    Packed(Packed),
+    /// A text that has neither form.
+    Text(&'a [u8]),
+}
+
 impl Token {
     /// The token that the server makes of 16 random bytes.
     pub const fn from_seed(seed: [u8; SEED_LEN]) -> Self {
@@ -57,20 +65,22 @@ impl Token {
         }))
     }
 
-    /// The 16 bytes this token spells, when it has one of the common forms.
-    pub(crate) fn packed(&self) -> Option<Packed> {
+    /// The token, lent.
+    pub(crate) fn lend(&self) -> TokenRef<'_> {
         match &self.0 {
-            Form::Packed(packed) => Some(*packed),
-            Form::Text(_) => None,
+            Form::Packed(packed) => TokenRef::Packed(*packed),
+            Form::Text(text) => TokenRef::Text(text),
         }
+    }
+
+    /// Whether it has one of the common forms.
+    pub(crate) fn is_packed(&self) -> bool {
+        matches!(self.0, Form::Packed(_))
     }
 
     /// The token as its holder knows it. `buffer` lends the space to spell it out.
     pub fn text<'a>(&'a self, buffer: &'a mut [u8; LONGEST_SPELLED]) -> &'a [u8] {
-        match &self.0 {
-            Form::Packed(packed) => packed.text(buffer),
-            Form::Text(text) => text,
-        }
+        self.lend().text(buffer)
     }
 
     /// Bytes allocated besides the token's own size.
@@ -85,6 +95,25 @@ impl Token {
 impl From<Packed> for Token {
     fn from(packed: Packed) -> Self {
         Self(Form::Packed(packed))
+    }
+}
+
+impl From<TokenRef<'_>> for Token {
+    fn from(token: TokenRef<'_>) -> Self {
+        Self(match token {
+            TokenRef::Packed(packed) => Form::Packed(packed),
+            TokenRef::Text(text) => Form::Text(text.into()),
+        })
+    }
+}
+
+impl<'a> TokenRef<'a> {
+    /// As [`Token::text`].
+    pub(crate) fn text(self, buffer: &'a mut [u8; LONGEST_SPELLED]) -> &'a [u8] {
+        match self {
+            Self::Packed(packed) => packed.text(buffer),
+            Self::Text(text) => text,
+        }
     }
 }
 

@@ -1,0 +1,84 @@
+//! What most holds do not have, in one piece of memory.
+//!
+//! ```text
+//! session  8 bytes, if there is one
+//! limit    2 bytes, 0 for shared
+//! level    2 bytes
+//! parts    1 byte: the form of the token, whether there is a session, whether there is a label
+//! length   1 byte, of the token
+//! token    16 bytes, or its text
+//! owner    what is left, if there is a label
+//! ```
+//!
+//! It never leaves the process: integers are as the machine has them, and nothing here is older than the code.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::fmt;
+
+use super::{Limit, Parts};
+use crate::token::{Packed, TokenRef};
+
+/// The details of one hold. The same parts are the same bytes.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Details(Box<[u8]>);
+
+/// Bytes in front of the token.
+const HEAD_LEN: usize = 8 + 2 + 2 + 1 + 1;
+
+const HEX: u8 = 1;
+const UUID: u8 = 1 << 1;
+const SESSION: u8 = 1 << 2;
+const OWNER: u8 = 1 << 3;
+
+impl Details {
+    pub(super) fn of(parts: Parts<'_>) -> Self {
+        let (form, token): (u8, &[u8]) = match &parts.token {
+            TokenRef::Packed(Packed::Hex(bytes)) => (HEX, bytes),
+            TokenRef::Packed(Packed::Uuid(bytes)) => (UUID, bytes),
+            TokenRef::Text(text) => (0, text),
+        };
+        let session = if parts.session.is_some() { SESSION } else { 0 };
+        let owner = if parts.owner.is_some() { OWNER } else { 0 };
+        debug_assert!(token.len() <= usize::from(u8::MAX), "tokens are at most 255 bytes");
+        let len = u8::try_from(token.len()).unwrap_or(u8::MAX);
+        let label = parts.owner.unwrap_or_default();
+        let mut bytes = Vec::with_capacity(HEAD_LEN.saturating_add(token.len()).saturating_add(label.len()));
+        bytes.extend(parts.session.unwrap_or_default().to_ne_bytes());
+        bytes.extend(parts.limit.number().to_ne_bytes());
+        bytes.extend(parts.level.to_ne_bytes());
+        bytes.extend([form | session | owner, len]);
+        bytes.extend_from_slice(token);
+        bytes.extend_from_slice(label);
+        Self(bytes.into_boxed_slice())
+    }
+
+    pub(super) fn parts(&self) -> Parts<'_> {
+        let (head, rest) = self.0.split_first_chunk::<HEAD_LEN>().unwrap_or((&[0; HEAD_LEN], &[]));
+        let [a, b, c, d, e, f, g, h, limit_1, limit_2, level_1, level_2, parts, len] = *head;
+        let (token, label) = rest.split_at_checked(usize::from(len)).unwrap_or_default();
+        let packed = || token.first_chunk().copied().unwrap_or_default();
+        Parts {
+            token: match parts & (HEX | UUID) {
+                HEX => TokenRef::Packed(Packed::Hex(packed())),
+                UUID => TokenRef::Packed(Packed::Uuid(packed())),
+                _ => TokenRef::Text(token),
+            },
+            limit: Limit::from_number(u16::from_ne_bytes([limit_1, limit_2])),
+            level: u16::from_ne_bytes([level_1, level_2]),
+            session: (parts & SESSION != 0).then(|| u64::from_ne_bytes([a, b, c, d, e, f, g, h])),
+            owner: (parts & OWNER != 0).then_some(label),
+        }
+    }
+
+    /// Bytes allocated.
+    pub(super) fn heap_size(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl fmt::Debug for Details {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.parts().fmt(f)
+    }
+}
