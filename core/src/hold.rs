@@ -3,6 +3,7 @@
 mod details;
 
 use core::num::NonZeroU16;
+use core::ops::Deref;
 
 use self::details::Details;
 use crate::fence::Fence;
@@ -92,12 +93,17 @@ impl Parts<'_> {
         let (token, limit) = (TokenRef::Packed(token), Limit::EXCLUSIVE);
         Self { token, limit, owner: None, level: 1, session: None }
     }
+
+    /// Whether they are what a plain hold has, the token apart.
+    fn are_plain(&self) -> bool {
+        self.limit == Limit::EXCLUSIVE && self.owner.is_none() && self.level == 1 && self.session.is_none()
+    }
 }
 
 impl From<Parts<'_>> for Identity {
     fn from(parts: Parts<'_>) -> Self {
         match parts.token {
-            TokenRef::Packed(token) if parts == Parts::plain(token) => Self::Plain(token),
+            TokenRef::Packed(token) if parts.are_plain() => Self::Plain(token),
             _ => Self::Detailed(Details::of(parts)),
         }
     }
@@ -152,7 +158,10 @@ impl Hold {
 
     /// Whether `token` proves ownership of this hold.
     pub fn is_owned_by(&self, token: &Token) -> bool {
-        self.identity.parts().token == token.lend()
+        match &self.identity {
+            Identity::Plain(own) => token.lend() == TokenRef::Packed(*own),
+            Identity::Detailed(details) => token.lend() == details.parts().token,
+        }
     }
 
     /// The token that owns it.
@@ -177,7 +186,10 @@ impl Hold {
 
     /// How many holds its holder tolerates.
     pub fn limit(&self) -> Limit {
-        self.identity.parts().limit
+        match &self.identity {
+            Identity::Plain(_) => Limit::EXCLUSIVE,
+            Identity::Detailed(details) => details.parts().limit,
+        }
     }
 
     /// The label its holder gave, for people.
@@ -208,7 +220,10 @@ impl Hold {
 
     /// The connection that keeps it alive, if one does.
     pub fn session(&self) -> Option<ClientId> {
-        self.identity.parts().session
+        match &self.identity {
+            Identity::Plain(_) => None,
+            Identity::Detailed(details) => details.parts().session,
+        }
     }
 
     /// Whether it still holds: its lease is running, or a connection keeps it alive. The server may be late to extend
@@ -234,11 +249,31 @@ impl Hold {
         }
     }
 
+    /// The hold, lent to be changed in what can change of it.
+    pub(crate) fn lend(&mut self) -> HoldMut<'_> {
+        HoldMut(self)
+    }
+}
+
+/// A hold that is lent to be changed. Its fence and its token stay what they are.
+#[derive(Debug)]
+pub(crate) struct HoldMut<'a>(&'a mut Hold);
+
+impl Deref for HoldMut<'_> {
+    type Target = Hold;
+
+    fn deref(&self) -> &Hold {
+        self.0
+    }
+}
+
+impl HoldMut<'_> {
     /// Sets the lease anew: it is `lease_ms` long and begins `now`. With a session it is
     /// [`SHORTEST_SESSION_LEASE_MS`] at least.
     pub(crate) fn extend(&mut self, lease_ms: u64, now: Moment) {
-        self.lease_ms = counted(lease_ms, self.session());
-        self.deadline = now.plus_ms(self.lease_ms);
+        let lease_ms = counted(lease_ms, self.session());
+        self.0.lease_ms = lease_ms;
+        self.0.deadline = now.plus_ms(lease_ms);
     }
 
     /// Sets the lease to `lease_ms` from `now`, unless more is left of it: work on an inner level never cuts the lease
@@ -246,8 +281,8 @@ impl Hold {
     /// either.
     pub(crate) fn prolong(&mut self, lease_ms: u64, now: Moment) {
         let lease_ms = counted(lease_ms, self.session());
-        self.lease_ms = self.lease_ms.max(lease_ms);
-        self.deadline = self.deadline.max(now.plus_ms(lease_ms));
+        self.0.lease_ms = self.lease_ms.max(lease_ms);
+        self.0.deadline = self.deadline.max(now.plus_ms(lease_ms));
     }
 
     /// Takes over what a retry names; what it does not name stays.
@@ -260,21 +295,21 @@ impl Hold {
             ..parts
         };
         if amended != parts {
-            self.identity = Identity::from(amended);
+            self.0.identity = Identity::from(amended);
         }
     }
 
     /// No connection keeps it alive any more: it ends with its lease.
     pub(crate) fn end_session(&mut self) {
         if self.session().is_some() {
-            self.identity = Identity::from(Parts { session: None, ..self.identity.parts() });
+            self.0.identity = Identity::from(Parts { session: None, ..self.identity.parts() });
         }
     }
 
     /// Its holder holds it `level` deep from now on. A level below 1 is none, and leaves it as it is.
     pub(crate) fn set_level(&mut self, level: u16) {
         if level >= 1 && level != self.level() {
-            self.identity = Identity::from(Parts { level, ..self.identity.parts() });
+            self.0.identity = Identity::from(Parts { level, ..self.identity.parts() });
         }
     }
 }
@@ -310,16 +345,16 @@ mod tests {
         for common in ["0123456789abcdef0123456789abcdef", "01234567-89ab-cdef-0123-456789abcdef"] {
             let Some(before) = hold(common.as_bytes()) else { panic!("a token") };
             let mut hold = before.clone();
-            hold.amend(Some(Limit::SHARED), None, None);
+            hold.lend().amend(Some(Limit::SHARED), None, None);
             assert_eq!(hold.limit(), Limit::SHARED);
-            hold.amend(Some(Limit::EXCLUSIVE), None, None);
+            hold.lend().amend(Some(Limit::EXCLUSIVE), None, None);
             assert_eq!(hold, before);
         }
         let Some(before) = hold(b"mine") else { panic!("a token") };
         let mut hold = before.clone();
-        hold.amend(None, Some(b"me"), None);
+        hold.lend().amend(None, Some(b"me"), None);
         assert_eq!(hold.owner(), Some(&b"me"[..]));
-        hold.amend(Some(Limit::SHARED), None, None);
+        hold.lend().amend(Some(Limit::SHARED), None, None);
         assert_eq!(hold.owner(), Some(&b"me"[..]));
         assert_eq!(hold.deadline(), before.deadline());
     }
@@ -329,7 +364,7 @@ mod tests {
         let Some(mut hold) = hold(b"mine") else { panic!("a token") };
         assert!(hold.is_live(Moment::from_micros(49_999)));
         assert!(!hold.is_live(Moment::from_micros(50_000)));
-        hold.extend(10, Moment::from_micros(45_000));
+        hold.lend().extend(10, Moment::from_micros(45_000));
         assert!(hold.is_live(Moment::from_micros(54_999)));
         assert!(!hold.is_live(Moment::from_micros(55_000)));
         assert_eq!(hold.lease_ms(), 10);
@@ -338,11 +373,11 @@ mod tests {
     #[test]
     fn an_inner_lease_never_cuts_the_outer_one_short() {
         let Some(mut hold) = hold(b"mine") else { panic!("a token") };
-        hold.prolong(10, Moment::from_micros(30_000));
+        hold.lend().prolong(10, Moment::from_micros(30_000));
         assert_eq!((hold.lease_ms(), hold.deadline()), (50, Moment::from_micros(50_000)));
-        hold.prolong(30, Moment::from_micros(30_000));
+        hold.lend().prolong(30, Moment::from_micros(30_000));
         assert_eq!((hold.lease_ms(), hold.deadline()), (50, Moment::from_micros(60_000)));
-        hold.prolong(70, Moment::from_micros(30_000));
+        hold.lend().prolong(70, Moment::from_micros(30_000));
         assert_eq!((hold.lease_ms(), hold.deadline()), (70, Moment::from_micros(100_000)));
     }
 }

@@ -3,7 +3,7 @@
 //! Nearly every lock has one hold, which stays in place. A few are a list, in the order of their fences. Many are an index.
 //! What they are kept as shows in nothing but memory and time.
 //!
-//! A hold is changed by [`Holds::change`] alone, which takes it out and puts it back.
+//! A hold is changed by [`Holds::change`] alone, which lends what can change of it and sees to the rest.
 
 mod index;
 mod schedule;
@@ -19,7 +19,7 @@ pub(crate) use self::schedule::Kind;
 use self::index::Index;
 use crate::admission::Crowd;
 use crate::fence::Fence;
-use crate::hold::Hold;
+use crate::hold::{Hold, HoldMut};
 use crate::invariants::MOST_CHECKED;
 use crate::time::Moment;
 use crate::token::Token;
@@ -140,58 +140,68 @@ impl Holds {
             let of_token = self.find(&hold.token()).map(Hold::fence);
             of_token.into_iter().chain([hold.fence()]).for_each(|fence| drop(self.remove(fence)));
         }
-        self.0 = match mem::take(&mut self.0) {
-            Form::None => Form::One(hold),
-            Form::One(other) => Form::Few(put_in_order(Vec::from([other]), hold)),
-            Form::Few(holds) if holds.len() < FEW => Form::Few(put_in_order(holds, hold)),
-            Form::Few(holds) => Form::Many(Box::new(holds.into_iter().chain([hold]).collect())),
-            Form::Many(mut index) => {
-                index.insert(hold);
-                Form::Many(index)
+        match &mut self.0 {
+            Form::None => self.0 = Form::One(hold),
+            Form::One(_) => {
+                if let Form::One(other) = mem::take(&mut self.0) {
+                    let mut holds = Vec::from([other, hold]);
+                    holds.sort_by_key(Hold::fence);
+                    self.0 = Form::Few(holds);
+                }
             }
-        };
+            Form::Few(holds) if holds.len() < FEW => {
+                let place = holds.partition_point(|other| other.fence() < hold.fence());
+                holds.insert(place, hold);
+            }
+            Form::Few(holds) => {
+                let index = mem::take(holds).into_iter().chain([hold]).collect();
+                self.0 = Form::Many(Box::new(index));
+            }
+            Form::Many(index) => index.insert(hold),
+        }
         self.check();
     }
 
     /// Takes the hold with this fence out.
     pub(crate) fn remove(&mut self, fence: Fence) -> Option<Hold> {
-        let (removed, form) = match mem::take(&mut self.0) {
-            Form::One(hold) if hold.fence() == fence => (Some(hold), Form::None),
-            Form::Few(mut holds) => {
-                let place = holds.iter().position(|hold| hold.fence() == fence);
-                (place.map(|place| holds.remove(place)), Form::of_list(holds))
+        let removed = match &mut self.0 {
+            Form::One(hold) if hold.fence() == fence => match mem::take(&mut self.0) {
+                Form::One(hold) => Some(hold),
+                _ => None,
+            },
+            Form::None | Form::One(_) => None,
+            Form::Few(holds) => {
+                let place = holds.iter().position(|hold| hold.fence() == fence)?;
+                let removed = holds.remove(place);
+                if holds.len() == 1
+                    && let Some(last) = holds.pop()
+                {
+                    self.0 = Form::One(last);
+                }
+                Some(removed)
             }
-            Form::Many(mut index) => {
-                let removed = index.remove(fence);
-                let is_few = index.len() <= FEW / 2;
-                (removed, if is_few { Form::Few(index.into_holds()) } else { Form::Many(index) })
+            Form::Many(index) => {
+                let removed = index.remove(fence)?;
+                if index.len() <= FEW / 2 {
+                    self.0 = Form::Few(mem::take(&mut **index).into_holds());
+                }
+                Some(removed)
             }
-            form => (None, form),
         };
-        self.0 = form;
         self.check();
         removed
     }
 
     /// Changes the hold with this fence, and returns it as it is now.
-    pub(crate) fn change(&mut self, fence: Fence, change: impl FnOnce(&mut Hold)) -> Option<&Hold> {
-        match &mut self.0 {
-            Form::One(hold) if hold.fence() == fence => change(hold),
-            Form::Few(holds) => {
-                let place = holds.iter().position(|hold| hold.fence() == fence)?;
-                let mut hold = holds.remove(place);
-                change(&mut hold);
-                *holds = put_in_order(mem::take(holds), hold);
-            }
-            Form::Many(index) => {
-                let mut hold = index.remove(fence)?;
-                change(&mut hold);
-                index.insert(hold);
-            }
-            _ => return None,
-        }
-        self.check();
-        self.get(fence)
+    pub(crate) fn change(&mut self, fence: Fence, change: impl FnOnce(&mut HoldMut<'_>)) -> Option<&Hold> {
+        let hold = match &mut self.0 {
+            Form::None => return None,
+            Form::One(hold) => Some(hold).filter(|hold| hold.fence() == fence)?,
+            Form::Few(holds) => holds.iter_mut().find(|hold| hold.fence() == fence)?,
+            Form::Many(index) => return index.change(fence, change),
+        };
+        change(&mut hold.lend());
+        Some(hold)
     }
 
     /// Bytes allocated besides its own size.
@@ -236,12 +246,6 @@ impl Form {
             }
         }
     }
-}
-
-fn put_in_order(mut holds: Vec<Hold>, hold: Hold) -> Vec<Hold> {
-    let place = holds.partition_point(|other| other.fence() < hold.fence());
-    holds.insert(place, hold);
-    holds
 }
 
 impl From<Vec<Hold>> for Holds {

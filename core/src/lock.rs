@@ -220,7 +220,7 @@ impl Lock {
 
     /// No connection keeps the hold with this fence alive any more: it ends with its lease. Returns it as it is now.
     pub fn end_session(&mut self, fence: Fence) -> Option<&Hold> {
-        self.holds.change(fence, Hold::end_session)
+        self.holds.change(fence, |hold| hold.end_session())
     }
 
     /// Gives back `level` of the token's hold and what is above it: all of the hold, for 1. A hold that is not so deep

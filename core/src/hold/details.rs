@@ -43,11 +43,13 @@ impl Details {
         debug_assert!(token.len() <= usize::from(u8::MAX), "tokens are at most 255 bytes");
         let len = u8::try_from(token.len()).unwrap_or(u8::MAX);
         let label = parts.owner.unwrap_or_default();
+        let [a, b, c, d, e, f, g, h] = parts.session.unwrap_or_default().to_ne_bytes();
+        let ([limit_1, limit_2], [level_1, level_2]) =
+            (parts.limit.number().to_ne_bytes(), parts.level.to_ne_bytes());
+        let parts = form | session | owner;
+        let head: [u8; HEAD_LEN] = [a, b, c, d, e, f, g, h, limit_1, limit_2, level_1, level_2, parts, len];
         let mut bytes = Vec::with_capacity(HEAD_LEN.saturating_add(token.len()).saturating_add(label.len()));
-        bytes.extend(parts.session.unwrap_or_default().to_ne_bytes());
-        bytes.extend(parts.limit.number().to_ne_bytes());
-        bytes.extend(parts.level.to_ne_bytes());
-        bytes.extend([form | session | owner, len]);
+        bytes.extend_from_slice(&head);
         bytes.extend_from_slice(token);
         bytes.extend_from_slice(label);
         Self(bytes.into_boxed_slice())

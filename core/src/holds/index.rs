@@ -7,13 +7,13 @@ use alloc::vec::Vec;
 use super::schedule::{Kind, Schedule};
 use crate::admission::Crowd;
 use crate::fence::Fence;
-use crate::hold::Hold;
+use crate::hold::{Hold, HoldMut};
 use crate::time::Moment;
 use crate::token::Token;
 
 /// Holds by their fences, by their tokens, and by when they are due. No two have one fence, nor one token.
 ///
-/// The three are changed together: a hold is lent to nobody who could change it here.
+/// The three are changed together: nobody is lent a hold in a way in which these could come apart.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     by_fence: BTreeMap<Fence, Hold>,
@@ -77,6 +77,16 @@ impl Index {
         self.by_token.remove(&hold.token());
         self.schedule.remove(&hold);
         debug_assert!(!self.schedule.contains(&hold) && self.is_even(), "{fence:?} is gone from every order");
+        Some(hold)
+    }
+
+    /// Changes the hold with this fence, and returns it as it is now.
+    pub(super) fn change(&mut self, fence: Fence, change: impl FnOnce(&mut HoldMut<'_>)) -> Option<&Hold> {
+        let hold = self.by_fence.get_mut(&fence)?;
+        self.schedule.remove(hold);
+        change(&mut hold.lend());
+        self.schedule.insert(hold);
+        debug_assert!(self.schedule.contains(hold), "{fence:?} stands in the schedule as it is now");
         Some(hold)
     }
 
