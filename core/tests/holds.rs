@@ -440,6 +440,28 @@ proptest! {
     }
 }
 
+/// An index that is made at once is full, and what is left over stands by itself. It is taken apart from either end, down
+/// to nothing.
+#[test]
+fn an_index_that_was_made_at_once_is_taken_apart() {
+    let kind = Kind { limits: vec![0, 2_000], lease_ms: 5, session_every: 7, level: 1 };
+    for count in [17, 31, 32, 33, 64, 65, 1_023, 1_024, 1_025, 1_057] {
+        for from_the_end in [false, true] {
+            let mut world = World::new();
+            world.take(Step::Crowd { count, kind: kind.clone(), falling: false });
+            world.take(Step::Rebuild);
+            while !world.oracle.holds.is_empty() {
+                let last = world.oracle.holds.len() - 1;
+                let gone = world.oracle.holds.remove(if from_the_end { last } else { 0 });
+                assert!(world.lock.end(Fence::new(gone.fence).unwrap()));
+                if world.oracle.holds.len().is_multiple_of(16) || world.oracle.holds.len() + 3 > count {
+                    world.compare();
+                }
+            }
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4))]
 

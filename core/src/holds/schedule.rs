@@ -187,11 +187,15 @@ impl Schedule {
         self.root.heap_size()
     }
 
-    /// Whether the entries stand in their order, in nodes that are neither empty nor overfull, equally deep, and every
-    /// summary says what is true of its part.
+    /// Whether the entries stand in their order, in nodes that are neither empty nor overfull, equally deep and no deeper
+    /// than they must be, and every summary says what is true of its part.
     pub(super) fn is_consistent(&self) -> bool {
-        let is_empty = matches!(&self.root, Node::Leaf(entries) if entries.is_empty());
-        is_empty || self.root.depth_if_consistent().is_some()
+        let is_right = match &self.root {
+            Node::Leaf(entries) if entries.is_empty() => return true,
+            Node::Leaf(_) => true,
+            Node::Inner(branches) => branches.len() > 1,
+        };
+        is_right && self.root.depth_if_consistent().is_some()
     }
 }
 
