@@ -419,7 +419,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
+    #![proptest_config(ProptestConfig::with_cases(150))]
 
     #[test]
     fn many_holds_are_a_sorted_list_after_every_step(steps in steps(300, 40)) {
@@ -463,7 +463,7 @@ fn an_index_that_was_made_at_once_is_taken_apart() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4))]
+    #![proptest_config(ProptestConfig::with_cases(10))]
 
     #[test]
     fn thousands_of_holds_are_a_sorted_list(steps in steps(3_000, 20)) {

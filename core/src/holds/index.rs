@@ -92,9 +92,9 @@ impl Index {
 
     /// An estimate of the bytes allocated, those of the holds included.
     pub(super) fn heap_size(&self) -> usize {
-        // A node of these maps has room for eleven, and is filled to more than half.
+        // A node of these maps has room for eleven; where new ones come last, it is left with six.
         let per_hold = size_of::<(Fence, Hold)>().saturating_add(size_of::<(Token, Fence)>());
-        let maps = self.len().saturating_mul(per_hold).saturating_mul(3) / 2;
+        let maps = self.len().saturating_mul(per_hold).saturating_mul(11) / 6;
         let tokens = self.by_token.keys().map(Token::heap_size);
         let holds = self.iter().map(Hold::heap_size);
         let schedule = self.schedule.heap_size();
