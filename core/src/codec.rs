@@ -30,7 +30,7 @@ use arrayvec::ArrayVec;
 
 use crate::fence::Fence;
 use crate::hold::{Hold, LONGEST_OWNER, Limit, Standing, Terms};
-use crate::invariants;
+use crate::holds::Holds;
 use crate::lock::Lock;
 use crate::time::{LONGEST_LEASE_MS, Moment};
 use crate::token::{LONGEST_TOKEN, Packed, Token, TokenRef};
@@ -199,7 +199,7 @@ pub fn decode_lock(bytes: &[u8], now: Moment) -> Result<Lock, Damage> {
         // A snapshot has whole locks anyway, and says so in one form.
         return Err(Damage::UnknownVersion);
     }
-    match invariants::broken_rule(&Lock::new(), &holds) {
+    match Holds::default().broken_rule(&holds) {
         Some(rule) => Err(Damage::Impossible(rule)),
         None => Ok(Lock::from_holds(holds)),
     }

@@ -20,13 +20,15 @@ use self::index::Index;
 use crate::admission::Crowd;
 use crate::fence::Fence;
 use crate::hold::{Hold, HoldMut};
-use crate::invariants::MOST_CHECKED;
 use crate::time::Moment;
 use crate::token::Token;
 
 /// The most holds that are kept as a list, which is searched from end to end. An index of two would take as much memory
 /// as twenty locks.
 const FEW: usize = 16;
+
+/// The most holds that debug builds walk over after every change.
+pub(crate) const MOST_CHECKED: usize = 32;
 
 /// Holds, no two with one fence or one token.
 #[derive(Debug, Default)]
@@ -212,6 +214,27 @@ impl Holds {
             Form::Many(index) => return size_of::<Index>().saturating_add(index.heap_size()),
         };
         self.iter().fold(own, |sum, hold| sum.saturating_add(hold.heap_size()))
+    }
+
+    /// The rule that would not be kept if these were put in, in this order, each in place of the one that its token owns:
+    /// such a lock is neither loaded from a snapshot nor made at the word of another server. What is there already is not
+    /// walked over.
+    pub fn broken_rule(&self, new: &[Hold]) -> Option<&'static str> {
+        let mut replaced: Vec<Fence> =
+            new.iter().filter_map(|hold| self.find(&hold.token())).map(Hold::fence).collect();
+        replaced.sort_unstable();
+        let is_free = |fence| self.get(fence).is_none() || replaced.binary_search(&fence).is_ok();
+        let ascend = new.is_sorted_by(|a, b| a.fence() < b.fence());
+        let crowd = self.crowd(None, &replaced).and(new.iter().map(Hold::limit).collect());
+        let mut tokens: Vec<Token> = new.iter().map(Hold::token).collect();
+        tokens.sort_unstable();
+        let rules = [
+            (!self.is_empty() || !new.is_empty(), "a lock is held"),
+            (ascend && new.iter().all(|hold| is_free(hold.fence())), "fences ascend"),
+            (crowd.is_tolerated(), "holds are within limits"),
+            (tokens.is_sorted_by(|a, b| a != b), "tokens are unique"),
+        ];
+        rules.into_iter().find(|(is_kept, _)| !is_kept).map(|(_, rule)| rule)
     }
 
     /// In debug builds: what has been changed is consistent. An index of more holds has looked at what changed of it.

@@ -1,42 +1,19 @@
-//! What must be true at any time, a predicate each, under its name. Tests check them after every step, debug builds
-//! wherever a lock was changed.
+//! What must be true at any time, a predicate each, under its name. Tests check them after every step, debug builds at the
+//! end of every turn.
 
 use alloc::vec::Vec;
 
 use crate::admission::Crowd;
-use crate::fence::Fence;
 use crate::hold::Hold;
+use crate::holds::MOST_CHECKED;
 use crate::lock::{Lock, Verdict};
 use crate::queue::{Queues, Waiter};
-use crate::time::Moment;
+use crate::time::{LONGEST_LEASE_MS, Moment};
 use crate::token::Token;
-
-/// The rule that would not be kept if these holds, in this order, were put on a lock, each in place of the one that its
-/// token owns: such a lock is neither loaded from a snapshot nor made at the word of another server. What is on the lock
-/// is not walked over.
-pub fn broken_rule(lock: &Lock, new: &[Hold]) -> Option<&'static str> {
-    let on_it = lock.holds();
-    let mut replaced: Vec<Fence> =
-        new.iter().filter_map(|hold| on_it.find(&hold.token())).map(Hold::fence).collect();
-    replaced.sort_unstable();
-    let is_free = |fence| on_it.get(fence).is_none() || replaced.binary_search(&fence).is_ok();
-    let crowd = on_it.crowd(None, &replaced).and(new.iter().map(Hold::limit).collect());
-    let rules = [
-        (!on_it.is_empty() || !new.is_empty(), "a lock is held"),
-        (ascend(new) && new.iter().all(|hold| is_free(hold.fence())), "fences ascend"),
-        (crowd.is_tolerated(), "holds are within limits"),
-        (have_tokens_of_their_own(new), "tokens are unique"),
-    ];
-    rules.into_iter().find(|(is_kept, _)| !is_kept).map(|(_, rule)| rule)
-}
 
 /// Fences rise in the order in which the holds stand; so no two are the same.
 pub fn fences_ascend(lock: &Lock) -> bool {
-    ascend(lock.holds())
-}
-
-fn ascend<'a>(holds: impl IntoIterator<Item = &'a Hold>) -> bool {
-    holds.into_iter().is_sorted_by(|a, b| a.fence() < b.fence())
+    lock.holds().iter().is_sorted_by(|a, b| a.fence() < b.fence())
 }
 
 /// There are never more holds than any of them tolerates.
@@ -67,11 +44,7 @@ pub fn nobody_waits_past_its_time(queues: &Queues, now: Moment) -> bool {
 
 /// No two holds of a lock belong to one token.
 pub fn tokens_are_unique(lock: &Lock) -> bool {
-    have_tokens_of_their_own(lock.holds())
-}
-
-fn have_tokens_of_their_own<'a>(holds: impl IntoIterator<Item = &'a Hold>) -> bool {
-    let mut tokens: Vec<Token> = holds.into_iter().map(Hold::token).collect();
+    let mut tokens: Vec<Token> = lock.holds().iter().map(Hold::token).collect();
     tokens.sort_unstable();
     tokens.is_sorted_by(|a, b| a != b)
 }
@@ -87,7 +60,7 @@ pub fn deadlines_follow_leases(lock: &Lock) -> bool {
 }
 
 fn lease_is_in_range(hold: &Hold) -> bool {
-    (1..=crate::time::LONGEST_LEASE_MS).contains(&hold.lease_ms())
+    (1..=LONGEST_LEASE_MS).contains(&hold.lease_ms())
 }
 
 /// Whatever holds are found by leads to the same holds, and the sums that are kept of them are right.
@@ -95,10 +68,8 @@ pub fn index_is_consistent(lock: &Lock) -> bool {
     lock.holds().is_consistent()
 }
 
-/// The most holds that are walked over for a check after every change. What a larger index changes it checks itself.
-pub(crate) const MOST_CHECKED: usize = 32;
-
-/// In debug builds: all of the above, unless the lock is crowded.
+/// In debug builds: what must be true of a lock whatever is asked of it, unless it is crowded. What holds are found by is
+/// checked where it changes.
 pub(crate) fn check_lock(lock: &Lock) {
     if lock.holds().len() > MOST_CHECKED {
         return;

@@ -10,7 +10,6 @@ use crate::deadlines::DeadlineId;
 use crate::fence::Fence;
 use crate::hold::{Hold, Limit};
 use crate::holds::{Holds, Kind};
-use crate::invariants;
 use crate::session::ClientId;
 use crate::time::Moment;
 use crate::token::Token;
@@ -79,7 +78,7 @@ impl Lock {
     }
 
     /// A lock with these holds. Whether they could stand together is for the caller to find out, see
-    /// [`invariants::broken_rule`].
+    /// [`Holds::broken_rule`].
     pub fn from_holds(holds: Vec<Hold>) -> Self {
         Self { holds: Holds::from(holds), deadline_id: None }
     }
@@ -144,17 +143,16 @@ impl Lock {
     /// This judges nothing, so that a decision can be carried out wherever it arrives.
     pub fn put(&mut self, hold: Hold) {
         self.holds.insert(hold);
-        invariants::check_lock(self);
     }
 
     /// Sets holds of this lock to what another server decided, all of them or none.
     ///
     /// # Errors
-    /// The rule that the lock would break ([`invariants::broken_rule`]): a snapshot with such a lock in it could not be
+    /// The rule that the lock would break ([`Holds::broken_rule`]): a snapshot with such a lock in it could not be
     /// loaded any more.
     pub fn adopt(&mut self, mut holds: Vec<Hold>) -> Result<(), &'static str> {
         holds.sort_by_key(Hold::fence);
-        if let Some(rule) = invariants::broken_rule(self, &holds) {
+        if let Some(rule) = self.holds.broken_rule(&holds) {
             return Err(rule);
         }
         holds.into_iter().for_each(|hold| self.put(hold));
@@ -167,7 +165,7 @@ impl Lock {
     /// As for [`Lock::adopt`]; the lock is as it was then.
     pub fn replace(&mut self, mut holds: Vec<Hold>) -> Result<(), &'static str> {
         holds.sort_by_key(Hold::fence);
-        if let Some(rule) = invariants::broken_rule(&Self::new(), &holds) {
+        if let Some(rule) = Holds::default().broken_rule(&holds) {
             return Err(rule);
         }
         self.holds = Holds::from(holds);
