@@ -81,7 +81,7 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let who = || 0..TOKENS.len();
     let lease = || 1_u64..=6;
-    let micros = select(vec![0_i64, 1, 499, 999, 1_000, 1_001, 2_500, 6_000]);
+    let micros = select(vec![0_i64, 1, 499, 999, 1_000, 1_001, 2_500, 6_000, 500_000]);
     let owner = select(vec![None, Some(&b""[..]), Some(&b"me"[..]), Some(&b"\0you\xff"[..])]);
     let session = proptest::option::weighted(0.2, 1..=2_u64);
     let acquire = (proptest::option::weighted(0.9, who()), select(LIMITS.to_vec()), lease(), owner, session);

@@ -120,7 +120,7 @@ fn steps(crowd: usize, length: usize) -> impl Strategy<Value = Vec<Step>> {
         proptest::option::weighted(0.3, spoil),
     );
     let step = prop_oneof![
-        3 => select(vec![0, 1, 999, 1_000, 1_500, 4_000]).prop_map(Step::Pass),
+        3 => select(vec![0, 1, 999, 1_000, 1_500, 4_000, 500_000]).prop_map(Step::Pass),
         4 => (1..=crowd, kinds(), any::<bool>())
             .prop_map(|(count, kind, falling)| Step::Crowd { count, kind, falling }),
         4 => (1..=20_usize, kinds(), any::<bool>())
