@@ -155,39 +155,28 @@ fn is_dash(place: usize) -> bool {
     matches!(place, 8 | 13 | 18 | 23)
 }
 
-/// The bytes that 32 lower-case hex digits spell.
+/// The bytes that 32 lower-case hex digits spell. Every command that names a token comes this way, so eight digits are
+/// read at once.
 fn hex_of(text: &[u8]) -> Option<[u8; SEED_LEN]> {
-    let (digits, rest) = text.as_chunks::<8>();
-    let digits: &[[u8; 8]; 4] = digits.try_into().ok().filter(|_| rest.is_empty())?;
-    bytes_of(digits.map(u64::from_be_bytes))
-}
-
-/// The bytes that a UUID spells: its digits without the dashes.
-fn uuid_of(text: &[u8]) -> Option<[u8; SEED_LEN]> {
-    let (first, rest) = text.split_first_chunk()?;
-    let (second, rest) = after_dash(rest)?;
-    let (third, rest) = after_dash(rest)?;
-    let (fourth, rest) = after_dash(rest)?;
-    let (fifth, last) = after_dash(rest)?;
-    let eight = |[a, b, c, d]: [u8; 4], [e, f, g, h]: [u8; 4]| u64::from_be_bytes([a, b, c, d, e, f, g, h]);
-    let last = u64::from_be_bytes(last.try_into().ok()?);
-    bytes_of([u64::from_be_bytes(*first), eight(second, third), eight(fourth, fifth), last])
-}
-
-/// The four digits behind a dash, and what follows them.
-fn after_dash(text: &[u8]) -> Option<([u8; 4], &[u8])> {
-    let (digits, rest) = text.strip_prefix(b"-")?.split_first_chunk()?;
-    Some((*digits, rest))
-}
-
-/// The bytes that 32 lower-case hex digits spell, eight of them in each number. Every command that names a token comes
-/// this way, so eight are read at once.
-fn bytes_of(digits: [u64; 4]) -> Option<[u8; SEED_LEN]> {
+    let digits: &[u8; HEX_TEXT_LEN] = text.try_into().ok()?;
     let mut bytes = [0; SEED_LEN];
-    for (bytes, digits) in bytes.as_chunks_mut().0.iter_mut().zip(digits) {
-        *bytes = four_bytes_of(digits)?.to_be_bytes();
+    for (bytes, digits) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(digits.as_chunks::<8>().0) {
+        *bytes = four_bytes_of(u64::from_be_bytes(*digits))?.to_be_bytes();
     }
     Some(bytes)
+}
+
+/// The bytes that a UUID spells: the digits without the dashes.
+fn uuid_of(text: &[u8]) -> Option<[u8; SEED_LEN]> {
+    let (digits_0_to_7, rest) = text.split_first_chunk::<8>()?;
+    let (digits_8_to_11, rest) = rest.strip_prefix(b"-")?.split_first_chunk::<4>()?;
+    let (digits_12_to_15, rest) = rest.strip_prefix(b"-")?.split_first_chunk::<4>()?;
+    let (digits_16_to_19, rest) = rest.strip_prefix(b"-")?.split_first_chunk::<4>()?;
+    let digits_20_to_31 = rest.strip_prefix(b"-")?;
+    let mut digits = [0; HEX_TEXT_LEN];
+    let groups: [&[u8]; 5] =
+        [digits_0_to_7, digits_8_to_11, digits_12_to_15, digits_16_to_19, digits_20_to_31];
+    hex_of(&digits)
 }
 
 /// The four bytes that eight lower-case hex digits spell, if they are that. Each byte of a number here is one digit, and

@@ -1,5 +1,10 @@
 """redis.asyncio.Redis(host, port) as it comes: the same timeout, repeats and backoff as redis.Redis. A task that is cancelled
-closes its connection, and it is not told whether the server had granted the lock: it must send RELEASE."""
+closes its connection, and it is not told whether the server had granted the lock: it must send RELEASE.
+
+Before Python 3.12 a task that is cancelled in the turn of the loop in which redis-py has sent something is not cancelled at
+all: redis-py sends through asyncio.wait_for, which forgets it then. The task waits on, sends anew after each timeout, and may
+be granted the lock. So RELEASE has to come once the task has ended, as in its own `finally`, and not when it was told to.
+"""
 
 import asyncio
 import os
@@ -15,10 +20,10 @@ CANCELLATIONS = 300
 
 
 class Asyncio(LockTest):
-    def run_async(self, what):
+    def run_async(self, what, port=None):
         async def with_clients():
             # Two pools, so that a release never waits for a connection that a waiter uses.
-            async with redis.asyncio.Redis(host="127.0.0.1", port=self.proxy.port) as client:
+            async with redis.asyncio.Redis(host="127.0.0.1", port=port or self.proxy.port) as client:
                 async with redis.asyncio.Redis(host="127.0.0.1", port=self.server.port) as other_pool:
                     await what(client, other_pool)
 
@@ -52,10 +57,17 @@ class Asyncio(LockTest):
         before = self.proxy.times_sent(b"LOCK.ACQUIRE")
 
         async def what(client, other_pool):
+            task = asyncio.create_task(client.execute_command(
+                "LOCK.ACQUIRE", self.key, "PX", 30000, "TOKEN", "mine", "OWNER", "mine", "BLOCK", 20000))
             try:
-                with self.assertRaises(asyncio.TimeoutError):
-                    await asyncio.wait_for(client.execute_command(
-                        "LOCK.ACQUIRE", self.key, "PX", 30000, "TOKEN", "mine", "BLOCK", 20000), 6)
+                # Not while it sends: see above.
+                while self.proxy.times_sent(b"LOCK.ACQUIRE") - before < 2 or self.queue() != [b"mine"]:
+                    self.assertFalse(task.done())
+                    await asyncio.sleep(0.05)
+                await asyncio.sleep(0.2)
+                task.cancel()
+                with self.assertRaises(asyncio.CancelledError):
+                    await task
             finally:
                 await other_pool.execute_command("LOCK.RELEASE", self.key, "mine")
 
@@ -117,6 +129,39 @@ class Asyncio(LockTest):
         self.assertEqual(self.direct.info("clients")["blocked_clients"], 0)
         # Otherwise it has not cancelled around the grant.
         self.assertGreater(counts["cancelled, and granted all the same"], 0)
+
+    def test_cancelling_in_any_turn_of_the_loop_and_release_leave_nothing(self):
+        async def what(client, other_pool):
+            await client.ping()
+            cancelled = went_on = granted = 0
+            for is_held in (True, False):
+                # It has sent the request and waits for the reply after some twenty turns.
+                for turns in range(40):
+                    key = f"{self.key}-{is_held}-{turns}"
+                    if is_held:
+                        await other_pool.execute_command("LOCK.ACQUIRE", key, "PX", 60000, "TOKEN", "holder")
+                    task = asyncio.create_task(client.execute_command(
+                        "LOCK.ACQUIRE", key, "PX", 60000, "TOKEN", "mine", "BLOCK", 200))
+                    for _ in range(turns):
+                        await asyncio.sleep(0)
+                    was_done = not task.cancel()
+                    try:
+                        reply = await task
+                        granted += reply is not None
+                        went_on += not was_done
+                    except asyncio.CancelledError:
+                        cancelled += 1
+                    finally:
+                        await other_pool.execute_command("LOCK.RELEASE", key, "mine")
+                    await other_pool.execute_command("LOCK.RELEASE", key, "holder")
+                    await asyncio.sleep(0.005)
+                    self.assert_nothing_left(key)
+            print(f"{cancelled} cancelled, {went_on} went on all the same, {granted} granted", flush=True)
+            self.assertGreater(cancelled, 0)
+            self.assertGreater(granted, 0)
+
+        # Without the proxy, in which a request may stay so long that its release is there first.
+        self.run_async(what, self.server.port)
 
 
 if __name__ == "__main__":
