@@ -2,6 +2,7 @@
 lease. `make test-redis-py` runs it; REDIS_SERVER chooses the server.
 
   test_replies.py   one lost reply at a time, and giving up: what redis-py does is said there
+  test_levels.py    the same with LEVEL
   test_asyncio.py   the same with redis.asyncio, and 300 cancellations around a grant
   test_workload.py  threads, random work, random faults; judged by history.py
   test_history.py   history.py finds what it is there to find

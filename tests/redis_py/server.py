@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 import unittest
 
@@ -82,6 +83,29 @@ def eventually(what, seconds=5):
         if seen or time.monotonic() > end:
             return seen
         time.sleep(0.01)
+
+
+class Call(threading.Thread):
+    """A call in a thread of its own: its reply, or what it raised."""
+
+    def __init__(self, client, *command):
+        super().__init__(daemon=True)
+        self.client, self.command, self.reply, self.error = client, command, None, None
+        self.start()
+
+    def run(self):
+        try:
+            self.reply = self.client.execute_command(*self.command)
+        except Exception as error:
+            self.error = error
+
+    def result(self, seconds=30):
+        self.join(seconds)
+        if self.is_alive():
+            raise AssertionError(f"No reply to {self.command}")
+        if self.error:
+            raise self.error
+        return self.reply
 
 
 class LockTest(unittest.TestCase):
