@@ -219,7 +219,7 @@ impl<'a> Story<'a> {
                     self.end(op.sent);
                     self.begin(place, op, *fence);
                 }
-                self.amend(*limit);
+                self.amend(*limit, true);
                 self.renew(op);
                 if let Some(standing) = &mut self.standing {
                     standing.tie = session.then_some((op.client, op.connection)).or(standing.tie);
@@ -264,7 +264,7 @@ impl<'a> Story<'a> {
         match &op.ask {
             Ask::Acquire { limit, session, .. } => {
                 self.strays.may_end |= *session;
-                self.amend(*limit);
+                self.amend(*limit, false);
             }
             Ask::Extend { .. } => {}
             Ask::Release { level, .. } => {
@@ -390,14 +390,15 @@ impl<'a> Story<'a> {
         }
     }
 
-    fn amend(&mut self, limit: Limit) {
+    /// The hold has this limit now, if that `is_known`, or may have it. It may also have been refused.
+    fn amend(&mut self, limit: Limit, is_known: bool) {
         if let Some(standing) = &mut self.standing {
             let most = match limit {
                 Limit::Most(most) => most,
                 Limit::Shared => usize::MAX,
             };
             standing.hold.most = standing.hold.most.max(most);
-            standing.limit = Some(limit);
+            standing.limit = Some(limit).filter(|limit| is_known || standing.limit == Some(*limit));
         }
     }
 
@@ -429,7 +430,7 @@ impl<'a> Story<'a> {
         Some(self.standing.as_ref()?.hold.fence)
     }
 
-    /// Whether the hold has never had another limit than this, so that a retry with it needs nobody's leave.
+    /// Whether the hold is known to have this limit, so that a retry with it needs nobody's leave.
     fn has_limit(&self, limit: Limit) -> bool {
         self.standing.as_ref().is_some_and(|standing| standing.limit == Some(limit))
     }

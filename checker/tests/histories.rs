@@ -53,6 +53,19 @@ fn two_exclusive_holds_at_a_time_are_found() {
 }
 
 #[test]
+fn a_change_of_the_limit_may_be_refused_whether_that_was_told_or_not() {
+    let text = "0 1 c0.0 n0 acquire k a limit=2 lease=100 => granted 10
+         2 3 c1.0 n0 acquire k b limit=2 lease=100 => granted 11
+         4 5 c0.0 n0 acquire k a limit=1 lease=100 => gave-up
+         6 7 c0.1 n0 acquire k a limit=1 lease=100 => null";
+    assert_good(text);
+    assert_good(&text.replace("gave-up", "null"));
+    // Of the limit it had, or was told that it has now, there is no refusal.
+    assert_eq!(broken(&text.replace("a limit=1", "a limit=2")), [Rule::EarlyEnd]);
+    assert!(broken(&text.replace("gave-up", "granted 10")).contains(&Rule::EarlyEnd));
+}
+
+#[test]
 fn two_grants_at_the_same_time_are_found() {
     let text = "0 10 c0.0 n0 acquire k a limit=1 lease=100 => granted 10
          1 9 c1.0 n0 acquire k b limit=1 lease=100 => granted 11";
