@@ -91,7 +91,7 @@ class EachOnce:
 
 class Connection:
     def __init__(self, proxy, client):
-        self.proxy, self.client = proxy, client
+        self.proxy, self.client, self.port = proxy, client, client.getpeername()[1]
         self.server = socket.create_connection(("127.0.0.1", proxy.server_port))
         for each in (self.client, self.server):
             each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -199,6 +199,8 @@ class Proxy:
     def __init__(self, server_port):
         self.server_port = server_port
         self.faults, self.half_open, self.seconds = None, False, 0.05
+        # Told the client's port before a connection is cut.
+        self.closing = lambda port: None
         self.sent, self.replied, self.counts = [], [], {}
         self.connections, self.lock = set(), threading.Lock()
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=256)
@@ -249,6 +251,7 @@ class Proxy:
         with self.lock:
             chosen = sorted(self.connections, key=id)
         for each in [choose(chosen)] if choose and chosen else chosen:
+            self.closing(each.port)
             each.close()
             self._count("cut off")
 

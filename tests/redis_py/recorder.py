@@ -1,0 +1,117 @@
+"""Writes down what redis-py asks and is told, in the notation of checker/: see checker/src/notation.rs.
+
+The library sends a call again by itself, so each try is a line. One whose reply did not come is `gave-up`: the connection is
+closed by then, and whether the server did it is not known. Who asks is a pool and a connection of it, since threads share
+those: `c0.7` is connection 7 of pool 0.
+"""
+
+import threading
+import time
+import weakref
+
+import redis
+
+# A try has its reply within this time, what it was to wait not counted, or none: then the library gives up after 5 s.
+TERMS = "terms fences=one-sequence patience=5000.000 writes=kept errors=DEADLOCK"
+
+
+class Recorder:
+    def __init__(self):
+        self.began, self.lines, self.lock = time.monotonic(), [], threading.Lock()
+        self.numbers, self.by_port, self.connections = weakref.WeakKeyDictionary(), {}, 0
+
+    def connection(self, pool, sock):
+        """The name of a connection; a new one for one that was never seen open, which has no socket."""
+        with self.lock:
+            name = sock and self.numbers.get(sock)
+            if not name:
+                name = f"c{pool}.{self.connections}"
+                self.connections += 1
+                if sock:
+                    self.numbers[sock] = name
+                    self.by_port[sock.getsockname()[1]] = name
+            return name
+
+    def write(self, sent, answered, connection, ask, answer):
+        times = [f"{(each - self.began) * 1000:12.3f}" for each in (sent, answered)]
+        self.lines.append(f"{times[0]} {times[1]}  {connection:<6}  n0    {ask} => {answer}")
+
+    def closing(self, port):
+        """A connection that comes from this port is about to be closed, whatever it is used for."""
+        now, connection = time.monotonic(), self.by_port.get(port)
+        if connection:
+            self.write(now, now, connection, "close", "done")
+
+    def text(self):
+        return "\n".join([TERMS, *self.lines, ""])
+
+
+class RecordingRedis(redis.Redis):
+    """redis-py as it comes, but that it writes down each try."""
+
+    def __init__(self, recorder, pool, port):
+        self.recorder, self.pool_number = recorder, pool
+        super().__init__("127.0.0.1", port)
+
+    def _send_command_parse_response(self, conn, command_name, *words, **options):
+        ask = as_written(words)
+        if not ask:
+            return super()._send_command_parse_response(conn, command_name, *words, **options)
+        sent, answer = time.monotonic(), "gave-up"
+        name = conn._sock and self.recorder.connection(self.pool_number, conn._sock)
+        try:
+            reply = super()._send_command_parse_response(conn, command_name, *words, **options)
+            answer = answer_to(words[0], reply)
+            return reply
+        except redis.exceptions.ResponseError as error:
+            answer = f"error {error}"
+            raise
+        finally:
+            # What is not connected before connects when it sends; after a failure it is closed.
+            name = name or self.recorder.connection(self.pool_number, conn._sock)
+            self.recorder.write(sent, time.monotonic(), name, ask, answer)
+
+
+def as_written(words):
+    name, key, *rest = [str(word) for word in words]
+    if name == "PEXPIRE":
+        return f"expire {key} ttl={rest[0]}"
+    if name == "LOCK.INFO":
+        return f"look {key}"
+    if name == "LOCK.ACQUIRE":
+        options = dict(zip(*[iter(valued(rest))] * 2))
+        lease = options.get("PX") or int(options["EX"]) * 1000
+        limit = options.get("LIMIT", "shared" if "SHARED" in options else "1")
+        text = f"acquire {key} {options['TOKEN']} limit={limit} lease={lease}"
+        for option in ("LEVEL", "BLOCK"):
+            if option in options:
+                text += f" {option.lower()}={options[option]}"
+        return text + (" session" if "SESSION" in options else "")
+    if name in ("LOCK.RELEASE", "LOCK.EXTEND", "LOCK.CHECK"):
+        text = f"{name[5:].lower()} {key} {rest[0]}"
+        for option, value in zip(rest[1::2], rest[2::2]):
+            if (option, value) != ("LEVEL", "1"):
+                text += f" {'lease' if option == 'PX' else option.lower()}={value}"
+        return text
+    return None
+
+
+def valued(words):
+    """The options, each with a value."""
+    for word in words:
+        yield word
+        if word in ("SHARED", "SESSION"):
+            yield ""
+
+
+def answer_to(name, reply):
+    if name == "LOCK.INFO":
+        queue = [each[b"owner"].decode() for each in reply[b"queue"]] if reply else []
+        return " ".join(["queue", *queue])
+    if reply is None:
+        return "null"
+    if name == "LOCK.ACQUIRE":
+        return f"granted {reply[1]}"
+    if name == "LOCK.CHECK":
+        return f"held {reply[0]} {reply[1]}"
+    return "yes" if reply else "no"
