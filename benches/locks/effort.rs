@@ -22,6 +22,12 @@ pub(crate) struct Effort {
     pub(crate) contest: Duration,
     /// How often a number of locks are handed over, one after the other, in every setting.
     pub(crate) relays: usize,
+    /// SHARED holds of the lock that very many hold.
+    pub(crate) holds: usize,
+    /// How often a client does its worst in each way.
+    pub(crate) worsts: usize,
+    /// Connections that are idle but for the hold each of them keeps.
+    pub(crate) idle: usize,
 }
 
 impl Effort {
@@ -38,6 +44,9 @@ impl Effort {
                 contests: 1,
                 contest: Duration::from_secs(1),
                 relays: 5,
+                holds: 10_000,
+                worsts: 2,
+                idle: 1_000,
             }
         } else {
             Self {
@@ -50,6 +59,9 @@ impl Effort {
                 contests: 3,
                 contest: Duration::from_secs(3),
                 relays: 25,
+                holds: 100_000,
+                worsts: 5,
+                idle: 9_000,
             }
         }
     }

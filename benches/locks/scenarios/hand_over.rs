@@ -2,13 +2,12 @@
 
 mod queue;
 
-use std::fs;
-
-use queue::{OTHER_FILES, Queue, RELAY, Seen, Side};
+use queue::{Others, Queue, RELAY, Seen, Side};
 
 use crate::cores::Cores;
 use crate::cpu;
 use crate::effort::Effort;
+use crate::machine::{OTHER_FILES, open_files};
 use crate::plots::{self, Line};
 use crate::report::{Bound, Plot, Section, Target};
 use crate::stats::{count, typical};
@@ -21,11 +20,12 @@ const MANY: usize = 1_000;
 
 pub(crate) fn run(effort: &Effort) -> Section {
     let mut files_left = open_files().saturating_sub(OTHER_FILES);
-    let mut queues = vec![Queue::new(1, effort.crowd)];
+    let others = [Others::Locks(effort.crowd), Others::Holds(effort.holds)];
+    let mut queues = others.into_iter().map(|others| Queue::new(1, others)).collect::<Vec<_>>();
     for waiters in WAITERS {
         if waiters < files_left {
             files_left -= waiters;
-            queues.push(Queue::new(waiters, 0));
+            queues.push(Queue::new(waiters, Others::NONE));
         }
     }
     cpu::let_settle();
@@ -40,7 +40,7 @@ pub(crate) fn run(effort: &Effort) -> Section {
         }
     }
     drop(cores);
-    queues.rotate_left(1);
+    queues.rotate_left(others.len());
     let first = &queues[0];
     let rows = Side::ALL.into_iter().flat_map(|side| queues.iter().map(move |queue| queue.row(first, side)));
     Section {
@@ -63,25 +63,23 @@ pub(crate) fn run(effort: &Effort) -> Section {
     }
 }
 
-/// How many files this process may have open; where that is not known, as many as can be relied on anywhere.
-fn open_files() -> usize {
-    let text = fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let soft = text.lines().find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().next());
-    soft.and_then(|soft| soft.parse().ok()).unwrap_or(256)
-}
-
 fn targets(queues: &[Queue]) -> Vec<Target> {
     let first = &queues[0];
     let mut targets = vec![Target {
         name: "release to the next holder's reply, one waiting, p50 against PING".to_owned(),
         figure: first.to_ping(Side::Apart),
         unit: "times",
-        bound: Bound::Ceiling(1.5),
+        bound: Bound::Ceiling(1.2),
     }];
     for queue in queues {
-        let name = match (queue.waiters(), queue.others_held) {
+        let name = match (queue.waiters(), queue.others) {
             (MANY, _) => format!("the same with {} waiting, against one waiting", count(MANY)),
-            (_, 1..) => format!("the same with {} other locks held, against none", count(queue.others_held)),
+            (_, Others::Locks(1..)) => {
+                format!("the same with {} other locks held, against none", queue.others.name())
+            }
+            (_, Others::Holds(holds)) => {
+                format!("the same with {} shared holds on another lock, against none", count(holds))
+            }
             _ => continue,
         };
         targets.push(Target {
@@ -111,7 +109,7 @@ fn method(effort: &Effort) -> String {
 }
 
 fn plot(queues: &[Queue]) -> Plot {
-    let alone = || queues.iter().filter(|queue| queue.others_held == 0);
+    let alone = || queues.iter().filter(|queue| queue.others == Others::NONE);
     let line = |name: &str, side: Side, figures: fn(&Seen) -> &[Vec<f64>]| Line {
         name: name.to_owned(),
         points: alone()

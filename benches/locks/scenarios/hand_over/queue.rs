@@ -2,17 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use crate::fill::hold_crowd;
+use crate::fill::{hold_by_many, hold_crowd};
 use crate::loads::{ONE, TOKEN_LEN, granted, token};
+use crate::machine::OTHER_FILES;
 use crate::pipe::{Batch, Pipe};
 use crate::stats::{count, median, percentile, ratios, typical};
 use crate::support::Server;
 
 /// Hand-overs in one turn.
 pub(super) const RELAY: usize = 100;
-
-/// Files that are open besides the waiters' connections.
-pub(super) const OTHER_FILES: usize = 200;
 
 /// Where the client runs, seen from the server.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -34,6 +32,38 @@ impl Side {
     }
 }
 
+/// What others hold meanwhile.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Others {
+    /// So many locks, one each.
+    Locks(usize),
+    /// So many SHARED holds on one other lock, or as many as the server gives in good time.
+    Holds(usize),
+}
+
+impl Others {
+    /// Nothing.
+    pub(super) const NONE: Self = Self::Locks(0);
+
+    /// Has them take what they hold, and says how much it is.
+    fn take(self, server: &Server) -> Self {
+        match self {
+            Self::Locks(locks) => {
+                hold_crowd(server, locks);
+                self
+            }
+            Self::Holds(holds) => Self::Holds(hold_by_many(server, "elsewhere", holds).len()),
+        }
+    }
+
+    pub(super) fn name(self) -> String {
+        match self {
+            Self::Locks(locks) => count(locks),
+            Self::Holds(holds) => format!("{} on one lock", count(holds)),
+        }
+    }
+}
+
 /// What was seen, round by round, in microseconds.
 #[derive(Default)]
 pub(super) struct Seen {
@@ -45,7 +75,7 @@ pub(super) struct Seen {
 pub(super) struct Queue {
     members: Vec<Member>,
     holder: usize,
-    pub(super) others_held: usize,
+    pub(super) others: Others,
     /// By [`Side`].
     seen: [Seen; 2],
     pub(super) server: Server,
@@ -59,12 +89,12 @@ struct Member {
 
 impl Queue {
     /// A server with one lock that somebody holds and for which so many wait, and with others that nobody wants.
-    pub(super) fn new(waiters: usize, others_held: usize) -> Self {
+    pub(super) fn new(waiters: usize, others: Others) -> Self {
         let server = Server::builder()
             .config(&format!("maxclients {}", waiters + OTHER_FILES))
             .module_args(&format!("max-waiters {waiters} max-waiters-per-key {waiters}"))
             .start();
-        hold_crowd(&server, others_held);
+        let others = others.take(&server);
         let mut members: Vec<Member> = (0..=waiters).map(|number| Member::new(&server, number)).collect();
         for (number, member) in members.iter_mut().enumerate() {
             // The server has read what came before, so the order of the queue is this one.
@@ -74,7 +104,7 @@ impl Queue {
                 member.pipe.receive(&member.ask);
             }
         }
-        Self { members, holder: 0, others_held, seen: Default::default(), server }
+        Self { members, holder: 0, others, seen: Default::default(), server }
     }
 
     pub(super) fn waiters(&self) -> usize {
@@ -119,7 +149,7 @@ impl Queue {
     }
 
     pub(super) fn row(&self, first: &Self, side: Side) -> Vec<String> {
-        let mut row = vec![side.name().to_owned(), count(self.waiters()), count(self.others_held)];
+        let mut row = vec![side.name().to_owned(), count(self.waiters()), self.others.name()];
         for figures in [&self.seen(side).pings, &self.seen(side).hand_overs] {
             row.push(format!("{:.1}", typical(figures, 50.0)));
             row.push(format!("{:.1}", percentile(&figures.concat(), 99.0)));
