@@ -1,7 +1,7 @@
 //! The work that is compared: taking and giving back locks in the ways there are.
 
 use crate::pipe::{Batch, Pipe};
-use crate::support::Client;
+use crate::support::{Client, Reply};
 
 /// Pairs of acquire and release in one pass over a load.
 pub(crate) const PAIRS: usize = 500;
@@ -119,6 +119,15 @@ impl Load {
             pipe.exchange(&self.second);
         }
     }
+}
+
+/// What LOCK.CHECK of this token is answered with now, `?` standing for any byte: two or three numbers, depending on the
+/// module's version.
+pub(crate) fn checked(client: &mut Client, key: &str, token: &str) -> String {
+    let parts = client.call(&["LOCK.CHECK", key, token]);
+    let number = |part: &Reply| format!(":{}\r\n", "?".repeat(part.int().to_string().len()));
+    let numbers: String = parts.items().iter().map(number).collect();
+    format!("*{}\r\n{numbers}", parts.items().len())
 }
 
 /// What a granted LOCK.ACQUIRE is answered with: a token of this length and a fence, `?` standing for any byte.

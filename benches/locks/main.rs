@@ -3,7 +3,7 @@
 //!
 //! - `cargo bench --bench locks -- memory` runs the scenarios whose names contain `memory`; several words may be
 //!   given. Nothing is written then.
-//! - `BENCH_QUICK=1` measures less, in under a minute, to see that all of it works. Nothing is written then either.
+//! - `BENCH_QUICK=1` measures less, in a few minutes, to see that all of it works. Nothing is written then either.
 //! - `BENCH_DOCS` names another folder for the page and its pictures, which are written then whatever was measured.
 //! - `REDIS_LOCK_MODULE` and `REDIS_SERVER` name the module and the server, as in the tests.
 //!
@@ -24,6 +24,7 @@ mod many;
 mod means;
 mod pipe;
 mod plots;
+mod probe;
 mod report;
 mod scenarios;
 mod stats;
@@ -37,13 +38,16 @@ use std::time::Instant;
 
 use effort::Effort;
 use report::Section;
-use scenarios::{contention, crowd, expiry_hand_over, hand_over, lateness, mass_expiry, memory, pairs};
+use scenarios::{
+    contention, crowd, expiry_hand_over, hand_over, lateness, mass_expiry, memory, pairs, per_hold, sessions,
+    stall,
+};
 
 /// Measures something and says what came out.
 type Scenario = fn(&Effort) -> Section;
 
 /// All scenarios by name, in the report's order.
-const SCENARIOS: [(&str, Scenario); 9] = [
+const SCENARIOS: [(&str, Scenario); 12] = [
     ("pairs", pairs::in_memory),
     ("aof", pairs::with_aof),
     ("crowd", crowd::run),
@@ -53,6 +57,9 @@ const SCENARIOS: [(&str, Scenario); 9] = [
     ("memory", memory::run),
     ("lateness", lateness::run),
     ("mass-expiry", mass_expiry::run),
+    ("stall-holds", stall::holds),
+    ("stall-readers", stall::readers),
+    ("stall-endings", stall::endings),
 ];
 
 fn main() {

@@ -70,7 +70,7 @@ impl Pipe {
     pub(crate) fn connect(server: &Server) -> Self {
         let stream = TcpStream::connect(server.address()).unwrap();
         stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE * 6)).unwrap(); // the server may be kept busy on purpose
         Self { stream, received: Vec::new() }
     }
 
@@ -78,6 +78,19 @@ impl Pipe {
     pub(crate) fn exchange(&mut self, batch: &Batch) -> &[u8] {
         self.send(batch);
         self.receive(batch)
+    }
+
+    /// Waits for the replies to a batch that was sent, whatever they are: the last command was a PING.
+    pub(crate) fn receive_until_pong(&mut self) {
+        const PONG: &[u8] = b"+PONG\r\n";
+        self.received.resize(1 << 16, 0);
+        let mut end = Vec::new();
+        while !end.ends_with(PONG) {
+            let count = self.stream.read(&mut self.received).unwrap();
+            assert!(count > 0, "the server closed the connection");
+            end.extend_from_slice(&self.received[count.saturating_sub(PONG.len())..count]);
+            end.drain(..end.len().saturating_sub(PONG.len()));
+        }
     }
 
     /// Sends a batch.

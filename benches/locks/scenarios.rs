@@ -8,3 +8,4 @@ pub(crate) mod lateness;
 pub(crate) mod mass_expiry;
 pub(crate) mod memory;
 pub(crate) mod pairs;
+pub(crate) mod stall;
