@@ -47,7 +47,7 @@ use scenarios::{
 type Scenario = fn(&Effort) -> Section;
 
 /// All scenarios by name, in the report's order.
-const SCENARIOS: [(&str, Scenario); 12] = [
+const SCENARIOS: [(&str, Scenario); 13] = [
     ("pairs", pairs::in_memory),
     ("aof", pairs::with_aof),
     ("crowd", crowd::run),
@@ -60,6 +60,7 @@ const SCENARIOS: [(&str, Scenario); 12] = [
     ("stall-holds", stall::holds),
     ("stall-readers", stall::readers),
     ("stall-endings", stall::endings),
+    ("per-hold", per_hold::run),
 ];
 
 fn main() {

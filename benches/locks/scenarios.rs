@@ -8,4 +8,5 @@ pub(crate) mod lateness;
 pub(crate) mod mass_expiry;
 pub(crate) mod memory;
 pub(crate) mod pairs;
+pub(crate) mod per_hold;
 pub(crate) mod stall;
