@@ -47,7 +47,7 @@ use scenarios::{
 type Scenario = fn(&Effort) -> Section;
 
 /// All scenarios by name, in the report's order.
-const SCENARIOS: [(&str, Scenario); 13] = [
+const SCENARIOS: [(&str, Scenario); 14] = [
     ("pairs", pairs::in_memory),
     ("aof", pairs::with_aof),
     ("crowd", crowd::run),
@@ -61,6 +61,7 @@ const SCENARIOS: [(&str, Scenario); 13] = [
     ("stall-readers", stall::readers),
     ("stall-endings", stall::endings),
     ("per-hold", per_hold::run),
+    ("sessions", sessions::run),
 ];
 
 fn main() {

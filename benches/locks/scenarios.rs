@@ -9,4 +9,5 @@ pub(crate) mod mass_expiry;
 pub(crate) mod memory;
 pub(crate) mod pairs;
 pub(crate) mod per_hold;
+pub(crate) mod sessions;
 pub(crate) mod stall;
