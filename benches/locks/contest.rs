@@ -52,7 +52,7 @@ struct Contender {
     ask: Batch,
     give_back: Batch,
     state: State,
-    /// Since when it wants the lock.
+    /// Since when it wants the lock, or has it.
     since: Instant,
 }
 
@@ -79,6 +79,8 @@ pub(crate) struct Tally {
     pub(crate) grants: Vec<usize>,
     /// How long those who were granted had waited, in milliseconds.
     pub(crate) waits_ms: Vec<f64>,
+    /// For how long the lock was held, by the holders' own account, in milliseconds.
+    pub(crate) held_ms: f64,
 }
 
 impl Contest {
@@ -103,7 +105,7 @@ impl Contest {
             asking: 0,
             giving_back: 0,
             is_held: false,
-            tally: Tally { grants: vec![0; count], waits_ms: Vec::new() },
+            tally: Tally { grants: vec![0; count], ..Tally::default() },
         }
     }
 
@@ -155,6 +157,7 @@ impl Contest {
             _ => {
                 let contender = &mut self.contenders[number];
                 contender.state = State::GivingBack;
+                self.tally.held_ms += (now - contender.since).as_secs_f64() * 1e3;
                 self.giving_back += 1;
                 self.is_held = false;
                 self.many.send(number, &contender.give_back);
@@ -179,6 +182,7 @@ impl Contest {
                 contender.state = State::Holding;
                 self.tally.grants[number] += 1;
                 self.tally.waits_ms.push((at - contender.since).as_secs_f64() * 1e3);
+                contender.since = at;
                 self.times.push(Reverse((at + HOLD, number)));
             }
             (State::Asking, Means::Poll(ms)) => {

@@ -36,8 +36,6 @@ pub(crate) struct Target {
 pub(crate) enum Bound {
     /// No less than this.
     Floor(f64),
-    /// The same, and where to get to beyond it.
-    FloorAndAim { floor: f64, aim: f64 },
     /// No more than this.
     Ceiling(f64),
 }
@@ -45,7 +43,7 @@ pub(crate) enum Bound {
 impl Target {
     fn is_met(&self) -> bool {
         match self.bound {
-            Bound::Floor(floor) | Bound::FloorAndAim { floor, .. } => self.figure >= floor,
+            Bound::Floor(floor) => self.figure >= floor,
             Bound::Ceiling(ceiling) => self.figure <= ceiling,
         }
     }
@@ -54,9 +52,6 @@ impl Target {
         let unit = self.unit;
         let bound = match self.bound {
             Bound::Floor(floor) => format!("at least {} {unit}", shortest(floor)),
-            Bound::FloorAndAim { floor, aim } => {
-                format!("at least {} {unit}, {aim} the aim", shortest(floor))
-            }
             Bound::Ceiling(ceiling) => format!("at most {ceiling} {unit}"),
         };
         let verdict = if self.is_met() { "met" } else { "missed" };

@@ -51,14 +51,12 @@ pub(crate) fn run(effort: &Effort) -> Section {
             format!("{lock:.1}"),
             format!("{:.2}", lock / set),
         ]);
-        if !matches!(token, Token::Uuid) {
-            targets.push(Target {
-                name: format!("memory of a held lock against `SET key token PX`; token {}", token.name()),
-                figure: lock / set,
-                unit: "times",
-                bound: Bound::Ceiling(1.5),
-            });
-        }
+        targets.push(Target {
+            name: format!("memory of a held lock against `SET key token PX`; token {}", token.name()),
+            figure: lock / set,
+            unit: "times",
+            bound: Bound::Ceiling(1.3),
+        });
     }
     Section {
         title: "Memory",

@@ -17,13 +17,13 @@ pub(crate) fn in_memory(effort: &Effort) -> Section {
             name: format!("acquire + release, times less CPU than `SET NX PX` + `EVALSHA`; {order}"),
             figure: median(&compared.script_to_lock),
             unit: "times",
-            bound: Bound::FloorAndAim { floor: 2.0, aim: 2.2 },
+            bound: Bound::Floor(1.9),
         };
         let del = Target {
             name: format!("acquire + release, CPU against `SET NX PX` + `DEL`; {order}"),
             figure: median(&compared.lock_to_del),
             unit: "times",
-            bound: Bound::Ceiling(1.35),
+            bound: Bound::Ceiling(1.2),
         };
         [script, del]
     });
@@ -66,7 +66,7 @@ pub(crate) fn with_aof(effort: &Effort) -> Section {
         ),
         figure: median(&compared.script_to_lock),
         unit: "times",
-        bound: Bound::Floor(1.6),
+        bound: Bound::Floor(1.5),
     });
     Section {
         title: "Acquire and release with an append-only file",
