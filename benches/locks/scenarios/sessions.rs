@@ -12,20 +12,21 @@ use crate::many::Many;
 use crate::pipe::{Batch, Pipe};
 use crate::probe::watch;
 use crate::report::{Bound, Section, Target};
-use crate::stats::{count, percentile};
-use crate::support::{Client, PATIENCE, Pair, Server, wait_until};
+use crate::scenarios::stall::{FEW, until_connected};
+use crate::stats::{count, median, percentile};
+use crate::support::{Client, PATIENCE, Pair, Server};
 
 /// The most that the upkeep of idle connections' holds may take of a core, in percent.
 const MOST_CPU: f64 = 5.0;
+
+/// What it may take at most that connections close which keep holds, as many times as with those that keep none.
+const MOST_CLOSING: f64 = 3.0;
 
 /// Holds with the shortest lease there is.
 const SHORT: usize = 512;
 
 /// The most that may be written down for them, in KB/s.
 const MOST_KB: f64 = 100.0;
-
-/// There are always fewer other connections than this.
-const FEW: usize = 10;
 
 /// Times in a batch that a lock is taken and goes with all keys.
 const ROUNDS: usize = 500;
@@ -44,7 +45,7 @@ pub(crate) fn run(effort: &Effort) -> Section {
     flushed(effort, &mut section);
     section.method = format!(
         "{idle} connections have a SHARED hold with SESSION on one lock, and are idle. The server's CPU is measured \
-         for {window} s, for `PX 30000` for one lease; for the upkeep is what exceeds that of as many connections \
+         for {window} s, with `PX 30000` for one lease; for the upkeep is what exceeds that of as many connections \
          without a hold. Last they are closed, as fast as that is done, and so are as many without holds. If the holds take more than {seconds} s to get there are as many as there could be by then.\n\n\
          One connection has {SHORT} holds with `PX 1 SESSION`, on as many locks or SHARED on one. The growth of the \
          append-only file and of what is sent to a replica is measured for {window} s each.\n\n\
@@ -65,34 +66,27 @@ fn window(effort: &Effort) -> Duration {
 /// Very many connections with a hold each, none of which says anything.
 fn idle_connections(effort: &Effort, section: &mut Section) {
     let idle = format!("{} connections, idle", count(effort.idle));
-    let mut row =
-        |what: String, measured: String, held: String| section.rows.push(vec![what, measured, held]);
     if !may_be_open(effort.idle) {
-        row(idle, "left out: not so many files may be open".to_owned(), String::new());
+        section.rows.push(row(&idle, "left out: not so many files may be open"));
         return;
     }
     let server = Server::start();
     cpu::let_settle();
     let mut info = server.client();
-    let closing =
-        |connections: Many| format!("PING at most {:.1} ms", longest_while_closing(&server, connections));
-    row(
-        format!("{idle}, without holds, close at once"),
-        closing(Many::connect(&server, effort.idle)),
-        String::new(),
-    );
+    let closing = [(); 3].map(|()| longest_while_closing(&server, Many::connect(&server, effort.idle)));
+    let closing_without = median(&closing);
     let mut many = Many::connect(&server, effort.idle);
     let without = busy_percent(&mut info, window(effort));
-    row(format!("{idle}, without holds"), format!("{without:.2} % of a core"), String::new());
-    let window = window(effort);
-    for (lease, window) in [("30000", if effort.is_quick { window } else { window * 6 }), ("1000", window)] {
+    section.rows.push(row(&format!("{idle}, without holds"), &format!("{without:.2} % of a core")));
+    let a_lease = if effort.is_quick { window(effort) } else { Duration::from_secs(30) };
+    for (lease, window) in [("30000", a_lease), ("1000", window(effort))] {
         let kept = keep(&mut many, effort.idle, lease);
         let with = busy_percent(&mut info, window);
         let held = held(&mut info, (0..kept).map(|number| ("kept".to_owned(), token(number))));
         let what = format!("{} connections, idle, with a hold each, `PX {lease} SESSION`", count(kept));
         let upkeep = with - without;
         let measured = format!("{with:.2} % of a core, {upkeep:.2} % for the upkeep");
-        row(what.clone(), measured, count(held));
+        section.rows.push(vec![what.clone(), measured, count(held)]);
         section.targets.push(Target {
             name: format!("server CPU for the upkeep of holds; {what}"),
             figure: upkeep,
@@ -100,7 +94,22 @@ fn idle_connections(effort: &Effort, section: &mut Section) {
             bound: Bound::Ceiling(MOST_CPU),
         });
     }
-    row(format!("{idle}, with a hold each, close at once"), closing(many), String::new());
+    let closing_with = longest_while_closing(&server, many);
+    for (which, ms) in [("without holds", closing_without), ("with a hold each", closing_with)] {
+        let what = format!("{idle}, {which}, close at once");
+        section.rows.push(row(&what, &format!("PING at most {ms:.1} ms")));
+    }
+    section.targets.push(Target {
+        name: format!("the longest PING while {idle}, close at once: with a hold each, against without"),
+        figure: closing_with / closing_without,
+        unit: "times",
+        bound: Bound::Ceiling(MOST_CLOSING),
+    });
+}
+
+/// A row about what nobody holds at the end.
+fn row(what: &str, measured: &str) -> Vec<String> {
+    [what, measured, ""].map(str::to_owned).to_vec()
 }
 
 /// How long a PING takes at most while connections close, in milliseconds.
@@ -108,9 +117,7 @@ fn longest_while_closing(server: &Server, connections: Many) -> f64 {
     let mut info = server.client();
     let (watched, ()) = watch(server, || {
         drop(connections);
-        wait_until("the connections are closed", PATIENCE, || {
-            info.info("clients", "connected_clients").parse::<usize>().unwrap() < FEW
-        });
+        until_connected(&mut info, FEW);
     });
     percentile(&watched.pings_ms, 100.0)
 }
@@ -219,7 +226,7 @@ fn flushed(effort: &Effort, section: &mut Section) {
     go_round(passes);
     let stays = (used() - before) / (passes * ROUNDS) as f64;
     let what = "`LOCK.ACQUIRE SESSION` and `FLUSHDB` on one connection";
-    section.rows.push(vec![what.to_owned(), format!("{stays:.2} bytes stay a round"), String::new()]);
+    section.rows.push(row(what, &format!("{stays:.2} bytes stay a round")));
     section.targets.push(Target {
         name: format!("memory that stays of a round; {what}"),
         // The server's own buffers make up fractions of a byte.

@@ -16,7 +16,7 @@ use crate::machine::may_be_open;
 use crate::probe::{Watched, watch};
 use crate::report::{Bound, Section, Target};
 use crate::stats::{median, percentile};
-use crate::support::Server;
+use crate::support::{Client, PATIENCE, Server, wait_until};
 
 /// What a PING of somebody else may take at most, in milliseconds.
 const LONGEST_MS: f64 = 20.0;
@@ -36,6 +36,15 @@ const COLUMNS: [&str; 6] =
 /// The name of a lock, short, so that the server reads many commands at once.
 fn key(lock: usize) -> String {
     lock.to_string()
+}
+
+/// Fewer connections than this are open where none is measured.
+pub(crate) const FEW: usize = 10;
+
+/// Waits until fewer connections than this are open.
+pub(crate) fn until_connected(client: &mut Client, fewer_than: usize) {
+    let mut connected = || client.info("clients", "connected_clients").parse::<usize>().unwrap();
+    wait_until("the connections are closed", PATIENCE, || connected() < fewer_than);
 }
 
 /// One way to do one's worst, and what was seen of it, round by round.

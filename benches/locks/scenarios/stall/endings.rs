@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Case, LEAD, section};
+use super::{Case, FEW, LEAD, section, until_connected};
 use crate::cpu;
 use crate::effort::Effort;
 use crate::fill::{LONG_LEASE_MS, TO_BUILD, fill, fill_on, hold_by_many, hold_shared};
@@ -19,6 +19,9 @@ const KEY: &str = "k";
 
 /// Time enough to take many locks, or to copy one with many holds.
 const UNTIL_END: Duration = Duration::from_secs(2);
+
+/// Connections that close while another keeps its locks.
+const STRANGERS: usize = 500;
 
 /// How long the server is watched while a connection keeps its locks.
 const KEPT: Duration = Duration::from_secs(2);
@@ -41,6 +44,9 @@ pub(crate) fn run(effort: &Effort) -> Section {
         until_gone(&mut server.client());
         watched
     }));
+    let what =
+        format!("{STRANGERS} connections close that keep nothing, while one keeps {locks} locks by SESSION");
+    cases.push(Case::observe(&what, effort, || strangers_close(&server, effort.mass)));
     let what = format!("a connection closes that keeps {locks} locks by SESSION");
     cases.push(Case::observe(&what, effort, || {
         let pipe = keep(&server, effort.mass, &LONG_LEASE_MS.to_string());
@@ -120,6 +126,21 @@ fn keep(server: &Server, locks: usize, lease_ms: &str) -> Pipe {
         ["LOCK.ACQUIRE", &format!("kept:{number:07}"), "PX", lease_ms, "SESSION"].map(str::to_owned).to_vec()
     });
     pipe
+}
+
+/// Closes connections that have nothing to do with the locks which a later one keeps.
+fn strangers_close(server: &Server, locks: usize) -> Watched {
+    let strangers: Vec<Client> = (0..STRANGERS).map(|_| server.client()).collect();
+    let pipe = keep(server, locks, &LONG_LEASE_MS.to_string());
+    let mut client = server.client();
+    let closing = || {
+        drop(strangers);
+        until_connected(&mut client, FEW);
+    };
+    let (watched, ()) = watch(server, closing);
+    drop(pipe);
+    until_gone(&mut client);
+    watched
 }
 
 /// Closes a connection, and waits until nothing is held any more.
