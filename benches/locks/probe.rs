@@ -31,9 +31,10 @@ pub(crate) fn watch<R>(server: &Server, deed: impl FnOnce() -> R) -> (Watched, R
         let pings = scope.spawn(|| ping(server, ready, &is_done));
         is_ready.recv().unwrap();
         let start = Instant::now();
+        let done = Done(&is_done);
         let result = deed();
+        drop(done);
         let took_ms = start.elapsed().as_secs_f64() * 1e3;
-        is_done.store(true, Ordering::Relaxed);
         let pings = pings.join().unwrap();
         let by_clock = pings.iter().map(|ping| ping.by_clock_ms);
         let watched = Watched {
@@ -43,6 +44,15 @@ pub(crate) fn watch<R>(server: &Server, deed: impl FnOnce() -> R) -> (Watched, R
         };
         (watched, result)
     })
+}
+
+/// Says that it is done once it goes, also when that is because it failed.
+struct Done<'a>(&'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// How long a PING took, in milliseconds.

@@ -21,7 +21,7 @@ const KEY: &str = "k";
 const UNTIL_END: Duration = Duration::from_secs(2);
 
 /// Connections that close while another keeps its locks.
-const STRANGERS: usize = 500;
+const STRANGERS: usize = 100;
 
 /// How long the server is watched while a connection keeps its locks.
 const KEPT: Duration = Duration::from_secs(2);
