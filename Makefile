@@ -1,7 +1,7 @@
 # Shortcuts. What they do in more than a line is in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test test-matrix test-redis-py simulate soak converge storm history history-proof check bench servers
+.PHONY: help setup build run test test-matrix test-redis-py simulate soak converge storm history history-proof check bench cost servers
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s  %s\n", $$1, $$2 }' Makefile
@@ -52,6 +52,10 @@ check: setup ## Check the format and the lints
 
 bench: setup ## Run the benchmarks
 	@scripts/with-module.sh cargo bench --bench locks
+
+cost: ## Count the instructions of an operation under valgrind; COST_WHERE=1 says where they go
+	@scripts/setup.sh valgrind
+	@scripts/with-module.sh cargo bench --bench cost
 
 servers: ## Fetch the servers of the test matrix, into target/servers
 	@scripts/servers.sh

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Gets what building and testing need beyond a Rust toolchain and make. Installs on Debian and Ubuntu; elsewhere it says
 # what to install. Changes nothing when nothing is missing. With the argument pip it gets that as well, and what makes
-# Python environments: only the fetching of servers and the tests of redis-py need them.
+# Python environments: only the fetching of servers and the tests of redis-py need them. With the argument valgrind it gets
+# that, which only `make cost` needs.
 set -euo pipefail
 . "$(dirname "$0")/common.sh"
 
@@ -77,6 +78,7 @@ look() {
     have "$server" || need 'redis-server' 'redis-server' 'redis' 'brew install redis'
     have redis-cli || need 'redis-cli' 'redis-tools' 'redis' 'brew install redis'
     [[ $also != pip ]] || have_pip || need 'pip' 'python3-pip' 'python3-pip' 'brew install python'
+    [[ $also != valgrind ]] || have callgrind_annotate || need 'valgrind' 'valgrind' 'valgrind' 'brew install valgrind'
     [[ $also != pip ]] || have_venv || need 'venv of Python' 'python3-venv' 'python3' 'brew install python'
 }
 

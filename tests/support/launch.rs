@@ -24,6 +24,7 @@ pub(crate) struct Builder {
     directives: Vec<String>,
     module_arguments: String,
     environment: Vec<(OsString, OsString)>,
+    above: Vec<String>,
 }
 
 impl Builder {
@@ -48,6 +49,12 @@ impl Builder {
     /// Loads a shared library ahead of the server's own.
     pub(crate) fn preload(self, library: &Path) -> Self {
         self.env("LD_PRELOAD", library)
+    }
+
+    /// Has a program run it: its words come before the server's own. It has to become the server's process, as valgrind does.
+    pub(crate) fn under(mut self, words: &[&str]) -> Self {
+        self.above = words.iter().map(|&word| word.to_owned()).collect();
+        self
     }
 
     /// Makes it a replica.
@@ -80,7 +87,8 @@ impl Builder {
     pub(crate) fn try_start(self) -> Result<Server, String> {
         let folder = tempfile::Builder::new().prefix("redis-lock-").tempdir().unwrap();
         fs::write(folder.path().join("server.conf"), self.configuration()).unwrap();
-        let launch = Launch { folder: folder.path().canonicalize().unwrap(), environment: self.environment };
+        let folder_path = folder.path().canonicalize().unwrap();
+        let launch = Launch { folder: folder_path, environment: self.environment, above: self.above };
         let (child, port) = launch.start(None)?;
         Ok(Server::new(folder, launch, child, port))
     }
@@ -106,6 +114,7 @@ pub(crate) struct Launch {
     /// Where it keeps all it writes.
     pub(crate) folder: PathBuf,
     environment: Vec<(OsString, OsString)>,
+    above: Vec<String>,
 }
 
 impl Launch {
@@ -148,8 +157,10 @@ impl Launch {
     fn spawn(&self, port: u16) -> Child {
         let program = std::env::var_os("REDIS_SERVER").unwrap_or_else(|| "redis-server".into());
         let log = self.open_log();
-        let mut command = Command::new(&program);
+        let mut words = self.above.iter().map(OsString::from).chain([program.clone()]);
+        let mut command = Command::new(words.next().unwrap());
         command
+            .args(words)
             .arg(self.folder.join("server.conf"))
             .args(["--port", &port.to_string()])
             .args(["--dir".as_ref(), self.folder.as_os_str()])
