@@ -9,7 +9,7 @@
 //!    asked. Whenever it comes to a client that has waited, it stops, and the server is asked for the rights of that.
 //! 3. What has changed is passed on, and the key is left as the lock is: gone when nobody holds it any more.
 
-use lock_core::turn::{Answer, Authority, Change, Circumstances};
+use lock_core::turn::{Answer, Authority, Change, Circumstances, End};
 use lock_core::{DbKey, DeadlineId, Lock, Moment, Outcome, Refusal, Turn};
 
 use crate::cluster;
@@ -31,9 +31,10 @@ pub(crate) fn turn<'c, R>(
     name: RedisString<'c>,
     ask: impl FnOnce(&mut Turn<'_>) -> R,
 ) -> Result<R, Refusal> {
-    let circumstances = circumstances(context, name);
+    let at = db_key(context, name);
+    let circumstances = circumstances(context, name, at);
     let key = Key::open_to_write(context, name).map_err(|_| Refusal::WrongType)?;
-    Ok(OpenLock::new(key.ok_or(Refusal::Internal)?).take_turn(circumstances, ask))
+    Ok(OpenLock::new(key.ok_or(Refusal::Internal)?, at).take_turn(circumstances, ask))
 }
 
 /// Takes a turn for what another server has decided: a value of another type counts as none, and goes when there is a lock
@@ -46,9 +47,10 @@ pub(crate) fn turn_over_anything<'c, R>(
     name: RedisString<'c>,
     ask: impl FnOnce(&mut Turn<'_>) -> R,
 ) -> Result<R, Refusal> {
-    let circumstances = circumstances(context, name);
+    let at = db_key(context, name);
+    let circumstances = circumstances(context, name, at);
     let key = Key::open_to_replace(context, name).ok_or(Refusal::Internal)?;
-    Ok(OpenLock::new(key).take_turn(circumstances, ask))
+    Ok(OpenLock::new(key, at).take_turn(circumstances, ask))
 }
 
 /// Takes the turn of a lock at which something is due, if it still stands under that key. At most `at_most` holds are seen
@@ -59,10 +61,11 @@ pub(crate) fn expire(
     id: DeadlineId,
     at_most: usize,
 ) -> Option<usize> {
-    let circumstances = circumstances(context, name);
+    let at = db_key(context, name);
+    let circumstances = circumstances(context, name, at);
     let key = Key::<Lock>::open_to_write(context, name).ok().flatten()?;
     let is_noted_here = key.value().is_some_and(|lock| lock.deadline_id == Some(id));
-    is_noted_here.then(|| OpenLock::new(key).take_turn(circumstances, |turn| turn.expire(at_most)))
+    is_noted_here.then(|| OpenLock::new(key, at).take_turn(circumstances, |turn| turn.expire(at_most)))
 }
 
 /// Calls `body` with the name of a key, in its database; `None` if there is no such database.
@@ -88,9 +91,8 @@ pub(crate) fn db_key<'c>(context: &Context, name: RedisString<'c>) -> DbKey<'c> 
     DbKey { database: context.database(), key: name.bytes() }
 }
 
-fn circumstances(context: &Context, name: RedisString<'_>) -> Circumstances {
-    let key = db_key(context, name);
-    let authority = if TABLE.with(|table| table.has_business_at(key)) {
+fn circumstances(context: &Context, name: RedisString<'_>, at: DbKey<'_>) -> Circumstances {
+    let authority = if TABLE.with(|table| table.has_business_at(at)) {
         let may_grant = may_decide(context);
         Authority { may_grant, serves_key: may_grant && cluster::serves(name) }
     } else {
@@ -104,24 +106,33 @@ fn circumstances(context: &Context, name: RedisString<'_>) -> Circumstances {
 /// The key of a lock, opened to change it.
 struct OpenLock<'c> {
     key: Key<'c, Lock>,
+    at: DbKey<'c>,
     /// The lock that comes to be, as long as there is none under the key.
     made: Lock,
     outcome: Outcome,
 }
 
 impl<'c> OpenLock<'c> {
-    fn new(key: Key<'c, Lock>) -> Self {
-        Self { key, made: Lock::new(), outcome: Outcome::default() }
+    fn new(key: Key<'c, Lock>, at: DbKey<'c>) -> Self {
+        Self { key, at, made: Lock::new(), outcome: Outcome::default() }
     }
 
     fn take_turn<R>(mut self, circumstances: Circumstances, ask: impl FnOnce(&mut Turn<'_>) -> R) -> R {
         if circumstances.authority.may_grant {
-            self.step(circumstances, |turn| turn.settle());
+            self.step(circumstances, |mut turn| turn.settle());
             self.judge_candidates(circumstances);
         }
-        let result = self.step(circumstances, ask);
-        self.judge_candidates(circumstances);
-        self.end(circumstances);
+        // Mostly there is no candidate, and lock and table are lent once.
+        let (result, end) = self.step(circumstances, |mut turn| {
+            let result = ask(&mut turn);
+            let is_over = turn.candidate().is_none();
+            (result, is_over.then(|| turn.end()))
+        });
+        let end = end.unwrap_or_else(|| {
+            self.judge_candidates(circumstances);
+            self.step(circumstances, |turn| turn.end())
+        });
+        self.carry_out(end, circumstances.now);
         result
     }
 
@@ -129,52 +140,33 @@ impl<'c> OpenLock<'c> {
     fn judge_candidates(&mut self, circumstances: Circumstances) {
         while let Some(client) = self.outcome.candidate {
             let has_right = self.key.context().may_run(client, replication::ACQUIRE, self.key.name());
-            self.step(circumstances, |turn| turn.judge_candidate(has_right));
+            self.step(circumstances, |mut turn| turn.judge_candidate(has_right));
         }
     }
 
-    fn step<R>(&mut self, circumstances: Circumstances, body: impl FnOnce(&mut Turn<'_>) -> R) -> R {
-        let outcome = std::mem::take(&mut self.outcome);
-        let key = db_key(self.key.context(), self.key.name());
+    fn step<R>(&mut self, circumstances: Circumstances, body: impl FnOnce(Turn<'_>) -> R) -> R {
         let lock = self.key.value_mut().unwrap_or(&mut self.made);
-        let (result, outcome) = TABLE.with(|table| {
-            let mut turn = Turn::resume(lock, table, key, circumstances, outcome);
-            let result = body(&mut turn);
-            (result, turn.suspend())
-        });
-        self.outcome = outcome;
-        result
+        TABLE.with(|table| body(Turn::resume(lock, table, self.at, circumstances, &mut self.outcome)))
     }
 
-    /// Ends the turn, and carries out what it came to.
-    fn end(mut self, circumstances: Circumstances) {
-        let outcome = std::mem::take(&mut self.outcome);
+    /// Carries out what the turn came to.
+    fn carry_out(mut self, end: End, now: Moment) {
         let (context, name) = (self.key.context(), self.key.name());
-        let key = db_key(context, name);
-        let lock = self.key.value_mut().unwrap_or(&mut self.made);
-        let (outcome, due) = TABLE.with(|table| {
-            let outcome = Turn::resume(lock, table, key, circumstances, outcome).end();
-            (outcome, lock.next_due())
-        });
-        for change in &outcome.changes {
+        for change in &self.outcome.changes {
             match change {
-                Change::First(hold, _) => {
-                    replication::hold_is(context, name, hold, true, circumstances.now);
-                }
-                Change::Set(hold, _) => {
-                    replication::hold_is(context, name, hold, false, circumstances.now);
-                }
+                Change::First(hold, _) => replication::hold_is(context, name, hold, true, now),
+                Change::Set(hold, _) => replication::hold_is(context, name, hold, false, now),
                 Change::Ended(fence, _) => replication::hold_ended(context, name, *fence),
                 Change::AsAsked(_) => context.replicate_verbatim(),
             }
         }
-        if !outcome.changes.is_empty() {
-            self.leave_key(outcome.has_promised, due);
+        if !self.outcome.changes.is_empty() {
+            self.leave_key(self.outcome.has_promised, end.due);
         }
-        for (client, answer) in outcome.answers {
+        for (client, answer) in std::mem::take(&mut self.outcome.answers) {
             waiting::answer(client, answer);
         }
-        if !TABLE.with(|table| table.is_quiet()) {
+        if !end.is_quiet {
             timer::arm(context);
         }
     }

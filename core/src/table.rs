@@ -153,14 +153,14 @@ impl Table {
         }
     }
 
-    /// Notes when a lock is due next.
-    pub(crate) fn note(&mut self, key: DbKey<'_>, lock: &mut Lock) {
-        if let Some(due) = lock.next_due() {
-            match lock.deadline_id {
-                Some(id) => self.deadlines.reschedule(key.database, id, due),
-                None => lock.deadline_id = Some(self.deadlines.insert(key, due)),
-            }
+    /// Notes when a lock is due next, and says it. `None` for a lock that nobody holds, which is left to its key.
+    pub(crate) fn note(&mut self, key: DbKey<'_>, lock: &mut Lock) -> Option<Moment> {
+        let due = lock.next_due()?;
+        match lock.deadline_id {
+            Some(id) => self.deadlines.reschedule(key.database, id, due),
+            None => lock.deadline_id = Some(self.deadlines.insert(key, due)),
         }
+        Some(due)
     }
 }
 

@@ -199,29 +199,33 @@ pub struct Turn<'a> {
     key: DbKey<'a>,
     now: Moment,
     circumstances: Circumstances,
-    outcome: Outcome,
+    outcome: &'a mut Outcome,
+}
+
+/// What is to be looked after once a turn has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct End {
+    /// When the lock is due next, if it has changed and somebody holds it.
+    pub due: Option<Moment>,
+    /// See [`Table::is_quiet`].
+    pub is_quiet: bool,
 }
 
 /// Beginning, end, and what is in between.
 ///
-/// A turn settles first, then it is asked. Whenever it has come to a candidate it is suspended, while the server is asked
-/// whether that still has the right to take the lock; lock and table are lent to nobody meanwhile.
+/// A turn settles first, then it is asked. Whenever it has come to a candidate it is dropped, while the server is asked
+/// whether that still has the right to take the lock, and then resumed; lock and table are lent to nobody meanwhile.
 impl<'a> Turn<'a> {
-    /// A turn at the lock under a key, an empty one if there is none; or one that was suspended, with what it has come to so
-    /// far.
+    /// A turn at the lock under a key, an empty one if there is none; or one that goes on, with what it has come to so far in
+    /// `outcome`.
     pub fn resume(
         lock: &'a mut Lock,
         table: &'a mut Table,
         key: DbKey<'a>,
         circumstances: Circumstances,
-        outcome: Outcome,
+        outcome: &'a mut Outcome,
     ) -> Self {
         Self { lock, table, key, now: circumstances.now, circumstances, outcome }
-    }
-
-    /// What it has come to so far.
-    pub fn suspend(self) -> Outcome {
-        self.outcome
     }
 
     /// When it takes place.
@@ -245,13 +249,12 @@ impl<'a> Turn<'a> {
     }
 
     /// Ends the turn. If the lock is empty now, its key is to go.
-    pub fn end(self) -> Outcome {
+    pub fn end(self) -> End {
         debug_assert!(self.candidate().is_none(), "a candidate is left without an answer");
-        if !self.outcome.changes.is_empty() && !self.lock.is_empty() {
-            self.table.note(self.key, self.lock);
-        }
+        let has_changed = !self.outcome.changes.is_empty();
+        let due = if has_changed { self.table.note(self.key, self.lock) } else { None };
         self.check_invariants();
-        self.outcome
+        End { due, is_quiet: self.table.is_quiet() }
     }
 
     /// In debug builds: what must be true at the end of every turn.

@@ -38,7 +38,8 @@ fn lock_of(session: ClientId) -> Lock {
 fn serve(table: &mut Table, lock: &mut Lock, key: DbKey<'_>) {
     let circumstances = Circumstances { now: START, wall_micros: 0, grace_ms: 0, authority: Authority::FULL };
     table.touched(key);
-    let mut turn = Turn::resume(lock, table, key, circumstances, Outcome::default());
+    let mut outcome = Outcome::default();
+    let mut turn = Turn::resume(lock, table, key, circumstances, &mut outcome);
     turn.settle();
     while turn.candidate().is_some() {
         turn.judge_candidate(true);

@@ -361,11 +361,8 @@ struct Steps<'w> {
 
 impl Steps<'_> {
     fn take<R>(&mut self, step: impl FnOnce(&mut Turn<'_>) -> R) -> R {
-        let outcome = std::mem::take(&mut self.outcome);
-        let mut turn = Turn::resume(self.lock, self.table, self.spot, self.circumstances, outcome);
-        let result = step(&mut turn);
-        self.outcome = turn.suspend();
-        result
+        let outcome = &mut self.outcome;
+        step(&mut Turn::resume(self.lock, self.table, self.spot, self.circumstances, outcome))
     }
 
     fn judge_candidates(&mut self, forbidden: &BTreeSet<ClientId>) {
@@ -374,8 +371,9 @@ impl Steps<'_> {
         }
     }
 
-    fn end(self) -> Outcome {
-        Turn::resume(self.lock, self.table, self.spot, self.circumstances, self.outcome).end()
+    fn end(mut self) -> Outcome {
+        Turn::resume(self.lock, self.table, self.spot, self.circumstances, &mut self.outcome).end();
+        self.outcome
     }
 }
 
