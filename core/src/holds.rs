@@ -138,10 +138,12 @@ impl Holds {
 
     /// Puts a hold in, in the place of any that has its token or its fence.
     pub(crate) fn insert(&mut self, hold: Hold) {
-        if !self.is_empty() {
-            let of_token = self.find(&hold.token()).map(Hold::fence);
-            of_token.into_iter().chain([hold.fence()]).for_each(|fence| drop(self.remove(fence)));
+        if self.is_empty() {
+            self.0 = Form::One(hold);
+            return;
         }
+        let of_token = self.find(&hold.token()).map(Hold::fence);
+        of_token.into_iter().chain([hold.fence()]).for_each(|fence| drop(self.remove(fence)));
         match &mut self.0 {
             Form::None => self.0 = Form::One(hold),
             Form::One(_) => {
@@ -162,6 +164,17 @@ impl Holds {
             Form::Many(index) => index.insert(hold),
         }
         self.check();
+    }
+
+    /// Ends the hold with this fence. False when there is none.
+    pub(crate) fn end(&mut self, fence: Fence) -> bool {
+        match &self.0 {
+            Form::One(hold) if hold.fence() == fence => {
+                self.0 = Form::None;
+                true
+            }
+            _ => self.remove(fence).is_some(),
+        }
     }
 
     /// Takes the hold with this fence out.

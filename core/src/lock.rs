@@ -117,6 +117,9 @@ impl Lock {
     /// Judges a request. `limit` is the limit it names, if it names one: a newcomer without is exclusive, a holder
     /// without keeps what it has. `token` is `None` when it is still to be made, and so can hold nothing yet.
     pub fn judge(&self, token: Option<&Token>, limit: Option<Limit>, now: Moment) -> Verdict {
+        if self.is_empty() {
+            return Verdict::Grant;
+        }
         let held = token.and_then(|token| self.hold_of(token, now));
         match (held, limit) {
             (None, limit) => {
@@ -269,12 +272,15 @@ impl Lock {
 
     /// Ends the hold with this fence. False when there is none.
     pub fn end(&mut self, fence: Fence) -> bool {
-        self.holds.remove(fence).is_some()
+        self.holds.end(fence)
     }
 
     /// Takes the holds whose leases have ended off the lock, at most `at_most` of them, and returns their fences. Which
     /// ended first goes first.
     pub fn end_lapsed(&mut self, now: Moment, at_most: usize) -> Vec<Fence> {
+        if self.next_due().is_none_or(|due| now < due) {
+            return Vec::new();
+        }
         let fences = self.holds.due(Kind::Lapsing, Some(now), at_most);
         fences.iter().for_each(|fence| drop(self.holds.remove(*fence)));
         fences

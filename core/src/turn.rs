@@ -366,7 +366,8 @@ impl Turn<'_> {
     /// that is left without a hold waits for this lock no longer either, if it is its client who says so and not a master or
     /// a file (`from_master`): what those say was said of another time, or to another server.
     pub fn release(&mut self, token: &Token, level: u16, from_master: impl Fn() -> bool) -> bool {
-        let hold = self.lock.hold_of(token, self.now).map(|hold| (hold.session(), hold.fence()));
+        let hold = if self.table.sessions.is_empty() { None } else { self.lock.hold_of(token, self.now) };
+        let hold = hold.map(|hold| (hold.session(), hold.fence()));
         let released = self.lock.release(token, level, self.now, &from_master);
         if let (Released::Ended, Some((Some(client), fence))) = (released, hold) {
             self.table.sessions.lets_go(client, self.key, fence);
