@@ -1,7 +1,7 @@
 # Shortcuts. What they do in more than a line is in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test test-matrix test-redis-py simulate soak converge storm history history-proof check bench cost servers
+.PHONY: help setup build run test test-matrix test-redis-py simulate soak converge storm history history-proof fault-proof check bench cost servers
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s  %s\n", $$1, $$2 }' Makefile
@@ -46,6 +46,9 @@ history: setup ## Check what clients are told while servers fail, a minute for e
 
 history-proof: setup ## See that it finds a module that breaks its promises
 	@scripts/history-proof.sh
+
+fault-proof: setup ## See that a fault of the module leaves nothing half done
+	@scripts/fault-proof.sh
 
 check: setup ## Check the format and the lints
 	@scripts/check.sh

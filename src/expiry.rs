@@ -11,7 +11,7 @@ use crate::config;
 use crate::perform;
 use crate::redirect;
 use crate::server::clock;
-use crate::server::ffi::{Context, notice_anywhere};
+use crate::server::ffi::{Context, guard, notice_anywhere};
 use crate::state::TABLE;
 use crate::timer;
 use crate::waiting;
@@ -73,7 +73,8 @@ fn end_leases(context: &Context, now: Moment) {
         let Some(due) = TABLE.with(|table| table.due_lock(now)) else { return };
         // Put off first: should a fault of ours cut the turn short, the timer is not to come back to it at once.
         TABLE.with(|table| table.put_off(&due, now.plus_ms(NOT_OURS_MS)));
-        left = left.saturating_sub(end_leases_of(context, &due, left).max(1));
+        let ended = guard(|| end_leases_of(context, &due, left)).unwrap_or(0);
+        left = left.saturating_sub(ended.max(1));
     }
 }
 
@@ -105,8 +106,9 @@ pub(crate) fn settle_marked(context: &Context) {
     for _ in 0..KEYS_PER_TURN {
         let Some(key) = TABLE.with(|table| table.marked()) else { return };
         let key = key.as_key();
-        perform::at(context, key, |name| perform::turn(context, name, |_| ()));
-        // Where a value of another type stands nothing can be served, until it goes and the key is marked again.
+        guard(|| perform::at(context, key, |name| perform::turn(context, name, |_| ())));
+        // Where a value of another type stands nothing can be served, until it goes and the key is marked again; nor
+        // where a fault of ours has cut the turn short.
         TABLE.with(|table| table.pass_over(key));
         redirect::turn_away(context, key);
     }

@@ -13,6 +13,7 @@
 //! | [`relocated`] | locks that came from elsewhere |
 //! | [`waiting`] | clients that wait for a lock, and their replies |
 //! | [`timer`] | the one timer, armed for what is due first |
+//! | [`fault`] | faults on purpose, for a test |
 //! | [`cluster`] | whose a key is, in a cluster |
 //! | [`writes`] | whether the server accepts writes at present |
 //! | [`datatype`] | the lock as a value: snapshots, append-only file, digest |
@@ -32,6 +33,7 @@ mod consumers;
 mod datatype;
 mod events;
 mod expiry;
+mod fault;
 mod perform;
 mod redirect;
 mod registration;

@@ -14,6 +14,7 @@ use lock_core::{DbKey, DeadlineId, Lock, Moment, Outcome, Refusal, Turn};
 
 use crate::cluster;
 use crate::config;
+use crate::fault;
 use crate::replication;
 use crate::server::clock;
 use crate::server::ffi::{Context, Key, OwnedRedisString, RedisString};
@@ -118,6 +119,7 @@ impl<'c> OpenLock<'c> {
     }
 
     fn take_turn<R>(mut self, circumstances: Circumstances, ask: impl FnOnce(&mut Turn<'_>) -> R) -> R {
+        fault::point(self.at.key, "opened");
         if circumstances.authority.may_grant {
             self.step(circumstances, |mut turn| turn.settle());
             self.judge_candidates(circumstances);
@@ -125,6 +127,7 @@ impl<'c> OpenLock<'c> {
         // Mostly there is no candidate, and lock and table are lent once.
         let (result, end) = self.step(circumstances, |mut turn| {
             let result = ask(&mut turn);
+            fault::point(self.at.key, "asked");
             let is_over = turn.candidate().is_none();
             (result, is_over.then(|| turn.end()))
         });
@@ -152,6 +155,7 @@ impl<'c> OpenLock<'c> {
     /// Carries out what the turn came to.
     fn carry_out(mut self, end: End, now: Moment) {
         let (context, name) = (self.key.context(), self.key.name());
+        fault::point(self.at.key, "ended");
         for change in &self.outcome.changes {
             match change {
                 Change::First(hold, _) => replication::hold_is(context, name, hold, true, now),
@@ -160,11 +164,9 @@ impl<'c> OpenLock<'c> {
                 Change::AsAsked(_) => context.replicate_verbatim(),
             }
         }
+        fault::point(self.at.key, "passed-on");
         if !self.outcome.changes.is_empty() {
             self.leave_key(self.outcome.has_promised, end.due);
-        }
-        for (client, answer) in std::mem::take(&mut self.outcome.answers) {
-            waiting::answer(client, answer);
         }
         if !end.is_quiet {
             timer::arm(context);
@@ -189,10 +191,14 @@ impl<'c> OpenLock<'c> {
 }
 
 impl Drop for OpenLock<'_> {
-    /// A turn that a fault of ours has cut short leaves no lock that nobody holds: a snapshot with one would not load.
+    /// The last of a turn, also of one that a fault of ours has cut short: who was taken out of a queue is answered, and no
+    /// lock is left that nobody holds, for a snapshot with one would not load.
     fn drop(&mut self) {
         if self.key.value().is_some_and(Lock::is_empty) {
             self.key.delete();
+        }
+        for (client, answer) in std::mem::take(&mut self.outcome.answers) {
+            waiting::answer(client, answer);
         }
     }
 }

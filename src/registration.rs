@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 
-use lock_core::{IS_BROKEN, Lock};
+use lock_core::Lock;
 
 use crate::cluster;
 use crate::commands;
@@ -17,6 +17,9 @@ pub(crate) const MODULE_NAME: &CStr = c"lock";
 
 /// 0.1.0, as MODULE LIST shows it; 0 for a module that nobody is to use.
 pub(crate) const MODULE_VERSION: i32 = if IS_BROKEN { 0 } else { 100 };
+
+/// Whether this build does wrong on purpose.
+const IS_BROKEN: bool = lock_core::IS_BROKEN || cfg!(feature = "faults");
 
 /// Registers everything.
 ///

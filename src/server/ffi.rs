@@ -55,6 +55,7 @@ pub(crate) use context::{
     Context, OwnContext, knows_optional_aux, monotonic_micros, notice_anywhere, wake_server,
 };
 pub(crate) use events::{KeyspaceEvents, ServerEvents, subscribe};
+pub(crate) use guard::guard;
 pub(crate) use key::Key;
 pub(crate) use main_thread::MainThread;
 pub(crate) use timer::{Fire, Timer};

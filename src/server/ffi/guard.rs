@@ -3,8 +3,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Runs the body of a function that the server calls. A panic is a bug of ours; it is turned into `None`, for the
-/// caller to answer as an internal error, and leaves a line in the server's log with the place it came from.
-pub(super) fn guard<T>(body: impl FnOnce() -> T) -> Option<T> {
+/// caller to answer as an internal error, and leaves a line in the server's log with the place it came from. Where one such
+/// function sees to many keys, each gets a guard of its own, so that a fault at one does not keep the others waiting.
+pub(crate) fn guard<T>(body: impl FnOnce() -> T) -> Option<T> {
     // Whatever a panic left half done is a lock or an index entry, each of which is valid in any state the core
     // leaves it in; so carrying on is safe.
     catch_unwind(AssertUnwindSafe(body)).ok()
