@@ -163,7 +163,10 @@ impl Index {
             None => self.append(entry),
         };
         self.heap.push(Node { deadline, number });
-        self.sift_up(place);
+        // Mostly it ends after its parent, and stays.
+        if self.heap[place.saturating_sub(1) / 2].deadline > deadline {
+            self.sift_up(place);
+        }
         DeadlineId::of(number as usize)
     }
 
@@ -195,7 +198,7 @@ impl Index {
             if (place as usize) < self.heap.len() {
                 let place = self.sift_up(place as usize);
                 self.sift_down(place);
-            } else if self.heap.is_empty() {
+            } else if self.heap.is_empty() && self.chunks.len() > 1 {
                 self.forget_all();
             }
         }
