@@ -12,6 +12,7 @@
 //! | [`perform`] | takes turns at locks and carries out what they come to: value, stream, deadline, answers |
 //! | [`relocated`] | locks that came from elsewhere |
 //! | [`waiting`] | clients that wait for a lock, and their replies |
+//! | [`room`] | how much is done in one turn of the server's loop |
 //! | [`timer`] | the one timer, armed for what is due first |
 //! | [`fault`] | faults on purpose, for a test |
 //! | [`cluster`] | whose a key is, in a cluster |
@@ -39,6 +40,7 @@ mod redirect;
 mod registration;
 mod relocated;
 mod replication;
+mod room;
 mod server;
 mod state;
 mod timer;

@@ -8,7 +8,7 @@
 //! Handles go back to the server in one place, and there only. The server must not find one that was given back when
 //! CLIENT UNBLOCK comes: Redis before 7.4 would never reply to that client.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -30,8 +30,11 @@ struct Blocked {
 /// All of them.
 static BLOCKED: MainThread<BTreeMap<ClientId, Blocked>> = MainThread::new(BTreeMap::new());
 
-/// Those to be answered at the end of this turn.
-static READY: MainThread<Vec<ClientId>> = MainThread::new(Vec::new());
+/// Those to be answered at the end of this turn, in this order.
+static READY: MainThread<VecDeque<ClientId>> = MainThread::new(VecDeque::new());
+
+/// The most clients answered in one turn of the server's loop: some milliseconds of its work.
+const ANSWERS_PER_TURN: usize = 512;
 
 /// Handles of clients that were replied to otherwise or are gone, to be given back at the end of this turn.
 static RETIRED: MainThread<Vec<BlockedClient>> = MainThread::new(Vec::new());
@@ -62,7 +65,7 @@ pub(crate) fn answer(client: ClientId, answer: Answer) {
         None => false,
     });
     if waits {
-        READY.with(|ready| ready.push(client));
+        READY.with(|ready| ready.push_back(client));
         keep_awake();
     }
 }
@@ -85,9 +88,11 @@ pub(crate) fn keep_awake() {
     }
 }
 
-/// Answers those who are to be answered, at the end of a turn of the server's loop.
-pub(crate) fn deliver() {
-    for client in READY.with(mem::take) {
+/// Answers those who are to be answered, at the end of a turn of the server's loop: as many as that has room for. True if
+/// others are left.
+pub(crate) fn deliver() -> bool {
+    for _ in 0..ANSWERS_PER_TURN {
+        let Some(client) = READY.with(VecDeque::pop_front) else { break };
         // Who was replied to otherwise may wait again by now, and has no answer yet.
         let answered = BLOCKED.with(|blocked| {
             let answer = blocked.get_mut(&client)?.answer.take()?;
@@ -100,6 +105,7 @@ pub(crate) fn deliver() {
     for handle in RETIRED.with(mem::take) {
         handle.give_back();
     }
+    READY.with(|ready| !ready.is_empty())
 }
 
 /// A connection is being closed. It waits no longer, and what it kept alive ends.
