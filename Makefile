@@ -1,7 +1,7 @@
 # Shortcuts. What they do in more than a line is in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test test-matrix test-redis-py simulate soak converge storm history history-proof fault-proof check bench cost servers
+.PHONY: help setup build run test test-matrix test-redis-py simulate soak converge stress history history-proof fault-proof check bench cost servers
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s  %s\n", $$1, $$2 }' Makefile
@@ -37,9 +37,9 @@ converge: setup ## Compare replicas and files with their master after 300 rounds
 	@scripts/with-module.sh scripts/on-each-server.sh all \
 		env REDIS_LOCK_CONVERGE_ROUNDS=$${REDIS_LOCK_CONVERGE_ROUNDS:-300} cargo test --test server convergence -- --nocapture
 
-storm: setup ## Move slots and fail over under waiting clients for ten minutes (REDIS_LOCK_STORM_SECONDS)
+stress: setup ## Move slots and fail over under waiting clients for ten minutes (REDIS_LOCK_STRESS_SECONDS)
 	@scripts/with-module.sh scripts/on-each-server.sh all \
-		env REDIS_LOCK_STORM_SECONDS=$${REDIS_LOCK_STORM_SECONDS:-600} cargo test --test server cluster_storm -- --nocapture
+		env REDIS_LOCK_STRESS_SECONDS=$${REDIS_LOCK_STRESS_SECONDS:-600} cargo test --test server moving_slots -- --nocapture
 
 history: setup ## Check what clients are told while servers fail, a minute for each set-up (REDIS_LOCK_HISTORY_SECONDS)
 	@scripts/with-module.sh scripts/history.sh

@@ -9,7 +9,7 @@ use crate::commands;
 use crate::config;
 use crate::events::Events;
 use crate::expiry;
-use crate::server::ffi::{Args, Context, register_commands, register_type, subscribe};
+use crate::server::ffi::{Args, Context, register_commands, register_type, server_version, subscribe};
 use crate::timer;
 
 /// The module's name, and so the prefix of its settings.
@@ -29,6 +29,12 @@ pub(crate) fn register(context: &Context, args: &Args<'_>) -> Result<(), String>
     if IS_BROKEN {
         context.warn("this module was built to break its promises, for a test: NEVER USE IT");
     }
+    if is_untested(server_version()) {
+        context.warn(
+            "redis-lock is not tested on Redis before 7.0.5, which frees memory that modules still use in a cluster: \
+             upgrade the server",
+        );
+    }
     context.declare_options();
     cluster::begin(context);
     timer::begin(expiry::sweep);
@@ -43,4 +49,21 @@ pub(crate) fn register(context: &Context, args: &Args<'_>) -> Result<(), String>
         return Err("the server refuses an event that the module needs".to_owned());
     }
     Ok(())
+}
+
+/// Whether the module was never run on this version of Redis, or on a version of Valkey that says it is compatible with it:
+/// before 7.0.5 the check of whose a key is can delete a key that is open.
+fn is_untested(version: (u8, u8, u8)) -> bool {
+    version < (7, 0, 5)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_before_7_0_5_are_untested() {
+        assert!([(7, 0, 4), (7, 0, 0), (6, 2, 14)].into_iter().all(is_untested));
+        assert!(![(7, 0, 5), (7, 0, 15), (7, 2, 4), (8, 0, 0)].into_iter().any(is_untested));
+    }
 }

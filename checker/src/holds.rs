@@ -162,7 +162,7 @@ impl Connections {
 }
 
 /// A hold whose end has not been reached.
-struct Standing {
+struct GrantState {
     hold: Hold,
     limit: Option<Limit>,
     /// Until when its lease certainly runs.
@@ -182,7 +182,7 @@ struct Story<'a> {
     token: &'a str,
     ground: &'a Ground<'a>,
     found: &'a mut Found,
-    standing: Option<Standing>,
+    standing: Option<GrantState>,
     fences: BTreeSet<u64>,
     strays: Strays,
 }
@@ -352,7 +352,7 @@ impl<'a> Story<'a> {
             from: op.answered,
             to: op.answered,
         };
-        self.standing = Some(Standing {
+        self.standing = Some(GrantState {
             hold,
             limit: None,
             lease_end: 0,
@@ -417,7 +417,7 @@ impl<'a> Story<'a> {
         }
     }
 
-    fn certain_end(&self, standing: &Standing) -> Micros {
+    fn certain_end(&self, standing: &GrantState) -> Micros {
         let end = match standing.tie {
             _ if self.strays.may_end => 0,
             Some(connection) => self.ground.connections.keep(connection, standing.lease_end),

@@ -29,7 +29,7 @@ use alloc::vec::Vec;
 use arrayvec::ArrayVec;
 
 use crate::fence::Fence;
-use crate::hold::{Hold, LONGEST_OWNER, Limit, Standing, Terms};
+use crate::hold::{GrantState, Hold, LONGEST_OWNER, Limit, Terms};
 use crate::holds::Holds;
 use crate::lock::Lock;
 use crate::time::{LONGEST_LEASE_MS, Moment};
@@ -64,7 +64,7 @@ mod part {
 
 /// Why bytes are not the holds of a lock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Damage {
+pub enum DecodeError {
     /// They are of a version that this one cannot read.
     UnknownVersion,
     /// They end in the middle of a hold.
@@ -75,7 +75,7 @@ pub enum Damage {
     Impossible(&'static str),
 }
 
-impl core::fmt::Display for Damage {
+impl core::fmt::Display for DecodeError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::UnknownVersion => f.write_str("written by a newer version of the lock module"),
@@ -175,12 +175,12 @@ pub struct Decoded {
 ///
 /// # Errors
 /// What is wrong with the bytes.
-pub fn decode(bytes: &[u8], now: Moment) -> Result<Decoded, Damage> {
+pub fn decode(bytes: &[u8], now: Moment) -> Result<Decoded, DecodeError> {
     let mut reader = Reader(bytes);
     let is_whole = match reader.u8()? {
         VERSION => false,
         WHOLE => true,
-        _ => return Err(Damage::UnknownVersion),
+        _ => return Err(DecodeError::UnknownVersion),
     };
     let mut holds = Vec::new();
     while !reader.0.is_empty() {
@@ -193,25 +193,25 @@ pub fn decode(bytes: &[u8], now: Moment) -> Result<Decoded, Damage> {
 ///
 /// # Errors
 /// What is wrong with the bytes, or with the lock they describe.
-pub fn decode_lock(bytes: &[u8], now: Moment) -> Result<Lock, Damage> {
+pub fn decode_lock(bytes: &[u8], now: Moment) -> Result<Lock, DecodeError> {
     let Decoded { holds, is_whole } = decode(bytes, now)?;
     if is_whole {
         // A snapshot has whole locks anyway, and says so in one form.
-        return Err(Damage::UnknownVersion);
+        return Err(DecodeError::UnknownVersion);
     }
     match Holds::default().broken_rule(&holds) {
-        Some(rule) => Err(Damage::Impossible(rule)),
+        Some(rule) => Err(DecodeError::Impossible(rule)),
         None => Ok(Lock::from_holds(holds)),
     }
 }
 
-fn decode_hold(reader: &mut Reader<'_>, now: Moment) -> Result<Hold, Damage> {
+fn decode_hold(reader: &mut Reader<'_>, now: Moment) -> Result<Hold, DecodeError> {
     let parts = reader.u8()?;
     if parts & !part::ALL != 0 {
-        return Err(Damage::OutOfRange("set of parts"));
+        return Err(DecodeError::OutOfRange("set of parts"));
     }
     let has = |part: u8| parts & part != 0;
-    let fence = Fence::new(reader.u64()?).ok_or(Damage::OutOfRange("fence"))?;
+    let fence = Fence::new(reader.u64()?).ok_or(DecodeError::OutOfRange("fence"))?;
     let lease_ms = in_range("lease", reader.u64()?, 1, LONGEST_LEASE_MS)?;
     let remaining_ms = unless(lease_ms, has(part::REMAINING).then(|| reader.u64()))?;
     let remaining_ms = in_range("remaining lease", remaining_ms, 0, lease_ms)?;
@@ -220,60 +220,60 @@ fn decode_hold(reader: &mut Reader<'_>, now: Moment) -> Result<Hold, Damage> {
     let limit = unless(1, has(part::LIMIT).then(|| reader.u16())).map(Limit::from_number)?;
     let level = unless(1, has(part::LEVEL).then(|| reader.u16()))?;
     if level == 0 {
-        return Err(Damage::OutOfRange("level"));
+        return Err(DecodeError::OutOfRange("level"));
     }
     let token = match (has(part::HEX), has(part::UUID)) {
-        (true, true) => return Err(Damage::OutOfRange("set of parts")),
+        (true, true) => return Err(DecodeError::OutOfRange("set of parts")),
         (true, false) => Token::from(Packed::Hex(reader.array()?)),
         (false, true) => Token::from(Packed::Uuid(reader.array()?)),
         (false, false) => {
             let token = Token::from_text(reader.text()?);
-            token.filter(|token| !token.is_packed()).ok_or(Damage::OutOfRange("token"))?
+            token.filter(|token| !token.is_packed()).ok_or(DecodeError::OutOfRange("token"))?
         }
     };
     let owner = if has(part::OWNER) { Some(reader.text()?) } else { None };
-    let standing =
-        Standing { fence, granted_at: now.minus_ms(age_ms), deadline: now.plus_ms(remaining_ms), level };
-    Ok(Hold::restore(Terms { token, limit, lease_ms, owner, session: None }, standing))
+    let state =
+        GrantState { fence, granted_at: now.minus_ms(age_ms), deadline: now.plus_ms(remaining_ms), level };
+    Ok(Hold::restore(Terms { token, limit, lease_ms, owner, session: None }, state))
 }
 
 /// The value of a part that is there, or what is meant where it is not. A part that says what is meant without it is not
 /// written: each hold has one form.
-fn unless<T: PartialEq>(meant: T, part: Option<Result<T, Damage>>) -> Result<T, Damage> {
+fn unless<T: PartialEq>(meant: T, part: Option<Result<T, DecodeError>>) -> Result<T, DecodeError> {
     match part.transpose()? {
-        Some(value) if value == meant => Err(Damage::OutOfRange("set of parts")),
+        Some(value) if value == meant => Err(DecodeError::OutOfRange("set of parts")),
         value => Ok(value.unwrap_or(meant)),
     }
 }
 
-fn in_range(name: &'static str, number: u64, least: u64, most: u64) -> Result<u64, Damage> {
-    if (least..=most).contains(&number) { Ok(number) } else { Err(Damage::OutOfRange(name)) }
+fn in_range(name: &'static str, number: u64, least: u64, most: u64) -> Result<u64, DecodeError> {
+    if (least..=most).contains(&number) { Ok(number) } else { Err(DecodeError::OutOfRange(name)) }
 }
 
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    fn array<const LEN: usize>(&mut self) -> Result<[u8; LEN], Damage> {
-        let (array, rest) = self.0.split_first_chunk().ok_or(Damage::Truncated)?;
+    fn array<const LEN: usize>(&mut self) -> Result<[u8; LEN], DecodeError> {
+        let (array, rest) = self.0.split_first_chunk().ok_or(DecodeError::Truncated)?;
         self.0 = rest;
         Ok(*array)
     }
 
-    fn u8(&mut self) -> Result<u8, Damage> {
+    fn u8(&mut self) -> Result<u8, DecodeError> {
         self.array().map(u8::from_le_bytes)
     }
 
-    fn u16(&mut self) -> Result<u16, Damage> {
+    fn u16(&mut self) -> Result<u16, DecodeError> {
         self.array().map(u16::from_le_bytes)
     }
 
-    fn u64(&mut self) -> Result<u64, Damage> {
+    fn u64(&mut self) -> Result<u64, DecodeError> {
         self.array().map(u64::from_le_bytes)
     }
 
-    fn text(&mut self) -> Result<&'a [u8], Damage> {
+    fn text(&mut self) -> Result<&'a [u8], DecodeError> {
         let len = self.u8()?;
-        let (text, rest) = self.0.split_at_checked(usize::from(len)).ok_or(Damage::Truncated)?;
+        let (text, rest) = self.0.split_at_checked(usize::from(len)).ok_or(DecodeError::Truncated)?;
         self.0 = rest;
         Ok(text)
     }

@@ -120,7 +120,7 @@ impl Identity {
 
 /// When a hold was granted, when its lease ends, and how deep it is: what its terms do not say.
 #[derive(Clone, Copy, Debug)]
-pub struct Standing {
+pub struct GrantState {
     /// The fence of its grant.
     pub fence: Fence,
     /// When it was granted.
@@ -136,22 +136,22 @@ impl Hold {
     pub fn grant(terms: Terms<'_>, fence: Fence, now: Moment) -> Self {
         let lease_ms = counted(terms.lease_ms, terms.session);
         let deadline = now.plus_ms(lease_ms);
-        Self::restore(Terms { lease_ms, ..terms }, Standing { fence, granted_at: now, deadline, level: 1 })
+        Self::restore(Terms { lease_ms, ..terms }, GrantState { fence, granted_at: now, deadline, level: 1 })
     }
 
     /// A hold that was granted before, here or elsewhere.
-    pub fn restore(terms: Terms<'_>, standing: Standing) -> Self {
+    pub fn restore(terms: Terms<'_>, state: GrantState) -> Self {
         Self {
             identity: Identity::from(Parts {
                 token: terms.token.lend(),
                 limit: terms.limit,
                 owner: terms.owner,
-                level: standing.level,
+                level: state.level,
                 session: terms.session,
             }),
-            fence: standing.fence,
-            granted_at: standing.granted_at,
-            deadline: standing.deadline,
+            fence: state.fence,
+            granted_at: state.granted_at,
+            deadline: state.deadline,
             lease_ms: terms.lease_ms,
         }
     }

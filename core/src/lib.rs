@@ -55,7 +55,7 @@ pub mod undo;
 pub use deadlines::{DeadlineId, Deadlines};
 pub use fence::{Fence, FenceSequence};
 pub use grace::Grace;
-pub use hold::{Hold, Limit, Standing, Terms};
+pub use hold::{GrantState, Hold, Limit, Terms};
 pub use holds::Holds;
 pub use key::{DbKey, OwnedDbKey};
 pub use lock::{Lock, Released, Renewal, Verdict};

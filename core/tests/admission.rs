@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use lock_core::invariants;
 use lock_core::{
-    ClientId, Fence, FenceSequence, Hold, Limit, Lock, Moment, Released, Renewal, Standing, Terms, Token,
+    ClientId, Fence, FenceSequence, GrantState, Hold, Limit, Lock, Moment, Released, Renewal, Terms, Token,
     Verdict,
 };
 use oracle::{Holding, Oracle, token};
@@ -223,7 +223,7 @@ impl World {
         if self.oracle.judge(Some(TOKENS[who]), Some(limit), self.now) != Verdict::Grant {
             return;
         }
-        let standing = Standing {
+        let state = GrantState {
             fence: self.fences.draw(0).unwrap(),
             granted_at: self.moment().minus_ms(lease_ms - remaining_ms),
             deadline: self.moment().plus_ms(remaining_ms),
@@ -236,7 +236,7 @@ impl World {
             owner: None,
             session: None,
         };
-        let hold = Hold::restore(terms, standing);
+        let hold = Hold::restore(terms, state);
         self.oracle.put(Holding::of(&hold));
         self.lock.put(hold);
     }

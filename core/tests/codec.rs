@@ -2,12 +2,14 @@
 //! back as an error or as a lock that could have been granted.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-use lock_core::codec::{Damage, Decoded, LONGEST_HOLD, VERSION, decode, decode_lock, encode, encode_whole};
+use lock_core::codec::{
+    DecodeError, Decoded, LONGEST_HOLD, VERSION, decode, decode_lock, encode, encode_whole,
+};
 use lock_core::fence::HIGHEST_FENCE;
 use lock_core::invariants;
 use lock_core::time::LONGEST_LEASE_MS;
 use lock_core::token::LONGEST_SPELLED;
-use lock_core::{Fence, Hold, Limit, Lock, Moment, Standing, Terms, Token};
+use lock_core::{Fence, GrantState, Hold, Limit, Lock, Moment, Terms, Token};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -63,7 +65,7 @@ fn lock_of(drafts: &[Draft], now: Moment) -> Lock {
         let granted_at =
             Moment::from_micros(now.as_micros() - i64::try_from(draft.granted.max(began)).unwrap());
         let lease_began = Moment::from_micros(now.as_micros() - i64::try_from(began).unwrap());
-        let standing = Standing {
+        let state = GrantState {
             fence: Fence::new(fence).unwrap(),
             granted_at,
             deadline: lease_began.plus_ms(draft.lease_ms),
@@ -74,7 +76,7 @@ fn lock_of(drafts: &[Draft], now: Moment) -> Lock {
         let token = Token::from_text(&draft.token).unwrap();
         Hold::restore(
             Terms { token, limit, lease_ms: draft.lease_ms, owner: draft.owner.as_deref(), session: None },
-            standing,
+            state,
         )
     };
     Lock::from_holds(unlike.iter().map(hold).collect())
@@ -237,7 +239,7 @@ fn a_lock_that_no_sequence_of_grants_leads_to_is_refused_by_name() {
         &[plain(1, 0, b'a'), plain(2, 0, b'a')],
     ];
     for holds in impossible {
-        assert!(matches!(damage(holds), Some(Damage::Impossible(_))), "{holds:?}");
+        assert!(matches!(damage(holds), Some(DecodeError::Impossible(_))), "{holds:?}");
     }
     let out_of_range = [
         raw_hold(0, 10, 10, 0, 1, 1, b'a'),
@@ -249,12 +251,12 @@ fn a_lock_that_no_sequence_of_grants_leads_to_is_refused_by_name() {
         raw_hold(1, 10, 10, 0, 1, 0, b'a'),
     ];
     for hold in out_of_range {
-        assert!(matches!(damage(&[hold]), Some(Damage::OutOfRange(_))));
+        assert!(matches!(damage(&[hold]), Some(DecodeError::OutOfRange(_))));
     }
     for version in (0..=u8::MAX).filter(|version| *version != VERSION) {
         let mut bytes = raw_lock(&[plain(1, 1, b'a')]);
         bytes[0] = version;
-        assert_eq!(decode_lock(&bytes, now).err(), Some(Damage::UnknownVersion));
+        assert_eq!(decode_lock(&bytes, now).err(), Some(DecodeError::UnknownVersion));
     }
 }
 
@@ -288,7 +290,7 @@ fn a_token_travels_as_what_it_spells_and_in_no_other_way() {
     both.extend(1_u64.to_le_bytes());
     both.extend(10_u64.to_le_bytes());
     both.extend([7; 16]);
-    assert_eq!(decode(&both, now), Err(Damage::OutOfRange("set of parts")));
+    assert_eq!(decode(&both, now), Err(DecodeError::OutOfRange("set of parts")));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use world::checks::World;
 use world::server::Server;
 use world::steps::Whose::{self, Arriving, Elsewhere, Nobodys, Ours};
 use world::steps::{NOT_OURS_MS, Reply, Request, SPOTS, Spot, Step, token};
-use world::trail::Trail;
+use world::trace::Trace;
 
 const CLIENTS: u64 = 7;
 const LIMITS: WaiterLimits = WaiterLimits { in_all: 5, per_key: 4 };
@@ -19,10 +19,10 @@ const LIMITS: WaiterLimits = WaiterLimits { in_all: 5, per_key: 4 };
 /// Follows a history, and checks every step of it.
 fn follow(title: &str, steps: &[Step]) -> World {
     let mut world = World::new(CLIENTS, LIMITS);
-    let mut trail = Trail { title: title.to_owned(), steps: Vec::new() };
+    let mut trace = Trace { title: title.to_owned(), steps: Vec::new() };
     for step in steps {
         assert!(world.can(*step), "{step:?} can happen");
-        trail.steps.push(*step);
+        trace.steps.push(*step);
         if let Err(failure) = world.take(*step) {
             panic!("{failure}");
         }

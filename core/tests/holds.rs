@@ -6,7 +6,7 @@
 mod oracle;
 
 use lock_core::{
-    ClientId, Fence, Hold, Limit, Lock, Moment, Renewal, Standing, Terms, Token, codec, invariants,
+    ClientId, Fence, GrantState, Hold, Limit, Lock, Moment, Renewal, Terms, Token, codec, invariants,
 };
 use oracle::{Holding, Oracle, micros};
 use proptest::prelude::*;
@@ -191,7 +191,7 @@ impl World {
         };
         let deadline = self.moment().plus_ms(kind.lease_ms);
         let fence = Fence::new(fence).unwrap();
-        Hold::restore(terms, Standing { fence, granted_at: self.moment(), deadline, level: kind.level })
+        Hold::restore(terms, GrantState { fence, granted_at: self.moment(), deadline, level: kind.level })
     }
 
     fn next_fences(&mut self, count: usize) -> std::ops::RangeInclusive<u64> {

@@ -17,7 +17,7 @@ use lock_core::{ClientId, Fence, Moment};
 use world::checks::World;
 use world::steps::Whose::{Arriving, Elsewhere, Nobodys, Ours};
 use world::steps::{NOT_OURS_MS, Request, SPOTS, Spot, Step};
-use world::trail::Trail;
+use world::trace::Trace;
 
 const CLIENTS: u64 = 3;
 const LIMITS: WaiterLimits = WaiterLimits { in_all: 3, per_key: 3 };
@@ -116,8 +116,8 @@ fn visit(scene: &Scene) -> usize {
 
 /// Takes a step more, and checks everything.
 fn take(title: &str, steps: &[Step], step: Step) -> World {
-    let mut trail = Trail { title: title.to_owned(), steps: steps.to_vec() };
-    trail.steps.push(step);
+    let mut trace = Trace { title: title.to_owned(), steps: steps.to_vec() };
+    trace.steps.push(step);
     let mut world = replay(steps);
     if let Err(failure) = world.take(step) {
         panic!("{failure}");

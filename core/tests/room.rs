@@ -226,7 +226,8 @@ fn a_grant_after_very_many_leases_have_ended_is_no_long_work() {
 
 #[test]
 fn as_many_ended_leases_go_as_the_limits_ask_for() {
-    for (limit, most) in [(Limit::from_number(300), 100), (Limit::SHARED, 100), (Limit::from_number(50), 1000)]
+    for (limit, most) in
+        [(Limit::from_number(300), 100), (Limit::SHARED, 100), (Limit::from_number(50), 1000)]
     {
         let mut table = Table::new();
         let mut lock = lapsed(3);

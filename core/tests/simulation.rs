@@ -15,7 +15,7 @@ use lock_core::queue::WaiterLimits;
 use world::checks::World;
 use world::steps::Whose::{Arriving, Elsewhere, Nobodys, Ours};
 use world::steps::{Request, SPOTS, Spot, Step};
-use world::trail::Trail;
+use world::trace::Trace;
 
 const CLIENTS: usize = 7;
 const LIMITS: WaiterLimits = WaiterLimits { in_all: 5, per_key: 4 };
@@ -246,7 +246,7 @@ fn run(stage: Stage, seed: u64, steps: usize) -> BTreeMap<String, usize> {
     let mut random = Random(seed);
     let mut world = World::new(CLIENTS as u64, LIMITS);
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-    let mut history = Trail { title: format!("SIMULATION_SEED={seed} ({stage:?})"), steps: Vec::new() };
+    let mut history = Trace { title: format!("SIMULATION_SEED={seed} ({stage:?})"), steps: Vec::new() };
     while history.steps.len() < steps {
         let step = random.step(stage, &world);
         if !world.can(step) {

@@ -52,7 +52,7 @@ pub(crate) use cluster::{Ownership, SlotRange};
 pub(crate) use command::{Access, Arg, ArgKind, Command, CommandSpec, Handler, Keys, register_commands};
 pub(crate) use config::{NumericSetting, Setting, Switch, load_settings};
 pub(crate) use context::{
-    Context, OwnContext, knows_optional_aux, monotonic_micros, notice_anywhere, wake_server,
+    Context, OwnContext, knows_optional_aux, monotonic_micros, notice_anywhere, server_version, wake_server,
 };
 pub(crate) use events::{KeyspaceEvents, ServerEvents, subscribe};
 pub(crate) use guard::guard;

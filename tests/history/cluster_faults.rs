@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use lock_checker::FaultKind;
 
 use crate::faults::{pause, sleep_ms, stop};
+use crate::history_client::Routes;
 use crate::run::{Faults, Stage};
-use crate::speaker::Routes;
 use crate::support::cluster::{AGREEMENT_DEADLINE, Cluster, slot_of};
 use crate::support::{Random, Server, wait_until};
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use lock_checker::FaultKind;
 
+use crate::history_client::Routes;
 use crate::run::{Faults, Stage};
-use crate::speaker::Routes;
 use crate::support::signal;
 use crate::support::wall_clock::{HOUR, WallClock};
 use crate::support::{PATIENCE, Random, Reply, Server, caught_up, wait_until};

@@ -13,10 +13,10 @@
 
 mod cluster_faults;
 mod faults;
+mod history_client;
 mod resource;
 mod run;
 mod setups;
-mod speaker;
 #[path = "../support/mod.rs"]
 mod support;
 mod verdict;

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use lock_checker::{Answer, Micros};
 
-use crate::speaker::Clock;
+use crate::history_client::Clock;
 
 /// One such thing for each lock. It takes every write that does not come too late by its fence.
 #[derive(Default)]

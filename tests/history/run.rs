@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use lock_checker::history::NEVER;
 use lock_checker::{Ask, Fault, FaultKind, History, Limit, Op};
 
+use crate::history_client::{Clock, HistoryClient, Routes};
 use crate::resource::Resource;
-use crate::speaker::{Clock, Routes, Speaker};
 use crate::support::Random;
 use crate::work::Worker;
 
@@ -104,7 +104,7 @@ pub(crate) fn run(plan: &Plan, stage: &mut dyn Stage, random: &mut Random) -> Ou
         let mut clients = Vec::new();
         for client in 0..CLIENTS {
             let mut worker = Worker {
-                speaker: Speaker::new(clock, &routes, client, plan.confirms),
+                client: HistoryClient::new(clock, &routes, client, plan.confirms),
                 random: Random::from_seed(random.next()),
                 name: format!("c{client}"),
                 keys: &plan.keys,
@@ -117,10 +117,10 @@ pub(crate) fn run(plan: &Plan, stage: &mut dyn Stage, random: &mut Random) -> Ou
                 while !is_over.load(Ordering::SeqCst) {
                     worker.work();
                 }
-                worker.speaker.finish()
+                worker.client.finish()
             }));
         }
-        let (watcher, over) = (Speaker::new(clock, &routes, CLIENTS, false), &is_over);
+        let (watcher, over) = (HistoryClient::new(clock, &routes, CLIENTS, false), &is_over);
         clients.push(scope.spawn(move || watch(watcher, &plan.keys, over)));
 
         let end = Instant::now() + span();
@@ -132,7 +132,7 @@ pub(crate) fn run(plan: &Plan, stage: &mut dyn Stage, random: &mut Random) -> Ou
     });
     if failure.is_none() {
         stage.assert_well();
-        ops.extend(take_all(Speaker::new(clock, &routes, LAST_CLIENT, false), &plan.keys));
+        ops.extend(take_all(HistoryClient::new(clock, &routes, LAST_CLIENT, false), &plan.keys));
     }
     Outcome { history: History::new(ops, faults.done), failure }
 }
@@ -158,18 +158,18 @@ fn strike_until(end: Instant, gap_ms: u64, stage: &mut dyn Stage, random: &mut R
 }
 
 /// Looks at the queues over and over, so that it is known of some who wait that they came before others.
-fn watch(mut speaker: Speaker<'_>, keys: &[String], is_over: &AtomicBool) -> Vec<Op> {
+fn watch(mut client: HistoryClient<'_>, keys: &[String], is_over: &AtomicBool) -> Vec<Op> {
     while !is_over.load(Ordering::SeqCst) {
         for key in keys {
-            speaker.request(&Ask::Look { key: key.clone() }, None);
+            client.request(&Ask::Look { key: key.clone() }, None);
         }
         thread::sleep(Duration::from_millis(2));
     }
-    speaker.finish()
+    client.finish()
 }
 
 /// When everybody has gone, every lock can be had.
-fn take_all(mut speaker: Speaker<'_>, keys: &[String]) -> Vec<Op> {
+fn take_all(mut client: HistoryClient<'_>, keys: &[String]) -> Vec<Op> {
     for (key, number) in keys.iter().zip(0..) {
         let token = format!("last-{number}");
         let acquire = Ask::Acquire {
@@ -181,8 +181,8 @@ fn take_all(mut speaker: Speaker<'_>, keys: &[String]) -> Vec<Op> {
             block_ms: Some(PATIENCE_MS),
             session: false,
         };
-        speaker.request(&acquire, None);
-        speaker.request(&Ask::Release { key: key.clone(), token, level: 1 }, None);
+        client.request(&acquire, None);
+        client.request(&Ask::Release { key: key.clone(), token, level: 1 }, None);
     }
-    speaker.finish()
+    client.finish()
 }

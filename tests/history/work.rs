@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use lock_checker::{Answer, Ask, Limit, Micros};
 
+use crate::history_client::{HistoryClient, Patient, Told};
 use crate::resource::Resource;
-use crate::speaker::{Patient, Speaker, Told};
 use crate::support::Random;
 
 /// The leases that are asked for, in milliseconds: some that outlast faults, and some that do not.
@@ -20,7 +20,7 @@ const REPETITIONS: usize = 6;
 
 /// A client at work.
 pub(crate) struct Worker<'a> {
-    pub(crate) speaker: Speaker<'a>,
+    pub(crate) client: HistoryClient<'a>,
     pub(crate) random: Random,
     pub(crate) name: String,
     pub(crate) keys: &'a [String],
@@ -98,7 +98,7 @@ impl Worker<'_> {
             self.pause(5);
         }
         if self.one_in(4) {
-            self.speaker.request(&Ask::Ping, None);
+            self.client.request(&Ask::Ping, None);
         }
     }
 
@@ -145,7 +145,7 @@ impl Worker<'_> {
         }
         for _ in 0..REPETITIONS {
             let give_up = self.one_in(8).then(|| Duration::from_millis(20 + self.between(0, 150)));
-            let Told { answer, sent } = self.speaker.request(&job.acquire(), give_up);
+            let Told { answer, sent } = self.client.request(&job.acquire(), give_up);
             match answer {
                 Answer::Granted(fence) => {
                     return Some(Held { fence, lease_end: lease_end(sent, job.lease_ms) });
@@ -167,7 +167,7 @@ impl Worker<'_> {
     /// another one; what it is told on the first it does not care for.
     fn acquire_impatiently(&mut self, job: &Job) -> Option<Held> {
         let patience = Duration::from_millis(self.between(10, 80));
-        let told = match self.speaker.request_patiently(&job.acquire(), patience) {
+        let told = match self.client.request_patiently(&job.acquire(), patience) {
             Patient::Told(told) => Some(told),
             Patient::Pending(pending) => {
                 let is_withdrawn = self.release(job, 1);
@@ -175,11 +175,11 @@ impl Worker<'_> {
                     self.pause(10);
                 }
                 if is_withdrawn && self.one_in(2) {
-                    self.speaker.request(&job.check(), None);
+                    self.client.request(&job.check(), None);
                 }
-                let answered = self.speaker.finish_pending(pending);
+                let answered = self.client.finish_pending(pending);
                 if is_withdrawn && self.one_in(2) {
-                    self.speaker.request(&job.check(), None);
+                    self.client.request(&job.check(), None);
                 }
                 // It was not withdrawn, perhaps.
                 (!is_withdrawn).then_some(answered)
@@ -225,15 +225,15 @@ impl Worker<'_> {
         if job.limit != Limit::EXCLUSIVE || job.session {
             return;
         }
-        let clock = self.speaker.clock;
+        let clock = self.client.clock;
         if let Some((moment, answer)) = self.resource.write(clock, &job.key, held.fence, held.lease_end) {
-            self.speaker.write(&job.key, &job.token, held.fence, answer, moment);
+            self.client.write(&job.key, &job.token, held.fence, answer, moment);
         }
     }
 
     fn extend(&mut self, job: &Job, held: &mut Held) -> bool {
         let lease_ms = *self.random.pick(self.leases_ms);
-        let Told { answer, sent } = self.speaker.request(&job.extend(lease_ms), None);
+        let Told { answer, sent } = self.client.request(&job.extend(lease_ms), None);
         // A shorter one may be in force even if no answer says so.
         held.lease_end = held.lease_end.min(lease_end(sent, lease_ms));
         if answer == Answer::Yes {
@@ -243,7 +243,7 @@ impl Worker<'_> {
     }
 
     fn retry(&mut self, job: &Job, held: &mut Held) -> bool {
-        let Told { answer, sent } = self.speaker.request(&job.acquire(), None);
+        let Told { answer, sent } = self.client.request(&job.acquire(), None);
         let asked = lease_end(sent, job.lease_ms);
         match answer {
             // If it is another hold than before, it has no more than was asked for.
@@ -256,7 +256,7 @@ impl Worker<'_> {
     /// Calls work that takes the same lock, now and then work that does so in its turn.
     fn nest(&mut self, job: &Job, held: &mut Held, level: u16) -> bool {
         let lease_ms = *self.random.pick(self.leases_ms);
-        let Told { answer, sent } = self.speaker.request(&job.acquire_inner(level, lease_ms), None);
+        let Told { answer, sent } = self.client.request(&job.acquire_inner(level, lease_ms), None);
         match answer {
             Answer::Granted(fence) if fence == held.fence => {
                 held.lease_end = held.lease_end.max(lease_end(sent, lease_ms));
@@ -279,7 +279,7 @@ impl Worker<'_> {
     /// Somebody sets a time to live on the key. The holder knows of it, and may have its lease promised anew.
     fn expire(&mut self, job: &Job, held: &mut Held) -> bool {
         let ttl_ms = self.between(5, 60);
-        let Told { sent, .. } = self.speaker.request(&Ask::Expire { key: job.key.clone(), ttl_ms }, None);
+        let Told { sent, .. } = self.client.request(&Ask::Expire { key: job.key.clone(), ttl_ms }, None);
         held.lease_end = held.lease_end.min(lease_end(sent, ttl_ms));
         match self.random.below(4) {
             0 => self.extend(job, held),
@@ -289,7 +289,7 @@ impl Worker<'_> {
     }
 
     fn check(&mut self, job: &Job, held: &mut Held) -> bool {
-        match self.speaker.request(&job.check(), None).answer {
+        match self.client.request(&job.check(), None).answer {
             Answer::Held(fence, _) => fence == held.fence,
             answer => answer != Answer::Null,
         }
@@ -307,7 +307,7 @@ impl Worker<'_> {
     fn release(&mut self, job: &Job, level: u16) -> bool {
         for _ in 0..REPETITIONS {
             let give_up = self.one_in(10).then(|| Duration::from_millis(30));
-            match self.speaker.request(&job.release(level), give_up).answer {
+            match self.client.request(&job.release(level), give_up).answer {
                 Answer::Yes | Answer::No => return true,
                 _ => self.pause(20),
             }
@@ -318,7 +318,7 @@ impl Worker<'_> {
     /// Leaves the lock to the end of its lease. One that is tied to a connection has none while that is open.
     fn forget(&mut self, job: &Job) {
         if job.session {
-            self.speaker.close_all();
+            self.client.close_all();
         }
     }
 }

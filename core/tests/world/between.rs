@@ -23,7 +23,7 @@ impl Server {
             return false;
         }
         self.turn(spot, Asked::Nothing, |turn| turn.expire(at_most));
-        self.course.expired.push(spot);
+        self.work_done.expired.push(spot);
         true
     }
 
@@ -79,7 +79,7 @@ impl Server {
 
     /// Tells those who wait for a key that this server does not serve any more where to go.
     fn turn_away(&mut self, spot: Spot) {
-        self.course.looked_at.push(spot);
+        self.work_done.looked_at.push(spot);
         if !self.table.queues().is_waited_for(spot) {
             return;
         }
@@ -104,7 +104,7 @@ impl Server {
             assert!(seen <= SPOTS.len(), "a look comes to each key once");
             self.last_looked_at = self.table.queues().waited_for_after(self.last_looked_at.as_ref());
             let Some(key) = self.last_looked_at.clone() else {
-                self.course.look_is_over = true;
+                self.work_done.look_is_over = true;
                 return;
             };
             self.turn_away(known(key.as_key()));

@@ -63,7 +63,7 @@ impl World {
         seed[..8].copy_from_slice(&self.steps.to_le_bytes());
         let made = Token::from_seed(seed);
         let told = self.server.take(step, &made);
-        let expected = self.model.take(step, &made, &self.server.course);
+        let expected = self.model.take(step, &made, &self.server.work_done);
         self.highest_fence =
             self.server.grants.iter().map(|grant| grant.fence.get()).fold(self.highest_fence, u64::max);
         [told, expected]
@@ -125,7 +125,7 @@ impl World {
         holds!(deadlines_are_consistent(server));
         holds!(who_waits_is_queued_or_answered(server));
         holds!(the_same_clients_wait(server, &self.model));
-        holds!(a_replica_has_nothing_to_put_right(server));
+        holds!(a_replica_has_nothing_to_undo(server));
         Ok(())
     }
 
@@ -311,11 +311,11 @@ fn is_queued(server: &Server, client: ClientId, spot: Spot) -> bool {
 
 /// Who waited for a key that is served elsewhere before a look at all who wait, and ever since, was told.
 fn nobody_is_stranded_after_the_look(server: &Server, stranded: &BTreeSet<(ClientId, Spot)>) -> bool {
-    !server.course.look_is_over || stranded.is_empty()
+    !server.work_done.look_is_over || stranded.is_empty()
 }
 
 /// Once another server decides, nothing from before is kept that a promotion could bring back.
-fn a_replica_has_nothing_to_put_right(server: &Server) -> bool {
+fn a_replica_has_nothing_to_undo(server: &Server) -> bool {
     server.is_master || server.table.is_quiet()
 }
 

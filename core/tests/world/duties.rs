@@ -4,7 +4,7 @@
 use lock_core::{ClientId, Moment, Refusal};
 
 use super::model::{Model, Promise};
-use super::server::Course;
+use super::server::WorkDone;
 use super::steps::{Reply, SPOTS, Spot, Whose};
 
 /// What is due, and the end of a turn.
@@ -43,7 +43,7 @@ impl Model {
         }
     }
 
-    pub(super) fn end_turn(&mut self, course: &Course) {
+    pub(super) fn end_turn(&mut self, work_done: &WorkDone) {
         self.time_out(usize::MAX);
         if self.grace_since.is_some() && !self.in_grace() {
             self.grace_since = None;
@@ -51,18 +51,18 @@ impl Model {
         if self.decides() {
             let is_late = |spot: &Spot| self.may_be_late(*spot) || self.arrived.contains(spot);
             let late: Vec<Spot> = SPOTS.into_iter().filter(is_late).collect();
-            for spot in course.turns.iter().copied().chain(SPOTS) {
+            for spot in work_done.turns.iter().copied().chain(SPOTS) {
                 if !self.whose(spot).keeps() {
                     self.settle(spot);
-                } else if !late.contains(&spot) || course.expired.contains(&spot) {
+                } else if !late.contains(&spot) || work_done.expired.contains(&spot) {
                     self.expire(spot, usize::MAX);
                     self.drop_lapsed(spot);
-                } else if course.turns.contains(&spot) {
+                } else if work_done.turns.contains(&spot) {
                     self.settle(spot);
                 }
             }
-            self.note_leases(course, &late);
-            course
+            self.note_leases(work_done, &late);
+            work_done
                 .looked_at
                 .iter()
                 .for_each(|spot| self.turn_away(*spot, "turned away at the end of a turn"));
@@ -74,14 +74,14 @@ impl Model {
         }
     }
 
-    fn note_leases(&mut self, course: &Course, late: &[Spot]) {
+    fn note_leases(&mut self, work_done: &WorkDone, late: &[Spot]) {
         if SPOTS.into_iter().any(|spot| !self.whose(spot).keeps() && self.is_due(spot)) {
             self.saw("put off");
         }
-        if late.iter().any(|spot| course.expired.contains(spot)) {
+        if late.iter().any(|spot| work_done.expired.contains(spot)) {
             self.saw("done once it came back");
         }
-        let done = |whose| course.expired.iter().any(|spot| self.whose(*spot) == whose);
+        let done = |whose| work_done.expired.iter().any(|spot| self.whose(*spot) == whose);
         let [arriving, down] = [Whose::Arriving, Whose::Nobodys].map(done);
         if arriving {
             self.saw("lease seen to while the slot arrives");

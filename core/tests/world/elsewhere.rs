@@ -1,7 +1,7 @@
 //! What other commands do to the keys of the server: DEL, SET, RENAME, MOVE, FLUSHDB, FLUSHALL, SWAPDB, MIGRATE, RESTORE.
 //!
 //! This is the least that any server has to do when a lock goes elsewhere: its entry among the deadlines, the ties of its
-//! sessions and what has to be put right about it go where it goes.
+//! sessions and what has to be undone about it go where it goes.
 
 use lock_core::{Limit, Lock};
 

@@ -12,7 +12,7 @@
 //! | [`grants`] | how the model grants, serves and undoes |
 //! | [`duties`] | what the model does without commands |
 //! | [`checks`] | both side by side, and what must be true after every step |
-//! | [`trail`] | the way that led to a failure |
+//! | [`trace`] | the way that led to a failure |
 // Each of the tests that share this world uses a part of it.
 #![allow(dead_code)]
 
@@ -24,4 +24,4 @@ mod grants;
 pub(crate) mod model;
 pub(crate) mod server;
 pub(crate) mod steps;
-pub(crate) mod trail;
+pub(crate) mod trace;

@@ -29,7 +29,7 @@ use lock_core::queue::WaiterLimits;
 use lock_core::{ClientId, Fence, Moment, Refusal, Token};
 
 use super::grants::counted;
-use super::server::Course;
+use super::server::WorkDone;
 use super::steps::{NOT_OURS_MS, Reply, Request, Spot, Step, Whose, token};
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -263,9 +263,9 @@ impl Model {
         }
     }
 
-    /// Takes a step, and returns what clients are told. `course` says what the server did of itself, where the contract
+    /// Takes a step, and returns what clients are told. `work_done` says what the server did of itself, where the contract
     /// leaves it to the server when and in which order.
-    pub(crate) fn take(&mut self, step: Step, made: &Token, course: &Course) -> Vec<(ClientId, Reply)> {
+    pub(crate) fn take(&mut self, step: Step, made: &Token, work_done: &WorkDone) -> Vec<(ClientId, Reply)> {
         match step {
             Step::Acquire(client, spot, request) => self.acquire(client, spot, request, made),
             Step::Release(client, spot, number, level) => self.release(client, spot, &token(number), level),
@@ -282,7 +282,7 @@ impl Model {
             Step::Expire(spot, at_most) if self.whose(spot).keeps() => self.expire(spot, at_most),
             Step::Expire(..) => {}
             Step::TimeOut(at_most) => self.time_out(at_most),
-            Step::EndTurn => self.end_turn(course),
+            Step::EndTurn => self.end_turn(work_done),
             Step::Connect => {
                 self.open.insert(self.next_client);
                 self.next_client += 1;

@@ -9,7 +9,7 @@ use lock_core::queue::WaiterLimits;
 use lock_core::request::{Acquire, BreakTarget};
 use lock_core::turn::{Acquired, Answer, Authority, Cause, Change, Circumstances, Grant, WaitOptions};
 use lock_core::{
-    ClientId, Fence, Hold, Limit, Lock, Moment, Outcome, OwnedDbKey, Standing, Table, Terms, Token, Turn,
+    ClientId, Fence, GrantState, Hold, Limit, Lock, Moment, Outcome, OwnedDbKey, Table, Terms, Token, Turn,
     codec,
 };
 
@@ -58,7 +58,7 @@ pub(crate) struct Served {
 
 /// What the server did of itself in a step, where the contract leaves it to the server when and in which order.
 #[derive(Default)]
-pub(crate) struct Course {
+pub(crate) struct WorkDone {
     /// The keys at which it took a turn.
     pub(crate) turns: Vec<Spot>,
     /// Those at which it did what was due.
@@ -103,7 +103,7 @@ pub(crate) struct Server {
     pub(crate) grants: Vec<Granted>,
     /// The turns of this step.
     pub(crate) served: Vec<Served>,
-    pub(crate) course: Course,
+    pub(crate) work_done: WorkDone,
     /// Fences that were granted to clients which left before they learned of them.
     pub(crate) lost: BTreeSet<Fence>,
     /// Fences that somebody was told of.
@@ -138,7 +138,7 @@ impl Server {
             replies: Vec::new(),
             grants: Vec::new(),
             served: Vec::new(),
-            course: Course::default(),
+            work_done: WorkDone::default(),
             lost: BTreeSet::new(),
             told: BTreeSet::new(),
         }
@@ -172,7 +172,7 @@ impl Server {
     pub(crate) fn take(&mut self, step: Step, made: &Token) -> Vec<(ClientId, Reply)> {
         self.grants.clear();
         self.served.clear();
-        self.course = Course::default();
+        self.work_done = WorkDone::default();
         match step {
             Step::Acquire(client, spot, request) => self.acquire(client, spot, request, made),
             Step::Release(client, spot, number, level) => self.release(client, spot, &token(number), level),
@@ -332,7 +332,7 @@ impl Server {
             | Change::Set(hold, Cause::Granted { has_waited }) => Some((hold.fence(), *has_waited)),
             _ => None,
         });
-        self.course.turns.push(spot);
+        self.work_done.turns.push(spot);
         self.served.push(Served {
             spot,
             before,
@@ -494,9 +494,9 @@ impl Server {
         let fence = Fence::new(self.table.last_fence().map_or(1, |fence| fence.get() + 1)).unwrap();
         self.table.raise_fence(fence);
         let terms = Terms { token: token(number), limit, lease_ms, owner: None, session: None };
-        let standing =
-            Standing { fence, granted_at: self.now, deadline: self.now.plus_ms(lease_ms), level: 1 };
-        Hold::restore(terms, standing)
+        let state =
+            GrantState { fence, granted_at: self.now, deadline: self.now.plus_ms(lease_ms), level: 1 };
+        Hold::restore(terms, state)
     }
 }
 

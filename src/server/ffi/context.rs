@@ -347,6 +347,13 @@ pub(super) fn may_be_from_master() -> bool {
     }
 }
 
+/// The version of Redis that the server is, or is compatible with.
+pub(crate) fn server_version() -> (u8, u8, u8) {
+    // SAFETY: it takes nothing.
+    let [_, major, minor, patch] = unsafe { api!(RedisModule_GetServerVersion()) }.to_be_bytes();
+    (major, minor, patch)
+}
+
 /// Has the server go through its loop once more, though nothing may come in.
 pub(crate) fn wake_server() {
     // SAFETY: the callback takes no data.

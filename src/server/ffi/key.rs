@@ -1,7 +1,7 @@
 //! An open key.
 
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use redis_module::raw::{self, RedisModuleKey};
 
@@ -17,25 +17,38 @@ pub(crate) struct Key<'c, V> {
     name: RedisString<'c>,
     /// The value, as long as the key exists.
     value: Option<NonNull<V>>,
-    /// Held as long as the key may be changed.
-    _writing: Option<Writing>,
+    /// The right to have it open.
+    right: Right,
 }
 
-/// Whether a key is open to be changed.
-static IS_WRITING: AtomicBool = AtomicBool::new(false);
+/// How many keys are open to be read; or [`ONE_IS_CHANGED`].
+static OPEN: AtomicUsize = AtomicUsize::new(0);
 
-/// The right to have a key open to be changed. There is one: a key that was opened twice so would lend its value twice.
-struct Writing;
+/// One key is open to be changed, and no other is open at all.
+const ONE_IS_CHANGED: usize = usize::MAX;
 
-impl Writing {
-    fn begin() -> Option<Self> {
-        (!IS_WRITING.swap(true, Ordering::Relaxed)).then_some(Self)
+/// The right to have a key open: to read, with others, or to change it, alone. A key that was opened twice otherwise would
+/// lend its value to be changed while it is lent already.
+struct Right {
+    to_change: bool,
+}
+
+impl Right {
+    fn get(to_change: bool) -> Option<Self> {
+        let open = match (OPEN.load(Ordering::Relaxed), to_change) {
+            (0, true) => ONE_IS_CHANGED,
+            (_, true) | (ONE_IS_CHANGED, false) => return None,
+            (open, false) => open.saturating_add(1),
+        };
+        OPEN.store(open, Ordering::Relaxed);
+        Some(Self { to_change })
     }
 }
 
-impl Drop for Writing {
+impl Drop for Right {
     fn drop(&mut self) {
-        IS_WRITING.store(false, Ordering::Relaxed);
+        let open = if self.to_change { 0 } else { OPEN.load(Ordering::Relaxed).saturating_sub(1) };
+        OPEN.store(open, Ordering::Relaxed);
     }
 }
 
@@ -48,7 +61,7 @@ const EMPTY: i32 = raw::REDISMODULE_KEYTYPE_EMPTY as i32;
 pub(crate) struct Occupied;
 
 impl<'c, V: Value> Key<'c, V> {
-    /// Opens a key to read it. `None` when it does not exist.
+    /// Opens a key to read it. `None` when it does not exist, or while another one is open to be changed.
     pub(crate) fn open_to_read(
         context: &'c Context,
         name: RedisString<'c>,
@@ -56,7 +69,7 @@ impl<'c, V: Value> Key<'c, V> {
         Self::open(context, name, raw::REDISMODULE_READ)
     }
 
-    /// Opens a key to change it, whether it exists or not. `None` while another one is open to be changed.
+    /// Opens a key to change it, whether it exists or not. `None` while another one is open.
     pub(crate) fn open_to_write(
         context: &'c Context,
         name: RedisString<'c>,
@@ -80,11 +93,11 @@ impl<'c, V: Value> Key<'c, V> {
 
     /// Opens a key, and says whether it holds a value of another type.
     fn open_any(context: &'c Context, name: RedisString<'c>, mode: u32) -> Option<(Self, bool)> {
-        let writing = if mode & raw::REDISMODULE_WRITE == 0 { None } else { Some(Writing::begin()?) };
+        let right = Right::get(mode & raw::REDISMODULE_WRITE != 0)?;
         // SAFETY: context and name are valid for `'c`, for which the key stays open at most.
         let raw = unsafe { api!(RedisModule_OpenKey(context.raw(), name.raw(), mode.cast_signed())) };
         let raw = NonNull::new(raw.cast::<RedisModuleKey>())?;
-        let mut key = Self { raw, context, name, value: None, _writing: writing };
+        let mut key = Self { raw, context, name, value: None, right };
         let is_own = key.has_own_type();
         if is_own {
             // SAFETY: the key is open and holds a value of our type.
@@ -118,15 +131,17 @@ impl<'c, V: Value> Key<'c, V> {
     /// The value, if the key exists.
     pub(crate) fn value(&self) -> Option<&V> {
         // SAFETY: a value of our type is one that `set` or the type's loader made of a `Box<V>`; it stays where it is
-        // until the key is changed through `&mut self` or the key is closed. Nobody else has it: the server calls
-        // one callback at a time, and while this one runs no other has the key open.
+        // until the key is changed through `&mut self` or the key is closed. Nobody else has it to change it: the server
+        // calls one callback at a time, and `right` says that no key is open to be changed besides this one.
         self.value.map(|value| unsafe { value.as_ref() })
     }
 
-    /// The value, to be changed, if the key exists.
+    /// The value, to be changed, if the key exists and was opened for that.
     pub(crate) fn value_mut(&mut self) -> Option<&mut V> {
-        // SAFETY: as in `value`, and `&mut self` makes it the only reference.
-        self.value.map(|mut value| unsafe { value.as_mut() })
+        let value = self.value.filter(|_| self.right.to_change);
+        // SAFETY: as in `value`. It is the only reference: this key lends no other beside `&mut self`, and while it may be
+        // changed no other key is open, as `right` says.
+        value.map(|mut value| unsafe { value.as_mut() })
     }
 
     /// The milliseconds that the key has left to live, if somebody has set a time.

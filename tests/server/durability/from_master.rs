@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::Write;
 
-use lock_core::hold::{Limit, Standing, Terms};
+use lock_core::hold::{GrantState, Limit, Terms};
 use lock_core::{Fence, Hold, Moment, Token, codec};
 
 use crate::support::locks::{acquire, exists, field, held, holder};
@@ -87,7 +87,7 @@ fn hold(token: &str, fence: u64, limit: u16) -> Hold {
     let terms =
         Terms { token, limit: Limit::from_number(limit), lease_ms: 600_000, owner: None, session: None };
     let now = Moment::from_micros(0);
-    let standing = Standing {
+    let standing = GrantState {
         fence: Fence::new(fence).unwrap(),
         granted_at: now,
         deadline: now.plus_ms(600_000),

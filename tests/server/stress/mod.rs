@@ -1,6 +1,6 @@
 //! Random loads and trouble, from a printed seed.
 
-mod cluster_storm;
 mod convergence;
+mod moving_slots;
+mod random_work;
 mod room;
-mod storms;

@@ -3,7 +3,7 @@
 use super::steps::Step;
 
 /// What has happened so far. It is shown, under its title, when a test fails on the way.
-pub(crate) struct Trail {
+pub(crate) struct Trace {
     pub(crate) title: String,
     pub(crate) steps: Vec<Step>,
 }
@@ -11,7 +11,7 @@ pub(crate) struct Trail {
 /// The most steps that are shown, the last ones.
 const SHOWN: usize = 30;
 
-impl Drop for Trail {
+impl Drop for Trace {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("{}, {} steps, the last of them:", self.title, self.steps.len());

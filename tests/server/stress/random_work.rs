@@ -5,14 +5,14 @@ use crate::support::load::{DATABASES, KEYS, Load};
 use crate::support::waiter::{blocked_clients, wait_blocked};
 use crate::support::{PATIENCE, Random, Reply, Server, wait_until};
 
-/// Steps of a storm.
+/// Steps of random work.
 const STEPS: usize = 2_000;
 
-/// All leases are over soon after the storm.
+/// All leases are over soon after it.
 const LEASES_MS: [usize; 5] = [1, 4, 15, 30, 60];
 
 #[test]
-fn a_storm_leaves_nothing_behind() {
+fn random_work_leaves_nothing_behind() {
     let mut server = Server::start();
     let mut random = Random::from_environment();
     let mut load = Load::new(&server, &mut random, &LEASES_MS);

@@ -108,7 +108,7 @@ pub(crate) enum Patient {
 }
 
 /// A client with a connection to each server it has to do with.
-pub(crate) struct Speaker<'a> {
+pub(crate) struct HistoryClient<'a> {
     pub(crate) clock: Clock,
     routes: &'a Routes,
     client: usize,
@@ -119,7 +119,7 @@ pub(crate) struct Speaker<'a> {
     ops: Vec<Op>,
 }
 
-impl<'a> Speaker<'a> {
+impl<'a> HistoryClient<'a> {
     pub(crate) fn new(clock: Clock, routes: &'a Routes, client: usize, confirms: bool) -> Self {
         Self { clock, routes, client, confirms, links: BTreeMap::new(), next_link: 0, ops: Vec::new() }
     }
@@ -140,8 +140,7 @@ impl<'a> Speaker<'a> {
     /// Asks whoever has the key, and goes where it is sent. With `give_up` it waits no longer than that, and closes the
     /// connection.
     pub(crate) fn request(&mut self, ask: &Ask, give_up: Option<Duration>) -> Told {
-        match self
-            .send_on(ask, |speaker, node, asking| Patient::Told(speaker.ask(node, ask, asking, give_up)))
+        match self.send_on(ask, |client, node, asking| Patient::Told(client.ask(node, ask, asking, give_up)))
         {
             Patient::Told(told) => told,
             Patient::Pending(pending) => self.finish_pending(pending),
@@ -150,7 +149,7 @@ impl<'a> Speaker<'a> {
 
     /// The same, but if no answer comes within `patience` it may come later: the connection is left open.
     pub(crate) fn request_patiently(&mut self, ask: &Ask, patience: Duration) -> Patient {
-        self.send_on(ask, |speaker, node, asking| speaker.ask_patiently(node, ask, asking, patience))
+        self.send_on(ask, |client, node, asking| client.ask_patiently(node, ask, asking, patience))
     }
 
     fn send_on(&mut self, ask: &Ask, mut ask_at: impl FnMut(&mut Self, usize, bool) -> Patient) -> Patient {

@@ -1,7 +1,7 @@
 //! Slots that move the whole time, and shards that fail over, under clients that wait: each gets its lock in the end, a
 //! lock has one holder at a time in the whole cluster, and no hold is lost.
 //!
-//! `REDIS_LOCK_STORM_SECONDS` is how long to go on; without it as long as [`SPAN`]. `make storm` goes on for ten minutes.
+//! `REDIS_LOCK_STRESS_SECONDS` is how long to go on; without it as long as [`SPAN`]. `make stress` goes on for ten minutes.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
@@ -44,23 +44,23 @@ const FAILOVER_EVERY: Duration = Duration::from_secs(3);
 
 #[test]
 fn while_slots_move_and_shards_fail_over_every_client_gets_its_lock_and_no_other_has_it() {
-    let seconds = std::env::var("REDIS_LOCK_STORM_SECONDS").ok();
+    let seconds = std::env::var("REDIS_LOCK_STRESS_SECONDS").ok();
     let span = seconds.map_or(SPAN, |text| Duration::from_secs(text.parse().expect("a number of seconds")));
     let mut random = Random::from_environment();
     // Nobody is elected but who is asked for: with one that is elected without need, on a busy machine, writes are lost.
     let builder = Cluster::builder(SHARDS).replicas(1).config("cluster-replica-no-failover yes");
     let mut cluster = builder.node_timeout_ms(4_000).start();
-    let storm = Storm::over(&cluster);
+    let stress = Stress::over(&cluster);
     let told = thread::scope(|scope| {
-        let clients = storm.let_loose(scope, &mut random);
-        let mut mover = Mover::new(&storm, Random::from_seed(random.next()));
+        let clients = stress.let_loose(scope, &mut random);
+        let mut mover = Mover::new(&stress, Random::from_seed(random.next()));
         mover.run(span);
         println!("{} moves, {} of them at once, {} failovers", mover.moves, mover.at_once, mover.failovers);
         assert!(mover.moves >= ENOUGH, "{} moves", mover.moves);
         clients.into_iter().map(|client| client.join().unwrap()).collect::<Vec<Told>>()
     });
-    storm.summary(&told);
-    storm.nothing_is_left();
+    stress.summary(&told);
+    stress.nothing_is_left();
     cluster.assert_alive();
 }
 
@@ -91,7 +91,7 @@ impl Lock {
     }
 }
 
-struct Storm<'a> {
+struct Stress<'a> {
     cluster: &'a Cluster,
     locks: Vec<Lock>,
     not_in_time: AtomicUsize,
@@ -99,7 +99,7 @@ struct Storm<'a> {
     is_over: AtomicBool,
 }
 
-impl<'a> Storm<'a> {
+impl<'a> Stress<'a> {
     fn over(cluster: &'a Cluster) -> Self {
         let lock = |at: usize| {
             let slot = cluster.fresh_slot(at % SHARDS);
@@ -118,7 +118,7 @@ impl<'a> Storm<'a> {
     ) -> Vec<thread::ScopedJoinHandle<'scope, Told>> {
         let client = |at: usize| {
             let mut rival = Rival {
-                storm: self,
+                stress: self,
                 lock: &self.locks[at % LOCKS],
                 name: format!("client-{at}"),
                 client: self.cluster.routed().sparing(),
@@ -186,7 +186,7 @@ impl Drop for RaiseFlag<'_> {
 
 /// A client that wants one lock over and over.
 struct Rival<'a> {
-    storm: &'a Storm<'a>,
+    stress: &'a Stress<'a>,
     lock: &'a Lock,
     name: String,
     client: Routed,
@@ -196,7 +196,7 @@ struct Rival<'a> {
 impl Rival<'_> {
     fn work(&mut self) {
         for turn in 0.. {
-            if self.storm.is_over.load(Ordering::SeqCst) {
+            if self.stress.is_over.load(Ordering::SeqCst) {
                 return;
             }
             self.round(&format!("{}-{turn}", self.name));
@@ -212,7 +212,7 @@ impl Rival<'_> {
         let reply = self.client.run(acquire.trim_end());
         if reply.is_null() {
             assert_eq!(block, 500, "{key}: null though there was time");
-            self.storm.not_in_time.fetch_add(1, Ordering::SeqCst);
+            self.stress.not_in_time.fetch_add(1, Ordering::SeqCst);
             return;
         }
         let fence = ok_grant(reply).1;
@@ -241,7 +241,7 @@ impl Rival<'_> {
 
 /// Moves slots, and has shards fail over.
 struct Mover<'a> {
-    storm: &'a Storm<'a>,
+    stress: &'a Stress<'a>,
     random: Random,
     nodes: Vec<Client>,
     /// The master of each shard.
@@ -255,20 +255,20 @@ struct Mover<'a> {
 }
 
 impl<'a> Mover<'a> {
-    fn new(storm: &'a Storm<'a>, random: Random) -> Self {
-        let nodes = storm.cluster.nodes().iter().map(crate::support::Server::client).collect();
+    fn new(stress: &'a Stress<'a>, random: Random) -> Self {
+        let nodes = stress.cluster.nodes().iter().map(crate::support::Server::client).collect();
         let places = (0..LOCKS).map(|at| (at % SHARDS, Instant::now())).collect();
         let masters = (0..SHARDS).collect();
-        Self { storm, random, nodes, masters, places, moves: 0, at_once: 0, failovers: 0 }
+        Self { stress, random, nodes, masters, places, moves: 0, at_once: 0, failovers: 0 }
     }
 
     fn run(&mut self, span: Duration) {
-        let _raises = RaiseFlag(&self.storm.is_over);
+        let _raises = RaiseFlag(&self.stress.is_over);
         let began = Instant::now();
         let mut failed_over = began;
         let lasts =
             |moves: usize| began.elapsed() < span || (moves < ENOUGH && began.elapsed() < span + TOO_LONG);
-        while lasts(self.moves) && !self.storm.is_over.load(Ordering::SeqCst) {
+        while lasts(self.moves) && !self.stress.is_over.load(Ordering::SeqCst) {
             if failed_over.elapsed() > FAILOVER_EVERY {
                 self.fail_over();
                 failed_over = Instant::now();
@@ -286,9 +286,9 @@ impl<'a> Mover<'a> {
         let from = self.places[at].0;
         let to = (from + 1 + self.random.below(SHARDS - 1)) % SHARDS;
         let (source, target) = (self.masters[from], self.masters[to]);
-        let slot = self.storm.locks[at].slot;
+        let slot = self.stress.locks[at].slot;
         if atomic::is_possible() && self.random.below(4) == 0 {
-            self.storm.cluster.start_atomic_move(slot, source, target).wait_state(&["success"]);
+            self.stress.cluster.start_atomic_move(slot, source, target).wait_state(&["success"]);
             self.at_once += 1;
         } else {
             self.move_by_steps(slot, source, target);
@@ -298,7 +298,7 @@ impl<'a> Mover<'a> {
     }
 
     fn move_by_steps(&mut self, slot: u16, source: usize, target: usize) {
-        let (source_id, target_id) = (self.storm.cluster.id(source), self.storm.cluster.id(target));
+        let (source_id, target_id) = (self.stress.cluster.id(source), self.stress.cluster.id(target));
         self.nodes[target].ok(&format!("CLUSTER SETSLOT {slot} IMPORTING {source_id}"));
         self.nodes[source].ok(&format!("CLUSTER SETSLOT {slot} MIGRATING {target_id}"));
         self.pause(20);
@@ -311,7 +311,7 @@ impl<'a> Mover<'a> {
 
     /// Once there is none left there will be none: the source makes no new one.
     fn move_keys(&mut self, slot: u16, source: usize, target: usize) {
-        let port = self.storm.cluster.node(target).port();
+        let port = self.stress.cluster.node(target).port();
         loop {
             let keys = self.nodes[source].run(&format!("CLUSTER GETKEYSINSLOT {slot} 10"));
             let keys: Vec<Vec<u8>> = keys.items().iter().map(Reply::bytes).collect();
@@ -326,14 +326,14 @@ impl<'a> Mover<'a> {
 
     /// A replica that does not know yet which slots its master has given away would take them back: so all must agree.
     fn fail_over(&mut self) {
-        self.storm.cluster.wait_agreed();
+        self.stress.cluster.wait_agreed();
         // In turn: nobody votes for the same shard twice within two node timeouts.
         let shard = self.failovers % SHARDS;
-        let (first, second) = (shard, self.storm.cluster.replica(shard));
+        let (first, second) = (shard, self.stress.cluster.replica(shard));
         let replica = if self.masters[shard] == first { second } else { first };
-        self.storm.cluster.fail_over_to(replica, "");
+        self.stress.cluster.fail_over_to(replica, "");
         self.masters[shard] = replica;
-        self.storm.cluster.wait_agreed_among(&self.masters);
+        self.stress.cluster.wait_agreed_among(&self.masters);
         self.failovers += 1;
     }
 
