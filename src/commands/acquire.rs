@@ -1,7 +1,7 @@
 //! LOCK.ACQUIRE key [PX ms | EX s] [TOKEN token] [SHARED | LIMIT n] [BLOCK ms] [OWNER label] [SESSION] [LEVEL n]
 //!
-//! Replies `[token, fence]` when the lock is granted, and a null array when it is not available. With BLOCK the client waits
-//! for that reply until the lock is granted or the time is over.
+//! Replies `[token, fence]` when the lock is granted, and a null array when it is not available. With BLOCK the client
+//! waits for that reply until the lock is granted or the time is over.
 //!
 //! A master and the append-only file send `LOCK.ACQUIRE key holds` instead: see [`crate::replication`].
 
@@ -41,8 +41,10 @@ pub(super) const SPEC: CommandSpec = CommandSpec {
     categories: c"write blocking",
     keys: Some(Keys::First(Access::Write)),
     arity: -2,
-    summary: c"Acquires a lock, or waits for it. Returns its token and fence, or null when it is not available.",
-    complexity: c"O(log(H)) with H holds on the lock, and O(log(H)) for each waiter that the request makes room for",
+    summary:
+        c"Acquires a lock, or waits for it. Returns its token and fence, or null when it is not available.",
+    complexity:
+        c"O(log(H)) with H holds on the lock, and O(log(H)) for each waiter that the request makes room for",
     args: &[
         Arg::KEY,
         LEASE,

@@ -1,6 +1,7 @@
 //! LOCK.INFO key
 //!
-//! Replies a map of the holders and the queue of a lock, or a null array when nobody holds the lock and nobody waits for it.
+//! Replies a map of the holders and the queue of a lock, or a null array when nobody holds the lock and nobody waits
+//! for it.
 
 use lock_core::queue::Waiter;
 use lock_core::{ClientId, DbKey, Hold, Limit, Lock, Moment, Refusal};
