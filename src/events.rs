@@ -16,8 +16,11 @@ use crate::perform;
 use crate::redirect;
 use crate::relocated;
 use crate::replication;
+use crate::room;
 use crate::server::clock;
-use crate::server::ffi::{Context, KeyspaceEvents, MainThread, RedisString, ServerEvents, notice_anywhere};
+use crate::server::ffi::{
+    Context, KeyspaceEvents, MainThread, RedisString, ServerEvents, notice_anywhere, wake_server,
+};
 use crate::state::TABLE;
 use crate::waiting;
 use crate::writes;
@@ -74,9 +77,12 @@ impl ServerEvents for Events {
     fn before_sleep(context: &Context) {
         relocated::find(context);
         TABLE.with(|table| table.before_sleep());
-        expiry::settle_marked(context);
-        waiting::deliver();
+        let has_more = expiry::settle_marked(context) | waiting::deliver();
         waiting::turn_has_ended();
+        room::make();
+        if has_more {
+            wake_server();
+        }
         cluster::before_sleep();
         clock::before_sleep();
         writes::before_sleep();

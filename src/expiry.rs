@@ -2,22 +2,20 @@
 //!
 //! Only a master ends leases. A replica keeps counting, in case it is promoted.
 
-use lock_core::Moment;
 use lock_core::table::DueLock;
 use lock_core::turn::Answer;
+use lock_core::{DbKey, Moment};
 
 use crate::cluster;
 use crate::config;
 use crate::perform;
 use crate::redirect;
+use crate::room;
 use crate::server::clock;
 use crate::server::ffi::{Context, guard, notice_anywhere};
 use crate::state::TABLE;
 use crate::timer;
 use crate::waiting;
-
-/// The most marked keys that are settled in one turn of the server's loop.
-const KEYS_PER_TURN: usize = 1024;
 
 /// The most holds, and the most waits, that end in one turn of the server's loop: about a millisecond of work each. Then
 /// clients get their turn.
@@ -94,23 +92,31 @@ fn end_leases_of(context: &Context, due: &DueLock, at_most: usize) -> usize {
     })
 }
 
-/// Settles the keys that were marked: what has to be undone there is, and their queues are served.
-pub(crate) fn settle_marked(context: &Context) {
+/// Settles the keys that were marked, as many as there is room for in this turn of the server's loop: what has to be undone
+/// there is, and their queues are served. True if more is left that could be done at once.
+pub(crate) fn settle_marked(context: &Context) -> bool {
     if TABLE.with(|table| table.is_unmarked()) {
-        return;
+        return false;
     }
     if !perform::may_decide(context) {
         timer::arm_for_pause(context);
-        return;
+        return false;
     }
-    for _ in 0..KEYS_PER_TURN {
-        let Some(key) = TABLE.with(|table| table.marked()) else { return };
-        let key = key.as_key();
-        guard(|| perform::at(context, key, |name| perform::turn(context, name, |_| ())));
+    TABLE.with(|table| table.mark_left(room::left()));
+    while room::left() > 0 {
+        let Some(key) = TABLE.with(|table| table.marked()) else { break };
+        room::take(1);
+        settle(context, key.as_key());
+    }
+    !TABLE.with(|table| table.is_unmarked())
+}
+
+fn settle(context: &Context, key: DbKey<'_>) {
+    let has_more = guard(|| perform::at(context, key, |name| perform::settle(context, name))).flatten();
+    if has_more != Some(true) {
         // Where a value of another type stands nothing can be served, until it goes and the key is marked again; nor
         // where a fault of ours has cut the turn short.
         TABLE.with(|table| table.pass_over(key));
         redirect::turn_away(context, key);
     }
-    timer::arm_for_pause(context);
 }

@@ -16,6 +16,7 @@ use crate::cluster;
 use crate::config;
 use crate::fault;
 use crate::replication;
+use crate::room;
 use crate::server::clock;
 use crate::server::ffi::{Context, Key, OwnedRedisString, RedisString};
 use crate::state::TABLE;
@@ -52,6 +53,13 @@ pub(crate) fn turn_over_anything<'c, R>(
     let circumstances = circumstances(context, name, at);
     let key = Key::open_to_replace(context, name).ok_or(Refusal::Internal)?;
     Ok(OpenLock::new(key, at).take_turn(circumstances, ask))
+}
+
+/// Settles what is marked at a key. True if there was no room for all of it, and the key is still marked.
+pub(crate) fn settle(context: &Context, name: RedisString<'_>) -> bool {
+    let at = db_key(context, name);
+    let is_settled = turn(context, name, |_| ()).is_ok();
+    is_settled && room::left() == 0 && TABLE.with(|table| table.is_marked(at))
 }
 
 /// Takes the turn of a lock at which something is due, if it still stands under that key. At most `at_most` holds are seen
@@ -101,7 +109,8 @@ fn circumstances(context: &Context, name: RedisString<'_>, at: DbKey<'_>) -> Cir
     };
     let now = clock::now();
     let grace_ms = config::restart_grace_ms();
-    Circumstances { now, wall_micros: clock::wall_micros(now), grace_ms, authority }
+    let wall_micros = clock::wall_micros(now);
+    Circumstances { now, wall_micros, grace_ms, authority, at_most: room::left() }
 }
 
 /// The key of a lock, opened to change it.
@@ -155,6 +164,7 @@ impl<'c> OpenLock<'c> {
     /// Carries out what the turn came to.
     fn carry_out(mut self, end: End, now: Moment) {
         let (context, name) = (self.key.context(), self.key.name());
+        room::take(self.outcome.work());
         fault::point(self.at.key, "ended");
         for change in &self.outcome.changes {
             match change {
@@ -170,6 +180,9 @@ impl<'c> OpenLock<'c> {
         }
         if !end.is_quiet {
             timer::arm(context);
+        }
+        if end.is_marked {
+            waiting::keep_awake();
         }
     }
 

@@ -1,13 +1,13 @@
 //! Blocked clients. Each gets exactly one reply, and no client keeps a lock that it was never told of.
 //!
 //! The core decides who is granted the lock, in the turn that freed it. The reply follows at the end of the same turn
-//! of the server's loop ([`deliver`]). If the client disconnects before that, or if the server cannot send the reply,
-//! the grant is undone.
+//! of the server's loop ([`deliver`]), or of one of the next turns if very many clients have to be answered. If the
+//! client disconnects before that, or if the server cannot send the reply, the grant is undone.
 //!
 //! Handles are given back to the server in one place only. CLIENT UNBLOCK must not find a handle that was given back
 //! already: Redis before 7.4 would never reply to that client.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -29,8 +29,11 @@ struct Blocked {
 /// All blocked clients.
 static BLOCKED: MainThread<BTreeMap<ClientId, Blocked>> = MainThread::new(BTreeMap::new());
 
-/// Clients to answer at the end of this turn.
-static READY: MainThread<Vec<ClientId>> = MainThread::new(Vec::new());
+/// Clients to answer at the end of this turn, in this order.
+static READY: MainThread<VecDeque<ClientId>> = MainThread::new(VecDeque::new());
+
+/// The most clients answered in one turn of the server's loop: a few milliseconds of work.
+const ANSWERS_PER_TURN: usize = 512;
 
 /// Handles to give back at the end of this turn, of clients that are gone or already have a reply.
 static RETIRED: MainThread<Vec<BlockedClient>> = MainThread::new(Vec::new());
@@ -61,7 +64,7 @@ pub(crate) fn answer(client: ClientId, answer: Answer) {
         None => false,
     });
     if waits {
-        READY.with(|ready| ready.push(client));
+        READY.with(|ready| ready.push_back(client));
         keep_awake();
     }
 }
@@ -84,9 +87,11 @@ pub(crate) fn keep_awake() {
     }
 }
 
-/// Answers those who are to be answered, at the end of a turn of the server's loop.
-pub(crate) fn deliver() {
-    for client in READY.with(mem::take) {
+/// Answers those who are to be answered, at the end of a turn of the server's loop: as many as that has room for. True if
+/// others are left.
+pub(crate) fn deliver() -> bool {
+    for _ in 0..ANSWERS_PER_TURN {
+        let Some(client) = READY.with(VecDeque::pop_front) else { break };
         // Who was replied to otherwise may wait again by now, and has no answer yet.
         let answered = BLOCKED.with(|blocked| {
             let answer = blocked.get_mut(&client)?.answer.take()?;
@@ -99,6 +104,7 @@ pub(crate) fn deliver() {
     for handle in RETIRED.with(mem::take) {
         handle.give_back();
     }
+    READY.with(|ready| !ready.is_empty())
 }
 
 /// A connection is being closed. It waits no longer, and what it kept alive ends.

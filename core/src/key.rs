@@ -29,7 +29,7 @@ impl OwnedDbKey {
         Self { database: Database::MIN, key: Box::default() }
     }
 
-    /// The same key name after two databases have changed keys_seen.
+    /// The same key name after two databases have changed places.
     pub(crate) fn swapped(self, one: Database, other: Database) -> Self {
         let database = match self.database {
             database if database == one => other,

@@ -141,6 +141,12 @@ impl Lock {
         self.holds.crowd(Some(now), &[fence]).admits(limit)
     }
 
+    /// Whether a hold with this limit could stand beside all others, ended leases among them, but for the hold with the fence
+    /// `instead_of`.
+    pub(crate) fn has_room_for(&self, limit: Limit, instead_of: Option<Fence>) -> bool {
+        self.holds.crowd(None, instead_of.as_slice()).admits(limit)
+    }
+
     /// Sets a hold of this lock to what was decided: in place of the one its token owned, or as one more.
     ///
     /// This judges nothing, so that a decision can be carried out wherever it arrives.
@@ -291,6 +297,11 @@ impl Lock {
         let (ended, left): (Vec<Hold>, Vec<Hold>) = mem::take(&mut self.holds).into_iter().partition(ends);
         self.holds = Holds::from(left);
         ended.iter().map(Hold::fence).collect()
+    }
+
+    /// Ends all holds.
+    pub(crate) fn clear(&mut self) {
+        self.holds = Holds::default();
     }
 
     /// When something has to be done about the next of its leases, see [`Hold::due`].

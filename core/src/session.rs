@@ -17,17 +17,20 @@ pub type HoldId = (OwnedDbKey, Fence);
 /// The open connections, and the holds that they keep alive.
 ///
 /// That a hold is noted here says that the connection *may* keep it alive: whoever acts on it looks at the lock first. Every
-/// hold that a connection does keep alive is noted.
+/// hold that a connection does keep alive is noted. A connection may close that has very many: they are taken out bit by
+/// bit, and stay noted until then.
 #[derive(Debug, Default)]
 pub struct SessionIndex {
     open: BTreeSet<ClientId>,
     holds: BTreeSet<(ClientId, OwnedDbKey, Fence)>,
+    /// Connections that have closed, and of whose holds some may still be noted.
+    closed: BTreeSet<ClientId>,
 }
 
 impl SessionIndex {
     /// No connection.
     pub const fn new() -> Self {
-        Self { open: BTreeSet::new(), holds: BTreeSet::new() }
+        Self { open: BTreeSet::new(), holds: BTreeSet::new(), closed: BTreeSet::new() }
     }
 
     /// How many holds are noted.
@@ -51,14 +54,42 @@ impl SessionIndex {
         self.open.contains(&client)
     }
 
-    /// A connection has been closed. Returns the holds that it kept alive.
-    pub(crate) fn closed(&mut self, client: ClientId) -> Vec<HoldId> {
+    /// A connection has been closed. What it kept alive is to be taken out, see [`SessionIndex::take_left`].
+    pub(crate) fn closed(&mut self, client: ClientId) {
         self.open.remove(&client);
-        let later = self.holds.split_off(&(client, OwnedDbKey::first(), Fence::LOWEST));
-        let (its, others) = later.into_iter().partition(|(other, ..)| *other == client);
-        self.holds.extend::<BTreeSet<_>>(others);
-        let its: BTreeSet<_> = its;
-        its.into_iter().map(|(_, key, fence)| (key, fence)).collect()
+        if self.holds_of(client).next().is_some() {
+            self.closed.insert(client);
+        }
+    }
+
+    /// Whether there may be holds of connections that have closed.
+    pub(crate) fn has_left(&self) -> bool {
+        !self.closed.is_empty()
+    }
+
+    /// Takes holds of connections that have closed out, at most `at_most` of them.
+    pub(crate) fn take_left(&mut self, at_most: usize) -> Vec<(ClientId, HoldId)> {
+        let mut taken = Vec::new();
+        while let Some(client) = self.closed.first().copied() {
+            let room = at_most.saturating_sub(taken.len());
+            let its: Vec<_> = self.holds_of(client).take(room).cloned().collect();
+            if its.len() < room {
+                self.closed.remove(&client);
+            }
+            its.iter().for_each(|hold| {
+                self.holds.remove(hold);
+            });
+            taken.extend(its.into_iter().map(|(client, key, fence)| (client, (key, fence))));
+            if taken.len() == at_most {
+                break;
+            }
+        }
+        taken
+    }
+
+    fn holds_of(&self, client: ClientId) -> impl Iterator<Item = &(ClientId, OwnedDbKey, Fence)> {
+        let first = (client, OwnedDbKey::first(), Fence::LOWEST);
+        self.holds.range(first..).take_while(move |(other, ..)| *other == client)
     }
 
     /// A connection keeps a hold alive from now on.
@@ -85,9 +116,11 @@ impl SessionIndex {
         if self.is_empty() {
             return;
         }
+        let mut noted = (0, OwnedDbKey::from(key), Fence::LOWEST);
         for hold in lock.holds() {
             if let Some(client) = hold.session() {
-                self.lets_go(client, key, hold.fence());
+                (noted.0, noted.2) = (client, hold.fence());
+                self.holds.remove(&noted);
             }
         }
     }
@@ -97,6 +130,9 @@ impl SessionIndex {
         match database {
             Some(database) => self.holds.retain(|(_, key, _)| key.as_key().database != database),
             None => self.holds.clear(),
+        }
+        if self.holds.is_empty() {
+            self.closed.clear();
         }
     }
 
@@ -109,12 +145,15 @@ impl SessionIndex {
 
     /// No connection keeps anything alive any more. Returns the keys of the holds that one did.
     pub(crate) fn end_all(&mut self) -> BTreeSet<OwnedDbKey> {
+        self.closed.clear();
         mem::take(&mut self.holds).into_iter().map(|(_, key, _)| key).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec;
+
     use super::*;
 
     const A: DbKey<'_> = DbKey { database: 0, key: b"a" };
@@ -134,12 +173,37 @@ mod tests {
         sessions.keeps(7, B, fence(3));
         sessions.keeps(6, A, fence(4));
         sessions.lets_go(8, A, fence(2));
-        assert_eq!(sessions.closed(8), []);
+        sessions.closed(8);
+        assert!(!sessions.has_left());
         assert!(sessions.is_open(7));
-        assert_eq!(sessions.closed(7), [(A.into(), fence(1)), (B.into(), fence(3))]);
+        sessions.closed(7);
         assert!(!sessions.is_open(7));
-        assert_eq!(sessions.closed(6), [(A.into(), fence(4))]);
+        assert_eq!(sessions.take_left(9), [(7, (A.into(), fence(1))), (7, (B.into(), fence(3)))]);
+        assert!(!sessions.has_left());
+        sessions.closed(6);
+        assert_eq!(sessions.take_left(9), [(6, (A.into(), fence(4)))]);
         assert!(sessions.is_empty());
+    }
+
+    #[test]
+    fn what_closed_connections_leave_is_taken_out_bit_by_bit() {
+        let mut sessions = SessionIndex::new();
+        for number in 1..=4 {
+            sessions.keeps(7 + number % 2, A, fence(number));
+        }
+        sessions.closed(8);
+        sessions.closed(7);
+        let taken: Vec<Vec<u64>> = (0..3)
+            .map(|_| sessions.take_left(2).into_iter().map(|(_, (_, fence))| fence.get()).collect())
+            .collect();
+        assert_eq!(taken, [vec![2, 4], vec![1, 3], vec![]]);
+        assert!(!sessions.has_left());
+        sessions.keeps(9, A, fence(5));
+        sessions.closed(9);
+        assert!(sessions.take_left(0).is_empty());
+        assert!(sessions.has_left());
+        sessions.flushed(None);
+        assert!(!sessions.has_left());
     }
 
     #[test]

@@ -11,12 +11,16 @@ use alloc::vec::Vec;
 use crate::deadlines::{DeadlineId, Deadlines};
 use crate::fence::{Fence, FenceSequence};
 use crate::grace::Grace;
+use crate::hold::Hold;
 use crate::key::{Database, DbKey, OwnedDbKey};
 use crate::lock::Lock;
 use crate::queue::{Joining, Queues, Waiter};
 use crate::session::{ClientId, SessionIndex};
 use crate::time::Moment;
 use crate::undo::{Undo, Undos, What};
+
+/// The most holds of closed connections that are marked when another closes. Nearly every connection has fewer.
+const MARKED_AT_ONCE: usize = 64;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -175,10 +179,24 @@ impl Table {
     /// Returns what is to be undone of its own grant.
     pub fn closed(&mut self, client: ClientId) -> Option<Undo> {
         let undo = self.abandoned(client);
-        for (key, fence) in self.sessions.closed(client) {
-            self.undos.add(key.as_key(), Undo { fence, what: What::Session(client) });
-        }
+        self.sessions.closed(client);
+        self.mark_left(MARKED_AT_ONCE);
         undo
+    }
+
+    /// Marks the keys of holds that closed connections kept alive, at most `at_most` holds. A connection can keep very many
+    /// alive, and nobody is to wait until all of them are marked.
+    pub fn mark_left(&mut self, at_most: usize) {
+        if self.sessions.has_left() {
+            for (client, (key, fence)) in self.sessions.take_left(at_most) {
+                self.undos.add(key.as_key(), Undo { fence, what: What::Session(client) });
+            }
+        }
+    }
+
+    /// Whether a hold is to end, since the connection that kept it alive has closed, and that may not have been marked yet.
+    pub(crate) fn has_lost_session(&self, hold: &Hold) -> bool {
+        self.sessions.has_left() && hold.session().is_some_and(|client| !self.sessions.is_open(client))
     }
 
     /// A client is not there to be answered any more: it leaves its queue, and what it was granted and not told is undone.
@@ -281,21 +299,27 @@ impl Table {
     /// Whether there is anything that a turn at this key would see to besides what it is asked: somebody waits for it, or it
     /// is marked. Else nothing has to be known of what this server may do.
     pub fn has_business_at(&self, key: DbKey<'_>) -> bool {
-        self.queues.is_waited_for(key) || !self.undos.is_unmarked() && self.undos.is_marked(key)
+        self.queues.is_waited_for(key)
+            || !self.is_unmarked() && (self.undos.is_marked(key) || self.sessions.has_left())
     }
 
-    /// Whether nobody waits, everybody was told, and no key is marked.
+    /// Whether nobody waits, everybody was told, and no key is marked or is to be.
     pub fn is_quiet(&self) -> bool {
-        self.queues.is_empty() && self.undos.is_quiet()
+        self.queues.is_empty() && self.undos.is_quiet() && !self.sessions.has_left()
     }
 
-    /// Whether no key is marked.
+    /// Whether no key is marked or is to be.
     pub fn is_unmarked(&self) -> bool {
-        self.undos.is_unmarked()
+        self.undos.is_unmarked() && !self.sessions.has_left()
     }
 
-    /// A key that is marked.
-    pub fn marked(&self) -> Option<OwnedDbKey> {
+    /// Whether this key is marked.
+    pub fn is_marked(&self, key: DbKey<'_>) -> bool {
+        self.undos.is_marked(key)
+    }
+
+    /// A key that is marked, each in its turn.
+    pub fn marked(&mut self) -> Option<OwnedDbKey> {
         self.undos.marked()
     }
 

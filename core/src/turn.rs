@@ -37,6 +37,9 @@ use crate::time::Moment;
 use crate::token::Token;
 use crate::undo::{Undo, What};
 
+/// The most ended leases that are taken off a lock at once for a grant.
+const ENDED_AT_ONCE: usize = 64;
+
 /// What this server may do at a key on its own account. What a client's command asks for needs none of it: the server has
 /// let the command pass.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -65,6 +68,9 @@ pub struct Circumstances {
     pub grace_ms: u64,
     /// What this server may do on its own account.
     pub authority: Authority,
+    /// How much may follow from what is asked, see [`Outcome::work`]. Where there is more to do, the key is marked, and the
+    /// rest is done when the mark is settled.
+    pub at_most: usize,
 }
 
 /// Why a hold is as it is, or is no more.
@@ -143,6 +149,13 @@ pub struct Outcome {
     pub candidate: Option<ClientId>,
 }
 
+impl Outcome {
+    /// How much was done besides one change that was asked for: holds that were changed, and clients that were answered.
+    pub fn work(&self) -> usize {
+        self.changes.len().saturating_add(self.answers.len()).saturating_sub(1)
+    }
+}
+
 /// How a request may wait.
 #[derive(Clone, Copy, Debug)]
 pub struct WaitOptions {
@@ -186,6 +199,9 @@ pub fn check(
     now: Moment,
 ) -> Option<Checked> {
     let hold = lock?.hold_of(token, now)?;
+    if table.has_lost_session(hold) {
+        return None;
+    }
     table.undos.learned(key, hold.fence());
     let waiting = table.queues.len_at(key);
     Some(Checked { fence: hold.fence(), deadline: hold.deadline(), waiting })
@@ -209,6 +225,8 @@ pub struct End {
     pub due: Option<Moment>,
     /// See [`Table::is_quiet`].
     pub is_quiet: bool,
+    /// Whether the key is marked: there is more to do.
+    pub is_marked: bool,
 }
 
 /// Beginning, end, and what is in between.
@@ -254,7 +272,8 @@ impl<'a> Turn<'a> {
         let has_changed = !self.outcome.changes.is_empty();
         let due = if has_changed { self.table.note(self.key, self.lock) } else { None };
         self.check_invariants();
-        End { due, is_quiet: self.table.is_quiet() }
+        let is_quiet = self.table.is_quiet();
+        End { due, is_quiet, is_marked: !is_quiet && self.table.is_marked(self.key) }
     }
 
     /// In debug builds: what must be true at the end of every turn.
@@ -262,7 +281,9 @@ impl<'a> Turn<'a> {
         if cfg!(debug_assertions) {
             invariants::check_lock(self.lock);
             let head = self.table.queues.head(self.key);
-            let may_serve = self.circumstances.authority == Authority::FULL && !self.is_in_grace();
+            let is_left = self.table.is_marked(self.key);
+            let may_serve =
+                self.circumstances.authority == Authority::FULL && !self.is_in_grace() && !is_left;
             debug_assert!(
                 !may_serve || invariants::head_has_to_wait(self.lock, head, self.now),
                 "the head of a queue has to wait: {:?}",
@@ -286,6 +307,7 @@ impl Turn<'_> {
         wait: Option<WaitOptions>,
         make_token: impl FnOnce() -> Token,
     ) -> Result<Acquired, Refusal> {
+        self.end_lost_session(request.token.as_ref());
         if request.is_inner() && !self.holds(request.token.as_ref()) {
             // The outer hold is gone, and what works under it is to learn that.
             return Ok(Acquired::NotAvailable);
@@ -366,6 +388,7 @@ impl Turn<'_> {
     /// that is left without a hold waits for this lock no longer either, if it is its client who says so and not a master or
     /// a file (`from_master`): what those say was said of another time, or to another server.
     pub fn release(&mut self, token: &Token, level: u16, from_master: impl Fn() -> bool) -> bool {
+        self.end_lost_session(Some(token));
         let hold = if self.table.sessions.is_empty() { None } else { self.lock.hold_of(token, self.now) };
         let hold = hold.map(|hold| (hold.session(), hold.fence()));
         let released = self.lock.release(token, level, self.now, &from_master);
@@ -398,6 +421,7 @@ impl Turn<'_> {
         lease_ms: Option<u64>,
         from_master: impl FnOnce() -> bool,
     ) -> bool {
+        self.end_lost_session(Some(token));
         let Some(fence) = self.lock.extend(token, lease_ms, self.now, from_master) else { return false };
         self.table.undos.learned(self.key, fence);
         self.outcome.has_promised = true;
@@ -533,6 +557,29 @@ impl Turn<'_> {
         }
     }
 
+    /// Ends the hold of a token whose connection has closed, should that not have been marked yet.
+    fn end_lost_session(&mut self, token: Option<&Token>) {
+        if !self.table.sessions.has_left() || !self.circumstances.authority.may_grant {
+            return;
+        }
+        let hold = token.and_then(|token| self.lock.hold_of(token, self.now));
+        if let Some(hold) = hold.filter(|hold| self.table.has_lost_session(hold)) {
+            self.end_hold(hold.fence(), Cause::SessionClosed);
+            self.table.undos.mark(self.key);
+        }
+    }
+
+    /// Takes ended leases off the lock, as many as must go before a hold with this limit can be put in, in place of the one
+    /// with the fence `instead_of`: what is passed on is never more than the limits allow, ended leases included.
+    fn make_room(&mut self, limit: Limit, instead_of: Option<Fence>) {
+        while self.end_lapsed(ENDED_AT_ONCE) > 0 && !self.lock.has_room_for(limit, instead_of) {
+            if self.lock.live_count(self.now) == 0 {
+                // Very many have ended, and what follows is passed on as the only hold.
+                self.lock.clear();
+            }
+        }
+    }
+
     /// Ends leases that have run out. A hold that a connection keeps alive is none of them.
     fn end_lapsed(&mut self, at_most: usize) -> usize {
         let fences = self.lock.end_lapsed(self.now, at_most);
@@ -557,8 +604,15 @@ impl Turn<'_> {
             let is_over = head.until.is_some_and(|until| until <= self.now) || self.is_orphan(head);
             let verdict = self.lock.judge(Some(&head.token), head.limit, self.now);
             let has_to_wait = verdict == Verdict::Wait || verdict.gives_more() && self.is_in_grace();
+            if has_to_wait && !is_over {
+                return;
+            }
+            if self.outcome.work() >= self.circumstances.at_most {
+                self.table.undos.mark(self.key);
+                return;
+            }
             if !is_over {
-                self.outcome.candidate = (!has_to_wait).then_some(client);
+                self.outcome.candidate = Some(client);
                 return;
             }
             self.table.queues.remove(client);
@@ -617,7 +671,7 @@ impl Turn<'_> {
     }
 
     fn grant(&mut self, hold: Hold, has_waited: bool) {
-        self.end_lapsed(usize::MAX);
+        self.make_room(hold.limit(), None);
         if let Some(client) = hold.session() {
             self.table.sessions.keeps(client, self.key, hold.fence());
         }
@@ -632,7 +686,7 @@ impl Turn<'_> {
         let before = self.lock.hold_of(token, self.now)?;
         let (fence, limit, level) = (before.fence(), before.limit(), before.level());
         let session_before = before.session();
-        self.end_lapsed(usize::MAX);
+        self.make_room(renewal.limit.unwrap_or(limit), Some(fence));
         let hold = self.lock.renew(token, renewal, self.now)?.clone();
         if hold.session() != session_before {
             if let Some(client) = session_before {

@@ -67,6 +67,8 @@ type UntoldId = (Fence, u64);
 #[derive(Debug)]
 pub struct Undos {
     marks: DbKeyMap<Vec<Undo>>,
+    /// The marked key that was returned last.
+    last: Option<OwnedDbKey>,
     untold: BTreeMap<UntoldId, Untold>,
     untold_by_client: BTreeMap<ClientId, UntoldId>,
     next_number: u64,
@@ -85,6 +87,7 @@ impl Undos {
     pub const fn new() -> Self {
         Self {
             marks: DbKeyMap::new(),
+            last: None,
             untold: BTreeMap::new(),
             untold_by_client: BTreeMap::new(),
             next_number: 0,
@@ -117,9 +120,13 @@ impl Undos {
         self.marks.at(key).push(undo);
     }
 
-    /// A key that is marked.
-    pub(crate) fn marked(&self) -> Option<OwnedDbKey> {
-        self.marks.iter().next().map(|(key, _)| key.into())
+    /// A key that is marked: the next after the one that was returned last, so that none is left behind for others that
+    /// are marked over and over.
+    pub(crate) fn marked(&mut self) -> Option<OwnedDbKey> {
+        let last = self.last.take();
+        let next = self.marks.after(last.as_ref().map(OwnedDbKey::as_key)).or_else(|| self.marks.after(None));
+        self.last = next.map(OwnedDbKey::from);
+        self.last.clone()
     }
 
     /// Takes the mark off a key, with what has to be undone there.

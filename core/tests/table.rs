@@ -36,7 +36,13 @@ fn lock_of(session: ClientId) -> Lock {
 
 /// Serves the queue at a key.
 fn serve(table: &mut Table, lock: &mut Lock, key: DbKey<'_>) {
-    let circumstances = Circumstances { now: START, wall_micros: 0, grace_ms: 0, authority: Authority::FULL };
+    let circumstances = Circumstances {
+        now: START,
+        wall_micros: 0,
+        grace_ms: 0,
+        authority: Authority::FULL,
+        at_most: usize::MAX,
+    };
     table.touched(key);
     let mut outcome = Outcome::default();
     let mut turn = Turn::resume(lock, table, key, circumstances, &mut outcome);

@@ -80,6 +80,8 @@ pub(crate) struct Server {
     pub(crate) forbidden: BTreeSet<ClientId>,
     pub(crate) table: Table,
     pub(crate) limits: WaiterLimits,
+    /// How many turns were taken. Some have little room for what follows, and the rest follows in others.
+    turns: usize,
     pub(crate) is_master: bool,
     pub(crate) is_paused: bool,
     /// Whose the slots of names are, where not this server's.
@@ -121,6 +123,7 @@ impl Server {
             forbidden: BTreeSet::new(),
             table,
             limits,
+            turns: 0,
             is_master: true,
             is_paused: false,
             slots: BTreeMap::new(),
@@ -234,19 +237,27 @@ impl Server {
         } else {
             Authority::NONE
         };
-        let circumstances =
-            Circumstances { now: self.now, wall_micros: 0, grace_ms: self.grace_ms, authority };
+        self.turns += 1;
+        let room = [usize::MAX, 0, 1, 2][self.turns % 4];
+        let circumstances = Circumstances {
+            now: self.now,
+            wall_micros: 0,
+            grace_ms: self.grace_ms,
+            authority,
+            at_most: room,
+        };
         let mut steps = Steps {
             lock: &mut lock,
             table: &mut self.table,
             spot,
             circumstances,
             outcome: Outcome::default(),
+            forbidden: &self.forbidden,
         };
-        steps.take(|turn| turn.settle());
-        steps.judge_candidates(&self.forbidden);
-        let result = steps.take(ask);
-        steps.judge_candidates(&self.forbidden);
+        steps.take(room, |turn| turn.settle());
+        steps.settle_the_rest();
+        let result = steps.take(room, ask);
+        steps.settle_the_rest();
         let outcome = steps.end();
         self.pass_on(spot, &asked, &outcome);
         self.note_turn(spot, before, &outcome);
@@ -357,22 +368,34 @@ struct Steps<'w> {
     spot: Spot,
     circumstances: Circumstances,
     outcome: Outcome,
+    forbidden: &'w BTreeSet<ClientId>,
 }
 
 impl Steps<'_> {
-    fn take<R>(&mut self, step: impl FnOnce(&mut Turn<'_>) -> R) -> R {
-        let outcome = &mut self.outcome;
-        step(&mut Turn::resume(self.lock, self.table, self.spot, self.circumstances, outcome))
+    /// Takes a step of which so much may follow, and asks for the rights of those it comes to.
+    fn take<R>(&mut self, room: usize, step: impl FnOnce(&mut Turn<'_>) -> R) -> R {
+        self.circumstances.at_most = self.outcome.work().saturating_add(room);
+        let result = step(&mut self.resume());
+        while let Some(client) = self.outcome.candidate {
+            let has_right = !self.forbidden.contains(&client);
+            self.resume().judge_candidate(has_right);
+        }
+        result
     }
 
-    fn judge_candidates(&mut self, forbidden: &BTreeSet<ClientId>) {
-        while let Some(client) = self.outcome.candidate {
-            self.take(|turn| turn.judge_candidate(!forbidden.contains(&client)));
+    fn resume(&mut self) -> Turn<'_> {
+        Turn::resume(self.lock, self.table, self.spot, self.circumstances, &mut self.outcome)
+    }
+
+    /// As the next turns of the server's loop do, if nothing else happens before.
+    fn settle_the_rest(&mut self) {
+        while self.outcome.work() >= self.circumstances.at_most && self.table.is_marked(self.spot) {
+            self.take(1, |turn| turn.settle());
         }
     }
 
     fn end(mut self) -> Outcome {
-        Turn::resume(self.lock, self.table, self.spot, self.circumstances, &mut self.outcome).end();
+        self.resume().end();
         self.outcome
     }
 }

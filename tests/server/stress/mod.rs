@@ -2,4 +2,5 @@
 
 mod cluster_storm;
 mod convergence;
+mod room;
 mod storms;
