@@ -27,11 +27,11 @@ dir=$(mktemp -d "${TMPDIR:-/tmp}/redis-lock.XXXXXX")
 
 cat <<END
 
-Starting a server with redis-lock on 127.0.0.1:$port. Ctrl-C stops it. In another terminal, take a lock:
+Starting a server with redis-lock on 127.0.0.1:$port. Ctrl-C stops it. In another terminal, acquire a lock:
 
   redis-cli -p $port LOCK.ACQUIRE my-lock PX 30000
 
-The reply is a token, which proves that the lock is yours, and a fence. Give the lock back with the token:
+The reply is a token, which proves that you hold the lock, and a fence. Release the lock with the token:
 
   redis-cli -p $port LOCK.RELEASE my-lock <token>
 

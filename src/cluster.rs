@@ -1,9 +1,9 @@
-//! Whose a key is, where the server is a node of a cluster.
+//! Which node of a cluster serves a key.
 //!
-//! The server sees to it that a client's command comes to the node that serves its keys. What the module does on its own
-//! account nobody sees to: so before it grants a lock to somebody who waited, or ends a lease, it asks whether this node
-//! serves the key. It does not where the slot is another node's, where it is on its way there and the key has gone
-//! already, where it is still to arrive, or where the cluster is down.
+//! The server redirects the command of a client to the node that serves its keys. It does not do that for what the
+//! module does on its own account. So before the module grants a lock to a waiter, or ends a lease, it asks whether
+//! this node serves the key. It does not when another node has the slot, when the slot is moving to another node and
+//! the key has already left, when the slot has not arrived yet, or when the cluster is down.
 
 use std::ffi::CStr;
 
@@ -13,14 +13,14 @@ use crate::server::ffi::{
     Context, MainThread, OwnContext, OwnedRedisString, Ownership, RedisString, SlotRange,
 };
 
-/// Writes to a key, in the server's eyes, and does nothing.
+/// The server takes this command for a write to a key. It does nothing.
 const OWNED: &CStr = c"LOCK.OWNED";
 
-/// Through which to ask, where the server is a node of a cluster; it is one, or not, as long as it runs. Within the command
-/// of a client that was sent here by ASK, the server would answer as it answers that client: that the key is ours.
+/// The context to ask through, if the server is a node of a cluster. It must not be the context of a running command:
+/// within the command of a client that ASK has redirected here, the server would answer that the key is ours.
 static ASKER: MainThread<Option<OwnContext>> = MainThread::new(None);
 
-/// What the cluster looks like from here, once somebody had to know in this turn of the server's loop.
+/// The slots as this node sees them, if they were read in this turn of the server's loop.
 static VIEW: MainThread<Option<View>> = MainThread::new(None);
 
 struct View {
@@ -28,10 +28,10 @@ struct View {
     arriving: Vec<i64>,
 }
 
-/// Where those who wait for a key are served.
+/// Where the waiters of a key are served.
 pub(crate) enum Served {
     Here,
-    /// Here, once the slot has arrived.
+    /// On this node, once the slot has arrived.
     NotYet,
     Elsewhere(Refusal),
 }
@@ -48,14 +48,13 @@ pub(crate) fn is_node() -> bool {
     ASKER.with(|asker| asker.is_some())
 }
 
-/// Whether the key is this server's to grant.
+/// Whether this server may grant the lock under this key.
 pub(crate) fn serves(key: RedisString<'_>) -> bool {
     ownership(key) == Ownership::Ours
 }
 
-/// Whether the leases of a lock under this key are this server's to end. They are where the key has come ahead of its slot,
-/// and while the cluster is down; they are not where the whole slot is still to come, and the other node still extends
-/// them.
+/// Whether this server may end the leases of the lock under this key. It may when the key has arrived before its slot, and
+/// while the cluster is down. It must not while the slot arrives as a whole: the other node still extends the leases then.
 pub(crate) fn may_expire(context: &Context, key: RedisString<'_>) -> bool {
     match ownership(key) {
         Ownership::Ours | Ownership::Down => true,
@@ -70,7 +69,7 @@ fn ownership(key: RedisString<'_>) -> Ownership {
     })
 }
 
-/// Where those who wait for a key are served.
+/// Where the waiters of a key are served.
 pub(crate) fn served(context: &Context, key: &[u8]) -> Served {
     let Some(name) = OwnedRedisString::new(context, key) else { return Served::NotYet };
     match ownership(name.name()) {
@@ -99,7 +98,7 @@ fn elsewhere(context: &Context, key: RedisString<'_>) -> Served {
     })
 }
 
-/// A turn of the server's loop has ended: slots may change hands.
+/// A turn of the server's loop has ended: slots may move now.
 pub(crate) fn before_sleep() {
     VIEW.with(Option::take);
 }

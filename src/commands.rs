@@ -1,6 +1,6 @@
-//! The commands, a file each: what the server is told of it, then parse, ask the core, reply.
+//! The commands, one file each: its specification, then parse, ask the core, reply.
 //!
-//! The word at 1 is the key, in every command that has one.
+//! In every command with a key, argument 1 is the key.
 
 mod acquire;
 mod args;
@@ -19,7 +19,7 @@ use crate::server::ffi::{Args, CommandSpec, Context, Key};
 
 const KEY: usize = 1;
 
-/// The command table: every command, as its file specifies it.
+/// The command table: the specification of every command.
 pub(crate) static ALL: [CommandSpec; 8] = [
     acquire::SPEC,
     release::SPEC,
@@ -31,7 +31,7 @@ pub(crate) static ALL: [CommandSpec; 8] = [
     fence::SPEC,
 ];
 
-/// Takes a turn at the command's key.
+/// Takes a turn at the key of the command.
 fn turn<'a, R>(
     context: &'a Context,
     args: &Args<'a>,
@@ -40,19 +40,19 @@ fn turn<'a, R>(
     perform::turn(context, args.name(KEY).ok_or(Refusal::Syntax)?, ask)
 }
 
-/// The lock under the command's key, to be looked at; `None` where there is nothing.
+/// Opens the key of the command for reading. `None` if the key does not exist.
 fn look<'a>(context: &'a Context, args: &Args<'a>) -> Result<Option<Key<'a, Lock>>, Refusal> {
     let key = args.name(KEY).ok_or(Refusal::Syntax)?;
     Key::open_to_read(context, key).map_err(|_| Refusal::WrongType)
 }
 
-/// What is left of a hold: of its lease, or of the time that somebody has given the key to live, if that ends first.
+/// The milliseconds that remain of a hold: of its lease, or of the key's time to live if that ends first.
 fn remaining_ms(key: Option<&Key<'_, Lock>>, deadline: Moment, now: Moment) -> u64 {
     let lease_ms = now.ms_until(deadline);
     key.and_then(|key| key.ttl_ms()).map_or(lease_ms, |ttl_ms| ttl_ms.min(lease_ms))
 }
 
-/// A number as the protocol carries it; what it counts stays far below its end.
+/// A number as an integer of the protocol. No count comes near its maximum.
 fn number(number: impl TryInto<i64>) -> i64 {
     number.try_into().unwrap_or(i64::MAX)
 }

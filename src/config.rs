@@ -1,7 +1,7 @@
-//! The settings: `lock.NAME` for CONFIG and redis.conf, `NAME value` among the words of `loadmodule`.
+//! The settings: `lock.NAME` for CONFIG and redis.conf, `NAME value` among the arguments of `loadmodule`.
 //!
-//! A word of `loadmodule` replaces a setting's default, and a directive in redis.conf wins over it. So CONFIG REWRITE,
-//! which writes directives, is not undone by the words at the next start.
+//! An argument of `loadmodule` replaces the default of a setting, and a directive in redis.conf takes precedence over
+//! it. So at the next start the arguments do not undo CONFIG REWRITE, which writes directives.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
@@ -11,12 +11,12 @@ use lock_core::time::LONGEST_LEASE_MS;
 
 use crate::server::ffi::{Args, Context, NumericSetting, Setting, Switch, knows_optional_aux, load_settings};
 
-/// More connections than any server takes.
+/// More connections than any server accepts.
 const MOST_WAITERS: i64 = 1_000_000;
 
 const LONGEST: i64 = LONGEST_LEASE_MS.cast_signed();
 
-/// For requests that name no lease, in milliseconds.
+/// The lease of a request that names none, in milliseconds.
 static DEFAULT_LEASE: NumericSetting = NumericSetting {
     name: c"default-lease",
     default: 30_000,
@@ -25,7 +25,7 @@ static DEFAULT_LEASE: NumericSetting = NumericSetting {
     value: AtomicI64::new(30_000),
 };
 
-/// The longest lease that may be asked for, in milliseconds.
+/// The longest lease that a request may name, in milliseconds.
 static MAX_LEASE: NumericSetting = NumericSetting {
     name: c"max-lease",
     default: 86_400_000,
@@ -52,17 +52,17 @@ static MAX_WAITERS_PER_KEY: NumericSetting = NumericSetting {
     value: AtomicI64::new(1_000),
 };
 
-/// How long after a restart or a promotion nobody is granted more than it holds, in milliseconds.
+/// For how long after a restart or a promotion no client is granted more than it is known to hold, in milliseconds.
 static RESTART_GRACE: NumericSetting =
     NumericSetting { name: c"restart-grace", default: 0, least: 0, most: LONGEST, value: AtomicI64::new(0) };
 
-/// Whether the highest fence is kept beside the locks.
+/// Whether the highest fence is saved beside the locks.
 static SAVE_FENCE: Switch = Switch {
     name: c"save-fence",
     default: true,
     value: AtomicBool::new(true),
     is_fixed: AtomicBool::new(false),
-    fixed_because: "this server can be told that only when it starts: write it into redis.conf and restart",
+    fixed_because: "this server reads it only when it starts: set it in redis.conf and restart",
 };
 
 static SETTINGS: [Setting; 6] = [
@@ -74,7 +74,8 @@ static SETTINGS: [Setting; 6] = [
     Setting::Switch(&SAVE_FENCE, SAVE_FENCE.default),
 ];
 
-/// What leases may be. The default yields where the longest is set below it, so that the two can be set in any order.
+/// How long leases may be. A default above the longest lease counts as the longest, so that the two can be set in any
+/// order.
 pub(crate) fn leases() -> LeaseRules {
     let longest_ms = MAX_LEASE.get().unsigned_abs();
     LeaseRules { default_ms: DEFAULT_LEASE.get().unsigned_abs().min(longest_ms), longest_ms }
@@ -86,21 +87,21 @@ pub(crate) fn waiter_limits() -> WaiterLimits {
     WaiterLimits { in_all: count(&MAX_WAITERS), per_key: count(&MAX_WAITERS_PER_KEY) }
 }
 
-/// How long grants are taken for lost after a restart or a promotion, in milliseconds.
+/// How long the restart grace lasts, in milliseconds.
 pub(crate) fn restart_grace_ms() -> u64 {
     RESTART_GRACE.get().unsigned_abs()
 }
 
-/// Whether snapshots and new append-only files keep the highest fence, and so need the module also where no lock is in
-/// them.
+/// Whether snapshots and new append-only files contain the highest fence. Then they load only with the module, even if no
+/// lock is in them.
 pub(crate) fn saves_fence() -> bool {
     SAVE_FENCE.get()
 }
 
-/// Registers the settings, with what the words of `loadmodule` say.
+/// Registers the settings, with the arguments of `loadmodule` as their defaults.
 ///
 /// # Errors
-/// What is wrong with a word. The words themselves are the operator's, and are not repeated: they could be anything.
+/// What is wrong with an argument. The text does not repeat the argument, which can be anything.
 pub(crate) fn load(context: &Context, args: &Args<'_>) -> Result<(), String> {
     let mut settings = SETTINGS;
     let mut words = args.from(0);
@@ -118,13 +119,13 @@ pub(crate) fn load(context: &Context, args: &Args<'_>) -> Result<(), String> {
             .ok_or_else(|| bad_value(*setting))?;
     }
     if !load_settings(context, settings) {
-        return Err("a lock.* setting is bad, see the line above".to_owned());
+        return Err("a lock.* directive in redis.conf is not valid: see the line above".to_owned());
     }
     SAVE_FENCE.is_fixed.store(!knows_optional_aux(), Ordering::Relaxed);
     Ok(())
 }
 
-/// The setting with another default; `None` for a value that it cannot have.
+/// The setting with another default. `None` if the value is not valid.
 fn with_default(setting: Setting, value: &[u8]) -> Option<Setting> {
     match setting {
         Setting::Number(setting, _) => {
@@ -142,7 +143,7 @@ fn with_default(setting: Setting, value: &[u8]) -> Option<Setting> {
 fn unknown_argument(position: u32) -> String {
     let names = SETTINGS.map(|setting| setting.name().to_string_lossy()).join(", ");
     format!(
-        "setting {position} given to loadmodule is unknown; what can be given is a name and a value of: {names}"
+        "setting {position} given to loadmodule is unknown: give a name and a value, where the name is one of {names}"
     )
 }
 

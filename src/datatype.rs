@@ -1,4 +1,4 @@
-//! The lock as a value: in snapshots, in the append-only file, in DUMP and RESTORE, in DEBUG DIGEST.
+//! The lock as a value of a key: in snapshots, the append-only file, DUMP, RESTORE and DEBUG DIGEST.
 
 use std::ffi::CStr;
 use std::mem::{size_of, size_of_val};
@@ -16,7 +16,7 @@ use crate::waiting;
 
 static HANDLE: Handle = Handle::new();
 
-/// Holds a command in a new append-only file, so that none grows beyond what a server reads at once.
+/// Holds per command in a new append-only file, so that no command becomes larger than a server reads at once.
 const HOLDS_PER_COMMAND: usize = 128;
 
 impl Value for Lock {
@@ -96,4 +96,4 @@ impl Value for Lock {
     }
 }
 
-const _: () = assert!(size_of::<Lock>() <= 64, "a million locks are to stay small");
+const _: () = assert!(size_of::<Lock>() <= 64, "a million locks must stay small");

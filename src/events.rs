@@ -1,10 +1,10 @@
-//! Every event of the server, and what it means for the locks: mostly a line that says which method of the table it is.
+//! The events of the server, and the method of the table that handles each.
 //!
-//! A key that goes, by whatever command, is reported to its value ([`crate::datatype`]); what is left are the ways of the
-//! server that do not: a value that arrives under another name, databases that are emptied as a whole, and databases that
-//! change places. None of these callbacks writes: what the server passes on for the command that is running comes after
-//! what they would write, and a replica would lose the lock. They mark keys, which are settled at the end of the turn or by
-//! the next command on that key.
+//! When a key is deleted or overwritten, by whatever command, the server reports that to its value
+//! ([`crate::datatype`]). The events here cover the rest: a value that arrives under another name, databases that are
+//! flushed, and databases that are swapped. No callback here writes. The server replicates the running command after
+//! what the callback would write, so a replica would lose the lock. The callbacks mark keys instead, and the marks are
+//! settled at the end of the turn or by the next command on that key.
 
 use lock_core::ClientId;
 
@@ -63,7 +63,7 @@ impl ServerEvents for Events {
 
     fn forked(context: &Context) {
         consumers::may_have_come();
-        // Which child it is, the event does not say.
+        // The event does not say which child process it is.
         if context.appends() && context.info_integer(c"persistence", c"aof_rewrite_in_progress") == Some(1) {
             FENCE_IS_DUE.with(|due| *due = true);
         }
@@ -73,8 +73,7 @@ impl ServerEvents for Events {
         consumers::may_have_come();
     }
 
-    /// The end of a turn of the server's loop: what happened to keys and connections is followed up, and who is to be
-    /// answered is.
+    /// The end of a turn of the server's loop: settles what happened to keys and connections, and answers clients.
     fn before_sleep(context: &Context) {
         relocated::find(context);
         TABLE.with(|table| table.before_sleep());
@@ -92,8 +91,8 @@ impl ServerEvents for Events {
         }
     }
 
-    /// The beginning of a turn: what happened since the last one ended is followed up before anything that clients have sent
-    /// meanwhile. Nobody is answered yet: CLIENT UNBLOCK may still come in this turn.
+    /// The beginning of a turn: settles what happened since the last turn ended, before the server runs new commands. It
+    /// answers no client yet, because CLIENT UNBLOCK may still come in this turn.
     fn after_sleep(context: &Context) {
         waiting::turn_begins();
         expiry::settle_marked(context);
@@ -127,17 +126,17 @@ fn say_that_grace_begins() {
     let grace_ms = config::restart_grace_ms();
     if grace_ms > 0 {
         notice_anywhere(&format!(
-            "restart-grace begins: for {grace_ms} ms nobody is granted more than it is known to hold"
+            "restart-grace begins: for {grace_ms} ms no client is granted more than it is known to hold"
         ));
     }
 }
 
-/// A new append-only file has been begun, and still lacks the highest fence. It is not written where this is noticed: the
-/// command that began the file would be taken for one that has changed data, and be passed on itself.
+/// A new append-only file has been begun and still lacks the highest fence. The fence is written later, not in the
+/// event: there the server would take the command that began the file for a write, and replicate it.
 static FENCE_IS_DUE: MainThread<bool> = MainThread::new(false);
 
-/// Writes the highest fence behind the locks in the append-only file that is being made anew: without a snapshot at
-/// its head that file would begin with no fence but those of the locks that are held.
+/// Writes the highest fence behind the locks in the new append-only file. If the file does not begin with a snapshot,
+/// it holds no other fences than those of the current locks.
 fn note_fence(context: &Context) {
     FENCE_IS_DUE.with(|due| *due = false);
     if !config::saves_fence() {

@@ -1,6 +1,6 @@
-//! What no command asks for: marked keys, leases and waits that end, the end of the restart grace.
+//! Work that no command asks for: marked keys, leases and waits that end, the end of the restart grace.
 //!
-//! Only a master ends leases. A replica goes on counting, for the day it is promoted.
+//! Only a master ends leases. A replica keeps counting, in case it is promoted.
 
 use lock_core::table::DueLock;
 use lock_core::turn::Answer;
@@ -17,15 +17,15 @@ use crate::state::TABLE;
 use crate::timer;
 use crate::waiting;
 
-/// The most holds and waits ended in one turn of the server's loop: about a millisecond's work each, after which
+/// The most holds, and the most waits, that end in one turn of the server's loop: about a millisecond of work each. Then
 /// clients get their turn.
 const ENDED_PER_TURN: usize = 512;
 
-/// How long to leave a lease alone whose key is not this node's, in milliseconds.
+/// When to check a lease again if this node may not end it, in milliseconds.
 const NOT_OURS_MS: u64 = 1000;
 
-/// The server's tick: does the timer's work where the timer is late, and arms it where it never was because the data
-/// were being loaded or another server was master.
+/// The server's tick: does the work of the timer if the timer is late. Otherwise it arms the timer, which cannot be armed
+/// while data are loaded or another server is master.
 pub(crate) fn tick(context: &Context) {
     let now = clock::now();
     end_grace(now);
@@ -40,7 +40,7 @@ pub(crate) fn tick(context: &Context) {
 /// Ends the waits and the leases that are due, as many as fit one turn, and arms the timer for the next.
 pub(crate) fn sweep(context: &Context) {
     end_grace(clock::now());
-    // Waits end whatever else may not be done: nobody waits longer than it asked to.
+    // Waits always end: no client waits longer than it asked to.
     time_out();
     if perform::may_decide(context) {
         end_leases(context, clock::now());

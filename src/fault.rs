@@ -1,13 +1,13 @@
-//! Faults on purpose: with the feature `faults`, turns at a key named `fault:POINT:SPARED:...` panic at that point, all but
-//! the first SPARED of them, so that a test can see what such a fault leaves behind. Without the feature there is nothing here.
+//! Faults on purpose, for tests: with the feature `faults`, turns at a key named `fault:POINT:SPARED:...` panic at that
+//! point, except the first SPARED ones. Without the feature this module does nothing.
 
 #[cfg(feature = "faults")]
 thread_local! {
-    /// How often a turn at each such key has come to its point.
+    /// How often turns at each of these keys have reached their point.
     static SEEN: std::cell::RefCell<std::collections::HashMap<Vec<u8>, usize>> = std::cell::RefCell::default();
 }
 
-/// Panics, if the key asks for it.
+/// Panics if the name of the key asks for it.
 #[cfg(feature = "faults")]
 #[allow(clippy::panic, reason = "it is what this is for")]
 pub(crate) fn point(key: &[u8], point: &str) {

@@ -1,30 +1,31 @@
 //! redis-lock: native locks for Redis and Valkey.
 //!
-//! The crate `lock-core` knows what a lock is and decides; this one is loaded into a server and performs.
+//! The crate `lock-core` holds the lock logic and decides. This crate is loaded into a server and carries the decisions
+//! out.
 //!
 //! | module | does |
 //! |---|---|
-//! | [`registration`] | tells the server what there is: commands, type, settings, events |
+//! | [`registration`] | registers commands, type, settings and events |
 //! | [`commands`] | a file per command: parse, ask the core, reply |
-//! | [`events`] | what the server reports, and which method of the table it is |
-//! | [`expiry`] | what no command asks for: marked keys, leases and waits that end |
+//! | [`events`] | the events of the server, and the method of the table for each |
+//! | [`expiry`] | work that no command asks for: marked keys, leases and waits that end |
 //! | [`redirect`] | waiters whose key went to another node |
-//! | [`perform`] | takes turns at locks and carries out what they come to: value, stream, deadline, answers |
-//! | [`relocated`] | locks that came from elsewhere |
-//! | [`waiting`] | clients that wait for a lock, and their replies |
-//! | [`room`] | how much is done in one turn of the server's loop |
+//! | [`perform`] | takes turns at locks and carries out their outcome: value, stream, deadline, answers |
+//! | [`relocated`] | locks that arrived by RENAME, MOVE or RESTORE |
+//! | [`waiting`] | blocked clients and their replies |
+//! | [`room`] | how much work is done in one turn of the server's loop |
 //! | [`timer`] | the one timer, armed for what is due first |
-//! | [`fault`] | faults on purpose, for a test |
-//! | [`cluster`] | whose a key is, in a cluster |
-//! | [`writes`] | whether the server accepts writes at present |
+//! | [`fault`] | faults on purpose, for tests |
+//! | [`cluster`] | which node of a cluster serves a key |
+//! | [`writes`] | whether the server accepts writes now |
 //! | [`datatype`] | the lock as a value: snapshots, append-only file, digest |
-//! | [`replication`] | the forms in which decisions travel |
-//! | [`consumers`] | whether anybody replicates or appends what is passed on |
+//! | [`replication`] | the commands that carry decisions to replicas and the append-only file |
+//! | [`consumers`] | whether anything consumes the replication stream |
 //! | [`config`] | the settings |
 //! | [`state`] | what the module remembers besides the keys |
-//! | [`server`] | the server as seen from here: clocks, randomness, text, and the module API |
+//! | [`server`] | clocks, randomness, text, and the module API |
 //!
-//! Imports run from the top of this list to its end, never back.
+//! A module imports only modules that are below it in this list.
 #![deny(unsafe_code)]
 
 mod cluster;

@@ -1,5 +1,5 @@
-//! Takes turns at locks, and carries out what they come to. This is the one place that changes a lock in the keyspace, and it
-//! leaves nothing half done: value, stream, deadline and answers go together.
+//! Takes turns at locks, and carries out their outcome. This is the one place that changes a lock in the keyspace, and it
+//! leaves nothing half done: value, replication, deadline and answers go together.
 //!
 //! The order of a turn:
 //!

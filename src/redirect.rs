@@ -1,8 +1,8 @@
-//! Those who wait for a key that is not served here any more are told where to go.
+//! Redirects the waiters of a key that this node no longer serves.
 //!
-//! The server tells none of it to clients that wait by the module's means. So they are told when something happens at the
-//! key, and by a look at all of them about once a second. Who waits for a key whose slot is arriving was sent here, and goes
-//! on waiting until it has arrived.
+//! The server does not redirect clients that a module has blocked. So the module does, when something happens at the
+//! key, and by a check of all waiters about once a second. A waiter of a key whose slot is arriving was redirected
+//! here. It keeps waiting until the slot has arrived.
 
 use std::collections::BTreeSet;
 
@@ -15,26 +15,26 @@ use crate::server::ffi::{Context, MainThread};
 use crate::state::TABLE;
 use crate::waiting;
 
-/// How often all who wait are looked at, in milliseconds.
+/// How often all waiters are checked, in milliseconds.
 const LOOK_MS: u64 = 1000;
 
-/// The most keys looked at in one tick of the server: about a millisecond's work.
+/// The most keys checked in one tick of the server: about a millisecond of work.
 const KEYS_PER_TICK: usize = 512;
 
-/// Where somebody was left waiting for the arrival of a slot, to be served then.
+/// Keys whose waiters wait for the arrival of the slot.
 static ARRIVING: MainThread<BTreeSet<OwnedDbKey>> = MainThread::new(BTreeSet::new());
 
-/// The look at all who wait that was begun last.
+/// The latest check of all waiters.
 static LOOK: MainThread<Option<Look>> = MainThread::new(None);
 
 struct Look {
     began: Moment,
-    /// The last key looked at.
+    /// The last key that was checked.
     last: Option<OwnedDbKey>,
     is_over: bool,
 }
 
-/// Tells those who wait for a key that is not served here any more where to go.
+/// Redirects the waiters of a key if this node no longer serves it.
 pub(crate) fn turn_away(context: &Context, key: DbKey<'_>) {
     if !cluster::is_node() || !TABLE.with(|table| table.queues().is_waited_for(key)) {
         return;
@@ -57,7 +57,7 @@ pub(crate) fn turn_away(context: &Context, key: DbKey<'_>) {
     }
 }
 
-/// The server's tick: looks at those who wait, as many as fit one tick.
+/// The server's tick: checks waiters, as many as fit one tick.
 pub(crate) fn tick(context: &Context) {
     if !cluster::is_node() || !context.is_master() {
         return;

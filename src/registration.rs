@@ -1,4 +1,4 @@
-//! Tells the server what there is: the type, the commands, the settings, the events.
+//! Registers the type, the commands, the settings and the events with the server.
 
 use std::ffi::CStr;
 
@@ -15,16 +15,16 @@ use crate::timer;
 /// The module's name, and so the prefix of its settings.
 pub(crate) const MODULE_NAME: &CStr = c"lock";
 
-/// 0.1.0, as MODULE LIST shows it; 0 for a module that nobody is to use.
+/// 0.1.0, as MODULE LIST shows it. 0 for a test build that must not be used.
 pub(crate) const MODULE_VERSION: i32 = if IS_BROKEN { 0 } else { 100 };
 
-/// Whether this build does wrong on purpose.
+/// Whether this build breaks its promises on purpose.
 const IS_BROKEN: bool = lock_core::IS_BROKEN || cfg!(feature = "faults");
 
 /// Registers everything.
 ///
 /// # Errors
-/// Why the server must not start with this module, for its log.
+/// Why the module cannot be loaded. The server logs it.
 pub(crate) fn register(context: &Context, args: &Args<'_>) -> Result<(), String> {
     if IS_BROKEN {
         context.warn("this module was built to break its promises, for a test: NEVER USE IT");
@@ -38,7 +38,7 @@ pub(crate) fn register(context: &Context, args: &Args<'_>) -> Result<(), String>
     context.declare_options();
     cluster::begin(context);
     timer::begin(expiry::sweep);
-    // First the settings: what a snapshot holds may depend on them.
+    // Settings come first: the content of a snapshot can depend on them.
     config::load(context, args)?;
     if !register_type::<Lock>(context, config::saves_fence()) {
         return Err("the server refuses the type redislock: is the module loaded twice?".to_owned());
@@ -46,7 +46,9 @@ pub(crate) fn register(context: &Context, args: &Args<'_>) -> Result<(), String>
     register_commands(context, &commands::ALL)
         .map_err(|name| format!("the server refuses the command {}", name.to_string_lossy()))?;
     if !subscribe::<Events>(context) {
-        return Err("the server refuses an event that the module needs".to_owned());
+        return Err(
+            "the server refuses an event that the module needs: use Redis 7.0 or newer, or Valkey".to_owned()
+        );
     }
     Ok(())
 }

@@ -1,8 +1,9 @@
-//! Locks that came from elsewhere: by RENAME, by RESTORE, or by MOVE from another database.
+//! Locks that arrived under a key by RENAME, by RESTORE, or by MOVE from another database.
 //!
-//! The server reports the departure of a moved lock to the value and the arrival as an event of the key, but not every server
-//! in this order; and in a transaction Valkey 9 tells the event's callback of one database and opens keys in another. So a
-//! lock that has moved is looked for, under its name in every database, at the end of the turn of the server's loop.
+//! When a lock moves, the server reports the departure to the value and the arrival as a keyspace event. The order of
+//! the two depends on the server, and in a transaction Valkey 9 reports the event in one database and opens keys in
+//! another. So at the end of the turn of the server's loop the module looks for a moved lock under its name in every
+//! database.
 
 use std::mem;
 
@@ -15,16 +16,16 @@ use crate::timer;
 struct Moves {
     /// Whether a lock has left its key since the last key was moved.
     one_has_left: bool,
-    /// The last key that was moved, as long as nothing was heard of a lock that has left it.
+    /// The last key that was moved, until a lock is reported to have left it.
     unexplained: Option<Box<[u8]>>,
-    /// Keys to look for.
+    /// The keys to look for.
     sought: Vec<Box<[u8]>>,
 }
 
 static MOVES: MainThread<Moves> =
     MainThread::new(Moves { one_has_left: false, unexplained: None, sought: Vec::new() });
 
-/// A lock has left this key, by MOVE or any other way.
+/// A lock has left this key, by MOVE or otherwise.
 pub(crate) fn lock_left(key: &[u8]) {
     MOVES.with(|moves| {
         moves.one_has_left = true;
@@ -34,7 +35,7 @@ pub(crate) fn lock_left(key: &[u8]) {
     });
 }
 
-/// MOVE has taken this key to another database, whatever it holds.
+/// MOVE has moved this key to another database. Its value may be of any type.
 pub(crate) fn key_moved(key: &[u8]) {
     MOVES.with(|moves| {
         if mem::take(&mut moves.one_has_left) {
@@ -45,7 +46,7 @@ pub(crate) fn key_moved(key: &[u8]) {
     });
 }
 
-/// The end of a turn of the server's loop: finds the locks that were moved in it.
+/// The end of a turn of the server's loop: finds the locks that were moved during it.
 pub(crate) fn find(context: &Context) {
     for key in MOVES.with(|moves| mem::take(&mut moves.sought)) {
         let Some(name) = OwnedRedisString::new(context, &key) else { return };
@@ -54,8 +55,7 @@ pub(crate) fn find(context: &Context) {
     }
 }
 
-/// A value has arrived under this name from elsewhere. If it is a lock, its leases run on here, and what had to be undone
-/// about it still has to be.
+/// A value has arrived under this name. If it is a lock, its leases run on here, and pending undos follow it.
 pub(crate) fn arrived(context: &Context, name: RedisString<'_>) {
     let Ok(Some(mut key)) = Key::<Lock>::open_to_write(context, name) else { return };
     let Some(lock) = key.value_mut() else { return };

@@ -1,17 +1,17 @@
-//! The forms in which decisions travel, to replicas and through the append-only file. Whoever applies them judges
-//! nothing: they say what was decided, never what was asked, and name no time of day.
+//! The commands that carry decisions to replicas and into the append-only file. They say what was decided, not what was
+//! asked, and hold no time of day. A server that applies them does not judge them.
 //!
-//! | what was decided | what travels |
+//! | decision | command |
 //! |---|---|
 //! | a hold was granted, or granted again | `LOCK.ACQUIRE key holds`, see [`lock_core::codec`] |
-//! | a hold, or a level of it, was given back | `LOCK.RELEASE key token [LEVEL n]`, as it came |
-//! | a lease was set anew | `LOCK.EXTEND key token [PX ms \| EX s]`, as it came |
-//! | a hold ended by itself | `LOCK.BREAK key FENCE fence` |
+//! | a hold, or a level of it, was released | `LOCK.RELEASE key token [LEVEL n]`, as it came |
+//! | a lease was extended | `LOCK.EXTEND key token [PX ms \| EX s]`, as it came |
+//! | a lease ended, a connection closed, or a grant was undone | `LOCK.BREAK key FENCE fence` |
 //! | holds were broken | `LOCK.BREAK key [FENCE fence]`, as it came |
-//! | the highest fence so far, into a new append-only file | `LOCK.FENCE fence` |
+//! | the highest fence, in a new append-only file | `LOCK.FENCE fence` |
 //!
-//! What came as it is, names key and token or fence, and so is a decision already. The forms that no client may use
-//! are refused as what they look like from there: a syntax error.
+//! Commands that travel as they came name the key and a token or fence, so they are decisions already. The forms that
+//! clients must not use are a syntax error when a client sends them.
 
 use std::ffi::CStr;
 
@@ -24,27 +24,27 @@ pub(crate) const ACQUIRE: &CStr = c"LOCK.ACQUIRE";
 const BREAK: &CStr = c"LOCK.BREAK";
 const FENCE: &CStr = c"LOCK.FENCE";
 
-/// Passes on that a hold of this key is now as it is, and whether it is the only one.
+/// Replicates the current state of a hold of this key, and whether it is the only one.
 pub(crate) fn hold_is(context: &Context, key: RedisString<'_>, hold: &Hold, is_only_one: bool, now: Moment) {
     if context.is_of_command() && !consumers::may_be_there() {
-        // The server is to know that its data have changed, and looks no further.
+        // This tells the server that its data have changed, and costs little.
         context.replicate_verbatim();
     } else {
         context.replicate_bytes(ACQUIRE, key, &codec::encode_one(hold, is_only_one, now));
     }
 }
 
-/// Passes on that a hold of this key ended: its lease ran out, or its connection closed.
+/// Replicates that a hold of this key ended: its lease ran out, its connection closed, or its grant was undone.
 pub(crate) fn hold_ended(context: &Context, key: RedisString<'_>, fence: Fence) {
     context.replicate_number(BREAK, key, c"FENCE", signed(fence));
 }
 
-/// Writes the highest fence into the append-only file: one that is made anew holds only the locks there are.
+/// Writes the highest fence into a new append-only file, which otherwise contains only the current locks.
 pub(crate) fn note_fence(context: &Context, fence: Fence) {
     context.append_number(FENCE, signed(fence));
 }
 
-/// A fence as a number of the protocol, which it always fits.
+/// A fence as an integer of the protocol. Every fence fits.
 pub(crate) fn signed(fence: Fence) -> i64 {
     fence.get().cast_signed()
 }

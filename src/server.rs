@@ -1,4 +1,4 @@
-//! The server as seen from here. Nothing in it knows a rule about locks.
+//! The interface to the server. It knows no rule about locks.
 
 pub(crate) mod clock;
 pub(crate) mod entropy;

@@ -1,8 +1,8 @@
-//! The one timer of the module, armed for what is due first.
+//! The one timer of the module. It is armed for the lease or wait that ends first.
 //!
-//! When that is given back early the timer stays, fires for nothing and is armed anew: that is cheaper than to move it with
-//! every lock. The server keys its timers by the wall clock; where that is set back the timer is late, and the server's own
-//! tick does its work ([`crate::expiry`]).
+//! If that lock is released early, the timer stays, fires without work to do, and is armed again. That is cheaper than
+//! moving it with every lock. The server sorts its timers by the wall clock. If that clock is set back, the timer is
+//! late, and the tick of the server does its work ([`crate::expiry`]).
 
 use std::sync::OnceLock;
 
@@ -13,10 +13,10 @@ use crate::server::clock;
 use crate::server::ffi::{Context, Fire, MainThread, Timer};
 use crate::state::TABLE;
 
-/// How long to leave the server alone while it must not be written to, in milliseconds.
+/// How long to wait before the next attempt while the server must not be written to, in milliseconds.
 const PAUSE_MS: u64 = 10;
 
-/// The timer that was started, and when it is to fire.
+/// The timer that was started, and when it fires.
 struct Armed {
     timer: Timer,
     at: Moment,
@@ -24,28 +24,27 @@ struct Armed {
 
 static ARMED: MainThread<Option<Armed>> = MainThread::new(None);
 
-/// What is done when it fires.
+/// What the timer does when it fires.
 static WORK: OnceLock<fn(&Context)> = OnceLock::new();
 
-/// Says what is to be done when the timer fires. Once, before it is armed.
+/// Sets what the timer does when it fires. Called once, before the timer is armed.
 pub(crate) fn begin(work: fn(&Context)) {
     WORK.get_or_init(|| work);
 }
 
-/// Sees to it that the timer fires no later than what is due first.
+/// Makes the timer fire no later than the first deadline.
 pub(crate) fn arm(context: &Context) {
     if let Some(first) = TABLE.with(|table| table.next_due(config::restart_grace_ms())) {
         arm_for(context, first);
     }
 }
 
-/// Sees to it that there is another turn soon, though no client may ask for one: something is left to do that this turn
-/// had no room for, or that must not be done yet.
+/// Makes the timer fire soon, because work is left: more than fitted into this turn, or work that must not be done yet.
 pub(crate) fn arm_for_pause(context: &Context) {
     arm_for(context, clock::now().plus_ms(PAUSE_MS));
 }
 
-/// Sees to it that the timer fires no later than at this moment.
+/// Makes the timer fire no later than at this moment.
 pub(crate) fn arm_for(context: &Context, at: Moment) {
     let is_early_enough = ARMED.with(|armed| armed.as_ref().is_some_and(|armed| armed.at <= at));
     if !is_early_enough && context.is_master() {
@@ -55,7 +54,7 @@ pub(crate) fn arm_for(context: &Context, at: Moment) {
     }
 }
 
-/// Has the timer not fire, where what it is for is done now.
+/// Stops the timer, because its work is done now.
 pub(crate) fn disarm(context: &Context) {
     if let Some(armed) = ARMED.with(Option::take) {
         armed.timer.stop(context);
@@ -66,7 +65,7 @@ struct Work;
 
 impl Fire for Work {
     fn fire(context: &Context) {
-        // The server frees a timer that has fired: it must not be stopped any more.
+        // The server frees a timer that has fired, so it must not be stopped any more.
         ARMED.with(Option::take);
         if let Some(work) = WORK.get() {
             work(context);

@@ -1,12 +1,11 @@
-//! Clients that wait for a lock, on the server's side: each gets exactly one reply, and none keeps a lock that it never
-//! learned of.
+//! Blocked clients. Each gets exactly one reply, and no client keeps a lock that it was never told of.
 //!
-//! Who is granted what is decided in the core, in the turn of whatever freed the lock. The reply follows at the end of
-//! the same turn of the server's loop ([`deliver`]). Until then a client that goes away has its grant undone; so has one
-//! whose reply the server could not make after that.
+//! The core decides who is granted the lock, in the turn that freed it. The reply follows at the end of the same turn
+//! of the server's loop ([`deliver`]), or of one of the next turns if very many clients have to be answered. If the
+//! client disconnects before that, or if the server cannot send the reply, the grant is undone.
 //!
-//! Handles go back to the server in one place, and there only. The server must not find one that was given back when
-//! CLIENT UNBLOCK comes: Redis before 7.4 would never reply to that client.
+//! Handles are given back to the server in one place only. CLIENT UNBLOCK must not find a handle that was given back
+//! already: Redis before 7.4 would never reply to that client.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::mem;
@@ -21,22 +20,22 @@ use crate::server::ffi::{BlockedClient, Context, MainThread, Waiting, wake_serve
 use crate::state::TABLE;
 use crate::timer;
 
-/// A client that waits, or is about to be answered.
+/// A client that waits, or that will be answered at the end of this turn.
 struct Blocked {
     handle: BlockedClient,
     answer: Option<Answer>,
 }
 
-/// All of them.
+/// All blocked clients.
 static BLOCKED: MainThread<BTreeMap<ClientId, Blocked>> = MainThread::new(BTreeMap::new());
 
-/// Those to be answered at the end of this turn, in this order.
+/// Clients to answer at the end of this turn, in this order.
 static READY: MainThread<VecDeque<ClientId>> = MainThread::new(VecDeque::new());
 
-/// The most clients answered in one turn of the server's loop: some milliseconds of its work.
+/// The most clients answered in one turn of the server's loop: a few milliseconds of work.
 const ANSWERS_PER_TURN: usize = 512;
 
-/// Handles of clients that were replied to otherwise or are gone, to be given back at the end of this turn.
+/// Handles to give back at the end of this turn, of clients that are gone or already have a reply.
 static RETIRED: MainThread<Vec<BlockedClient>> = MainThread::new(Vec::new());
 
 /// Whether this turn of the server's loop has ended, and the next has not begun. Redis 7.0 carries out commands in between:

@@ -1,16 +1,16 @@
-//! Whether the server takes writes from its clients at present.
+//! Whether the server accepts writes from its clients now.
 //!
-//! It refuses them while too few replicas keep up (`min-replicas-to-write`), and while its disk fails
-//! (`stop-writes-on-bgsave-error`, and the append-only file). The operator asked for that, so as not to have the server
-//! promise what may be lost; so the module promises nothing of its own accord then. There is a flag of RM_Call to ask the
-//! server this; on Valkey 9 it brings the server down outside of scripts. Hence the same rule once more.
+//! It refuses them while too few replicas are connected (`min-replicas-to-write`), and while its disk fails
+//! (`stop-writes-on-bgsave-error`, and the append-only file). The operator has configured this so that the server
+//! promises nothing that may be lost. So the module grants nothing to waiters then. RM_Call has a flag that checks
+//! this, but on Valkey 9 it crashes the server outside of scripts. That is why the rule is repeated here.
 
 use crate::server::ffi::{Context, MainThread};
 
-/// What was found in this turn of the server's loop.
+/// The result in this turn of the server's loop, once it was needed.
 static ACCEPTED: MainThread<Option<bool>> = MainThread::new(None);
 
-/// Whether they are taken. Found out once in a turn of the server's loop.
+/// Whether writes are accepted. Checked once in a turn of the server's loop.
 pub(crate) fn are_accepted(context: &Context) -> bool {
     if let Some(taken) = ACCEPTED.with(|taken| *taken) {
         return taken;
@@ -20,13 +20,13 @@ pub(crate) fn are_accepted(context: &Context) -> bool {
     taken
 }
 
-/// A turn of the server's loop has ended: it may be otherwise.
+/// A turn of the server's loop has ended: the result may change.
 pub(crate) fn before_sleep() {
     ACCEPTED.with(Option::take);
 }
 
 fn lacks_replicas(context: &Context) -> bool {
-    // The field is there only where replicas are asked for.
+    // The field exists only if min-replicas-to-write is set.
     let Some(good) = context.info_integer(c"replication", c"min_slaves_good_slaves") else { return false };
     let needed = context.setting(c"min-replicas-to-write").and_then(|number| number.parse().ok());
     needed.is_some_and(|needed: i64| good < needed)

@@ -1,16 +1,17 @@
-//! Every error a client can be given, and its text. Nothing a client sent is ever part of it.
+//! Every error that a client can get, and its text: what is wrong, and what to do about it. No text repeats what a client
+//! has sent.
 
 use alloc::boxed::Box;
 use core::fmt;
 
-/// Why a request was refused. Contention is not among the reasons: it is answered with null or 0.
+/// Why a request failed. A lock that others hold is no error: the reply is null or 0.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Refusal {
-    /// A word that is no option here, an option twice, two that exclude each other, or one without its value.
+    /// An unknown option, an option given twice, two options that exclude each other, or an option without its value.
     Syntax,
-    /// A number that is none, or that no 64 bits hold.
+    /// A number was expected, or the number does not fit into 64 bits.
     NotAnInteger,
-    /// A lease of zero or less, or above the configured longest. Names the command.
+    /// A lease that is zero, negative or above `lock.max-lease`. Holds the name of the command.
     InvalidExpire(&'static str),
     /// LIMIT outside 1 to 65535.
     LimitRange,
@@ -20,33 +21,33 @@ pub enum Refusal {
     TokenLength,
     /// A label that is too long.
     OwnerLength,
-    /// BLOCK below zero.
+    /// BLOCK is negative.
     NegativeTimeout,
-    /// BLOCK beyond all reason.
+    /// BLOCK is above a hundred years.
     TimeoutRange,
-    /// SESSION where there is no connection.
+    /// SESSION where there is no connection that could keep the hold.
     NoConnection,
-    /// The request would exceed a cap on waiting clients. Names the setting.
+    /// One more waiter would exceed a cap. Holds the name of the setting.
     QueueFull(&'static str),
-    /// Waiting could never end.
+    /// Another holder already waits to change its limit: each of the two would wait for the other.
     Deadlock,
-    /// The user that waits may not take this lock any more.
+    /// The user of the waiting client may no longer acquire this lock.
     NoPermission,
-    /// The server that was to grant the lock is a replica now.
+    /// The server became a replica while the client waited.
     Demoted,
-    /// The key is another node's of the cluster. Says which slot it is in, and whose that is: `slot host:port`.
+    /// Another node of the cluster serves the key. Holds the slot and that node: `slot host:port`.
     Moved(Box<str>),
-    /// The slot of the key is on its way to another node of the cluster, and the key with it.
+    /// The slot of the key is moving to another node of the cluster, and the key has already left.
     InTransit,
     /// The cluster is down.
     ClusterDown,
     /// No node of the cluster serves the slot of the key.
     SlotNotServed,
-    /// The key holds another type.
+    /// The key holds a value of another type.
     WrongType,
-    /// The sequence of fences has come to its end; see [`crate::fence`].
+    /// The sequence of fences has reached its end: see [`crate::fence`].
     FencesExhausted,
-    /// The command failed inside the module; nothing the client did wrong.
+    /// The command failed inside the module. The client did nothing wrong.
     Internal,
 }
 
@@ -63,25 +64,27 @@ impl fmt::Display for Refusal {
             Self::NegativeTimeout => f.write_str("ERR timeout is negative"),
             Self::TimeoutRange => f.write_str("ERR timeout is out of range"),
             Self::NoConnection => {
-                f.write_str("ERR SESSION ties a hold to a connection: not in a script or a function, and not on a connection that is older \
-                     than the module")
+                f.write_str(
+                "ERR SESSION needs a connection: send the command outside of scripts and functions, on a connection that was \
+                 opened after the module was loaded",
+            )
             }
             Self::QueueFull(setting) => {
                 write!(f, "QUEUEFULL too many clients are waiting: try again later, or raise {setting}")
             }
             Self::Deadlock => f.write_str(
-                "DEADLOCK another holder of this lock waits to change its limit too: release the lock, then acquire it anew",
+                "DEADLOCK another holder of this lock already waits to change its limit: release the lock, then acquire it again",
             ),
             Self::NoPermission => f.write_str(
-                "NOPERM this user has no permissions any more to run the 'lock.acquire' command on this key: ask the operator for them, \
-                 then acquire the lock anew",
+                "NOPERM this user no longer has permissions to run the 'lock.acquire' command on this key: ask the operator for \
+                 them, then acquire the lock again",
             ),
             Self::Demoted => f.write_str(
                 "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)",
             ),
             Self::Moved(slot_and_node) => write!(f, "MOVED {slot_and_node}"),
             Self::InTransit => f.write_str(
-                "TRYAGAIN the slot of this lock is moving to another node: send the command again, and follow where it is redirected",
+                "TRYAGAIN the slot of this lock is moving to another node: send the command again and follow the redirection",
             ),
             Self::ClusterDown => f.write_str("CLUSTERDOWN The cluster is down"),
             Self::SlotNotServed => f.write_str("CLUSTERDOWN Hash slot not served"),
@@ -89,11 +92,11 @@ impl fmt::Display for Refusal {
                 f.write_str("WRONGTYPE Operation against a key holding the wrong kind of value")
             }
             Self::FencesExhausted => f.write_str(
-                "ERR no fence is left below 2^53: a lock with an extreme fence was loaded or restored; \
-                 remove it and restart from data saved before it came",
+                "ERR fences are used up: a lock with a fence close to 2^53 was loaded or restored. Remove that lock, and restart \
+                 the server from data that were saved before it was added",
             ),
             Self::Internal => f.write_str(
-                "ERR the lock module failed on this command, see the server's log; please report it",
+                "ERR the lock module failed on this command: see the server's log, and please report it",
             ),
         }
     }

@@ -1,9 +1,9 @@
 //! LOCK.ACQUIRE key [PX ms | EX s] [TOKEN token] [SHARED | LIMIT n] [BLOCK ms] [OWNER label] [SESSION] [LEVEL n]
 //!
-//! Replies `[token, fence]` when granted, a null array when not available; with BLOCK, once it is granted or the time is
-//! up.
+//! Replies `[token, fence]` when the lock is granted, and a null array when it is not available. With BLOCK the client
+//! waits for that reply until the lock is granted or the time is over.
 //!
-//! From a master, or while loading, it comes as `LOCK.ACQUIRE key holds`: see [`crate::replication`].
+//! A master and the append-only file send `LOCK.ACQUIRE key holds` instead: see [`crate::replication`].
 
 use std::fmt::Display;
 
@@ -33,7 +33,7 @@ const OTHERS: Arg = Arg::required(
 )
 .optional();
 
-/// What the server, its users and its access rules are told of it.
+/// How the server knows the command: in COMMAND, in COMMAND DOCS and for ACL rules.
 pub(super) const SPEC: CommandSpec = CommandSpec {
     name: c"lock.acquire",
     handler: Handler::of::<Acquire>(),
@@ -41,8 +41,10 @@ pub(super) const SPEC: CommandSpec = CommandSpec {
     categories: c"write blocking",
     keys: Some(Keys::First(Access::Write)),
     arity: -2,
-    summary: c"Takes a lock, or waits for it, and replies its token and its fence. Null when not available.",
-    complexity: c"O(H) with H holds on the lock, 1 for an exclusive one",
+    summary:
+        c"Acquires a lock, or waits for it. Returns its token and fence, or null when it is not available.",
+    complexity:
+        c"O(log(H)) with H holds on the lock, and O(log(H)) for each waiter that the request makes room for",
     args: &[
         Arg::KEY,
         LEASE,
@@ -60,7 +62,7 @@ impl Command for Acquire {
     const INTERNAL: Refusal = Refusal::Internal;
 
     fn run(context: &Context, args: &Args<'_>) -> Result<(), Refusal> {
-        // A server that nobody listens to has no master, and what it loads is decided in three words.
+        // A server without replication consumers has no master, and the form that it loads has three arguments.
         if (args.len() == 3 || consumers::may_be_there()) && context.is_from_master() {
             return apply(context, args);
         }
@@ -86,14 +88,14 @@ impl Command for Acquire {
     }
 }
 
-/// Where a client cannot wait, BLOCK is as if not given.
+/// Ignores BLOCK where the client cannot wait.
 fn wait_options(context: &Context, request: &request::Acquire<'_>, now: Moment) -> Option<WaitOptions> {
     let block_ms = request.block_ms.filter(|_| context.can_wait())?;
     let until = (block_ms > 0).then(|| now.plus_ms(block_ms));
     Some(WaitOptions { client: context.client(), until, limits: config::waiter_limits() })
 }
 
-/// Carries out what another server decided.
+/// Applies what another server has decided.
 fn apply(context: &Context, args: &Args<'_>) -> Result<(), Refusal> {
     if args.len() != 3 {
         return Err(Refusal::Syntax);

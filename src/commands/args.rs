@@ -1,4 +1,4 @@
-//! What several commands have in common: arguments that they take.
+//! The arguments that several commands share.
 
 use lock_core::request::word;
 

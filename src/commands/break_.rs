@@ -1,6 +1,6 @@
 //! LOCK.BREAK key [FENCE fence]
 //!
-//! Replies how many holds it ended. Each break is a line in the server's log, for whoever asks later who did it.
+//! Replies the number of holds that it ended, and logs each break, so that an operator can find out later who did it.
 
 use lock_core::request::word;
 use lock_core::{Fence, Refusal, request};
@@ -10,12 +10,12 @@ use crate::server::ffi::{Access, Arg, ArgKind, Args, Command, CommandSpec, Conte
 use crate::server::text::printable;
 use crate::state::TABLE;
 
-/// The most fences that a line of the log names: the server cuts a line at a thousand bytes.
+/// The most fences in a line of the log: the server cuts a line after about a thousand bytes.
 const FENCES_LOGGED: usize = 32;
 
 pub(crate) struct Break;
 
-/// What the server, its users and its access rules are told of it.
+/// How the server knows the command: in COMMAND, in COMMAND DOCS and for ACL rules.
 pub(super) const SPEC: CommandSpec = CommandSpec {
     name: c"lock.break",
     handler: Handler::of::<Break>(),
@@ -23,8 +23,8 @@ pub(super) const SPEC: CommandSpec = CommandSpec {
     categories: c"write admin dangerous",
     keys: Some(Keys::First(Access::Delete)),
     arity: -2,
-    summary: c"For operators: ends the hold with that fence, or all holds, whoever owns them.",
-    complexity: c"O(H) with H holds on the lock",
+    summary: c"For operators: ends the hold with this fence, or all holds, whoever owns them.",
+    complexity: c"O(log(H)) with FENCE, O(H) without, where H is the number of holds, and O(log(H)) for each waiter that acquires the lock",
     args: &[Arg::KEY, Arg::after(word::FENCE, c"fence", ArgKind::Integer).optional()],
 };
 
@@ -43,7 +43,7 @@ impl Command for Break {
     }
 }
 
-/// Says who broke which holds. Neither the key nor anything else that a client chose is named.
+/// Logs who broke which holds. The line holds neither the key nor anything else that a client chose.
 fn log(context: &Context, broken: &[Fence]) {
     let client = context.client();
     let is_connection = TABLE.with(|table| table.sessions().is_open(client));

@@ -1,6 +1,6 @@
 //! LOCK.CHECK key token
 //!
-//! Replies `[fence, remaining-ms, waiting]` when the token holds the lock, else a null array.
+//! Replies `[fence, remaining-ms, waiting]` when the token holds the lock, otherwise a null array.
 
 use lock_core::request::parse_token;
 use lock_core::{DbKey, Lock, Refusal, turn};
@@ -13,7 +13,7 @@ use crate::state::TABLE;
 
 pub(crate) struct Check;
 
-/// What the server, its users and its access rules are told of it.
+/// How the server knows the command: in COMMAND, in COMMAND DOCS and for ACL rules.
 pub(super) const SPEC: CommandSpec = CommandSpec {
     name: c"lock.check",
     handler: Handler::of::<Check>(),
@@ -22,8 +22,8 @@ pub(super) const SPEC: CommandSpec = CommandSpec {
     keys: Some(Keys::First(Access::Read)),
     arity: 3,
     summary:
-        c"Replies fence, remaining milliseconds and how many wait if the token holds the lock, else null.",
-    complexity: c"O(H) with H holds on the lock, 1 for an exclusive one",
+        c"Returns fence, remaining milliseconds and number of waiters if the token holds the lock, or null.",
+    complexity: c"O(log(H)) with H holds on the lock",
     args: &[Arg::KEY, TOKEN],
 };
 

@@ -1,6 +1,6 @@
 //! LOCK.EXTEND key token [PX ms | EX s]
 //!
-//! Replies 1 when the token holds the lock, else 0.
+//! Replies 1 when the token holds the lock, otherwise 0.
 
 use lock_core::{Refusal, request};
 
@@ -11,7 +11,7 @@ use crate::server::ffi::{Access, Arg, Args, Command, CommandSpec, Context, Handl
 
 pub(crate) struct Extend;
 
-/// What the server, its users and its access rules are told of it.
+/// How the server knows the command: in COMMAND, in COMMAND DOCS and for ACL rules.
 pub(super) const SPEC: CommandSpec = CommandSpec {
     name: c"lock.extend",
     handler: Handler::of::<Extend>(),
@@ -19,8 +19,8 @@ pub(super) const SPEC: CommandSpec = CommandSpec {
     categories: c"write fast",
     keys: Some(Keys::First(Access::Write)),
     arity: -3,
-    summary: c"Begins the lease anew if the token holds the lock.",
-    complexity: c"O(H) with H holds on the lock, 1 for an exclusive one",
+    summary: c"Extends the lease of a lock if the token holds it.",
+    complexity: c"O(log(H)) with H holds on the lock",
     args: &[Arg::KEY, TOKEN, LEASE],
 };
 
@@ -30,7 +30,7 @@ impl Command for Extend {
 
     fn run(context: &Context, args: &Args<'_>) -> Result<(), Refusal> {
         let request = request::Extend::parse(args.from(2), config::leases()).or_else(|refusal| {
-            // The master's longest lease may be another than ours.
+            // The master may have another lock.max-lease.
             if context.is_from_master() {
                 request::Extend::parse(args.from(2), request::LeaseRules::ANY)
             } else {

@@ -1,7 +1,6 @@
 //! LOCK.FENCE fence
 //!
-//! Not for clients: it stands in the append-only file, and says how high fences had come. From a client it is a syntax
-//! error.
+//! Internal: stores the highest fence in the append-only file. A client that sends it gets a syntax error.
 
 use lock_core::{Refusal, request};
 
@@ -10,7 +9,7 @@ use crate::state::TABLE;
 
 pub(crate) struct Fence;
 
-/// What the server, its users and its access rules are told of it.
+/// How the server knows the command: in COMMAND, in COMMAND DOCS and for ACL rules.
 pub(super) const SPEC: CommandSpec = CommandSpec {
     name: c"lock.fence",
     handler: Handler::of::<Fence>(),

@@ -1,6 +1,7 @@
 //! LOCK.INFO key
 //!
-//! Replies a null array when nobody holds the lock and nobody waits for it, else a map of its holders and its queue.
+//! Replies a map of the holders and the queue of a lock, or a null array when nobody holds the lock and nobody waits
+//! for it.
 
 use lock_core::queue::Waiter;
 use lock_core::{ClientId, DbKey, Hold, Limit, Lock, Moment, Refusal};
@@ -10,12 +11,12 @@ use crate::server::clock;
 use crate::server::ffi::{Access, Arg, Args, Command, CommandSpec, Context, Handler, Key, Keys};
 use crate::state::TABLE;
 
-/// The most holders that are shown, the oldest, and the most waiters, the first.
+/// At most this many holders, the oldest ones, and this many waiters, the first ones, are in the reply.
 const SHOWN: usize = 100;
 
 pub(crate) struct Info;
 
-/// What the server, its users and its access rules are told of it.
+/// How the server knows the command: in COMMAND, in COMMAND DOCS and for ACL rules.
 pub(super) const SPEC: CommandSpec = CommandSpec {
     name: c"lock.info",
     handler: Handler::of::<Info>(),
@@ -23,8 +24,8 @@ pub(super) const SPEC: CommandSpec = CommandSpec {
     categories: c"read",
     keys: Some(Keys::First(Access::Read)),
     arity: 2,
-    summary: c"Shows who holds a lock and who waits for it. Null when nobody does either.",
-    complexity: c"O(H) with H holds on the lock",
+    summary: c"Shows who holds a lock and who waits for it. Returns null when nobody does.",
+    complexity: c"O(log(H)+N) with H holds on the lock and N holders and waiters in the reply",
     args: &[Arg::KEY],
 };
 
@@ -101,7 +102,7 @@ fn reply_owner(context: &Context, owner: Option<&[u8]>) {
     }
 }
 
-/// Where a connection comes from, null where there is none.
+/// The address of a connection, or null where there is none.
 fn reply_address(context: &Context, client: Option<ClientId>) {
     context.reply_bytes(b"address");
     match client.and_then(Context::address) {

@@ -1,6 +1,6 @@
 //! LOCK.OWNED key
 //!
-//! Replies 1, where the server lets it come this far: see [`crate::cluster`], which asks it. It does nothing.
+//! Replies 1 and does nothing. The server refuses it where this node does not serve the key: see [`crate::cluster`].
 
 use lock_core::Refusal;
 
@@ -8,7 +8,7 @@ use crate::server::ffi::{Access, Arg, Args, Command, CommandSpec, Context, Handl
 
 pub(crate) struct Owned;
 
-/// What the server, its users and its access rules are told of it.
+/// How the server knows the command: in COMMAND, in COMMAND DOCS and for ACL rules.
 pub(super) const SPEC: CommandSpec = CommandSpec {
     name: c"lock.owned",
     handler: Handler::of::<Owned>(),

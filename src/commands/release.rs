@@ -1,7 +1,7 @@
 //! LOCK.RELEASE key token [LEVEL n]
 //!
-//! Replies 1 when the token held the lock, and was as deep; else 0. A token that is left without a hold does not wait for
-//! the lock any more either.
+//! Replies 1 when the token held the lock at this level, otherwise 0. If the token no longer holds the lock afterwards, the
+//! command also ends a wait of that token for the lock.
 
 use lock_core::{Refusal, request};
 
@@ -11,7 +11,7 @@ use crate::server::ffi::{Access, Arg, Args, Command, CommandSpec, Context, Handl
 
 pub(crate) struct Release;
 
-/// What the server, its users and its access rules are told of it.
+/// How the server knows the command: in COMMAND, in COMMAND DOCS and for ACL rules.
 pub(super) const SPEC: CommandSpec = CommandSpec {
     name: c"lock.release",
     handler: Handler::of::<Release>(),
@@ -19,8 +19,8 @@ pub(super) const SPEC: CommandSpec = CommandSpec {
     categories: c"write fast",
     keys: Some(Keys::First(Access::Delete)),
     arity: -3,
-    summary: c"Gives a lock back if the token holds it, and ends its wait for the lock.",
-    complexity: c"O(H) with H holds on the lock, 1 for an exclusive one",
+    summary: c"Releases a lock if the token holds it. Ends a wait of the token for the lock.",
+    complexity: c"O(log(H)) with H holds on the lock, and O(log(H)) for each waiter that acquires the lock",
     args: &[Arg::KEY, TOKEN, LEVEL],
 };
 

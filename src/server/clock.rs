@@ -1,5 +1,5 @@
-//! The two clocks, each for its own purpose: leases run on the one that no operator can set, fences start from the one
-//! that servers share.
+//! The two clocks. Leases run on the monotonic clock, which nobody can set. Fences start from the wall clock, which servers
+//! share.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,15 +9,15 @@ use super::ffi::{MainThread, monotonic_micros};
 
 /// Now, on the server's monotonic clock.
 pub(crate) fn now() -> Moment {
-    // Three hundred thousand years of microseconds fit.
+    // Microseconds for three hundred thousand years fit.
     Moment::from_micros(i64::try_from(monotonic_micros()).unwrap_or(i64::MAX))
 }
 
-/// How far the wall clock is ahead of the monotonic one, once it has been read in this turn of the server's loop.
+/// How far the wall clock is ahead of the monotonic clock, if it was read in this turn of the server's loop.
 static AHEAD: MainThread<Option<i64>> = MainThread::new(None);
 
-/// The wall clock at `now`, in microseconds since 1970, 0 if it is set before that. It is read once in a turn of the
-/// server's loop.
+/// The wall clock at `now`, in microseconds since 1970, or 0 if it is set to an earlier time. It is read once in a turn
+/// of the server's loop.
 pub(crate) fn wall_micros(now: Moment) -> u64 {
     let ahead =
         AHEAD.with(|ahead| *ahead.get_or_insert_with(|| wall_clock().saturating_sub(now.as_micros())));

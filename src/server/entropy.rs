@@ -2,7 +2,7 @@
 
 use lock_core::Token;
 
-/// A token nobody can guess: 16 bytes from the operating system's generator by way of a CSPRNG that it seeds.
+/// A token that cannot be guessed: 16 bytes from a CSPRNG that the operating system seeds.
 pub(crate) fn new_token() -> Token {
     Token::from_seed(rand::random())
 }

@@ -1,15 +1,15 @@
-//! The module API, made safe to call. The only unsafe code of the project is in this folder.
+//! A safe interface to the module API. The only unsafe code of the project is in this folder.
 //!
-//! What every argument for safety here rests on:
+//! Every SAFETY comment relies on these facts:
 //!
 //! 1. **One thread.** The server calls a module's commands, events, timers and type callbacks from its main thread,
-//!    one at a time; the exception is a type's `free`, which touches nothing but the value it is given.
-//! 2. **Borrowed for a call.** A context, the strings of a command and what hangs on them stay valid until the
-//!    callback that got them returns. The wrappers carry that as a lifetime and cannot be kept.
-//! 3. **The table is complete.** The server sets the API's function pointers at load, before anything else runs;
-//!    [`entry`] refuses a server that is too old to have them all, and a pointer that is missing all the same ends in
-//!    a panic that is caught, not in a call to nowhere.
-//! 4. **No unwinding into C.** Every function that the server calls is run by [`guard`].
+//!    one at a time. The exception is the `free` of a type, which uses only the value that it is given.
+//! 2. **Borrowed for a call.** A context, the strings of a command and what they refer to stay valid until the callback
+//!    that received them returns. The wrappers have that as a lifetime, so they cannot be kept.
+//! 3. **The table is complete.** The server sets the function pointers of the API at load, before anything else runs.
+//!    [`entry`] refuses a server that is too old to have them all. If a pointer is missing nevertheless, the call
+//!    panics, and the panic is caught.
+//! 4. **No unwinding into C.** Every function that the server calls runs inside [`guard`].
 #![allow(unsafe_code)]
 
 /// Calls a function of the module API, inside an unsafe block with its own argument.
@@ -22,11 +22,11 @@ macro_rules! api {
     };
 }
 
-/// What the API calls success.
+/// The API's code for success.
 #[allow(clippy::cast_possible_truncation, reason = "0, which the bindings give another type")]
 const OK: std::ffi::c_int = redis_module::raw::REDISMODULE_OK as std::ffi::c_int;
 
-/// What it calls failure.
+/// The API's code for failure.
 #[allow(clippy::cast_possible_truncation, reason = "1, which the bindings give another type")]
 const ERR: std::ffi::c_int = redis_module::raw::REDISMODULE_ERR as std::ffi::c_int;
 

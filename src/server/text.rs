@@ -1,12 +1,12 @@
-//! Text that may stand in the server's log.
+//! Text that is safe to write to the server's log.
 
 use std::fmt::Write as _;
 
 /// The most bytes of a name that are shown.
 const LONGEST_SHOWN: usize = 64;
 
-/// A name that an operator gave, such as a user's, so that it cannot break a log line: what is no plain character is
-/// escaped, and a long one is cut.
+/// A name that an operator gave, such as the name of a user, made safe for a log line: characters that are not
+/// printable ASCII are escaped, and a long name is cut.
 pub(crate) fn printable(name: &[u8]) -> String {
     let mut text = String::new();
     for byte in name.iter().take(LONGEST_SHOWN) {

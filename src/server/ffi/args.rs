@@ -1,4 +1,4 @@
-//! Strings of the server: a command's arguments, and names of keys.
+//! Strings of the server: the arguments of commands, and names of keys.
 
 use std::marker::PhantomData;
 use std::ptr::NonNull;
@@ -8,7 +8,7 @@ use redis_module::raw::RedisModuleString;
 
 use super::Context;
 
-/// The words of a command, its name first.
+/// The arguments of a command, its name first.
 pub(crate) struct Args<'a> {
     words: &'a [RedisString<'a>],
 }
@@ -34,22 +34,22 @@ impl<'a> Args<'a> {
         Self { words: unsafe { slice::from_raw_parts(argv.cast::<RedisString<'a>>(), len) } }
     }
 
-    /// How many words there are, the command's name included.
+    /// The number of arguments, including the command's name.
     pub(crate) fn len(&self) -> usize {
         self.words.len()
     }
 
-    /// The word at `index`, an empty one's bytes if there is none.
+    /// The bytes of the argument at `index`. Empty if there is none.
     pub(crate) fn bytes(&self, index: usize) -> &'a [u8] {
         self.words.get(index).map_or(&[], |word| word.bytes())
     }
 
-    /// The word at `index`, as a name of a key.
+    /// The argument at `index`, as the name of a key.
     pub(crate) fn name(&self, index: usize) -> Option<RedisString<'a>> {
         self.words.get(index).copied()
     }
 
-    /// The bytes of the words from `index` on.
+    /// The bytes of the arguments from `index` on.
     pub(crate) fn from(&self, index: usize) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         self.words.iter().skip(index).map(|word| word.bytes())
     }
@@ -78,14 +78,14 @@ impl<'a> RedisString<'a> {
     }
 }
 
-/// A string of our own making.
+/// A string that the module has created or owns.
 pub(crate) struct OwnedRedisString<'c> {
     string: NonNull<RedisModuleString>,
     context: &'c Context,
 }
 
 impl<'c> OwnedRedisString<'c> {
-    /// A server string with these bytes. `None` if the server gives none, which it does not.
+    /// A server string with these bytes. The server never returns null here; `None` if it did.
     pub(crate) fn new(context: &'c Context, bytes: &[u8]) -> Option<Self> {
         // SAFETY: pointer and length describe `bytes`, which the server copies.
         let string =
@@ -96,7 +96,7 @@ impl<'c> OwnedRedisString<'c> {
     /// A string that the server has made for the caller.
     ///
     /// # Safety
-    /// `string` is null or such a string, and nobody else frees it.
+    /// `string` is null or a string that nobody else frees.
     pub(super) unsafe fn adopt(context: &'c Context, string: *mut RedisModuleString) -> Option<Self> {
         NonNull::new(string).map(|string| Self { string, context })
     }

@@ -1,14 +1,14 @@
-//! Clients that wait for their reply.
+//! Blocked clients.
 //!
-//! The server keeps such a client, and what becomes of it is told by one of several callbacks:
+//! A blocked client is unblocked in one of these ways, each with its own callback:
 //!
-//! - The module answers ([`BlockedClient::answer`]): the server calls for the reply a little later. If the client has
-//!   gone by then it does not, and the answer comes back as undelivered.
-//! - CLIENT UNBLOCK with TIMEOUT: the module replies at once.
-//! - The connection is closed, CLIENT UNBLOCK with ERROR, or the server becomes a replica: the module is told, and the
-//!   server has replied where there is anybody left to reply to.
+//! - The module answers ([`BlockedClient::answer`]). The server asks for the reply a little later. If the client has
+//!   disconnected by then, the server does not ask, and the answer comes back as undelivered.
+//! - CLIENT UNBLOCK with TIMEOUT. The module replies at once.
+//! - The connection is closed, CLIENT UNBLOCK with ERROR, or the server becomes a replica. The server replies if the
+//!   client is still connected, and the module is told.
 //!
-//! In each case the handle is given back to the server, once: see [`BlockedClient`].
+//! In each case the module gives the handle back to the server, exactly once: see [`BlockedClient`].
 
 use std::ffi::{c_int, c_void};
 use std::ptr::{self, NonNull};
@@ -18,31 +18,31 @@ use redis_module::raw::{RedisModuleBlockedClient, RedisModuleCtx, RedisModuleStr
 use super::guard::guard;
 use super::{Context, ERR, OK};
 
-/// What the module does about clients that wait.
+/// How the module handles blocked clients.
 pub(crate) trait Waiting {
-    /// What a client is answered.
+    /// The answer to a client.
     type Answer;
 
     /// Replies an answer.
     fn reply(context: &Context, answer: Self::Answer);
-    /// An answer was given, and the client went away before it could be replied.
+    /// An answer was given, but the client disconnected before the reply was sent.
     fn undelivered(answer: Self::Answer);
-    /// The client is to wait no longer: reply what it gets instead. Its handle is still to be given back.
+    /// CLIENT UNBLOCK has ended the wait: replies what the client gets instead. The handle must still be given back.
     fn timed_out(context: &Context, client: u64);
-    /// The client waits no longer, and nothing is to be replied. Its handle is still to be given back.
+    /// The client waits no longer, and the module must not reply. The handle must still be given back.
     fn disconnected(client: u64);
 }
 
-/// A client that waits. To be given back to the server exactly once, by [`BlockedClient::answer`] or
-/// [`BlockedClient::give_back`]: until then the server keeps what it needs for the reply, some 35 KB.
+/// The handle of a blocked client. It must be given back to the server exactly once, by [`BlockedClient::answer`] or
+/// [`BlockedClient::give_back`]. Until then the server keeps about 35 KB for the reply.
 #[must_use]
 pub(crate) struct BlockedClient(NonNull<RedisModuleBlockedClient>);
 
 impl BlockedClient {
-    /// Lets the client of the running command wait. The server sets no limit to how long.
+    /// Blocks the client of the running command, without a timeout.
     ///
-    /// Not for contexts in which a client cannot wait ([`Context::can_wait`]): there the server replies an error of its
-    /// own, or fails.
+    /// Must not be called where a client cannot wait ([`Context::can_wait`]): there the server replies an error of its
+    /// own, or crashes.
     pub(crate) fn block<W: Waiting>(context: &Context) -> Option<Self> {
         // SAFETY: the context is a command's, of a client that can wait. The callbacks take what the server passes,
         // and `free` takes what `answer` makes.
@@ -60,13 +60,13 @@ impl BlockedClient {
         }
     }
 
-    /// Answers the client. The reply is made once the running callback has returned.
+    /// Answers the client. The server asks for the reply after the running callback has returned.
     pub(crate) fn answer<W: Waiting>(self, answer: W::Answer) {
         let answer: *mut Option<W::Answer> = Box::into_raw(Box::new(Some(answer)));
         self.unblock(answer.cast());
     }
 
-    /// Gives the handle of a client back that has been replied to, or is gone.
+    /// Gives back the handle of a client that already has a reply, or is gone.
     pub(crate) fn give_back(self) {
         self.unblock(ptr::null_mut());
     }

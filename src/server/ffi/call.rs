@@ -1,4 +1,4 @@
-//! Replies to commands that the module has the server run.
+//! Calls of server commands, and their replies.
 
 use std::ffi::{CStr, c_char};
 use std::ptr::NonNull;
@@ -8,7 +8,7 @@ use redis_module::raw::{self, RedisModuleCallReply};
 use super::Context;
 
 impl Context {
-    /// A setting of the server, as CONFIG GET shows it; `None` where there is none, or CONFIG is not to be had.
+    /// A setting of the server, as CONFIG GET shows it. `None` if it does not exist, or CONFIG cannot be called.
     pub(crate) fn setting(&self, name: &CStr) -> Option<String> {
         // SAFETY: the format names two C strings, which is what is passed.
         let reply = unsafe {
@@ -28,7 +28,7 @@ impl Context {
 pub(super) struct Reply(NonNull<RedisModuleCallReply>);
 
 impl Reply {
-    /// The reply, unless the server refused to run the command; errno says then why.
+    /// The reply. `None` if the server refused to run the command; then errno says why.
     pub(super) fn new(raw: *mut RedisModuleCallReply) -> Option<Self> {
         NonNull::new(raw).map(Self)
     }
@@ -45,7 +45,7 @@ impl Drop for Reply {
     }
 }
 
-/// A reply, or a part of one, which lives as long as the whole.
+/// A reply or a part of one. It lives as long as the whole reply.
 #[derive(Clone, Copy)]
 pub(super) struct View<'r> {
     reply: NonNull<RedisModuleCallReply>,
@@ -88,7 +88,7 @@ impl<'r> View<'r> {
         Some(View { reply: NonNull::new(element)?, of: self.of })
     }
 
-    /// The value of a name in a map, which comes as a flat array.
+    /// The value of a field in a map, which arrives as a flat array.
     pub(super) fn field(self, name: &str) -> Option<Self> {
         let mut parts = self.elements();
         while let (Some(field), Some(value)) = (parts.next(), parts.next()) {

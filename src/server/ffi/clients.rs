@@ -10,9 +10,9 @@ use super::args::OwnedRedisString;
 use super::{Context, OK, RedisString};
 
 impl Context {
-    /// Where a client is connected from, as CLIENT LIST writes it; `None` when there is no such client.
+    /// The address of a client, as CLIENT LIST shows it. `None` if there is no such client.
     ///
-    /// Not for the clients of scripts and functions, which have no connection: Valkey 9 fails on them.
+    /// Must not be called for the clients of scripts and functions, which have no connection: Valkey 9 crashes on them.
     pub(crate) fn address(client: u64) -> Option<String> {
         let info = client_info(client)?;
         // SAFETY: the server ends the address with a NUL.
@@ -24,14 +24,13 @@ impl Context {
         })
     }
 
-    /// Whether a client has subscriptions. Likewise.
+    /// Whether a client has subscriptions. Must not be called for the clients of scripts and functions either.
     pub(super) fn has_subscriptions(client: u64) -> bool {
         let flag = u64::from(raw::REDISMODULE_CLIENTINFO_FLAG_PUBSUB);
         client_info(client).is_some_and(|info| info.flags & flag != 0)
     }
 
-    /// The name of the user as whom a client is connected; `None` when there is no such client, as for a
-    /// script.
+    /// The name of a client's user. `None` if there is no such client, as for a script.
     pub(crate) fn user(&self, client: u64) -> Option<Vec<u8>> {
         Some(self.user_name(client)?.name().bytes().to_vec())
     }
@@ -41,11 +40,10 @@ impl Context {
         unsafe { OwnedRedisString::adopt(self, api!(RedisModule_GetClientUserNameById(self.raw(), client))) }
     }
 
-    /// Whether a client that waits could run `command` on `key` now, by the rights that its user has at present. A client
-    /// that is gone, and one that has no user, is not judged.
+    /// Whether the user of a waiting client may run `command` on `key` now. True for a client that is gone or has no user.
     pub(crate) fn may_run(&self, client: u64, command: &CStr, key: RedisString<'_>) -> bool {
         let Some(name) = self.user_name(client) else { return true };
-        // A user that is not there any more has no rights.
+        // A user that was deleted has no permissions.
         let Some(user) = User::named(name.name()) else { return false };
         let Some(command) = OwnedRedisString::new(self, command.to_bytes()) else { return false };
         let mut words = [command.name().raw(), key.raw()];
@@ -68,7 +66,7 @@ fn client_info(client: u64) -> Option<RedisModuleClientInfo> {
     (status == OK).then_some(info)
 }
 
-/// The server's user of a name, as the module may look at it.
+/// A handle of a user of the server.
 struct User(NonNull<RedisModuleUser>);
 
 impl User {

@@ -10,12 +10,12 @@ use redis_module::raw;
 use super::call::{Reply, View};
 use super::{Context, RedisString};
 
-/// What the server says when it is asked to write to a key.
+/// Whether this node may write to a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Ownership {
-    /// It does.
+    /// It may.
     Ours,
-    /// The key is another node's, or on its way there, or nobody's.
+    /// Another node serves the key, the key has moved there already, or no node serves it.
     NotOurs,
     /// The cluster is down.
     Down,
@@ -25,24 +25,23 @@ pub(crate) enum Ownership {
 pub(crate) struct SlotRange {
     /// The first and the last of them.
     pub(crate) slots: RangeInclusive<i64>,
-    /// Where to find the node, as the server tells its clients. Empty where it is the one they are connected to.
+    /// The host of the node, as the server tells its clients. Empty for the node that they are connected to.
     pub(crate) host: String,
-    /// Likewise.
+    /// The port of the node.
     pub(crate) port: i64,
-    /// Whether it is this one.
+    /// Whether it is this node.
     pub(crate) is_ours: bool,
 }
 
 impl Context {
-    /// Asks the server whether it may write to this key, by having it run a command that writes and does nothing. Not
-    /// for servers that are no node of a cluster.
+    /// Asks the server whether it may write to this key, by calling a write command that does nothing. Only for servers
+    /// that are nodes of a cluster.
     pub(crate) fn ask_ownership(&self, command: &CStr, key: RedisString<'_>) -> Ownership {
         // SAFETY: the format names a string of the server, which is what is passed.
         let reply = unsafe { api!(RedisModule_Call(self.raw(), command.as_ptr(), c"s".as_ptr(), key.raw())) };
         match Reply::new(reply) {
             Some(_) => Ownership::Ours,
-            // The server says why by errno: EPERM where a client would be sent elsewhere, and ENETDOWN or EROFS where
-            // the cluster is down.
+            // errno says why: EPERM if a client would be redirected, and ENETDOWN or EROFS if the cluster is down.
             None if io::Error::last_os_error().kind() == io::ErrorKind::PermissionDenied => {
                 Ownership::NotOurs
             }
@@ -65,7 +64,7 @@ impl Context {
         Reply::new(reply)?.view().integer()
     }
 
-    /// The slots that are on their way to this node, key by key.
+    /// The slots that are moving to this node, key by key.
     pub(crate) fn arriving_slots(&self) -> Vec<i64> {
         // SAFETY: the format names a C string.
         let reply = unsafe {
@@ -76,9 +75,9 @@ impl Context {
         me.into_iter().flat_map(str::split_ascii_whitespace).filter_map(arriving_slot).collect()
     }
 
-    /// Which node serves which slots. Those that no node serves are left out.
+    /// Which node serves which slots. Slots that no node serves are left out.
     ///
-    /// Not by CLUSTER SLOTS, which brings Valkey 8 down where no client's command is running.
+    /// CLUSTER SLOTS is not used: it crashes Valkey 8 when no command of a client is running.
     pub(crate) fn slot_ranges(&self) -> Vec<SlotRange> {
         // SAFETY: the format names a C string.
         let reply = unsafe {
@@ -86,7 +85,7 @@ impl Context {
         };
         let Some(reply) = Reply::new(reply) else { return Vec::new() };
         let me = my_id();
-        // As the server does for who is not connected by the one or the other.
+        // The server chooses the port in this way for requests that do not come by a connection.
         let is_tls = self.setting(c"tls-cluster").as_deref() == Some("yes");
         reply.view().elements().flat_map(|shard| slots_of_shard(shard, me.as_deref(), is_tls)).collect()
     }
@@ -106,7 +105,7 @@ fn slots_of_shard(shard: View<'_>, me: Option<&str>, is_tls: bool) -> Vec<SlotRa
     };
     let nodes = shard.field("nodes").into_iter().flat_map(View::elements);
     let masters: Vec<View<'_>> = nodes.filter(|node| is(*node, "role", "master")).collect();
-    // One that has failed may still stand beside the one that has replaced it.
+    // A failed master may still be listed beside the one that has replaced it.
     let is_online = |node: &&View<'_>| is(**node, "health", "online");
     let Some(master) = masters.iter().find(is_online).or(masters.first()) else { return Vec::new() };
     let port = |field| master.field(field).and_then(View::integer);

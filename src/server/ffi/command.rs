@@ -1,4 +1,4 @@
-//! Commands: how one is told to the server, and how the server's call reaches it.
+//! Commands: their registration, and the callback that runs them.
 
 use std::ffi::{CStr, c_char, c_int};
 use std::fmt::Display;
@@ -15,12 +15,12 @@ use super::{Args, Context, ERR, OK};
 
 /// What a command does.
 pub(crate) trait Command {
-    /// Why a command can fail. It is shown to the client, its code first.
+    /// Why a command can fail. The text is the reply to the client and begins with the error code.
     type Error: Display;
-    /// The error for a command that fails through a fault of the module.
+    /// The error for a command that panics.
     const INTERNAL: Self::Error;
 
-    /// Carries the command out, with exactly one reply unless it fails.
+    /// Runs the command. It replies exactly once, unless it fails.
     fn run(context: &Context, args: &Args<'_>) -> Result<(), Self::Error>;
 }
 
@@ -54,17 +54,17 @@ unsafe extern "C" fn run<C: Command>(
     OK
 }
 
-/// A command as the server, its users and its access rules are told of it.
+/// How the server knows a command: in COMMAND, in COMMAND DOCS and for ACL rules.
 pub(crate) struct CommandSpec {
     pub(crate) name: &'static CStr,
     pub(crate) handler: Handler,
     /// The server's own flags, separated by blanks.
     pub(crate) flags: &'static CStr,
-    /// Categories for access rules, separated by blanks, for servers that let a module say so.
+    /// ACL categories, separated by blanks, for servers that let modules set them.
     pub(crate) categories: &'static CStr,
-    /// Where its keys are, and what it does with them; `None` for a command without a key.
+    /// Which arguments are keys, and how the command uses them. `None` for a command without a key.
     pub(crate) keys: Option<Keys>,
-    /// Number of words, the command's name included; negative: at least so many.
+    /// The number of arguments, including the command's name. Negative: at least that many.
     pub(crate) arity: i32,
     pub(crate) summary: &'static CStr,
     pub(crate) complexity: &'static CStr,
@@ -76,8 +76,8 @@ pub(crate) struct CommandSpec {
 pub(crate) enum Keys {
     /// The first.
     First(Access),
-    /// As many as the first says, behind it. No server routes a command by such a specification alone: it has to answer for
-    /// its keys as well (`getkeys-api`).
+    /// The first argument is the number of keys, and the keys follow it. No server routes a command by such a specification
+    /// alone: the command also has to answer for its keys (`getkeys-api`).
     #[expect(dead_code, reason = "the commands for several keys are to come")]
     Counted(Access),
 }
@@ -87,7 +87,7 @@ pub(crate) enum Keys {
 pub(crate) enum Access {
     /// It reads it.
     Read,
-    /// It may create or change it, and answers with what it found.
+    /// It may create or change it, and its reply depends on the value.
     Write,
     /// It may delete it.
     Delete,
@@ -111,7 +111,7 @@ impl Access {
 pub(crate) struct Arg {
     pub(crate) name: &'static CStr,
     pub(crate) kind: ArgKind,
-    /// The word that comes before it, if one does.
+    /// The keyword before it, if there is one.
     pub(crate) token: Option<&'static CStr>,
     pub(crate) optional: bool,
 }
@@ -121,7 +121,7 @@ pub(crate) enum ArgKind {
     Key,
     String,
     Integer,
-    /// Its word alone.
+    /// A keyword alone.
     PureToken,
     /// One of several.
     OneOf(&'static [Arg]),
@@ -134,7 +134,7 @@ impl Arg {
         Self { name, kind, token: None, optional: false }
     }
 
-    /// An argument that its word introduces.
+    /// An argument that follows a keyword.
     pub(crate) const fn after(token: &'static CStr, name: &'static CStr, kind: ArgKind) -> Self {
         Self { name, kind, token: Some(token), optional: false }
     }
@@ -144,7 +144,7 @@ impl Arg {
     }
 }
 
-/// Tells the server of its new commands; false, with the command's name, if it refuses one.
+/// Registers commands. The error is the name of the first command that the server refuses.
 pub(crate) fn register_commands(
     context: &Context,
     specs: &'static [CommandSpec],
@@ -172,7 +172,7 @@ fn register(context: &Context, spec: &'static CommandSpec) -> bool {
         if created != OK || command.is_null() {
             return false;
         }
-        // Servers before 7.2 have no such call; access rules there name commands.
+        // Servers before 7.2 do not have this function. ACL rules name the commands there.
         if let Some(set_categories) = raw::RedisModule_SetCommandACLCategories
             && set_categories(command, spec.categories.as_ptr()) != OK
         {
@@ -182,8 +182,7 @@ fn register(context: &Context, spec: &'static CommandSpec) -> bool {
     }
 }
 
-/// The form in which the server takes what there is to know of a command. It tells the ends of its arrays by entries
-/// of zeros.
+/// The command information in the form that the server expects. An entry of zeros ends each array.
 struct CommandInfo {
     info: RedisModuleCommandInfo,
     key_specs: [RedisModuleCommandKeySpec; 2],
@@ -192,7 +191,7 @@ struct CommandInfo {
     choices: Vec<Vec<RedisModuleCommandArg>>,
 }
 
-/// Sizes of the structs as this module knows them, so that a server that knows other versions finds its way.
+/// The sizes of the structs in this build, so that a server with other versions of them can read the arrays.
 static VERSION: RedisModuleCommandInfoVersion = RedisModuleCommandInfoVersion {
     version: 1,
     sizeof_historyentry: mem::size_of::<raw::RedisModuleCommandHistoryEntry>(),

@@ -1,4 +1,4 @@
-//! Settings: CONFIG GET and SET, directives of redis.conf, and the module's arguments.
+//! Settings: CONFIG GET, CONFIG SET, and directives of redis.conf.
 
 use std::ffi::{CStr, c_char, c_int, c_longlong, c_void};
 use std::ptr;
@@ -8,14 +8,14 @@ use redis_module::raw::{self, RedisModuleString};
 
 use super::{Context, ERR, OK};
 
-/// A setting, and the default that it is registered with.
+/// A setting and the default with which it is registered.
 #[derive(Clone, Copy)]
 pub(crate) enum Setting {
     Number(&'static NumericSetting, i64),
     Switch(&'static Switch, bool),
 }
 
-/// A whole number that can be configured, as `lock.NAME`.
+/// An integer setting, `lock.NAME`.
 pub(crate) struct NumericSetting {
     pub(crate) name: &'static CStr,
     pub(crate) default: i64,
@@ -31,14 +31,14 @@ impl NumericSetting {
     }
 }
 
-/// `yes` or `no`, as `lock.NAME`.
+/// A setting that is `yes` or `no`, `lock.NAME`.
 pub(crate) struct Switch {
     pub(crate) name: &'static CStr,
     pub(crate) default: bool,
     pub(crate) value: AtomicBool,
-    /// Whether it stays as it is for as long as this server runs.
+    /// Whether it cannot be changed while the server runs.
     pub(crate) is_fixed: AtomicBool,
-    /// The error for a client that tries to change it then.
+    /// The error for a client that tries to change it nevertheless.
     pub(crate) fixed_because: &'static str,
 }
 
@@ -90,7 +90,7 @@ impl Setting {
     }
 }
 
-/// Registers settings and reads their directives; false if a value is bad, which the server has then logged.
+/// Registers settings and reads their directives. False if a value is not valid; the server logs which one.
 pub(crate) fn load_settings(context: &Context, settings: impl IntoIterator<Item = Setting>) -> bool {
     let registered = settings.into_iter().all(|setting| setting.register(context));
     // SAFETY: the context is valid.

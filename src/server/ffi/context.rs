@@ -1,4 +1,4 @@
-//! The context of a callback: through it the module replies, replicates and asks.
+//! The context of a callback. The module uses it to reply, to replicate and to query the server.
 
 use std::ffi::{CStr, CString, c_char, c_long, c_void};
 use std::fmt::Display;
@@ -9,19 +9,19 @@ use redis_module::raw::{self, RedisModuleCtx};
 
 use super::{OK, RedisString};
 
-/// Valkey's number, from version 9 on, for: the module can have its keys moved with their slot in one step.
+/// Valkey 9 and later: the module supports atomic slot migration.
 const OPTIONS_HANDLE_ATOMIC_SLOT_MIGRATION: u32 = 1 << 5;
 
-/// Valkey's number, from version 9 on, for: the command comes from the node that its slot arrives from.
+/// Valkey 9 and later: the command comes from the node from which its slot arrives.
 const CTX_FLAGS_SLOT_IMPORT_CLIENT: u32 = 1 << 25;
 
-/// The two numbers above mean other things elsewhere.
+/// On other servers the two numbers above have other meanings.
 static IS_VALKEY: AtomicBool = AtomicBool::new(false);
 
-/// Whether the server lets no client wait that speaks RESP3 and has subscriptions.
+/// Whether the server refuses to block a RESP3 client with subscriptions.
 static REFUSES_SUBSCRIBERS: AtomicBool = AtomicBool::new(false);
 
-/// What the server lends to a callback while it runs.
+/// The context that the server lends to a callback while it runs.
 pub(crate) struct Context {
     raw: NonNull<RedisModuleCtx>,
     is_of_command: bool,
@@ -51,17 +51,17 @@ impl Context {
         self.raw.as_ptr()
     }
 
-    /// Writes a warning to the server's log. It must not hold anything a client sent.
+    /// Writes a warning to the server's log. It must not contain anything that a client has sent.
     pub(crate) fn warn(&self, line: &str) {
         log(self.raw(), c"warning", line);
     }
 
-    /// Writes a line that is no warning to the server's log. It must not hold anything a client sent.
+    /// Writes a notice to the server's log. It must not contain anything that a client has sent.
     pub(crate) fn notice(&self, line: &str) {
         log(self.raw(), c"notice", line);
     }
 
-    // Replies. Each is one value; arrays and maps are followed by as many values as they were announced to have.
+    // Replies. Each call replies one value. After the header of an array or a map, its values follow.
 
     pub(crate) fn reply_integer(&self, number: i64) {
         // SAFETY: the context is valid.
@@ -78,7 +78,7 @@ impl Context {
         unsafe { api!(RedisModule_ReplyWithNull(self.raw())) };
     }
 
-    /// The null of commands that otherwise reply an array or a map.
+    /// The null of a command that otherwise replies an array or a map.
     pub(crate) fn reply_null_array(&self) {
         // SAFETY: the context is valid.
         unsafe { api!(RedisModule_ReplyWithNullArray(self.raw())) };
@@ -104,15 +104,15 @@ impl Context {
         unsafe { api!(RedisModule_ReplyWithError(self.raw(), text.as_ptr())) };
     }
 
-    // The stream to replicas and the append-only file.
+    // Replication.
 
-    /// Passes the running command on as it came.
+    /// Replicates the running command as it came.
     pub(crate) fn replicate_verbatim(&self) {
         // SAFETY: the context is a command's.
         unsafe { api!(RedisModule_ReplicateVerbatim(self.raw())) };
     }
 
-    /// Passes on `command key bytes`, and to which database it belongs by the one selected.
+    /// Replicates `command key bytes`, for the selected database.
     pub(crate) fn replicate_bytes(&self, command: &CStr, key: RedisString<'_>, bytes: &[u8]) {
         // SAFETY: the format names a string of the server and a buffer with its length, which is what is passed; all
         // of it is copied or retained before the call returns.
@@ -128,7 +128,7 @@ impl Context {
         }
     }
 
-    /// Passes on `command key word number`.
+    /// Replicates `command key word number`.
     pub(crate) fn replicate_number(&self, command: &CStr, key: RedisString<'_>, word: &CStr, number: i64) {
         // SAFETY: as above; the format names a string of the server, a C string and a long long.
         unsafe {
@@ -143,14 +143,13 @@ impl Context {
         }
     }
 
-    /// Writes `command number` to the append-only file alone.
+    /// Writes `command number` to the append-only file only.
     pub(crate) fn append_number(&self, command: &CStr, number: i64) {
         // SAFETY: as above; the format names a long long, and replicas (`R`) as those to leave out.
         unsafe { api!(RedisModule_Replicate(self.raw(), command.as_ptr(), c"lR".as_ptr(), number)) };
     }
 
-    /// Tells the server what the module takes care of itself: read errors while loading, and saying which keys have
-    /// changed.
+    /// Tells the server what the module handles itself: read errors while loading, and signalling which keys have changed.
     pub(crate) fn declare_options(&self) {
         let mut options =
             raw::REDISMODULE_OPTIONS_HANDLE_IO_ERRORS | raw::REDISMODULE_OPTION_NO_IMPLICIT_SIGNAL_MODIFIED;
@@ -164,22 +163,22 @@ impl Context {
         unsafe { api!(RedisModule_SetModuleOptions(self.raw(), options.cast_signed())) };
     }
 
-    // Questions.
+    // Queries.
 
-    /// The database selected.
+    /// The selected database.
     pub(crate) fn database(&self) -> i32 {
         // SAFETY: the context is valid.
         unsafe { api!(RedisModule_GetSelectedDb(self.raw())) }
     }
 
-    /// Selects a database for what is done through this context; false when there is none of that number.
+    /// Selects a database for this context. False if there is no database with that number.
     pub(crate) fn select_database(&self, database: i32) -> bool {
         // SAFETY: the context is valid; the server checks the number.
         unsafe { api!(RedisModule_SelectDb(self.raw(), database)) == OK }
     }
 
-    /// Whether the running command is not a client's: it comes from this server's master, from the file being loaded,
-    /// or from the node that a slot arrives from.
+    /// Whether the running command does not come from a client, but from the master, from the file being loaded, or
+    /// from the node from which a slot arrives.
     pub(crate) fn is_from_master(&self) -> bool {
         let slot_import = if IS_VALKEY.load(Ordering::Relaxed) { CTX_FLAGS_SLOT_IMPORT_CLIENT } else { 0 };
         self.has_flag(
@@ -187,7 +186,7 @@ impl Context {
         )
     }
 
-    /// The major and the minor version, where the server is Valkey.
+    /// The major and the minor version, if the server is Valkey.
     fn valkey_version(&self) -> Option<(u32, u32)> {
         // SAFETY: both names end with a NUL; the server returns null or a C string of the data, which are freed after it
         // was copied.
@@ -203,7 +202,7 @@ impl Context {
         Some((numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)))
     }
 
-    /// Whether this server decides about its data: it is a master, and not loading.
+    /// Whether this server decides about its data: it is a master and is not loading.
     pub(crate) fn is_master(&self) -> bool {
         self.has_flag(raw::REDISMODULE_CTX_FLAGS_MASTER) && !self.has_flag(raw::REDISMODULE_CTX_FLAGS_LOADING)
     }
@@ -224,19 +223,19 @@ impl Context {
         flags.cast_unsigned() & any_of != 0
     }
 
-    /// The client whose command or whose waiting this is about, as the server numbers it.
+    /// The id of the client whose command runs, or whose wait the callback is about.
     pub(crate) fn client(&self) -> u64 {
         // SAFETY: the context is valid.
         unsafe { api!(RedisModule_GetClientId(self.raw())) }
     }
 
-    /// Whether the client can be let wait: not in a transaction, a script or a function, nor where blocking is denied;
-    /// and on Valkey from 8.1 on not where a connection that speaks RESP3 has subscriptions.
+    /// Whether the client can be blocked. It cannot in a transaction, a script or a function, and where blocking is
+    /// denied. On Valkey 8.1 and later it cannot if a RESP3 connection has subscriptions.
     pub(crate) fn can_wait(&self) -> bool {
         let denied = raw::REDISMODULE_CTX_FLAGS_MULTI
             | raw::REDISMODULE_CTX_FLAGS_LUA
             | raw::REDISMODULE_CTX_FLAGS_DENY_BLOCKING;
-        // First this: where it is denied, there need not be a connection to be asked about.
+        // This comes first: if blocking is denied, there may be no connection to ask about.
         if self.has_flag(denied) {
             return false;
         }
@@ -246,14 +245,14 @@ impl Context {
         !is_refused
     }
 
-    /// Whether nothing may be written on the module's own account now: clients are paused, and a write would break
-    /// the promise made to whoever paused them. The server asserts it.
+    /// Whether the module must not write on its own account now, because clients are paused: a write would break the
+    /// promise of CLIENT PAUSE. The server asserts this.
     pub(crate) fn must_not_write(&self) -> bool {
         // SAFETY: the function takes no arguments.
         unsafe { api!(RedisModule_AvoidReplicaTraffic()) != 0 }
     }
 
-    /// Whether a field of a section of INFO says this.
+    /// Whether a field of a section of INFO has this value.
     pub(crate) fn info_says(&self, section: &CStr, field: &CStr, text: &CStr) -> bool {
         // SAFETY: the names end with a NUL; the server returns null or a C string of the data, which are freed after it
         // was looked at.
@@ -280,12 +279,12 @@ impl Context {
     }
 }
 
-/// A context of the module's own, which no client's command is carried out in: what the server is asked through it is
-/// answered as to nobody in particular.
+/// A context that belongs to the module and to no client's command. The server answers queries through it without regard to
+/// any client.
 pub(crate) struct OwnContext(Context);
 
 impl OwnContext {
-    /// One that is kept for as long as the server runs.
+    /// A context that is kept as long as the server runs.
     pub(crate) fn new(context: &Context) -> Option<Self> {
         // SAFETY: the server makes a context that stays valid, since nobody frees it. It is used from the main thread
         // alone, where no lock has to be taken for that.
@@ -303,18 +302,18 @@ pub(crate) fn monotonic_micros() -> u64 {
     unsafe { api!(RedisModule_MonotonicMicroseconds()) }
 }
 
-/// Whether a snapshot without anything of the module can be had from this server: those before 7.2 write what a module
-/// has besides its keys into every snapshot, or never. The same version brought access categories.
+/// Whether this server can leave out the module's data from a snapshot. Servers before 7.2 write the data that a module has
+/// besides its keys into every snapshot, or never. ACL categories for modules came with the same version.
 pub(crate) fn knows_optional_aux() -> bool {
     // SAFETY: the static was set by the initialisation, and nobody writes it any more.
     unsafe { raw::RedisModule_SetCommandACLCategories }.is_some()
 }
 
-/// What the server is to its data.
+/// The role of the server.
 pub(super) enum Role {
     Loading,
     Master,
-    /// It from_master a master; whether its clients may write as well.
+    /// It follows a master. `is_writable` says whether its clients may write too.
     Replica {
         is_writable: bool,
     },
@@ -332,8 +331,8 @@ pub(super) fn role() -> Role {
     }
 }
 
-/// Whether the running command may be the master's, on a replica. While one of its commands runs, not all that was read from
-/// it has been applied.
+/// Whether the running command may come from the master, on a replica. While a command of the master runs, some of what was
+/// read from the master has not been applied yet.
 pub(super) fn may_be_from_master() -> bool {
     let mut status = 0;
     // SAFETY: all names end with a NUL; without a context the data is the caller's, who frees it once.
@@ -354,7 +353,7 @@ pub(crate) fn server_version() -> (u8, u8, u8) {
     (major, minor, patch)
 }
 
-/// Has the server go through its loop once more, though nothing may come in.
+/// Makes the server run its event loop once more, even if no event arrives.
 pub(crate) fn wake_server() {
     // SAFETY: the callback takes no data.
     unsafe { api!(RedisModule_EventLoopAddOneShot(Some(woken), ptr::null_mut())) };
@@ -362,12 +361,12 @@ pub(crate) fn wake_server() {
 
 unsafe extern "C" fn woken(_data: *mut c_void) {}
 
-/// Writes a warning to the server's log outside any callback's context.
+/// Writes a warning to the server's log without a context.
 pub(super) fn warn_anywhere(line: &str) {
     log(ptr::null_mut(), c"warning", line);
 }
 
-/// Writes a line that is no warning to the server's log outside any callback's context.
+/// Writes a notice to the server's log without a context.
 pub(crate) fn notice_anywhere(line: &str) {
     log(ptr::null_mut(), c"notice", line);
 }

@@ -1,4 +1,4 @@
-//! Where the server enters the module.
+//! The entry point of the module.
 
 use std::ffi::c_int;
 
@@ -8,16 +8,16 @@ use super::guard::{guard, log_panics};
 use super::{Args, Context, ERR, OK};
 use crate::registration;
 
-/// Memory comes from the server's allocator, so that `used_memory` and `maxmemory` count it. Tests of this crate run
-/// without a server, on the system's.
+/// The module uses the server's allocator, so that `used_memory` and `maxmemory` count its memory. Unit tests run without a
+/// server and use the system's allocator.
 #[cfg(not(test))]
 #[global_allocator]
 static ALLOCATOR: redis_module::alloc::RedisAlloc = redis_module::alloc::RedisAlloc;
 
-/// Called by the server when it loads the module, with the words behind the file's name.
+/// The server calls this function when it loads the module, with the arguments that follow the path.
 ///
 /// # Safety
-/// For the server alone to call.
+/// Only the server may call it.
 #[unsafe(no_mangle)]
 #[expect(unreachable_pub, reason = "the server finds it by its name")]
 pub unsafe extern "C" fn RedisModule_OnLoad(
@@ -57,7 +57,8 @@ pub unsafe extern "C" fn RedisModule_OnLoad(
     }
 }
 
-/// The newest functions among those the module cannot do without: a server that has these has the others.
+/// The name of a function that the module needs and this server lacks. It checks the newest ones: a server that has
+/// them also has the others.
 fn missing_function() -> Option<&'static str> {
     // SAFETY: the statics were set by the initialisation; they are copied here, and nobody writes them any more.
     let (info, config, place) = unsafe {

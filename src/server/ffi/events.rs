@@ -1,4 +1,4 @@
-//! Events of the server, and what happens to keys.
+//! Server events and keyspace events.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 
@@ -10,22 +10,22 @@ use redis_module::raw::{
 use super::guard::guard;
 use super::{Context, MainThread, OK, RedisString};
 
-/// What the module does when something happens to the server.
+/// How the module handles server events.
 pub(crate) trait ServerEvents {
-    /// One database is being emptied, or all.
+    /// One database is being flushed, or all.
     fn flushed(database: Option<i32>);
-    /// Two databases have changed places.
+    /// Two databases were swapped.
     fn swapped(one: i32, other: i32);
-    /// The server's own clockwork has ticked: several times a second, by a clock nobody can set.
+    /// The server's cron loop has run. It runs several times a second, by a clock that nobody can set.
     fn ticked(context: &Context);
     /// The server has forked, to write a snapshot or a new append-only file.
     fn forked(context: &Context);
     /// The server begins to write a snapshot without forking.
     fn saving();
-    /// The server has carried out what its clients sent, and is about to wait for more. Redis 7.0 still carries out what
-    /// clients sent that were blocked or paused until now.
+    /// The server has run the commands of its clients, and is about to wait for more. Redis 7.0 still runs commands of
+    /// clients that were blocked or paused until now.
     fn before_sleep(context: &Context);
-    /// The server has waited, and is about to carry out what its clients have sent meanwhile.
+    /// The server has waited, and is about to run the commands that its clients have sent meanwhile.
     fn after_sleep(context: &Context);
     /// A connection has been opened.
     fn opened(client: u64);
@@ -37,17 +37,17 @@ pub(crate) trait ServerEvents {
     fn loaded();
 }
 
-/// What the module does when something has happened to a key.
+/// How the module handles keyspace events.
 pub(crate) trait KeyspaceEvents {
-    /// It was deleted, moved, expired or evicted, or came from elsewhere.
+    /// The key was deleted, moved, expired or evicted, or it arrived by RENAME, MOVE or RESTORE.
     fn touched(context: &Context, name: RedisString<'_>);
-    /// The key appeared under this name in the database selected, by a command that took it from elsewhere.
+    /// The key arrived under this name in the selected database.
     fn arrived(context: &Context, name: RedisString<'_>);
-    /// The key was moved to another database. Which one the context has selected then is not to be relied on.
+    /// The key was moved to another database. The database that the context has selected is not reliable.
     fn moved(name: RedisString<'_>);
 }
 
-/// Subscribes to all of these; false if the server refuses one.
+/// Subscribes to all of these events. False if the server refuses one.
 pub(crate) fn subscribe<E: ServerEvents + KeyspaceEvents>(context: &Context) -> bool {
     let server_events: [(u64, raw::RedisModuleEventCallback); 9] = [
         (raw::REDISMODULE_EVENT_FLUSHDB, Some(flush::<E>)),

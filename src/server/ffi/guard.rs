@@ -1,17 +1,17 @@
-//! Keeps panics out of the server: unwinding into C would abort it, and every client's locks with it.
+//! Catches panics. A panic that unwinds into C would abort the server.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Runs the body of a function that the server calls. A panic is a bug of ours; it is turned into `None`, for the
-/// caller to answer as an internal error, and leaves a line in the server's log with the place it came from. Where one such
-/// function sees to many keys, each gets a guard of its own, so that a fault at one does not keep the others waiting.
+/// Runs the body of a function that the server calls. A panic is a bug of the module. It becomes `None`, which the
+/// caller answers as an internal error, and the server's log gets a line with the source location. A function that
+/// handles many keys uses a guard for each, so that a panic at one key does not affect the others.
 pub(crate) fn guard<T>(body: impl FnOnce() -> T) -> Option<T> {
-    // Whatever a panic left half done is a lock or an index entry, each of which is valid in any state the core
-    // leaves it in; so carrying on is safe.
+    // A panic can only interrupt changes of locks and index entries. They are valid in every state in which the core leaves
+    // them, so it is safe to continue.
     catch_unwind(AssertUnwindSafe(body)).ok()
 }
 
-/// Makes panics say where they happened and nothing else: their message could carry a client's bytes.
+/// Makes panics log their location and nothing else: the message could contain bytes of a client.
 pub(super) fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
@@ -22,6 +22,6 @@ pub(super) fn log_panics() {
 /// Called for a function of the module API that this server lacks.
 #[allow(clippy::panic)]
 pub(super) fn missing(function: &str) -> ! {
-    // Caught by `guard`. Does not happen for what `required` lists.
+    // `guard` catches this. `missing_function` in `entry` checks for it when the module is loaded.
     panic!("{function} is missing")
 }

@@ -9,8 +9,8 @@ use super::{Context, OK, RedisString, Value};
 
 /// A key opened to read or change a value of type `V`.
 ///
-/// While a reference to the value is out, nothing can be done with the key that would move or free the value: the
-/// borrow checker sees to it, since every such method takes `&mut self`.
+/// While a reference to the value exists, no method that moves or frees the value can be called: every such method takes
+/// `&mut self`, so the borrow checker prevents it.
 pub(crate) struct Key<'c, V> {
     raw: NonNull<RedisModuleKey>,
     context: &'c Context,
@@ -21,14 +21,14 @@ pub(crate) struct Key<'c, V> {
     right: Right,
 }
 
-/// How many keys are open to be read; or [`ONE_IS_CHANGED`].
+/// The number of keys open for reading, or [`ONE_IS_CHANGED`].
 static OPEN: AtomicUsize = AtomicUsize::new(0);
 
-/// One key is open to be changed, and no other is open at all.
+/// One key is open for writing, and no other key is open.
 const ONE_IS_CHANGED: usize = usize::MAX;
 
-/// The right to have a key open: to read, with others, or to change it, alone. A key that was opened twice otherwise would
-/// lend its value to be changed while it is lent already.
+/// The right to open a key. Several keys can be open for reading. A key that is open for writing is the only open key, so
+/// that its value is never lent twice.
 struct Right {
     to_change: bool,
 }
@@ -52,7 +52,7 @@ impl Drop for Right {
     }
 }
 
-/// What the server calls the type of a key that does not exist.
+/// The server's type number of a key that does not exist.
 #[allow(clippy::cast_possible_truncation, reason = "0, which the bindings give another type")]
 const EMPTY: i32 = raw::REDISMODULE_KEYTYPE_EMPTY as i32;
 
@@ -61,7 +61,7 @@ const EMPTY: i32 = raw::REDISMODULE_KEYTYPE_EMPTY as i32;
 pub(crate) struct Occupied;
 
 impl<'c, V: Value> Key<'c, V> {
-    /// Opens a key to read it. `None` when it does not exist, or while another one is open to be changed.
+    /// Opens a key for reading. `None` if it does not exist, or while another key is open for writing.
     pub(crate) fn open_to_read(
         context: &'c Context,
         name: RedisString<'c>,
@@ -69,7 +69,7 @@ impl<'c, V: Value> Key<'c, V> {
         Self::open(context, name, raw::REDISMODULE_READ)
     }
 
-    /// Opens a key to change it, whether it exists or not. `None` while another one is open.
+    /// Opens a key for writing, whether it exists or not. `None` while another key is open.
     pub(crate) fn open_to_write(
         context: &'c Context,
         name: RedisString<'c>,
@@ -77,8 +77,8 @@ impl<'c, V: Value> Key<'c, V> {
         Self::open(context, name, raw::REDISMODULE_READ | raw::REDISMODULE_WRITE)
     }
 
-    /// Opens a key to put a value there, whatever it holds: for what another server has decided. A value of another type
-    /// counts as none, and goes when [`Key::set`] puts one of this type in its place.
+    /// Opens a key to apply what another server has decided. A value of another type counts as none, and [`Key::set`]
+    /// replaces it.
     pub(crate) fn open_to_replace(context: &'c Context, name: RedisString<'c>) -> Option<Self> {
         let (key, _) = Self::open_any(context, name, raw::REDISMODULE_READ | raw::REDISMODULE_WRITE)?;
         Some(key)
@@ -91,7 +91,7 @@ impl<'c, V: Value> Key<'c, V> {
         }
     }
 
-    /// Opens a key, and says whether it holds a value of another type.
+    /// Opens a key. Also returns whether it holds a value of another type.
     fn open_any(context: &'c Context, name: RedisString<'c>, mode: u32) -> Option<(Self, bool)> {
         let right = Right::get(mode & raw::REDISMODULE_WRITE != 0)?;
         // SAFETY: context and name are valid for `'c`, for which the key stays open at most.
@@ -118,7 +118,7 @@ impl<'c, V: Value> Key<'c, V> {
         unsafe { api!(RedisModule_KeyType(self.raw.as_ptr())) == EMPTY }
     }
 
-    /// The context the key was opened in.
+    /// The context in which the key was opened.
     pub(crate) fn context(&self) -> &'c Context {
         self.context
     }
@@ -136,7 +136,7 @@ impl<'c, V: Value> Key<'c, V> {
         self.value.map(|value| unsafe { value.as_ref() })
     }
 
-    /// The value, to be changed, if the key exists and was opened for that.
+    /// The value for changing it, if the key exists and is open for writing.
     pub(crate) fn value_mut(&mut self) -> Option<&mut V> {
         let value = self.value.filter(|_| self.right.to_change);
         // SAFETY: as in `value`. It is the only reference: this key lends no other beside `&mut self`, and while it may be
@@ -144,14 +144,14 @@ impl<'c, V: Value> Key<'c, V> {
         value.map(|mut value| unsafe { value.as_mut() })
     }
 
-    /// The milliseconds that the key has left to live, if somebody has set a time.
+    /// The remaining time to live of the key in milliseconds, if it has one.
     pub(crate) fn ttl_ms(&self) -> Option<u64> {
         // SAFETY: the key is open.
         let ttl_ms = unsafe { api!(RedisModule_GetExpire(self.raw.as_ptr())) };
         u64::try_from(ttl_ms).ok()
     }
 
-    /// Takes off the time that the key has left to live, if somebody has set one.
+    /// Removes the time to live of the key, if it has one.
     pub(crate) fn take_off_ttl(&mut self) {
         if self.ttl_ms().is_some() {
             // SAFETY: the key is open for writing and exists, since it has a time to live.
@@ -161,7 +161,7 @@ impl<'c, V: Value> Key<'c, V> {
         }
     }
 
-    /// Puts a value under the key, in place of what it held.
+    /// Sets the value of the key. Replaces the old value.
     pub(crate) fn set(&mut self, value: V) {
         let value = Box::into_raw(Box::new(value));
         // SAFETY: the key is open; the server takes the value over and hands it to the type's `free` in the end. It
@@ -183,7 +183,7 @@ impl<'c, V: Value> Key<'c, V> {
         unsafe { api!(RedisModule_DeleteKey(self.raw.as_ptr())) };
     }
 
-    /// Tells those who WATCH or track the key that it has changed.
+    /// Signals to clients that WATCH or track the key that it has changed.
     pub(crate) fn signal_modified(&self) {
         // SAFETY: context and name are valid.
         unsafe { api!(RedisModule_SignalModifiedKey(self.context.raw(), self.name.raw())) };

@@ -6,10 +6,9 @@ use std::thread::{self, ThreadId};
 
 /// A value that only the main thread uses.
 ///
-/// It lends itself for the length of a closure. In there the server must not be asked for what it answers by calling the
-/// module back, and so would have the value lent twice: opening and deleting keys reports what happens to them. Replying,
-/// replicating and asking for the server's state call nothing back. Where the rule is broken that is noticed, and ends in
-/// a panic that [`super::guard`] catches, not in two borrows.
+/// It lends the value to a closure. The closure must not call functions of the server that call the module back, such
+/// as opening and deleting keys, because then the value would be lent twice. Replying, replicating and querying the
+/// server's state are safe. If the rule is broken, the second borrow panics and [`super::guard`] catches the panic.
 pub(crate) struct MainThread<T>(RefCell<T>);
 
 // SAFETY: see 1. in the folder's head: only the main thread runs code that can reach this, so no two threads ever
@@ -28,7 +27,7 @@ impl<T> MainThread<T> {
     }
 }
 
-/// In debug builds: whether this is the thread that asked first, which is the one that loaded the module.
+/// In debug builds: whether this is the thread that called this function first. That is the thread that loaded the module.
 fn is_main_thread() -> bool {
     static MAIN: OnceLock<ThreadId> = OnceLock::new();
     let this = thread::current().id();

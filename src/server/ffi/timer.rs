@@ -10,8 +10,8 @@ use super::guard::guard;
 
 /// A timer that was started and has not fired.
 ///
-/// To be forgotten first thing when it fires: the server frees a timer once its callback has returned, and stopping
-/// it in there would free it twice.
+/// The callback must drop it first, without stopping it: the server frees a timer after its callback has returned, so
+/// stopping it there would free it twice.
 pub(crate) struct Timer(RedisModuleTimerID);
 
 impl Timer {
@@ -31,7 +31,7 @@ impl Timer {
     }
 }
 
-/// What a timer does.
+/// The action of a timer.
 pub(crate) trait Fire {
     fn fire(context: &Context);
 }

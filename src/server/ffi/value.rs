@@ -1,4 +1,4 @@
-//! A type of value that keys can hold, and the callbacks by which the server keeps such values.
+//! Data types of the module: their registration, and the callbacks of the server for their values.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::marker::PhantomData;
@@ -16,45 +16,45 @@ use super::context::{Role, may_be_from_master, role};
 use super::guard::guard;
 use super::{Context, ERR, OK, RedisString};
 
-/// What a type of value has to say for itself.
+/// A data type.
 pub(crate) trait Value: Sized + Send + 'static {
-    /// Its name, nine characters as the server demands.
+    /// Its name. The server requires nine characters.
     const NAME: &'static CStr;
-    /// The version of the outer form in snapshots: one string of bytes, which names the version of its inside itself.
+    /// The version of the encoding in snapshots. A value is one string, which contains the version of its own format.
     const ENCODING_VERSION: i32;
 
-    /// Where the server's handle of the type is kept.
+    /// The server's handle of the type.
     fn handle() -> &'static Handle;
-    /// Makes a value of bytes. The error goes to the log, so it holds nothing of the bytes.
+    /// Decodes a value. The error is logged, so it must not contain any of the bytes.
     fn load(bytes: &[u8], origin: Origin<'_>) -> Result<Self, String>;
     /// The bytes for a snapshot or a DUMP.
     fn save(&self) -> Vec<u8>;
-    /// Writes the commands that make the value anew.
+    /// Writes the commands that create the value again.
     fn rewrite(&self, writer: &AofWriter<'_>);
-    /// Adds all that must agree on master, replica and reload.
+    /// Adds everything that must be equal on master and replica and after a reload.
     fn digest(&self, digest: &mut Digest<'_>);
-    /// Bytes in memory, the value's own size included.
+    /// The bytes in memory, including the value itself.
     fn memory(&self) -> usize;
-    /// The value has left its key: deleted, overwritten, or about to appear under another.
+    /// The value has left its key: it was deleted or overwritten, or it will arrive under another key.
     fn unlinked(&mut self, place: DbKey<'_>);
-    /// A number to be kept in snapshots beside all values, 0 for none.
+    /// A number that snapshots contain besides the values. 0 for none.
     fn save_number() -> u64;
-    /// Takes in that number; false when it cannot be one.
+    /// Loads that number. False if it is not valid.
     fn load_number(number: u64) -> bool;
 }
 
 /// Where the bytes of a value come from.
 #[derive(Clone, Copy)]
 pub(crate) enum Origin<'a> {
-    /// From a snapshot, in which it stands at this place, if the server says which.
+    /// From a snapshot, under this key if the server says which.
     Snapshot(Option<DbKey<'a>>),
-    /// From a RESTORE that the master has carried out already. Its arrival will be reported.
+    /// From a RESTORE of the master. The arrival will be reported as an event.
     Master,
-    /// From a client's RESTORE, which may still fail. Its arrival will be reported if it does not.
+    /// From a RESTORE of a client, which may still fail. If it succeeds, the arrival will be reported as an event.
     Client,
 }
 
-/// The server's handle of a type; null until the type is registered.
+/// The server's handle of a type. Null until the type is registered.
 pub(crate) struct Handle(AtomicPtr<RedisModuleType>);
 
 impl Handle {
@@ -74,8 +74,9 @@ impl Handle {
 #[allow(clippy::cast_possible_truncation, reason = "2, which the bindings give another type")]
 const AFTER_ALL_KEYS: c_int = raw::REDISMODULE_AUX_AFTER_RDB as c_int;
 
-/// Registers a type; false if the server refuses. Without `saves_number` a server before 7.2 is not told of the number
-/// that [`Value::save_number`] gives, since it would write it into every snapshot; later ones ask each time.
+/// Registers a type. False if the server refuses it. Without `saves_number` a server before 7.2 does not get the
+/// callback for [`Value::save_number`], because it would write a number into every snapshot. Later servers ask each
+/// time.
 pub(crate) fn register_type<V: Value>(context: &Context, saves_number: bool) -> bool {
     let mut methods = RedisModuleTypeMethods {
         version: u64::from(raw::REDISMODULE_TYPE_METHOD_VERSION),
@@ -86,13 +87,13 @@ pub(crate) fn register_type<V: Value>(context: &Context, saves_number: bool) -> 
         digest: Some(digest::<V>),
         free: Some(free::<V>),
         aux_load: Some(aux_load::<V>),
-        // Servers before 7.2 know only the first and write the number into every snapshot; later ones prefer the
-        // second and leave out what was not written, so that a snapshot without it needs no module.
+        // Servers before 7.2 know only `aux_save` and write the number into every snapshot. Later servers prefer
+        // `aux_save2` and write nothing if it writes nothing, so that such a snapshot loads without the module.
         aux_save: if saves_number { Some(aux_save::<V>) } else { None },
         aux_save2: Some(aux_save2::<V>),
         aux_save_triggers: AFTER_ALL_KEYS,
         unlink2: Some(unlink2::<V>),
-        // Without a copy callback the server refuses COPY.
+        // Without a callback for copying, the server refuses COPY.
         copy: None,
         copy2: None,
         free_effort: None,
@@ -154,7 +155,7 @@ unsafe extern "C" fn rdb_save<V: Value>(rdb: *mut RedisModuleIO, value: *mut c_v
     });
 }
 
-/// Writes a value as commands into the append-only file that is being made anew.
+/// Writes a value as commands into a new append-only file.
 pub(crate) struct AofWriter<'a> {
     io: *mut RedisModuleIO,
     key: *mut RedisModuleString,
@@ -191,7 +192,7 @@ unsafe extern "C" fn aof_rewrite<V: Value>(
     });
 }
 
-/// Sums a value up for DEBUG DIGEST.
+/// The digest of a value for DEBUG DIGEST.
 pub(crate) struct Digest<'a> {
     digest: *mut RedisModuleDigest,
     borrowed: PhantomData<&'a RedisModuleDigest>,
