@@ -1,3 +1,4 @@
-//! The transcripts in README and docs.
+//! The README and the pages in docs, held to their word.
 
+mod pages;
 mod readme;

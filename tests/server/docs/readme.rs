@@ -12,12 +12,11 @@ use crate::support::transcript::{Kind, Known, SLACK_MS, Stage, blocks, kind, ste
 use crate::support::waiter::{is_blocked, wait_blocked};
 use crate::support::{Client, PATIENCE, Reply, Server, Version, Waiter, ok_grant, wait_until};
 
-/// Each of them with the folder from which its links lead.
-const DOCUMENTS: [(&str, &str); 2] = [("README.md", ""), ("docs/operations.md", "docs")];
+const DOCUMENTS: [&str; 2] = ["README.md", "docs/operations.md"];
 
 #[test]
 fn every_session_comes_out_as_it_is_written() {
-    for (document, _) in DOCUMENTS {
+    for document in DOCUMENTS {
         let server = Server::start();
         let (mut known, mut stage) = (Known::default(), Stage::new(&server));
         let steps = steps(&file(document));
@@ -145,7 +144,7 @@ fn every_setting_is_there_with_its_default() {
 
 #[test]
 fn every_piece_of_configuration_is_accepted_and_in_force() {
-    let texts = DOCUMENTS.map(|(document, _)| file(document));
+    let texts = DOCUMENTS.map(file);
     let mut pieces: Vec<Vec<String>> =
         texts.iter().flat_map(|text| blocks(text, "conf")).map(|block| block.lines).collect();
     assert!(pieces.len() >= 4, "{pieces:?}");
@@ -335,30 +334,6 @@ fn what_to_install_is_what_the_setup_asks_for() {
     assert!(readme().contains(&format!("Rust toolchain, {rust} or newer")), "{rust}");
 }
 
-#[test]
-fn every_link_leads_somewhere() {
-    let mut links = 0;
-    for (document, folder) in DOCUMENTS {
-        for line in file(document).lines() {
-            for rest in line.split("](").skip(1) {
-                links += 1;
-                let link = rest.split_once(')').unwrap().0;
-                if link.starts_with("https://") {
-                    continue;
-                }
-                let (path, heading) = link.split_once('#').unwrap_or((link, ""));
-                let target =
-                    if path.is_empty() { root().join(document) } else { root().join(folder).join(path) };
-                let text = fs::read_to_string(&target).unwrap_or_else(|error| panic!("{link}: {error}"));
-                let mut headings = text.lines().filter_map(|line| line.strip_prefix("## "));
-                let anchor = |title: &str| title.to_lowercase().replace(' ', "-");
-                assert!(heading.is_empty() || headings.any(|title| anchor(title) == heading), "{link}");
-            }
-        }
-    }
-    assert!(links >= 8, "the links were not found");
-}
-
 // --- the comparer, which must notice what is wrong
 
 const TOKENS: [&str; 2] = ["00112233445566778899aabbccddeeff", "ffeeddccbbaa99887766554433221100"];
@@ -463,7 +438,7 @@ fn the_comparer_remembers_who_stands_for_whom() {
 /// Whatever word of an output in a document were another one, its test would fail.
 #[test]
 fn every_word_of_every_session_counts() {
-    for step in DOCUMENTS.iter().flat_map(|(document, _)| steps(&file(document))) {
+    for step in DOCUMENTS.iter().flat_map(|document| steps(&file(document))) {
         let written: Vec<&str> = step.output.iter().map(String::as_str).collect();
         let command = step.command.text();
         assert!(is_alike(command, &written, &written), "line {}", step.line);
@@ -487,11 +462,11 @@ fn every_word_of_every_session_counts() {
 
 // --- reading the README
 
-fn root() -> PathBuf {
+pub(super) fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn file(name: &str) -> String {
+pub(super) fn file(name: &str) -> String {
     fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
@@ -513,7 +488,7 @@ fn table(text: &str, heading: &str) -> Vec<Vec<String>> {
 }
 
 /// The words after `make`, in shell blocks and between backticks.
-fn make_calls(text: &str) -> Vec<Vec<String>> {
+pub(super) fn make_calls(text: &str) -> Vec<Vec<String>> {
     let mut code: Vec<String> = blocks(text, "sh").into_iter().flat_map(|block| block.lines).collect();
     code.extend(text.split('`').skip(1).step_by(2).map(str::to_owned));
     let calls = code.iter().filter_map(|line| line.strip_prefix("make "));
