@@ -24,6 +24,20 @@ const CATEGORIES: [(&str, &[&str]); 4] = [
     ("dangerous", &["lock.break"]),
 ];
 
+/// Those that clients have no use for.
+const INTERNAL: [&str; 2] = ["lock.fence", "lock.owned"];
+
+#[test]
+fn no_command_is_left_out_here() {
+    let server = Server::start();
+    let list = server.client().run("COMMAND LIST FILTERBY MODULE lock");
+    let named = COMMANDS.iter().map(|(name, ..)| *name).chain(INTERNAL);
+    assert_eq!(texts(&list), named.map(str::to_owned).collect());
+    let in_category: BTreeSet<&str> =
+        CATEGORIES.iter().flat_map(|(_, names)| names.iter().copied()).collect();
+    assert_eq!(in_category, COMMANDS.iter().map(|(name, ..)| *name).collect());
+}
+
 #[test]
 fn command_info_has_flags_arity_and_key_positions() {
     let server = Server::start();

@@ -155,6 +155,29 @@ fn every_invariant_is_named_in_the_design() {
     }
 }
 
+/// A test file that its folder does not name is not compiled, and nothing fails.
+#[test]
+fn every_test_file_is_compiled() {
+    let mut seen = 0;
+    for folder in fs::read_dir(root().join("tests/server")).unwrap() {
+        let folder = folder.unwrap().path();
+        if !folder.is_dir() {
+            continue;
+        }
+        let declared = fs::read_to_string(folder.join("mod.rs")).unwrap();
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_stem().unwrap().to_str().unwrap();
+            if path.extension().is_some_and(|extension| extension == "rs") && name != "mod" {
+                let line = format!("mod {name};");
+                assert!(declared.lines().any(|declared| declared == line), "{}", path.display());
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 40, "the files were not found: {seen}");
+}
+
 /// The name and the text of every source file.
 fn sources() -> Vec<(String, String)> {
     let mut found = Vec::new();

@@ -140,6 +140,13 @@ fn every_setting_is_there_with_its_default() {
     let rows = table(&readme(), "setting");
     let written: BTreeSet<_> = rows.iter().map(|row| (row[0].clone(), row[1].clone())).collect();
     assert_eq!(written, due);
+    let example = file("redis.conf.example");
+    let directives = example.lines().filter(|line| line.starts_with("lock."));
+    let written: BTreeSet<_> = directives
+        .filter_map(|line| line.split_once(' '))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+    assert_eq!(written, due, "redis.conf.example");
 }
 
 #[test]
