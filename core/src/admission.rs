@@ -2,13 +2,13 @@
 
 use crate::hold::Limit;
 
-/// Holds as the rule of admission sees them: how many there are, and the smallest limit among them.
+/// What the rule of admission needs to know of some holds: how many there are, and the smallest limit among them.
 ///
-/// Two crowds make one, so what is known of the parts of a lock says what the rule says of the whole.
+/// Two crowds can be added. So the crowd of a lock is the sum of the crowds of its parts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Crowd {
     holds: usize,
-    /// How many holds the strictest of them tolerates.
+    /// The smallest limit among them.
     tolerated: usize,
 }
 
@@ -32,13 +32,13 @@ impl Crowd {
         self.holds
     }
 
-    /// **The one rule of admission**: holds stand together when there are no more of them than the smallest limit among
-    /// them. Mutex, read/write lock and semaphore follow from it.
+    /// **The one rule of admission** (G1): a lock may have these holds if there are no more of them than the smallest
+    /// limit among them. Mutex, read/write lock and semaphore follow from it.
     pub(crate) fn is_tolerated(self) -> bool {
         self.holds <= self.tolerated
     }
 
-    /// Whether one more hold with this limit is admitted: whether it could stand together with these.
+    /// Whether one more hold with this limit is admitted beside these.
     pub(crate) fn admits(self, limit: Limit) -> bool {
         let with_it = self.and(Self::of(limit));
         if cfg!(feature = "broken-admission") {
