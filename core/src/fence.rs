@@ -1,9 +1,9 @@
-//! Fences: one rising sequence a server.
+//! Fences: one rising sequence for each server.
 //!
-//! A fence is `max(last + 1, wall clock in microseconds)`. The first half makes it rise whatever the clock does; the
-//! second keeps it rising, as far as the clocks agree, where the last fence was lost with unsynced writes. A consumer
-//! that remembers the highest fence it has seen can turn away a holder whose lease ended without its knowledge
-//! (Kleppmann, "How to do distributed locking", 2016).
+//! A fence is `max(last + 1, wall clock in microseconds)`. `last + 1` makes it rise whatever the clock does. The wall
+//! clock makes it rise where the last fence was lost with unsynced writes, as far as the clocks agree. A resource that
+//! remembers the highest fence it has seen can refuse a holder that does not know that its lease has ended (Kleppmann,
+//! "How to do distributed locking", 2016).
 
 /// The largest fence: the largest integer below which a double carries every integer exactly.
 pub const HIGHEST_FENCE: u64 = (1 << 53) - 1;
@@ -16,7 +16,7 @@ impl Fence {
     /// The first of all.
     pub(crate) const LOWEST: Self = Self(1);
 
-    /// The fence with this number, or `None` when no grant can have had it.
+    /// The fence with this number, or `None` if the number is out of range.
     pub const fn new(number: u64) -> Option<Self> {
         if number >= 1 && number <= HIGHEST_FENCE { Some(Self(number)) } else { None }
     }
@@ -27,14 +27,13 @@ impl Fence {
     }
 }
 
-/// How far ahead of the wall clock a fence may be that a client brings, in microseconds: a day, which is more than clocks
-/// differ. A fence far ahead would take the fences of the whole server with it, and one near the highest would use the
+/// How far a fence that a client brings by RESTORE may be ahead of the wall clock, in microseconds: a day, which is
+/// more than clocks differ. All later fences of the server are above it, so a fence near the highest would use the
 /// sequence up.
 const CREDIBLE_LEAD: u64 = 24 * 60 * 60 * 1_000_000;
 
 impl Fence {
-    /// Whether a client's word can be taken for it that this fence was granted somewhere. What a master or a file says
-    /// is not asked.
+    /// Whether a client is believed that this fence was granted somewhere. A master and a file are always believed.
     pub fn is_credible(self, wall_micros: u64) -> bool {
         self.0 <= wall_micros.saturating_add(CREDIBLE_LEAD)
     }
@@ -47,13 +46,13 @@ pub struct FenceSequence {
 }
 
 impl FenceSequence {
-    /// A sequence from which nothing was drawn yet.
+    /// A sequence from which no fence was drawn yet.
     pub const fn new() -> Self {
         Self { last: 0 }
     }
 
-    /// Draws the next fence. `wall_micros` is the wall clock in microseconds since 1970; a reading from before 1970
-    /// or beyond the highest fence does no harm. `None` once the sequence has come to its end.
+    /// Draws the next fence. `wall_micros` is the wall clock in microseconds since 1970. It is ignored if it is above
+    /// the highest fence. `None` when the sequence is used up.
     pub fn draw(&mut self, wall_micros: u64) -> Option<Fence> {
         let from_clock = if wall_micros <= HIGHEST_FENCE { wall_micros } else { 0 };
         let fence = Fence::new(self.last.saturating_add(1).max(from_clock))?;
@@ -65,12 +64,12 @@ impl FenceSequence {
         Some(fence)
     }
 
-    /// Takes note of a fence that was granted elsewhere or earlier: every fence drawn from now on is higher.
+    /// A fence was granted elsewhere or earlier: every fence drawn from now on is larger.
     pub fn raise_to(&mut self, fence: Fence) {
         self.last = self.last.max(fence.0);
     }
 
-    /// The highest fence drawn or noted so far.
+    /// The highest fence drawn or raised to so far.
     pub fn last(&self) -> Option<Fence> {
         Fence::new(self.last)
     }
