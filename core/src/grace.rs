@@ -1,41 +1,41 @@
-//! The time after a restart or a promotion in which grants may have been lost.
+//! The restart grace (G7): a time after a restart or a promotion in which nobody is granted more than it is known to
+//! hold.
 //!
-//! What a server did last before it failed may be missing from what it loads, or from what a promoted replica had
-//! received: grants among it. Then a key at which there is no lock may be somebody's all the same; and so may a lock that is
-//! known, by a hold that came after those that are. Until every lease that may have been granted then has run out, nobody
-//! is granted anything that somebody else might have. (Redlock asks the same of its nodes, as "delayed restarts".)
+//! The last writes of a server that failed may be missing from the files that it loads, and from what a promoted
+//! replica has received. Grants may be among them. So a key without a lock may be held by a client that is not known,
+//! and a lock with known holders may have another one. When every lease that may have been lost has ended, the grace is
+//! over. (Redlock has the same idea: "delayed restarts".)
 
 use crate::time::Moment;
 
-/// When the data came to be what they are. How long the grace lasts from then is a setting, and may change meanwhile.
+/// When the grace began. How long it lasts is a setting, which may change meanwhile.
 #[derive(Debug, Default)]
 pub struct Grace {
     since: Option<Moment>,
 }
 
 impl Grace {
-    /// None.
+    /// No grace.
     pub const fn new() -> Self {
         Self { since: None }
     }
 
-    /// Data were loaded, or this server was promoted: whatever is not known from then may have been lost.
+    /// Data were loaded, or this server was promoted: the grace begins.
     pub fn begin(&mut self, now: Moment) {
         self.since = Some(now);
     }
 
-    /// When it is over, if it lasts `span_ms`; `None` where there is none.
+    /// When the grace ends, if it lasts `span_ms`. `None` if there is none.
     pub fn until(&self, span_ms: u64) -> Option<Moment> {
         self.since.map(|since| since.plus_ms(span_ms))
     }
 
-    /// Whether it lasts still.
+    /// Whether the grace still lasts.
     pub fn is_on(&self, span_ms: u64, now: Moment) -> bool {
         self.until(span_ms).is_some_and(|until| now < until)
     }
 
-    /// Ends it if its time is over. True if it has come to its end now, so that those who had to wait for that are to be
-    /// served.
+    /// Ends the grace if its time is over. True if it ended now: then the queues must be served.
     pub fn end(&mut self, span_ms: u64, now: Moment) -> bool {
         let is_over = self.until(span_ms).is_some_and(|until| until <= now);
         if is_over {
