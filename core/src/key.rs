@@ -16,7 +16,7 @@ pub struct DbKey<'a> {
     pub key: &'a [u8],
 }
 
-/// The same, kept.
+/// The same, with a name of its own.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct OwnedDbKey {
     database: Database,
@@ -24,12 +24,12 @@ pub struct OwnedDbKey {
 }
 
 impl OwnedDbKey {
-    /// The first of all, in the order of keys.
+    /// The first key in the order of keys.
     pub(crate) fn first() -> Self {
         Self { database: Database::MIN, key: Box::default() }
     }
 
-    /// The same key name after two databases have changed places.
+    /// The same key name, after SWAPDB of two databases.
     pub(crate) fn swapped(self, one: Database, other: Database) -> Self {
         let database = match self.database {
             database if database == one => other,
@@ -51,7 +51,7 @@ impl From<DbKey<'_>> for OwnedDbKey {
     }
 }
 
-/// Something for each of some keys.
+/// A map from keys to values.
 #[derive(Debug)]
 pub(crate) struct DbKeyMap<T> {
     databases: BTreeMap<Database, BTreeMap<Box<[u8]>, T>>,
@@ -74,7 +74,7 @@ impl<T> DbKeyMap<T> {
         self.databases.get_mut(&at.database)?.get_mut(at.key)
     }
 
-    /// What there is for this key, made if there is nothing.
+    /// The value for this key, inserted if there is none.
     pub(crate) fn at(&mut self, at: DbKey<'_>) -> &mut T
     where
         T: Default,
@@ -91,7 +91,7 @@ impl<T> DbKeyMap<T> {
         removed
     }
 
-    /// Exchanges two databases.
+    /// Swaps two databases.
     pub(crate) fn swap(&mut self, one: Database, other: Database) {
         let (was_one, was_other) = (self.databases.remove(&one), self.databases.remove(&other));
         self.databases.extend(was_one.map(|keys| (other, keys)));
