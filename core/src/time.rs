@@ -1,21 +1,21 @@
 //! Moments on a monotonic clock, and the spans between them.
 //!
-//! Leases are asked for and shown in milliseconds, but counted in microseconds: a lease granted in the middle of a
-//! millisecond must not lose the half that has gone by.
+//! Leases are asked for and shown in milliseconds, but counted in microseconds. Otherwise a lease granted in the middle
+//! of a millisecond would be half a millisecond short.
 
 /// The longest lease that can be configured, asked for or loaded: a hundred years, in milliseconds. Far below what
 /// could overflow a [`Moment`].
 pub const LONGEST_LEASE_MS: u64 = 100 * 365 * 24 * 60 * 60 * 1000;
 
-/// The shortest lease of a hold that a connection keeps alive, in milliseconds: the server extends it by itself, and to do
-/// that more often would cost more than it could be worth.
+/// The shortest lease of a hold that a connection keeps alive, in milliseconds. The server extends it by itself, and
+/// shorter leases would have to be extended too often.
 pub const SHORTEST_SESSION_LEASE_MS: u64 = 1000;
 
 const MICROS_PER_MS: i64 = 1000;
 
-/// A point on the server's monotonic clock, in microseconds from a zero of the clock's own choosing.
+/// A point on the server's monotonic clock, in microseconds since the clock's zero.
 ///
-/// It may lie before that zero: a hold that was loaded from a file can be older than the process.
+/// It can be negative: a hold that was loaded from a file can be older than the clock's zero.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Moment(i64);
 
@@ -42,14 +42,14 @@ impl Moment {
         Self(self.0.saturating_sub(span(ms)))
     }
 
-    /// Milliseconds from here until `later`, rounded up so that what is still to come is never shown as nothing; 0
-    /// when `later` has passed.
+    /// Milliseconds from here until `later`, rounded up: a time that is not over is never shown as 0. It is 0 if
+    /// `later` has passed.
     pub fn ms_until(self, later: Self) -> u64 {
         let micros = later.0.saturating_sub(self.0).max(0).unsigned_abs();
         micros.div_ceil(MICROS_PER_MS.unsigned_abs())
     }
 
-    /// Whole milliseconds gone by since `earlier`; 0 when `earlier` is yet to come.
+    /// Whole milliseconds since `earlier`, or 0 if `earlier` is in the future.
     pub fn ms_since(self, earlier: Self) -> u64 {
         let micros = self.0.saturating_sub(earlier.0).max(0).unsigned_abs();
         micros.checked_div(MICROS_PER_MS.unsigned_abs()).unwrap_or(0)
