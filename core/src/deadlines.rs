@@ -1,13 +1,14 @@
-//! Which lease ends next: an index over every lock of every database.
+//! The deadlines: an index of when each lock of each database is due next.
 //!
-//! One entry a lock, under the earliest deadline of its holds. A binary heap is ordered by deadline; each node names an
-//! entry that knows the key and its own place in the heap. So the next deadline is found at
-//! once, and an entry is moved or removed from anywhere in `O(log n)`, mostly far less: a new lease ends after most
-//! others and stays where it was put. Entries live in chunks that never move, so that growth copies nothing.
+//! Each lock has one entry, under the deadline of its hold that is due first. A binary heap is ordered by deadline.
+//! Each node of the heap names an entry, and the entry has the key and its place in the heap. So the next deadline is
+//! found at once, and an entry is moved or removed in `O(log n)`. Mostly that is far less, because a new lease ends
+//! after most others and stays where it was put. Entries are stored in chunks that never move, so growing copies
+//! nothing.
 //!
-//! An entry says that a lock *may* end, no more: whoever acts on it looks at the lock under that key first. An entry
-//! that has outlived its lock is therefore harmless, and is dropped when its time comes.
-// Places in the heap and numbers of entries are made and kept in range here alone; `is_consistent` says what that means.
+//! An entry says that a lock *may* be due. Code that acts on it looks at the lock under that key first. So an entry
+//! that has outlived its lock does no harm. It is removed when it is due.
+// Only this file makes places in the heap and numbers of entries, and it keeps them in range. See `is_consistent`.
 #![allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use alloc::collections::BTreeMap;
@@ -26,8 +27,8 @@ pub struct DeadlineId(NonZeroU32);
 
 impl DeadlineId {
     fn of(number: usize) -> Self {
-        // Four thousand million entries would take a hundred gigabytes; beyond that the last number is shared, and an
-        // entry found to belong to another lock is dropped like any other that has outlived its own.
+        // 2^32 entries would take more than a hundred gigabytes. Entries above share the last number. An entry that
+        // turns out to belong to another lock is removed like any other that has outlived its lock.
         let number = u32::try_from(number).unwrap_or(u32::MAX - 1);
         Self(NonZeroU32::MIN.saturating_add(number))
     }
@@ -43,14 +44,14 @@ pub struct Deadlines {
     databases: BTreeMap<Database, Index>,
 }
 
-/// A lock whose next lease ends.
+/// A lock that is due.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Due<'a> {
-    /// Where it was noted.
+    /// The key under which the entry was made.
     pub key: DbKey<'a>,
     /// Its entry.
     pub id: DeadlineId,
-    /// When the lease ends.
+    /// When it is due.
     pub deadline: Moment,
 }
 
@@ -60,19 +61,19 @@ impl Deadlines {
         Self { databases: BTreeMap::new() }
     }
 
-    /// Notes that a lease of the lock under `key` ends at `deadline`.
+    /// Adds an entry: the lock under `key` is due at `deadline`.
     pub fn insert(&mut self, key: DbKey<'_>, deadline: Moment) -> DeadlineId {
         self.databases.entry(key.database).or_default().insert(key.key, deadline)
     }
 
-    /// Notes that the lock of `id` has another next deadline. Without effect when there is no such entry.
+    /// Changes the deadline of an entry. Without effect if there is no such entry.
     pub fn reschedule(&mut self, database: Database, id: DeadlineId, deadline: Moment) {
         if let Some(index) = self.databases.get_mut(&database) {
             index.reschedule(id, deadline);
         }
     }
 
-    /// Forgets an entry. Without effect when there is no such entry.
+    /// Removes an entry. Without effect if there is no such entry.
     pub fn remove(&mut self, database: Database, id: DeadlineId) {
         if let Some(index) = self.databases.get_mut(&database) {
             index.remove(id);
@@ -90,7 +91,7 @@ impl Deadlines {
         firsts.min_by_key(|due| due.deadline)
     }
 
-    /// Forgets every entry of one database, or of all.
+    /// Removes every entry of one database, or of all.
     pub fn clear(&mut self, database: Option<Database>) {
         match database {
             Some(database) => drop(self.databases.remove(&database)),
@@ -98,7 +99,7 @@ impl Deadlines {
         }
     }
 
-    /// Exchanges two databases.
+    /// Swaps two databases.
     pub fn swap(&mut self, one: Database, other: Database) {
         let (was_one, was_other) = (self.databases.remove(&one), self.databases.remove(&other));
         self.databases.extend(was_one.map(|index| (other, index)));
@@ -115,20 +116,20 @@ impl Deadlines {
         self.len() == 0
     }
 
-    /// Whether heap and entries agree: every entry in use stands in the heap where it says it does, once, and below
-    /// no later deadline.
+    /// Whether heap and entries agree: every entry in use is in the heap once, at the place that it has stored, and no
+    /// parent in the heap has a later deadline than its child.
     pub fn is_consistent(&self) -> bool {
         self.databases.values().all(Index::is_consistent)
     }
 }
 
-/// Entries a chunk: 32 bytes each, so that a chunk is a few pages.
+/// Entries per chunk. An entry has 32 bytes, so a chunk is a few pages.
 const CHUNK: usize = 512;
 
 #[derive(Debug, Default)]
 struct Index {
     chunks: Vec<Vec<Entry>>,
-    /// A node for each entry in use, as a heap with the earliest deadline first.
+    /// A heap with a node for each entry in use, the earliest deadline first.
     heap: Vec<Node>,
     /// The entry to use next, the head of a list through the unused ones.
     unused: Option<u32>,
@@ -163,7 +164,7 @@ impl Index {
             None => self.append(entry),
         };
         self.heap.push(Node { deadline, number });
-        // Mostly it ends after its parent, and stays.
+        // Mostly it is due after its parent, and stays.
         if self.heap[place.saturating_sub(1) / 2].deadline > deadline {
             self.sift_up(place);
         }
@@ -204,7 +205,7 @@ impl Index {
         }
     }
 
-    /// Gives back what a crowd of locks needed, once they are all gone. One chunk stays, for the locks that come and go.
+    /// Frees the memory of very many locks when all are gone. One chunk stays for the locks to come.
     fn forget_all(&mut self) {
         self.chunks.truncate(1);
         self.chunks.iter_mut().for_each(Vec::clear);
@@ -234,7 +235,7 @@ impl Index {
         &mut self.chunks[number as usize / CHUNK][number as usize % CHUNK]
     }
 
-    /// Puts a node at a place in the heap, and tells its entry.
+    /// Puts a node at a place in the heap, and stores the place in its entry.
     fn put(&mut self, at: usize, node: Node) {
         self.heap[at] = node;
         if let Entry::Used { place, .. } = self.entry_mut(node.number) {
@@ -242,7 +243,7 @@ impl Index {
         }
     }
 
-    /// Moves the node at `place` towards the front until nothing ahead of it ends later; returns where it stands.
+    /// Moves the node at `place` towards the front until its parent is due no later. Returns its new place.
     fn sift_up(&mut self, mut place: usize) -> usize {
         let node = self.heap[place];
         while place > 0 {
@@ -257,7 +258,7 @@ impl Index {
         place
     }
 
-    /// Moves the node at `place` towards the back until nothing behind it ends earlier.
+    /// Moves the node at `place` towards the back until no child of it is due earlier.
     fn sift_down(&mut self, mut place: usize) {
         let node = self.heap[place];
         while let Some(mut child) = self.heap.get(2 * place + 1).copied() {
