@@ -14,13 +14,13 @@ const HEX_TEXT_LEN: usize = SEED_LEN * 2;
 /// Length of the text of a UUID: as many digits, and four dashes.
 const UUID_TEXT_LEN: usize = HEX_TEXT_LEN + 4;
 
-/// Room to spell out any token that is kept as what it spells.
+/// Length of the longest text of a token that is stored as 16 bytes.
 pub const LONGEST_SPELLED: usize = UUID_TEXT_LEN;
 
 /// A token of 1 to [`LONGEST_TOKEN`] opaque bytes.
 ///
-/// Tokens in one of the two common forms are kept as the 16 bytes they spell, see [`Packed`]. Each form is canonical, and
-/// a text has one form at most: two tokens are equal exactly when their texts are.
+/// A token in one of the two common forms is stored as the 16 bytes that it spells, see [`Packed`]. Each form is
+/// canonical, and a text has one form at most. So two tokens are equal exactly if their texts are.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Token(Form);
 
@@ -30,31 +30,31 @@ enum Form {
     Text(Box<[u8]>),
 }
 
-/// A token in one of the two forms that most locks carry, as the 16 bytes it spells.
+/// A token in one of the two common forms, as the 16 bytes that it spells.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Packed {
-    /// 32 lower-case hex digits: what the server makes.
+    /// 32 lower-case hex digits. The server makes such tokens.
     Hex([u8; SEED_LEN]),
-    /// A UUID as RFC 9562 writes it: lower-case hex digits in groups of 8, 4, 4, 4 and 12, with dashes between them. What
-    /// many clients make.
+    /// A UUID as RFC 9562 writes it: lower-case hex digits in groups of 8, 4, 4, 4 and 12, with dashes between them.
+    /// Many clients make such tokens.
     Uuid([u8; SEED_LEN]),
 }
 
-/// A token that is lent.
+/// A borrowed token.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum TokenRef<'a> {
     Packed(Packed),
-    /// A text that has neither form.
+    /// A text that has neither of the common forms.
     Text(&'a [u8]),
 }
 
 impl Token {
-    /// The token that the server makes of 16 random bytes.
+    /// The token that the server makes from 16 random bytes.
     pub const fn from_seed(seed: [u8; SEED_LEN]) -> Self {
         Self(Form::Packed(Packed::Hex(seed)))
     }
 
-    /// The token with this text, or `None` when it is empty or too long.
+    /// The token with this text, or `None` if the text is empty or too long.
     pub fn from_text(text: &[u8]) -> Option<Self> {
         if text.is_empty() || text.len() > LONGEST_TOKEN {
             return None;
@@ -65,7 +65,7 @@ impl Token {
         }))
     }
 
-    /// The token, lent.
+    /// Borrows the token.
     pub(crate) fn lend(&self) -> TokenRef<'_> {
         match &self.0 {
             Form::Packed(packed) => TokenRef::Packed(*packed),
@@ -78,7 +78,7 @@ impl Token {
         matches!(self.0, Form::Packed(_))
     }
 
-    /// The token as its holder knows it. `buffer` lends the space to spell it out.
+    /// The text of the token. `buffer` is the space for it.
     pub fn text<'a>(&'a self, buffer: &'a mut [u8; LONGEST_SPELLED]) -> &'a [u8] {
         self.lend().text(buffer)
     }
@@ -118,7 +118,7 @@ impl<'a> TokenRef<'a> {
 }
 
 impl Packed {
-    /// What a text spells, when it has one of the forms.
+    /// The bytes that a text spells, if it has one of the common forms.
     fn from_text(text: &[u8]) -> Option<Self> {
         match text.len() {
             HEX_TEXT_LEN => hex_of(text).map(Self::Hex),
@@ -127,7 +127,7 @@ impl Packed {
         }
     }
 
-    /// The text, spelled out in `buffer`.
+    /// The text, written into `buffer`.
     pub(crate) fn text(self, buffer: &mut [u8; LONGEST_SPELLED]) -> &[u8] {
         match self {
             Self::Hex(bytes) => {
@@ -155,7 +155,7 @@ impl Packed {
     }
 }
 
-/// How many digits stand between the dashes of a UUID.
+/// The number of digits between the dashes of a UUID.
 const UUID_GROUPS: [usize; 5] = [8, 4, 4, 4, 12];
 
 /// The bytes that 32 lower-case hex digits spell.
@@ -176,14 +176,14 @@ fn uuid_of(mut text: &[u8]) -> Option<[u8; SEED_LEN]> {
     bytes_of(&digits)
 }
 
-// Every command that names a token, and every grant, comes through the two below. They are written so that the compiler
-// makes them work on sixteen digits at once: the same for each, no branches, nothing to look up.
+// Every command with a token and every grant calls the two functions below. They have no branches and no lookups, so
+// the compiler makes them work on sixteen digits at once.
 
 /// The bytes that 32 lower-case hex digits spell.
 fn bytes_of(digits: &[u8; HEX_TEXT_LEN]) -> Option<[u8; SEED_LEN]> {
-    // The low half of a letter begins with 1 where its value begins with 10; bit 6 tells letters.
+    // Bit 6 is set in letters only. The low half of a letter is 9 less than its value as a digit.
     let values = digits.map(|digit| (digit & 0x0f).wrapping_add((digit >> 6 & 1).wrapping_mul(9)));
-    // What is no digit has too high a value, or comes out as another one when it is written again.
+    // A byte that is no digit has too high a value, or becomes another byte when it is written again.
     let highest = values.iter().fold(0, |highest, value| highest | value);
     if highest > 0x0f || values.map(digit_of) != *digits {
         return None;
@@ -202,7 +202,7 @@ fn digits_of(bytes: [u8; SEED_LEN]) -> [u8; HEX_TEXT_LEN] {
     digits
 }
 
-/// The digit with a value of up to 15.
+/// The digit with this value, 0 to 15.
 fn digit_of(value: u8) -> u8 {
     const GAP: u8 = b'a' - b'9' - 1;
     let is_letter = u8::from(value > 9);
