@@ -1,9 +1,9 @@
-//! Holds as bytes: how they travel in snapshots, in the append-only file and to replicas.
+//! Holds as bytes, for snapshots, the append-only file and replicas.
 //!
 //! ```text
-//! version  1 byte, [`VERSION`], or [`WHOLE`] where these are all the holds of the lock
+//! version  1 byte, [`VERSION`], or [`WHOLE`] if these are all the holds of the lock
 //! hold     any number, each:
-//!   parts         1 byte, a bit for each part that follows where it says "if"
+//!   parts         1 byte, a bit for each part below that has an "if"
 //!   fence         8 bytes
 //!   lease_ms      8 bytes
 //!   remaining_ms  8 bytes, if it is not all of the lease
@@ -14,15 +14,14 @@
 //!   owner         1 byte of length and as many bytes, if there is one
 //! ```
 //!
-//! So the grant of a common lock, which is what travels most, is short: 34 bytes. Redis keeps strings of up to 44 bytes
-//! in one piece of memory.
+//! So the grant of a common lock is short: 34 bytes. Redis stores strings of up to 44 bytes in one piece of memory.
 //!
-//! What is left out is the session: a connection is known to one server only, and nobody else could keep the hold alive
-//! by it. Integers are little-endian. No moment travels, only spans: the receiver counts them from when it reads them, so
-//! that on another clock a lease can end late, never early.
+//! The session is left out: only one server knows the connection. Integers are little-endian. The bytes hold no
+//! moments, only spans, and the reader counts them from when it reads them. So on another clock a lease can end late,
+//! never early.
 //!
-//! What is read is judged wholly before any of it is believed: bytes from a damaged file or a hostile RESTORE come
-//! out as an error or as a lock that could have been granted.
+//! A reader checks all bytes before it uses any. Bytes from a damaged file or a hostile RESTORE are an error, or a lock
+//! that could have been granted.
 
 use alloc::vec::Vec;
 
@@ -35,12 +34,12 @@ use crate::lock::Lock;
 use crate::time::{LONGEST_LEASE_MS, Moment};
 use crate::token::{LONGEST_TOKEN, Packed, Token, TokenRef};
 
-/// The first byte of what this version writes. A later form takes another one, and is told apart in [`decode`].
+/// The first byte that this version writes. A later form has another first byte, and [`decode`] tells them apart.
 pub const VERSION: u8 = 1;
 
-/// The first byte where the lock has these holds and no others, so that whatever stands under the key is to go: the grant
-/// that makes a key says so. Whoever applies it may still have a lock there that the master has lost without a word, as by
-/// DEBUG RELOAD with a time to live that was over.
+/// The first byte if the lock has these holds and no others, so that any value under the key is replaced. The grant
+/// that creates a key is written so. A replica may still have a lock there that the master has dropped without
+/// replicating that, as DEBUG RELOAD does with a key whose time to live is over.
 pub const WHOLE: u8 = VERSION | 1 << 7;
 
 /// The most bytes one hold can take.
@@ -54,7 +53,7 @@ mod part {
     pub(super) const AGE: u8 = 1 << 1;
     pub(super) const LIMIT: u8 = 1 << 2;
     pub(super) const LEVEL: u8 = 1 << 3;
-    /// The token has the form the server makes.
+    /// The token is 32 hex digits.
     pub(super) const HEX: u8 = 1 << 4;
     pub(super) const OWNER: u8 = 1 << 5;
     /// The token is a UUID.
@@ -62,16 +61,16 @@ mod part {
     pub(super) const ALL: u8 = (1 << 7) - 1;
 }
 
-/// Why bytes are not the holds of a lock.
+/// Why bytes cannot be read as holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DecodeError {
-    /// They are of a version that this one cannot read.
+    /// This version of the module cannot read them.
     UnknownVersion,
     /// They end in the middle of a hold.
     Truncated,
-    /// A value lies outside its range. Names the value.
+    /// A value is out of range. Holds the name of the value.
     OutOfRange(&'static str),
-    /// No sequence of grants leads to such a lock. Names the invariant it breaks.
+    /// Such a lock could not have been granted. Holds the name of the rule that it breaks.
     Impossible(&'static str),
 }
 
@@ -89,12 +88,12 @@ impl core::fmt::Display for DecodeError {
 /// One hold as bytes.
 pub type EncodedHold = ArrayVec<u8, { 1 + LONGEST_HOLD }>;
 
-/// Writes `holds` as they stand `now`.
+/// Writes `holds` as they are `now`.
 pub fn encode<'a>(holds: impl IntoIterator<Item = &'a Hold>, now: Moment) -> Vec<u8> {
     encode_after(VERSION, holds, now)
 }
 
-/// Writes `holds` as they stand `now`, as the first and so far only ones of their lock.
+/// Writes `holds` as they are `now`, with [`WHOLE`]: the lock has no others.
 pub fn encode_whole<'a>(holds: impl IntoIterator<Item = &'a Hold>, now: Moment) -> Vec<u8> {
     encode_after(WHOLE, holds, now)
 }
@@ -105,7 +104,7 @@ fn encode_after<'a>(first: u8, holds: impl IntoIterator<Item = &'a Hold>, now: M
     bytes
 }
 
-/// Writes one hold as it stands `now`: the same bytes, without taking memory for them.
+/// Writes one hold as it is `now`: the same bytes, without an allocation.
 pub fn encode_one(hold: &Hold, is_whole: bool, now: Moment) -> EncodedHold {
     let mut bytes = EncodedHold::new();
     bytes.push(if is_whole { WHOLE } else { VERSION });
@@ -159,10 +158,10 @@ fn write_text(text: &[u8], write: &mut impl FnMut(&[u8])) {
     write(text.get(..usize::from(len)).unwrap_or_default());
 }
 
-/// The oldest a hold can be said to be: ten thousand years, in milliseconds.
+/// The highest age that is written: ten thousand years, in milliseconds.
 const LONGEST_AGE_MS: u64 = 100 * LONGEST_LEASE_MS;
 
-/// Holds as they were read.
+/// Holds that were read.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Decoded {
     /// The holds.
@@ -171,7 +170,7 @@ pub struct Decoded {
     pub is_whole: bool,
 }
 
-/// Reads holds that stand as they do from `now` on.
+/// Reads holds. Their leases and ages count from `now`.
 ///
 /// # Errors
 /// What is wrong with the bytes.
@@ -196,7 +195,7 @@ pub fn decode(bytes: &[u8], now: Moment) -> Result<Decoded, DecodeError> {
 pub fn decode_lock(bytes: &[u8], now: Moment) -> Result<Lock, DecodeError> {
     let Decoded { holds, is_whole } = decode(bytes, now)?;
     if is_whole {
-        // A snapshot has whole locks anyway, and says so in one form.
+        // A snapshot always has whole locks, and is written with VERSION.
         return Err(DecodeError::UnknownVersion);
     }
     match Holds::default().broken_rule(&holds) {
@@ -237,8 +236,8 @@ fn decode_hold(reader: &mut Reader<'_>, now: Moment) -> Result<Hold, DecodeError
     Ok(Hold::restore(Terms { token, limit, lease_ms, owner, session: None }, state))
 }
 
-/// The value of a part that is there, or what is meant where it is not. A part that says what is meant without it is not
-/// written: each hold has one form.
+/// The value of a part, or its default if the part is missing. A part with the default value is an error: each hold has
+/// one form only.
 fn unless<T: PartialEq>(meant: T, part: Option<Result<T, DecodeError>>) -> Result<T, DecodeError> {
     match part.transpose()? {
         Some(value) if value == meant => Err(DecodeError::OutOfRange("set of parts")),
