@@ -1,9 +1,9 @@
-//! The holds of a lock, kept so that whatever is asked of them takes time in the logarithm of their number.
+//! The holds of a lock, stored so that every operation takes time in the logarithm of their number.
 //!
-//! Nearly every lock has one hold, which stays in place. A few are a list, in the order of their fences. Many are an index.
-//! What they are kept as shows in nothing but memory and time.
+//! Nearly every lock has one hold, which is stored in place. A few holds are a list, in the order of their fences. Many
+//! are an index. The form changes only memory and time.
 //!
-//! A hold is changed by [`Holds::change`] alone, which lends what can change of it and sees to the rest.
+//! Only [`Holds::change`] changes a hold. It lends the parts that can change, and updates the index.
 
 mod index;
 mod schedule;
@@ -23,11 +23,11 @@ use crate::hold::{Hold, HoldMut};
 use crate::time::Moment;
 use crate::token::Token;
 
-/// The most holds that are kept as a list, which is searched from end to end. An index of two would take as much memory
-/// as twenty locks.
+/// The most holds that are stored as a list, which is searched from end to end. An index of two holds would take as
+/// much memory as twenty locks.
 const FEW: usize = 16;
 
-/// The most holds that debug builds walk over after every change.
+/// The most holds of a lock for which debug builds check all of them after every change.
 pub(crate) const MOST_CHECKED: usize = 32;
 
 /// Holds, no two with one fence or one token.
@@ -41,11 +41,11 @@ enum Form {
     One(Hold),
     /// 2 to [`FEW`].
     Few(Vec<Hold>),
-    /// More than half of [`FEW`], so that a lock does not go to and fro.
+    /// More than half of [`FEW`], so that a lock does not change its form with every hold.
     Many(Box<Index>),
 }
 
-/// Holds as they are searched.
+/// The holds, as a list or as an index.
 enum View<'a> {
     List(&'a [Hold]),
     Index(&'a Index),
@@ -93,7 +93,7 @@ impl Holds {
         }
     }
 
-    /// The hold that this token owns.
+    /// The hold of this token.
     pub(crate) fn find(&self, token: &Token) -> Option<&Hold> {
         match self.view() {
             View::List(holds) => holds.iter().find(|hold| hold.is_owned_by(token)),
@@ -101,7 +101,7 @@ impl Holds {
         }
     }
 
-    /// All holds that count at `now`, or all that there are, but for those with these fences.
+    /// The holds that are live at `now`, or all holds if `now` is `None`, without those that have these fences.
     pub(crate) fn crowd(&self, now: Option<Moment>, without: &[Fence]) -> Crowd {
         match self.view() {
             View::List(holds) => {
@@ -114,7 +114,7 @@ impl Holds {
         }
     }
 
-    /// When something has to be done about the first of them ([`Hold::due`]).
+    /// When the first of them is due ([`Hold::due`]).
     pub(crate) fn first_due(&self) -> Option<Moment> {
         match self.view() {
             View::List(holds) => holds.iter().map(Hold::due).min(),
@@ -122,8 +122,8 @@ impl Holds {
         }
     }
 
-    /// The fences of the holds of a kind that are due by `now`, at most `at_most` of them, the first due first. `None` for
-    /// whenever they are due.
+    /// The fences of the holds of a kind that are due by `now`, at most `at_most`, the first due first. If `now` is
+    /// `None`, all holds of the kind count as due.
     pub(crate) fn due(&self, kind: Kind, now: Option<Moment>, at_most: usize) -> Vec<Fence> {
         match self.view() {
             View::List(holds) => {
@@ -136,7 +136,7 @@ impl Holds {
         }
     }
 
-    /// Puts a hold in, in the place of any that has its token or its fence.
+    /// Inserts a hold. It replaces any hold with its token or its fence.
     pub(crate) fn insert(&mut self, hold: Hold) {
         if self.is_empty() {
             self.0 = Form::One(hold);
@@ -166,7 +166,7 @@ impl Holds {
         self.check();
     }
 
-    /// Ends the hold with this fence. False when there is none.
+    /// Removes the hold with this fence. False if there is none.
     pub(crate) fn end(&mut self, fence: Fence) -> bool {
         match &self.0 {
             Form::One(hold) if hold.fence() == fence => {
@@ -177,7 +177,7 @@ impl Holds {
         }
     }
 
-    /// Takes the hold with this fence out.
+    /// Removes the hold with this fence and returns it.
     pub(crate) fn remove(&mut self, fence: Fence) -> Option<Hold> {
         let removed = match &mut self.0 {
             Form::One(hold) if hold.fence() == fence => match mem::take(&mut self.0) {
@@ -229,9 +229,9 @@ impl Holds {
         self.iter().fold(own, |sum, hold| sum.saturating_add(hold.heap_size()))
     }
 
-    /// The rule that would not be kept if these were put in, in this order, each in place of the one that its token owns:
-    /// such a lock is neither loaded from a snapshot nor made at the word of another server. What is there already is not
-    /// walked over.
+    /// The rule that the lock would break if these holds were inserted in this order, each in place of the hold of its
+    /// token. Such a lock is neither loaded from a snapshot nor applied from another server. The time does not depend
+    /// on the number of holds that the lock has.
     pub fn broken_rule(&self, new: &[Hold]) -> Option<&'static str> {
         let mut replaced: Vec<Fence> =
             new.iter().filter_map(|hold| self.find(&hold.token())).map(Hold::fence).collect();
@@ -250,13 +250,13 @@ impl Holds {
         rules.into_iter().find(|(is_kept, _)| !is_kept).map(|(_, rule)| rule)
     }
 
-    /// In debug builds: what has been changed is consistent. An index of more holds has looked at what changed of it.
+    /// In debug builds: checks all holds, unless there are very many. An index also checks what changed in it.
     fn check(&self) {
         debug_assert!(self.len() > MOST_CHECKED || self.is_consistent(), "holds are consistent: {self:?}");
     }
 
-    /// Whether they are kept in the form for their number and in their order, no token twice, and whatever is kept of them
-    /// agrees with them.
+    /// Whether the form fits the number of holds, they are in order, no token is there twice, and the index agrees with
+    /// them.
     pub(crate) fn is_consistent(&self) -> bool {
         match &self.0 {
             Form::None | Form::One(_) => true,
