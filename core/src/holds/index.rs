@@ -1,4 +1,4 @@
-//! Many holds, found by whatever they are asked for by.
+//! Many holds, found by fence, by token, and by when they are due.
 
 use alloc::collections::BTreeMap;
 use alloc::collections::btree_map::Values;
@@ -11,9 +11,9 @@ use crate::hold::{Hold, HoldMut};
 use crate::time::Moment;
 use crate::token::Token;
 
-/// Holds by their fences, by their tokens, and by when they are due. No two have one fence, nor one token.
+/// Holds by fence, by token, and by when they are due. No two have one fence or one token.
 ///
-/// The three are changed together: nobody is lent a hold in a way in which these could come apart.
+/// The three always change together. No method lends a hold in a way that could make them disagree.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     by_fence: BTreeMap<Fence, Hold>,
@@ -42,7 +42,7 @@ impl Index {
         self.by_fence.get(&fence)
     }
 
-    /// The hold that this token owns.
+    /// The hold of this token.
     pub(super) fn find(&self, token: &Token) -> Option<&Hold> {
         self.get(*self.by_token.get(token)?)
     }
@@ -62,7 +62,7 @@ impl Index {
         self.schedule.due(kind, now, at_most)
     }
 
-    /// Puts a hold in, whose fence and token no other has.
+    /// Inserts a hold. No other may have its fence or its token.
     pub(super) fn insert(&mut self, hold: Hold) {
         let fence = hold.fence();
         self.by_token.insert(hold.token(), fence);
@@ -71,7 +71,7 @@ impl Index {
         debug_assert!(self.agrees_on(fence), "{fence:?} stands in every order once");
     }
 
-    /// Takes the hold with this fence out.
+    /// Removes the hold with this fence.
     pub(super) fn remove(&mut self, fence: Fence) -> Option<Hold> {
         let hold = self.by_fence.remove(&fence)?;
         self.by_token.remove(&hold.token());
@@ -90,9 +90,9 @@ impl Index {
         Some(hold)
     }
 
-    /// An estimate of the bytes allocated, those of the holds included.
+    /// An estimate of the bytes allocated, including those of the holds.
     pub(super) fn heap_size(&self) -> usize {
-        // A node of these maps has room for eleven; where new ones come last, it is left with six.
+        // A node of these maps has room for eleven entries. If new ones are appended at the end, it is left with six.
         let per_hold = size_of::<(Fence, Hold)>().saturating_add(size_of::<(Token, Fence)>());
         let maps = self.len().saturating_mul(per_hold).saturating_mul(11) / 6;
         let tokens = self.by_token.keys().map(Token::heap_size);
@@ -101,7 +101,7 @@ impl Index {
         tokens.chain(holds).fold(maps.saturating_add(schedule), usize::saturating_add)
     }
 
-    /// Whether the hold with this fence stands in each of the orders as it is, and all have as many.
+    /// Whether all three have the hold with this fence as it is, and are of the same length.
     fn agrees_on(&self, fence: Fence) -> bool {
         self.get(fence).is_some_and(|hold| {
             hold.fence() == fence
@@ -115,7 +115,7 @@ impl Index {
         self.by_token.len() == len && self.schedule.crowd(None, []).len() == len
     }
 
-    /// Whether the three orders have the same holds, and the sums are right.
+    /// Whether all three have the same holds, and the sums are right.
     pub(super) fn is_consistent(&self) -> bool {
         self.schedule.is_consistent() && self.by_fence.keys().all(|fence| self.agrees_on(*fence))
     }
