@@ -1,13 +1,13 @@
-//! The holds of a lock in the order in which they are due, with sums: who stands on the lock at a moment is found without
-//! walking over them.
+//! The holds of a lock in the order in which they are due, with sums. The number of live holds at a moment, and the
+//! smallest limit among them, are found without a walk over the holds.
 //!
-//! A hold counts while its lease runs, or while a connection keeps it alive. In the order of when they are due, those of
-//! both kinds stand behind `now`; before it, only what a connection keeps alive counts. So the crowd at any moment is the
-//! sum of a part of this list, and however many leases have ended and are not swept yet, they are passed over at once.
+//! A hold is live while its lease runs, or while a connection keeps it alive. All holds that are due after `now` are
+//! live. Of those that are due before, only the ones that a connection keeps alive are. So the live holds are the sum
+//! of two parts of this list, however many leases have ended and are not removed yet.
 //!
-//! It is a B+ tree: entries stand in leaves, and each node above knows of each of its children from where to where that
-//! reaches and which crowds stand below it. Every operation takes a way from the root to one or two leaves. A node is never
-//! empty, but for the root of an empty tree, and all leaves are equally deep.
+//! The list is a B+ tree. Leaves hold the entries. A node above stores for each child the first and the last place in
+//! it, and the crowds of the two kinds of holds below it. Every operation follows one or two paths from the root to a
+//! leaf. No node is empty, except the root of an empty tree, and all leaves are equally deep.
 
 use alloc::vec::Vec;
 use core::mem;
@@ -22,13 +22,13 @@ use crate::time::Moment;
 /// The most entries in a leaf, and the most children of a node above.
 const MOST: usize = 32;
 
-/// A node that is left with fewer is joined to its neighbour.
+/// A node that is left with fewer is merged with its neighbour.
 const FEWEST: usize = MOST / 4;
 
-/// Where a hold stands in the order: by when it is due ([`Hold::due`]), then by its fence.
+/// The place of a hold in the order: when it is due ([`Hold::due`]), then its fence.
 type Place = (Moment, Fence);
 
-/// What has to be known of a hold.
+/// What the list stores of a hold.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Entry {
     due: Moment,
@@ -40,9 +40,9 @@ struct Entry {
 /// The two kinds of holds that are due.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
-    /// Their leases end then.
+    /// Their leases end when they are due.
     Lapsing,
-    /// Connections keep them alive, and their leases are to be extended then.
+    /// Connections keep them alive. Their leases are extended when they are due.
     Kept,
 }
 
@@ -68,7 +68,7 @@ impl Entry {
     }
 }
 
-/// What is known of a part of the list without looking into it.
+/// The first and last place in a part of the list, and the crowds in it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Summary {
     first: Place,
@@ -87,7 +87,7 @@ impl Summary {
         Self { first: place, last: place, lapsing, kept }
     }
 
-    /// Of this part and the one behind it.
+    /// The summary of this part and the one behind it.
     fn and(self, behind: Self) -> Self {
         Self {
             first: self.first,
@@ -130,7 +130,7 @@ impl Default for Node {
 }
 
 impl Schedule {
-    /// Puts a hold where it is due. It must not be there yet.
+    /// Inserts a hold. It must not be in the list yet.
     pub(super) fn insert(&mut self, hold: &Hold) {
         if let Some(right) = self.root.insert(Entry::of(hold)) {
             let left = mem::take(&mut self.root);
@@ -138,7 +138,7 @@ impl Schedule {
         }
     }
 
-    /// Takes a hold out, which has not changed since it was put in. False if it is not there.
+    /// Removes a hold, which must not have changed since it was inserted. False if it is not in the list.
     pub(super) fn remove(&mut self, hold: &Hold) -> bool {
         let is_removed = self.root.remove(Entry::of(hold).place());
         while let Node::Inner(branches) = &mut self.root
@@ -155,7 +155,7 @@ impl Schedule {
         self.root.find(entry.place()) == Some(&entry)
     }
 
-    /// All holds that count at `now`, or all that there are, but for these, which are in the list.
+    /// The holds that are live at `now`, or all holds if `now` is `None`, without these, which are in the list.
     pub(super) fn crowd<'a>(
         &self,
         now: Option<Moment>,
@@ -175,7 +175,8 @@ impl Schedule {
         }
     }
 
-    /// The fences of the first of a kind that are due by `now`, at most `at_most` of them. `None` for whenever they are due.
+    /// The fences of the first holds of a kind that are due by `now`, at most `at_most`. If `now` is `None`, all holds
+    /// of the kind count as due.
     pub(super) fn due(&self, kind: Kind, now: Option<Moment>, at_most: usize) -> Vec<Fence> {
         let mut fences = Vec::new();
         self.root.collect_due(kind, now, at_most, &mut fences);
@@ -187,8 +188,8 @@ impl Schedule {
         self.root.heap_size()
     }
 
-    /// Whether the entries stand in their order, in nodes that are neither empty nor overfull, equally deep and no deeper
-    /// than they must be, and every summary says what is true of its part.
+    /// Whether the entries are in order, no node is empty or overfull, all leaves are equally deep, the root has more
+    /// than one child, and every summary is right.
     pub(super) fn is_consistent(&self) -> bool {
         let is_right = match &self.root {
             Node::Leaf(entries) if entries.is_empty() => return true,
@@ -212,7 +213,7 @@ impl<'a> FromIterator<&'a Hold> for Schedule {
     }
 }
 
-/// Full chunks, and what is left.
+/// Splits items into full chunks. The last one has what is left.
 fn chunks<T>(items: impl IntoIterator<Item = T>) -> impl Iterator<Item = Vec<T>> {
     let mut items = items.into_iter();
     core::iter::from_fn(move || {
@@ -222,12 +223,12 @@ fn chunks<T>(items: impl IntoIterator<Item = T>) -> impl Iterator<Item = Vec<T>>
 }
 
 impl Branch {
-    /// `None` for an empty node, which is not to be in a tree.
+    /// `None` for an empty node, which must not be in a tree.
     fn of(node: Node) -> Option<Self> {
         Some(Self { summary: node.summary()?, node })
     }
 
-    /// What stands below has changed.
+    /// Updates the summary after a change below.
     fn sum_up(&mut self) {
         if let Some(summary) = self.node.summary() {
             self.summary = summary;
@@ -250,12 +251,12 @@ impl Node {
         }
     }
 
-    /// Inserts an entry. Where there was no room for it the node is split, and its right part is returned.
+    /// Inserts an entry. If there is no room for it, the node is split, and its right part is returned.
     fn insert(&mut self, entry: Entry) -> Option<Self> {
         match self {
             Self::Leaf(entries) => {
                 let at = entries.partition_point(|other| other.place() < entry.place());
-                // Most leases end after all others. A leaf that is left behind by them stays full.
+                // Most new leases end after all others, so they come last. The leaf before them stays full.
                 let cut = if at == entries.len() { at } else { MOST / 2 };
                 insert_or_split(entries, at, cut, entry).map(Self::Leaf)
             }
@@ -270,7 +271,7 @@ impl Node {
         }
     }
 
-    /// Removes the entry at this place. May leave the node with too few.
+    /// Removes the entry at this place. The node may be left with too few entries.
     fn remove(&mut self, place: Place) -> bool {
         match self {
             Self::Leaf(entries) => {
@@ -299,7 +300,7 @@ impl Node {
         }
     }
 
-    /// See [`Schedule::crowd`]. The places left out are in this node, and in their order.
+    /// See [`Schedule::crowd`]. The places to leave out are in this node, in order.
     fn crowd(&self, now: Option<Moment>, without: &[Place]) -> Crowd {
         match self {
             Self::Leaf(entries) => {
@@ -349,12 +350,12 @@ impl Node {
         }
     }
 
-    /// Takes in the node behind it. Returns the right part of both where there are too many for one.
+    /// Appends the node behind it. If there are too many entries for one node, returns the right part of both.
     fn append(&mut self, right: Self) -> Option<Self> {
         match (self, right) {
             (Self::Leaf(entries), Self::Leaf(right)) => append_or_split(entries, right).map(Self::Leaf),
             (Self::Inner(branches), Self::Inner(right)) => append_or_split(branches, right).map(Self::Inner),
-            // Not among neighbours: all leaves are equally deep.
+            // Cannot happen: all leaves are equally deep.
             (_, right) => Some(right),
         }
     }
@@ -369,7 +370,7 @@ impl Node {
         }
     }
 
-    /// How deep it is, if everything in it is as it has to be.
+    /// The depth of the node, if everything in it is consistent.
     fn depth_if_consistent(&self) -> Option<usize> {
         let is_filled = (1..=MOST).contains(&self.len());
         match self {
@@ -390,13 +391,13 @@ impl Node {
     }
 }
 
-/// The branch in which this place is, or would be.
+/// The branch that has this place, or would have it.
 fn branch_for(branches: &[Branch], place: Place) -> usize {
     let at = branches.partition_point(|branch| branch.summary.last < place);
     at.min(branches.len().saturating_sub(1))
 }
 
-/// Inserts an item at a place; where there is no room, splits at `cut` first, and returns what is right of it.
+/// Inserts an item at a place. If there is no room, splits the items at `cut` first and returns the right part.
 fn insert_or_split<T>(items: &mut Vec<T>, at: usize, cut: usize, item: T) -> Option<Vec<T>> {
     if items.len() < MOST {
         items.insert(at, item);
@@ -410,7 +411,7 @@ fn insert_or_split<T>(items: &mut Vec<T>, at: usize, cut: usize, item: T) -> Opt
     Some(right)
 }
 
-/// Joins the branch at a place, which has too few children, to a neighbour.
+/// Merges the branch at a place, which has too few children, with a neighbour.
 fn join(branches: &mut Vec<Branch>, at: usize) {
     let left = at.min(branches.len().saturating_sub(2));
     let right = left.saturating_add(1);
@@ -423,12 +424,13 @@ fn join(branches: &mut Vec<Branch>, at: usize) {
             branches.insert(left.saturating_add(1), right);
         }
     } else {
-        // It has no neighbour here. If it is empty, so is its parent now, and is joined to one of its own.
+        // It has no neighbour here. If it is empty, its parent is now empty too, and is merged with a neighbour of its
+        // own.
         branches.retain(|branch| branch.node.len() > 0);
     }
 }
 
-/// Appends items; where those are too many, keeps half and returns the rest.
+/// Appends items. If there are too many, keeps half and returns the rest.
 fn append_or_split<T>(items: &mut Vec<T>, mut right: Vec<T>) -> Option<Vec<T>> {
     items.append(&mut right);
     if items.len() <= MOST {
