@@ -24,23 +24,23 @@ impl Limit {
     /// No limit of its own.
     pub const SHARED: Self = Self(None);
 
-    /// The limit with this number, 0 standing for [`Limit::SHARED`].
+    /// The limit with this number. 0 is [`Limit::SHARED`].
     pub const fn from_number(number: u16) -> Self {
         Self(NonZeroU16::new(number))
     }
 
-    /// The limit as a number, 0 standing for [`Limit::SHARED`].
+    /// The limit as a number. [`Limit::SHARED`] is 0.
     pub fn number(self) -> u16 {
         self.0.map_or(0, NonZeroU16::get)
     }
 
-    /// The most holds that may stand on the lock.
+    /// The most holds that the lock may have.
     pub(crate) fn most(self) -> usize {
         self.0.map_or(usize::MAX, |limit| usize::from(limit.get()))
     }
 }
 
-/// What a hold is to be, apart from the fence and the moment its grant gives it.
+/// What a request asks a hold to be. The grant adds the fence and the moment.
 #[derive(Clone, Debug)]
 pub struct Terms<'a> {
     /// Whoever presents it owns the hold.
@@ -58,7 +58,7 @@ pub struct Terms<'a> {
 
 /// One holder's part of a lock.
 ///
-/// Small on purpose, for there can be millions: what most holds do not have is kept apart, see [`Identity`].
+/// It is small, because there can be millions. What most holds do not have is stored apart, see [`Identity`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Hold {
     identity: Identity,
@@ -68,17 +68,17 @@ pub struct Hold {
     lease_ms: u64,
 }
 
-/// Who holds, and on what terms.
+/// The holder and the terms of a hold.
 ///
-/// A hold is plain exactly when its token has one of the common forms ([`Packed`]), its limit is exclusive, its level one,
-/// and it has neither label nor session; so equal holds are equal in memory.
+/// A hold is plain exactly if its token has one of the common forms ([`Packed`]), its limit is exclusive, its level is
+/// 1, and it has neither label nor session. So equal holds are equal in memory.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Identity {
     Plain(Packed),
     Detailed(Details),
 }
 
-/// The same, lent, in whichever way it is kept.
+/// The parts of an [`Identity`], borrowed, in either form.
 #[derive(Clone, Copy, PartialEq, Debug)]
 struct Parts<'a> {
     token: TokenRef<'a>,
@@ -118,7 +118,7 @@ impl Identity {
     }
 }
 
-/// When a hold was granted, when its lease ends, and how deep it is: what its terms do not say.
+/// What the terms of a hold do not say: its fence, when it was granted, when its lease ends, and its level.
 #[derive(Clone, Copy, Debug)]
 pub struct GrantState {
     /// The fence of its grant.
@@ -127,12 +127,12 @@ pub struct GrantState {
     pub granted_at: Moment,
     /// When its lease ends.
     pub deadline: Moment,
-    /// How deep its holder holds it, at least 1.
+    /// Its level, at least 1.
     pub level: u16,
 }
 
 impl Hold {
-    /// The hold that `terms` come to when granted `now` under `fence`.
+    /// The hold with these terms, granted `now` with `fence`.
     pub fn grant(terms: Terms<'_>, fence: Fence, now: Moment) -> Self {
         let lease_ms = counted(terms.lease_ms, terms.session);
         let deadline = now.plus_ms(lease_ms);
@@ -169,12 +169,12 @@ impl Hold {
         Token::from(self.lent_token())
     }
 
-    /// The token that owns it, lent.
+    /// The token that owns it, borrowed.
     pub(crate) fn lent_token(&self) -> TokenRef<'_> {
         self.identity.parts().token
     }
 
-    /// The text of its token. `buffer` lends the space to spell it out.
+    /// The text of its token. `buffer` is the space for it.
     pub fn token_text<'a>(&'a self, buffer: &'a mut [u8; LONGEST_SPELLED]) -> &'a [u8] {
         self.lent_token().text(buffer)
     }
@@ -192,18 +192,17 @@ impl Hold {
         }
     }
 
-    /// The label its holder gave, for people.
+    /// The label that its holder gave.
     pub fn owner(&self) -> Option<&[u8]> {
         self.identity.parts().owner
     }
 
-    /// How deep its holder holds it: 1, or more where work that holds the lock has called other work that asked for it
-    /// too.
+    /// Its level: 1, or more if work that holds the lock has called other work that acquired it too.
     pub fn level(&self) -> u16 {
         self.identity.parts().level
     }
 
-    /// How long it lasts after its grant or last extension, in milliseconds.
+    /// The length of its lease, in milliseconds.
     pub fn lease_ms(&self) -> u64 {
         self.lease_ms
     }
@@ -213,7 +212,7 @@ impl Hold {
         self.granted_at
     }
 
-    /// When its lease ends: the first moment at which it holds no more.
+    /// When its lease ends: the first moment at which it is not live any more.
     pub fn deadline(&self) -> Moment {
         self.deadline
     }
@@ -226,14 +225,13 @@ impl Hold {
         }
     }
 
-    /// Whether it still holds: its lease is running, or a connection keeps it alive. The server may be late to extend
-    /// the lease of such a hold; that ends nothing.
+    /// Whether it is live: its lease is running, or a connection keeps it alive. The server may extend the lease of
+    /// such a hold late. That does not end the hold.
     pub fn is_live(&self, now: Moment) -> bool {
         now < self.deadline || self.session().is_some()
     }
 
-    /// When something has to be done about its lease: at its end; or, where a connection keeps it alive, when half of
-    /// it has gone by.
+    /// When it is due: at the end of its lease, or if a connection keeps it alive, when half of the lease is over.
     pub fn due(&self) -> Moment {
         match self.session() {
             None => self.deadline,
@@ -249,13 +247,13 @@ impl Hold {
         }
     }
 
-    /// The hold, lent to be changed in what can change of it.
+    /// Lends the hold for a change.
     pub(crate) fn lend(&mut self) -> HoldMut<'_> {
         HoldMut(self)
     }
 }
 
-/// A hold that is lent to be changed. Its fence and its token stay what they are.
+/// A hold that can be changed. Its fence and its token cannot.
 #[derive(Debug)]
 pub(crate) struct HoldMut<'a>(&'a mut Hold);
 
@@ -268,24 +266,24 @@ impl Deref for HoldMut<'_> {
 }
 
 impl HoldMut<'_> {
-    /// Sets the lease anew: it is `lease_ms` long and begins `now`. With a session it is
-    /// [`SHORTEST_SESSION_LEASE_MS`] at least.
+    /// Begins the lease anew: it is `lease_ms` long and begins `now`. With a session it is at least
+    /// [`SHORTEST_SESSION_LEASE_MS`] long.
     pub(crate) fn extend(&mut self, lease_ms: u64, now: Moment) {
         let lease_ms = counted(lease_ms, self.session());
         self.0.lease_ms = lease_ms;
         self.0.deadline = now.plus_ms(lease_ms);
     }
 
-    /// Sets the lease to `lease_ms` from `now`, unless more is left of it: work on an inner level never cuts the lease
-    /// of an outer one short. Its length is the longer of the two, so that an extension without a length does not
-    /// either.
+    /// Sets the lease to `lease_ms` from `now`, unless more of it remains: work on an inner level never shortens the
+    /// lease of an outer one. The length becomes the longer of the two, so that LOCK.EXTEND without a length does not
+    /// shorten it either.
     pub(crate) fn prolong(&mut self, lease_ms: u64, now: Moment) {
         let lease_ms = counted(lease_ms, self.session());
         self.0.lease_ms = self.lease_ms.max(lease_ms);
         self.0.deadline = self.deadline.max(now.plus_ms(lease_ms));
     }
 
-    /// Takes over what a retry names; what it does not name stays.
+    /// Changes what a retry names. What it does not name stays.
     pub(crate) fn amend(&mut self, limit: Option<Limit>, owner: Option<&[u8]>, session: Option<ClientId>) {
         let parts = self.identity.parts();
         let amended = Parts {
@@ -299,14 +297,14 @@ impl HoldMut<'_> {
         }
     }
 
-    /// No connection keeps it alive any more: it ends with its lease.
+    /// No connection keeps the hold alive any more. It ends with its lease.
     pub(crate) fn end_session(&mut self) {
         if self.session().is_some() {
             self.0.identity = Identity::from(Parts { session: None, ..self.identity.parts() });
         }
     }
 
-    /// Its holder holds it `level` deep from now on. A level below 1 is none, and leaves it as it is.
+    /// Sets the level. Level 0 does not exist and changes nothing.
     pub(crate) fn set_level(&mut self, level: u16) {
         if level >= 1 && level != self.level() {
             self.0.identity = Identity::from(Parts { level, ..self.identity.parts() });
@@ -314,7 +312,7 @@ impl HoldMut<'_> {
     }
 }
 
-/// What a lease counts as.
+/// The length of a lease, with the minimum for sessions.
 fn counted(lease_ms: u64, session: Option<ClientId>) -> u64 {
     if session.is_some() { lease_ms.max(SHORTEST_SESSION_LEASE_MS) } else { lease_ms }
 }
