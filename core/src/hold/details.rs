@@ -1,4 +1,4 @@
-//! What most holds do not have, in one piece of memory.
+//! The parts of a hold that is not plain, in one piece of memory.
 //!
 //! ```text
 //! session  8 bytes, if there is one
@@ -10,7 +10,7 @@
 //! owner    what is left, if there is a label
 //! ```
 //!
-//! It never leaves the process: integers are as the machine has them, and nothing here is older than the code.
+//! It never leaves the process. So integers have the byte order of the machine, and there are no versions.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -19,7 +19,7 @@ use core::fmt;
 use super::{Limit, Parts};
 use crate::token::{Packed, TokenRef};
 
-/// The details of one hold. The same parts are the same bytes.
+/// The details of one hold. Equal parts have equal bytes.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Details(Box<[u8]>);
 
