@@ -1,32 +1,31 @@
-//! What a lock is, apart from any server.
+//! The lock logic, without a server.
 //!
-//! This crate decides; it performs nothing. It holds the one rule of admission, the holds of a lock and their
-//! leases, the sequence of fences, the index of deadlines, the grammar of the commands and the form in which a lock
-//! travels. Time, tokens and wall-clock readings come in as arguments; decisions go out as data.
+//! This crate decides and performs nothing. Time, tokens and readings of the wall clock come in as arguments. Decisions
+//! come out as data. docs/design.md explains the terms and the rules.
 //!
-//! What it does not do: read a clock, draw randomness, allocate keys in a database, write to a socket, know Redis.
+//! It does not read a clock, draw random numbers, change keys in a database, write to a socket, or know Redis.
 //!
-//! | module | holds |
+//! | module | has |
 //! |---|---|
-//! | [`lock`] | the lock: taking, giving back, extending, breaking |
+//! | [`lock`] | the lock: acquire, release, extend, break |
 //! | `admission` | the one rule of admission |
 //! | [`hold`] | one holder's part of a lock, and how many others it tolerates |
 //! | [`holds`] | the holds of a lock, found by fence, by token, and by when they are due |
 //! | [`token`] | the bytes that prove ownership |
 //! | [`fence`] | the sequence of fences |
 //! | [`time`] | moments and spans |
-//! | [`queue`] | who waits for which key, in which order |
+//! | [`queue`] | the waiters of each key, in order |
 //! | [`session`] | which connections are open, and which holds each keeps alive |
-//! | [`undo`] | grants that nobody was told of yet, and what would undo them |
-//! | [`table`] | all that is known besides the keys, with a method for each thing that happens to it |
+//! | [`undo`] | grants whose clients were not told yet, and what would undo them |
+//! | [`table`] | all that the module remembers besides the keys, with a method for each thing that can happen |
 //! | [`key`] | keys in databases |
-//! | [`turn`] | a request and all that follows from it: the order in which things are decided |
-//! | [`deadlines`] | which lease ends next |
-//! | [`grace`] | the time in which grants may have been lost |
-//! | [`request`] | what the words of a command mean |
-//! | [`refusal`] | every error a client can be given, and its text |
+//! | [`turn`] | a request and all that follows from it, in the order in which it is decided |
+//! | [`deadlines`] | the index of when each lock is due |
+//! | [`grace`] | the restart grace |
+//! | [`request`] | the arguments of the commands |
+//! | [`refusal`] | every error that a client can get, and its text |
 //! | [`codec`] | holds as bytes: for snapshots, the append-only file and replicas |
-//! | [`invariants`] | what must be true of all of it at any time |
+//! | [`invariants`] | what must be true at any time |
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -68,7 +67,7 @@ pub use token::Token;
 pub use turn::{Outcome, Turn};
 pub use undo::Undo;
 
-/// Whether this build breaks a promise on purpose, for a test that has to find that.
+/// Whether this build breaks a promise on purpose, for a test that must notice it.
 pub const IS_BROKEN: bool = cfg!(any(
     feature = "broken-admission",
     feature = "broken-fence",
