@@ -283,7 +283,7 @@ impl HoldMut<'_> {
         self.0.deadline = self.deadline.max(now.plus_ms(lease_ms));
     }
 
-    /// Changes what a retry names. What it does not name stays.
+    /// Takes over what a retry names; what it does not name stays.
     pub(crate) fn amend(&mut self, limit: Option<Limit>, owner: Option<&[u8]>, session: Option<ClientId>) {
         let parts = self.identity.parts();
         let amended = Parts {
