@@ -1,7 +1,7 @@
-//! A lock: its holds, and what is asked of them and done to them.
+//! A lock: its holds, and the operations on them.
 //!
-//! Every question takes the moment at which it is asked, and a hold whose lease has ended by then counts for nothing,
-//! whether or not it has been taken off the lock yet. So no answer depends on how promptly ended leases are swept.
+//! Every question takes the moment at which it is asked. A hold whose lease has ended by then counts for nothing, also
+//! if it has not been removed yet. So no answer depends on how soon ended leases are removed.
 
 use alloc::vec::Vec;
 use core::mem;
@@ -14,37 +14,37 @@ use crate::session::ClientId;
 use crate::time::Moment;
 use crate::token::Token;
 
-/// A lock: the holds on it.
+/// A lock: its holds.
 ///
-/// A lock without holds is never stored: with the last hold its key goes.
+/// A lock without holds is never stored. With the last hold its key is deleted.
 #[derive(Debug, Default)]
 pub struct Lock {
     holds: Holds,
-    /// Where the end of its next lease is noted, while it is.
+    /// Its entry among the deadlines, if it has one.
     pub deadline_id: Option<DeadlineId>,
 }
 
 /// What the rule of admission says of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
-    /// It gets a hold of its own.
+    /// It is granted a new hold.
     Grant,
-    /// Its token holds the lock already: that hold is granted again, with the limit it has or a larger one.
+    /// Its token already holds the lock. That hold is granted again, with the limit that it has or a larger one.
     Renew,
-    /// Its token holds the lock already, and may have the smaller limit that it names.
+    /// Its token already holds the lock, and may have the smaller limit that it names.
     Upgrade,
-    /// Not now.
+    /// It has to wait.
     Wait,
 }
 
 impl Verdict {
-    /// Whether it gives the token more than it has: a hold, or a limit that leaves less to others.
+    /// Whether it gives the token more than it has: a new hold, or a smaller limit.
     pub fn gives_more(self) -> bool {
         matches!(self, Self::Grant | Self::Upgrade)
     }
 }
 
-/// What a retry asks for: the lease to begin anew, and what it names besides. What it does not name stays.
+/// What a retry asks for: a lease that begins anew, and changes of what it names. What it does not name stays.
 #[derive(Clone, Copy, Debug)]
 pub struct Renewal<'a> {
     /// How long the lease is to be, in milliseconds.
@@ -60,25 +60,24 @@ pub struct Renewal<'a> {
     pub level: Option<u16>,
 }
 
-/// What came of giving a lock back.
+/// The result of a release.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Released {
     /// The token held nothing, or was not so deep.
     NotHeld,
-    /// A level was given back, and the hold stays, less deep.
+    /// A level was released, and the hold stays.
     LessDeep,
     /// The hold ended.
     Ended,
 }
 
 impl Lock {
-    /// A lock that nobody holds, to be given its holds.
+    /// A lock without holds.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A lock with these holds. Whether they could stand together is for the caller to find out, see
-    /// [`Holds::broken_rule`].
+    /// A lock with these holds. The caller has checked that it breaks no rule, see [`Holds::broken_rule`].
     pub fn from_holds(holds: Vec<Hold>) -> Self {
         Self { holds: Holds::from(holds), deadline_id: None }
     }
@@ -93,29 +92,28 @@ impl Lock {
         self.holds.get(fence)
     }
 
-    /// The holds whose leases are running, the oldest grant first. Those whose leases have ended are passed over one by
-    /// one.
+    /// The live holds, the oldest grant first. It walks over the others one by one.
     pub fn live_holds(&self, now: Moment) -> impl Iterator<Item = &Hold> {
         self.holds.iter().filter(move |hold| hold.is_live(now))
     }
 
-    /// How many holds there are whose leases are running.
+    /// The number of live holds.
     pub fn live_count(&self, now: Moment) -> usize {
         self.holds.crowd(Some(now), &[]).len()
     }
 
-    /// Whether no hold is left, so that the key has to go.
+    /// Whether no hold is left, so that the key must be deleted.
     pub fn is_empty(&self) -> bool {
         self.holds.is_empty()
     }
 
-    /// The hold that `token` owns, while its lease runs.
+    /// The hold of `token`, if it is live.
     pub fn hold_of(&self, token: &Token, now: Moment) -> Option<&Hold> {
         self.holds.find(token).filter(|hold| hold.is_live(now))
     }
 
-    /// Judges a request. `limit` is the limit it names, if it names one: a newcomer without is exclusive, a holder
-    /// without keeps what it has. `token` is `None` when it is still to be made, and so can hold nothing yet.
+    /// Judges a request. `limit` is the limit that it names. Without one a newcomer is exclusive, and a holder keeps
+    /// its limit. `token` is `None` if the server is still to make it, so that it holds nothing yet.
     pub fn judge(&self, token: Option<&Token>, limit: Option<Limit>, now: Moment) -> Verdict {
         if self.is_empty() {
             return Verdict::Grant;
@@ -136,29 +134,26 @@ impl Lock {
         }
     }
 
-    /// Whether the hold with this fence could have this limit beside the others.
+    /// Whether the rule of admission allows the hold with this fence to have this limit.
     pub fn tolerates(&self, fence: Fence, limit: Limit, now: Moment) -> bool {
         self.holds.crowd(Some(now), &[fence]).admits(limit)
     }
 
-    /// Whether a hold with this limit could stand beside all others, ended leases among them, but for the hold with the fence
-    /// `instead_of`.
+    /// Whether the rule of admission allows a hold with this limit if ended holds count too, without the hold with the
+    /// fence `instead_of`.
     pub(crate) fn has_room_for(&self, limit: Limit, instead_of: Option<Fence>) -> bool {
         self.holds.crowd(None, instead_of.as_slice()).admits(limit)
     }
 
-    /// Sets a hold of this lock to what was decided: in place of the one its token owned, or as one more.
-    ///
-    /// This judges nothing, so that a decision can be carried out wherever it arrives.
+    /// Inserts a hold, or replaces the hold of its token. It judges nothing.
     pub fn put(&mut self, hold: Hold) {
         self.holds.insert(hold);
     }
 
-    /// Sets holds of this lock to what another server decided, all of them or none.
+    /// Inserts or replaces holds as another server has decided, all of them or none.
     ///
     /// # Errors
-    /// The rule that the lock would break ([`Holds::broken_rule`]): a snapshot with such a lock in it could not be
-    /// loaded any more.
+    /// The rule that the lock would break ([`Holds::broken_rule`]). A snapshot with such a lock could not be loaded.
     pub fn adopt(&mut self, mut holds: Vec<Hold>) -> Result<(), &'static str> {
         holds.sort_by_key(Hold::fence);
         if let Some(rule) = self.holds.broken_rule(&holds) {
@@ -168,10 +163,10 @@ impl Lock {
         Ok(())
     }
 
-    /// Sets the holds of this lock to what another server decided, in place of all that it has.
+    /// Replaces all holds as another server has decided.
     ///
     /// # Errors
-    /// As for [`Lock::adopt`]; the lock is as it was then.
+    /// As for [`Lock::adopt`]. The lock has not changed then.
     pub fn replace(&mut self, mut holds: Vec<Hold>) -> Result<(), &'static str> {
         holds.sort_by_key(Hold::fence);
         if let Some(rule) = Holds::default().broken_rule(&holds) {
@@ -181,11 +176,11 @@ impl Lock {
         Ok(())
     }
 
-    /// Grants the hold of `token` again, and returns it as it is now. Judges nothing.
+    /// Grants the hold of `token` again, and returns it as it is now. It judges nothing.
     pub fn renew(&mut self, token: &Token, renewal: Renewal<'_>, now: Moment) -> Option<&Hold> {
         let fence = self.holds.find(token)?.fence();
         self.holds.change(fence, |hold| {
-            // First this: with a session a lease counts as longer.
+            // This comes first: a session has a minimum for the lease.
             hold.amend(renewal.limit, renewal.owner, renewal.session);
             match renewal.level {
                 None => hold.extend(renewal.lease_ms, now),
@@ -197,8 +192,8 @@ impl Lock {
         })
     }
 
-    /// Takes back what a renewal gave the hold with this fence, and returns it as it is now: it is no deeper than `level`,
-    /// and has this limit again, unless others were let in meanwhile whom that would not tolerate.
+    /// Undoes a renewal of the hold with this fence, and returns it as it is now. Its level is at most `level`, and it
+    /// has `limit` again, unless other holds were granted meanwhile that this limit does not allow.
     pub fn undo_renewal(&mut self, fence: Fence, limit: Limit, level: u16, now: Moment) -> Option<&Hold> {
         let limit = self.tolerates(fence, limit, now).then_some(limit);
         self.holds.change(fence, |hold| {
@@ -207,32 +202,32 @@ impl Lock {
         })
     }
 
-    /// Another server decides from now on: no connection here keeps a hold alive any more, and each ends with its lease.
+    /// This server is no master any more: no connection keeps a hold alive, and each hold ends with its lease.
     pub fn disown(&mut self) {
         for fence in self.holds.due(Kind::Kept, None, usize::MAX) {
             self.end_session(fence);
         }
     }
 
-    /// The fences of the holds that connections keep alive and whose leases are due to be extended: at most `at_most`,
+    /// The fences of the holds that connections keep alive and whose leases must be extended now: at most `at_most`,
     /// the first due first.
     pub fn sessions_due(&self, now: Moment, at_most: usize) -> Vec<Fence> {
         self.holds.due(Kind::Kept, Some(now), at_most)
     }
 
-    /// Sets the lease of the hold with this fence anew, as long as it was, and returns the hold as it is now.
+    /// Begins the lease of the hold with this fence anew, and returns the hold as it is now.
     pub fn keep_alive(&mut self, fence: Fence, now: Moment) -> Option<&Hold> {
         self.holds.change(fence, |hold| hold.extend(hold.lease_ms(), now))
     }
 
-    /// No connection keeps the hold with this fence alive any more: it ends with its lease. Returns it as it is now.
+    /// No connection keeps the hold with this fence alive any more. It ends with its lease. Returns it as it is now.
     pub fn end_session(&mut self, fence: Fence) -> Option<&Hold> {
         self.holds.change(fence, |hold| hold.end_session())
     }
 
-    /// Gives back `level` of the token's hold and what is above it: all of the hold, for 1. A hold that is not so deep
-    /// stays as it is. `obey` is asked when the lease has ended already: a server that carries out what another decided
-    /// gives it back all the same.
+    /// Releases `level` of the token's hold and all levels above it. Level 1 ends the hold. A hold with a lower level
+    /// stays as it is. `obey` is called if the lease has ended: it is true if another server has decided the release,
+    /// and then the hold is released nevertheless.
     pub fn release(
         &mut self,
         token: &Token,
@@ -255,9 +250,9 @@ impl Lock {
         }
     }
 
-    /// Sets the lease of the token's hold to `lease_ms` from `now`, or to its own length again, and returns its fence.
-    /// `None` when the token holds nothing: a lease that has ended cannot be revived, except where `obey` says that another
-    /// server, on whose clock it had not ended, has decided so.
+    /// Begins the lease of the token's hold anew, with `lease_ms` or its own length, and returns its fence. `None` if
+    /// the token holds nothing. A lease that has ended cannot be revived, unless `obey` says that another server has
+    /// decided so, on whose clock it had not ended.
     pub fn extend(
         &mut self,
         token: &Token,
@@ -271,12 +266,12 @@ impl Lock {
             .map(Hold::fence)
     }
 
-    /// The token's hold, if its lease runs or `obey` says that this is not to be asked.
+    /// The token's hold, if it is live or `obey` is true.
     fn usable(&self, token: &Token, now: Moment, obey: impl FnOnce() -> bool) -> Option<&Hold> {
         self.holds.find(token).filter(|hold| hold.is_live(now) || obey())
     }
 
-    /// Ends the hold with this fence. False when there is none.
+    /// Ends the hold with this fence. False if there is none.
     pub fn end(&mut self, fence: Fence) -> bool {
         self.holds.end(fence)
     }
@@ -292,7 +287,8 @@ impl Lock {
         fences
     }
 
-    /// Ends the holds that `ends` names, after a look at each, and returns their fences, the oldest grant first.
+    /// Ends the holds for which `ends` is true, and returns their fences, the oldest grant first. It looks at every
+    /// hold.
     pub fn end_where(&mut self, ends: impl Fn(&Hold) -> bool) -> Vec<Fence> {
         let (ended, left): (Vec<Hold>, Vec<Hold>) = mem::take(&mut self.holds).into_iter().partition(ends);
         self.holds = Holds::from(left);
@@ -304,7 +300,7 @@ impl Lock {
         self.holds = Holds::default();
     }
 
-    /// When something has to be done about the next of its leases, see [`Hold::due`].
+    /// When the lock is due, see [`Hold::due`].
     pub fn next_due(&self) -> Option<Moment> {
         self.holds.first_due()
     }
