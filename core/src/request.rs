@@ -1,7 +1,7 @@
-//! What the words of a command mean. The words come without the command's name and without the key.
+//! The arguments of the commands, without the name of the command and the key.
 //!
-//! First all words are read, so that a request which is no sentence is always a syntax error; then their values are
-//! judged. Options come in any order and any case, at most once each.
+//! First all arguments are read, so that a syntax error comes before any other error. Then their values are checked.
+//! Options come in any order and any case, each at most once.
 
 use core::ffi::CStr;
 
@@ -24,32 +24,31 @@ pub struct LeaseRules {
 }
 
 impl LeaseRules {
-    /// Whatever can be configured anywhere: for what another server has let pass.
+    /// Everything that can be configured. For requests that another server has accepted.
     pub const ANY: Self = Self { default_ms: LONGEST_LEASE_MS, longest_ms: LONGEST_LEASE_MS };
 }
 
 /// LOCK.ACQUIRE key [PX ms | EX s] [TOKEN token] [SHARED | LIMIT n] [BLOCK ms] [OWNER label] [SESSION] [LEVEL n]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Acquire<'a> {
-    /// The client's own token; without one the server makes it.
+    /// The client's own token. Without one the server makes it.
     pub token: Option<Token>,
     /// How long the lease is to be.
     pub lease_ms: u64,
-    /// The limit named, if one is.
+    /// The limit, if LIMIT or SHARED is given.
     pub limit: Option<Limit>,
-    /// How long to wait, in milliseconds, 0 for without end; `None` for not at all.
+    /// How long to wait, in milliseconds. 0 is without end, `None` is not at all.
     pub block_ms: Option<u64>,
     /// A label for people.
     pub owner: Option<&'a [u8]>,
     /// Whether the connection is to keep the hold alive.
     pub session: bool,
-    /// How deep the caller is, if it says so: 1 to 65535.
+    /// The level, if LEVEL is given: 1 to 65535.
     pub level: Option<u16>,
 }
 
 impl Acquire<'_> {
-    /// Whether the caller works on a level inside of one that holds the lock: then there is nothing to wait for once that
-    /// hold is gone.
+    /// Whether the level is above 1. Such a request needs the hold of its token (G11).
     pub fn is_inner(&self) -> bool {
         is_inner(self.level)
     }
@@ -65,7 +64,7 @@ pub(crate) fn is_inner(level: Option<u16>) -> bool {
 pub struct Release {
     /// Proof of ownership.
     pub token: Token,
-    /// The level that is given back, with what is above it; 1 for all of the hold.
+    /// The level to release, with all levels above it. 1 ends the hold.
     pub level: u16,
 }
 
@@ -74,7 +73,7 @@ pub struct Release {
 pub struct Extend {
     /// Proof of ownership.
     pub token: Token,
-    /// How long the lease is to be; without it, as long as it was.
+    /// How long the lease is to be. Without it, the length stays.
     pub lease_ms: Option<u64>,
 }
 
@@ -92,7 +91,7 @@ pub enum BreakTarget {
     All,
     /// The one with this fence.
     One(Fence),
-    /// None: the number given can be nobody's fence.
+    /// None: the number cannot be a fence.
     Nobody,
 }
 
@@ -236,7 +235,7 @@ enum Unit {
     Seconds,
 }
 
-/// The words of the options, once for all who write or read them: the parser, COMMAND DOCS, tests.
+/// The words of the options, for the parser, COMMAND DOCS and tests.
 pub mod word {
     use core::ffi::CStr;
 
@@ -300,7 +299,7 @@ fn value<'a>(words: &mut impl Iterator<Item = &'a [u8]>) -> Result<&'a [u8], Ref
     words.next().ok_or(Refusal::Syntax)
 }
 
-/// Takes an option in, unless it or one that excludes it has come before.
+/// Stores the value of an option. An error if the option, or one that excludes it, has come before.
 fn once<T>(option: &mut Option<T>, value: T) -> Result<(), Refusal> {
     match option.replace(value) {
         None => Ok(()),
@@ -352,7 +351,7 @@ pub fn parse_integer(text: &[u8]) -> Result<i64, Refusal> {
         [b'1'..=b'9', rest @ ..] => rest.iter().all(u8::is_ascii_digit),
         _ => false,
     };
-    // Counted downwards, since there is one more below zero than above.
+    // Computed as a negative number: the range has one more number below zero than above.
     let count = |number: i64, digit: &u8| number.checked_mul(10)?.checked_sub(i64::from(digit & 0x0f));
     let negative = if is_canonical { digits.iter().try_fold(0, count) } else { None };
     let number = if digits.len() < text.len() { negative } else { negative.and_then(i64::checked_neg) };
