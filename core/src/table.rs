@@ -1,9 +1,8 @@
-//! All that is known besides the keys: who waits, what is due, which connections keep what alive, the fences, the grace;
-//! with a method for each thing that can happen to it.
+//! The table: all that the module remembers besides the keys, with a method for each thing that can happen.
 //!
-//! What is asked of a lock is a [`crate::turn::Turn`], which takes the table and the lock under the key. What happens to
-//! keys and connections without a turn is told to the table here. None of these methods writes to a lock: they mark keys,
-//! and a mark is settled by the next turn at the key.
+//! A request to a lock is a [`crate::turn::Turn`], which takes the table and the lock under the key. The methods here
+//! are for what happens to keys and connections without a request. None of them writes to a lock. They mark keys, and
+//! the next turn at the key settles the mark (G2, W2).
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -19,7 +18,7 @@ use crate::session::{ClientId, SessionIndex};
 use crate::time::Moment;
 use crate::undo::{Undo, Undos, What};
 
-/// The most holds of closed connections that are marked when another closes. Nearly every connection has fewer.
+/// The most holds of closed connections that are marked when a connection closes. Nearly every connection has fewer.
 const MARKED_AT_ONCE: usize = 64;
 
 /// See the module.
@@ -33,26 +32,26 @@ pub struct Table {
     pub(crate) grace: Grace,
 }
 
-/// A lock at which something is due.
+/// A lock that is due.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DueLock {
-    /// Where it was noted.
+    /// The key under which the entry was made.
     pub key: OwnedDbKey,
-    /// Its entry among the deadlines. A lock that has another one is another lock.
+    /// Its entry among the deadlines. A lock with another entry is another lock.
     pub id: DeadlineId,
 }
 
-/// What a server that becomes a replica has to see to.
+/// What is left to do when a server becomes a replica.
 #[derive(Debug)]
 pub struct Demotion {
-    /// Who waits no longer, to be answered with [`crate::Refusal::Demoted`].
+    /// The clients that stop waiting. They are answered with [`crate::Refusal::Demoted`].
     pub dismissed: Vec<ClientId>,
-    /// Where connections may keep holds alive, which are now to end with their leases: [`Table::disown`].
+    /// The keys where connections may keep holds alive. These holds now end with their leases: [`Table::disown`].
     pub disowned: BTreeSet<OwnedDbKey>,
 }
 
 impl Table {
-    /// A table of which nothing is known.
+    /// An empty table.
     pub const fn new() -> Self {
         Self {
             queues: Queues::new(),
@@ -64,17 +63,17 @@ impl Table {
         }
     }
 
-    /// Who waits.
+    /// The queues.
     pub fn queues(&self) -> &Queues {
         &self.queues
     }
 
-    /// What is due.
+    /// The deadlines.
     pub fn deadlines(&self) -> &Deadlines {
         &self.deadlines
     }
 
-    /// What the open connections keep alive.
+    /// The open connections and the holds that they keep alive.
     pub fn sessions(&self) -> &SessionIndex {
         &self.sessions
     }
@@ -84,7 +83,7 @@ impl Table {
         self.fences.last()
     }
 
-    /// Takes note of a fence that was granted elsewhere or earlier.
+    /// A fence was granted elsewhere or earlier.
     pub fn raise_fence(&mut self, fence: Fence) {
         self.fences.raise_to(fence);
     }
@@ -92,8 +91,8 @@ impl Table {
 
 /// What happens to locks.
 impl Table {
-    /// A lock was read: from a snapshot in which it stands under `key`, or by a command that may still fail, and then its
-    /// arrival will be told.
+    /// A lock was read: from a snapshot, under `key`, or by RESTORE, without a key. RESTORE may still fail. If it
+    /// succeeds, [`Table::arrived`] follows.
     pub fn loaded(&mut self, key: Option<DbKey<'_>>, lock: &mut Lock) {
         lock.holds().iter().for_each(|hold| self.fences.raise_to(hold.fence()));
         if let Some(key) = key {
@@ -101,8 +100,7 @@ impl Table {
         }
     }
 
-    /// A lock has come to stand under a key, by RENAME, MOVE or RESTORE. Its leases run on here, and what had to be undone
-    /// about it still has to be.
+    /// A lock has arrived under a key, by RENAME, MOVE or RESTORE. Its leases run on here, and pending undos follow it.
     pub fn arrived(&mut self, key: DbKey<'_>, lock: &mut Lock) {
         self.note(key, lock);
         self.sessions.arrived(key, lock);
@@ -115,7 +113,7 @@ impl Table {
         self.touched(key);
     }
 
-    /// A lock has left its key: for good, or to arrive under another.
+    /// A lock has left its key. It is deleted, or it will arrive under another key.
     pub fn departed(&mut self, key: DbKey<'_>, lock: &mut Lock) {
         if let Some(id) = lock.deadline_id.take() {
             self.deadlines.remove(key.database, id);
@@ -125,22 +123,22 @@ impl Table {
         self.touched(key);
     }
 
-    /// Something has happened to a key: whoever waits for it may have to be served. Without effect when nobody waits.
+    /// Something has happened to a key, and its waiters may have to be served. Without effect if nobody waits.
     pub fn touched(&mut self, key: DbKey<'_>) {
         if self.queues.is_waited_for(key) {
             self.undos.mark(key);
         }
     }
 
-    /// A database has been emptied, or all.
+    /// One database was flushed, or all.
     pub fn flushed(&mut self, database: Option<Database>) {
         self.deadlines.clear(database);
         self.sessions.flushed(database);
         self.touched_all(database);
     }
 
-    /// Two databases have changed places. What is known of locks goes with them; who waits for a name in a database goes on
-    /// doing so, whatever stands there now.
+    /// Two databases were swapped. What is stored about locks moves with them. Waiters keep waiting for their name in
+    /// their database, whatever is there now.
     pub fn swapped(&mut self, one: Database, other: Database) {
         self.deadlines.swap(one, other);
         self.sessions.swapped(one, other);
@@ -157,7 +155,7 @@ impl Table {
         }
     }
 
-    /// Notes when a lock is due next, and says it. `None` for a lock that nobody holds, which is left to its key.
+    /// Stores when a lock is due, and returns that. `None` for a lock without holds, whose key is deleted.
     pub(crate) fn note(&mut self, key: DbKey<'_>, lock: &mut Lock) -> Option<Moment> {
         let due = lock.next_due()?;
         match lock.deadline_id {
@@ -168,9 +166,9 @@ impl Table {
     }
 }
 
-/// What happens to connections, and to those who wait.
+/// What happens to connections and waiters.
 impl Table {
-    /// A connection has been opened.
+    /// A connection was opened.
     pub fn opened(&mut self, client: ClientId) {
         self.sessions.opened(client);
     }
@@ -184,8 +182,8 @@ impl Table {
         undo
     }
 
-    /// Marks the keys of holds that closed connections kept alive, at most `at_most` holds. A connection can keep very many
-    /// alive, and nobody is to wait until all of them are marked.
+    /// Marks the keys of holds that closed connections kept alive, at most `at_most` holds. A connection can have very
+    /// many, and other clients must not wait until all of them are marked.
     pub fn mark_left(&mut self, at_most: usize) {
         if self.sessions.has_left() {
             for (client, (key, fence)) in self.sessions.take_left(at_most) {
@@ -194,7 +192,7 @@ impl Table {
         }
     }
 
-    /// Whether a hold is to end, since the connection that kept it alive has closed, and that may not have been marked yet.
+    /// Whether the connection that kept a hold alive has closed, and the hold may not have been marked yet.
     pub(crate) fn has_lost_session(&self, hold: &Hold) -> bool {
         self.sessions.has_left() && hold.session().is_some_and(|client| !self.sessions.is_open(client))
     }
@@ -223,7 +221,7 @@ impl Table {
         superseded
     }
 
-    /// A client is told what it was granted.
+    /// A client was told of its grant.
     pub fn told(&mut self, client: ClientId) {
         self.undos.told(client);
     }
@@ -240,7 +238,7 @@ impl Table {
         Some(client)
     }
 
-    /// Everybody who waits for a key stops waiting, to be told where to go.
+    /// All waiters of a key stop waiting. They are redirected.
     pub fn dismiss(&mut self, key: DbKey<'_>) -> Vec<ClientId> {
         self.queues.dismiss(key)
     }
@@ -253,28 +251,27 @@ impl Table {
         self.grace.begin(now);
     }
 
-    /// This server decides from now on.
+    /// This server became a master.
     pub fn promoted(&mut self, now: Moment) {
         self.grace.begin(now);
     }
 
-    /// Another server decides from now on: nobody waits here, nothing is undone here, and connections here keep nothing
-    /// alive.
+    /// This server became a replica: all waits end, nothing is undone, and connections keep no hold alive (R3).
     pub fn demoted(&mut self) -> Demotion {
         let dismissed = self.queues.dissolve();
         let mut disowned = self.sessions.end_all();
-        // What a connection kept alive that has closed is not noted any more, but may not have been ended yet.
+        // The hold of a connection that has closed is no longer in the index, but its session may not have ended yet.
         disowned.extend(self.undos.forget());
         Demotion { dismissed, disowned }
     }
 
-    /// No connection here keeps the holds of this lock alive any more: each ends with its lease.
+    /// No connection keeps the holds of this lock alive any more. Each ends with its lease.
     pub fn disown(&mut self, key: DbKey<'_>, lock: &mut Lock) {
         lock.disown();
         self.note(key, lock);
     }
 
-    /// Ends the grace if its time is over. True if it has come to its end now: those who had to wait for that are marked.
+    /// Ends the grace if its time is over. True if it ended now: then every key with waiters is marked (W7).
     pub fn end_grace(&mut self, grace_ms: u64, now: Moment) -> bool {
         let has_ended = self.grace.end(grace_ms, now);
         if has_ended {
@@ -283,12 +280,12 @@ impl Table {
         has_ended
     }
 
-    /// Whether grants may have been lost ([`crate::grace`]).
+    /// Whether the restart grace lasts.
     pub fn is_in_grace(&self, grace_ms: u64, now: Moment) -> bool {
         self.grace.is_on(grace_ms, now)
     }
 
-    /// A turn of the server's loop ends: what has left its key and not arrived by now has gone for good.
+    /// An iteration of the server's loop ends: a lock that has left its key and not arrived by now was deleted.
     pub fn before_sleep(&mut self) {
         self.undos.before_sleep();
     }
@@ -296,19 +293,19 @@ impl Table {
 
 /// What is left to do.
 impl Table {
-    /// Whether there is anything that a turn at this key would see to besides what it is asked: somebody waits for it, or it
-    /// is marked. Else nothing has to be known of what this server may do.
+    /// Whether a turn at this key has more to do than its request: there are waiters, or the key is or may be marked.
+    /// Otherwise the turn needs no authority.
     pub fn has_business_at(&self, key: DbKey<'_>) -> bool {
         self.queues.is_waited_for(key)
             || !self.is_unmarked() && (self.undos.is_marked(key) || self.sessions.has_left())
     }
 
-    /// Whether nobody waits, everybody was told, and no key is marked or is to be.
+    /// Whether nobody waits, everybody was told, and no key is marked or must be.
     pub fn is_quiet(&self) -> bool {
         self.queues.is_empty() && self.undos.is_quiet() && !self.sessions.has_left()
     }
 
-    /// Whether no key is marked or is to be.
+    /// Whether no key is marked or must be.
     pub fn is_unmarked(&self) -> bool {
         self.undos.is_unmarked() && !self.sessions.has_left()
     }
@@ -318,35 +315,35 @@ impl Table {
         self.undos.is_marked(key)
     }
 
-    /// A key that is marked, each in its turn.
+    /// The next marked key. Every marked key comes in turn.
     pub fn marked(&mut self) -> Option<OwnedDbKey> {
         self.undos.marked()
     }
 
-    /// Leaves a marked key alone: what stands there is no lock, or is not this server's. When that changes, it is touched.
-    /// Returns what was to be undone there.
+    /// Removes the mark of a key where nothing can be settled: its value is no lock, or another node serves it. If that
+    /// changes, the key is marked again. Returns the undos of the mark.
     pub fn pass_over(&mut self, key: DbKey<'_>) -> Vec<Undo> {
         self.undos.take_mark(key)
     }
 
-    /// When something is due next: a lease, a wait, the end of the grace.
+    /// When the next lease, wait or grace is due.
     pub fn next_due(&self, grace_ms: u64) -> Option<Moment> {
         let lease = self.deadlines.first().map(|due| due.deadline);
         [lease, self.queues.next_timeout(), self.grace.until(grace_ms)].into_iter().flatten().min()
     }
 
-    /// The lock that is due first among those due by `now`.
+    /// The first lock that is due by `now`.
     pub fn due_lock(&self, now: Moment) -> Option<DueLock> {
         let due = self.deadlines.first_due(now)?;
         Some(DueLock { key: due.key.into(), id: due.id })
     }
 
-    /// Leaves what is due at a lock alone until then.
+    /// Makes a lock due later.
     pub fn put_off(&mut self, due: &DueLock, until: Moment) {
         self.deadlines.reschedule(due.key.as_key().database, due.id, until);
     }
 
-    /// Forgets an entry that has outlived its lock.
+    /// Removes an entry that has outlived its lock.
     pub fn forget_due(&mut self, due: &DueLock) {
         self.deadlines.remove(due.key.as_key().database, due.id);
     }
