@@ -1,11 +1,11 @@
-//! What was decided and nobody was told of yet, and what has to be undone.
+//! Grants whose clients were not told yet, and what must be undone.
 //!
-//! A client that waited is told of its grant a little later than the grant was made. If it is gone by then the grant is
-//! undone, unless somebody has learned of it meanwhile: another connection that brought the same token.
+//! A waiter is told of its grant a little later than the grant was made. If it is gone by then, the grant is undone,
+//! unless another connection that brought the same token was told meanwhile (W4, W5).
 //!
-//! The module is told of some events at moments at which it must not write. So a key where something has happened is
-//! *marked*, with what has to be undone there; a mark is settled before anything else is done at that key.
-//! What has to be undone is about a hold: where its lock goes, it follows.
+//! Some events come at moments at which the module must not write. So the key is *marked*, with what must be undone
+//! there, and the mark is settled before anything else is done at that key (G2, W2). An undo is about a hold. If the
+//! lock moves to another key, the undo follows it.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -18,10 +18,10 @@ use crate::key::{Database, DbKey, DbKeyMap, OwnedDbKey};
 use crate::lock::Lock;
 use crate::session::ClientId;
 
-/// What has to be undone about the hold with a fence.
+/// What must be undone about a hold.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Undo {
-    /// The hold.
+    /// The fence of the hold.
     pub fence: Fence,
     /// What about it.
     pub what: What,
@@ -30,49 +30,49 @@ pub struct Undo {
 /// See [`Undo`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum What {
-    /// It was granted to a client that went away before it learned of it: it ends.
+    /// It was granted to a client that was gone before it was told: the hold ends.
     Grant,
-    /// It was granted again to a client that went away before it learned of it: it has the limit again that it had, and
-    /// is no deeper than it was.
+    /// It was granted again to a client that was gone before it was told: the hold gets back the limit that it had, and
+    /// its level is no higher than it was.
     Renewal {
         /// The limit it had.
         limit: Limit,
-        /// How deep it was.
+        /// The level it had.
         level: u16,
     },
-    /// The connection that kept it alive has closed: it ends, unless another connection keeps it alive by now.
+    /// The connection that kept it alive has closed: the hold ends, unless another connection keeps it alive by now.
     Session(ClientId),
 }
 
 impl Undo {
-    /// Whether it becomes pointless once somebody has learned that the token holds.
+    /// Whether it is dropped once somebody was told that the token holds.
     fn is_about_a_grant(self) -> bool {
         !matches!(self.what, What::Session(_))
     }
 }
 
-/// A grant that its client was not told of yet.
+/// A grant whose client was not told yet.
 #[derive(Debug)]
 struct Untold {
-    /// Where the lock stands; `None` when it has left its key and may arrive elsewhere.
+    /// The key of the lock. `None` if the lock has left its key and may arrive under another.
     key: Option<OwnedDbKey>,
     /// What undoes it; `None` when somebody else has learned of the hold meanwhile, so that it stands.
     undo: Option<Undo>,
 }
 
-/// Names a grant that nobody was told of: its fence, and its number in the order of all such grants.
+/// The id of an untold grant: its fence, and its number in the order of all untold grants.
 type UntoldId = (Fence, u64);
 
-/// All of it.
+/// All marks and untold grants.
 #[derive(Debug)]
 pub struct Undos {
     marks: DbKeyMap<Vec<Undo>>,
-    /// The marked key that was returned last.
+    /// The marked key that [`Undos::marked`] returned last.
     last: Option<OwnedDbKey>,
     untold: BTreeMap<UntoldId, Untold>,
     untold_by_client: BTreeMap<ClientId, UntoldId>,
     next_number: u64,
-    /// About locks that have left their keys and may arrive under others.
+    /// Undos of locks that have left their keys and may arrive under others.
     under_way: Vec<Undo>,
 }
 
@@ -83,7 +83,7 @@ impl Default for Undos {
 }
 
 impl Undos {
-    /// Nothing.
+    /// No marks and no grants.
     pub const fn new() -> Self {
         Self {
             marks: DbKeyMap::new(),
@@ -115,13 +115,13 @@ impl Undos {
         self.marks.at(key);
     }
 
-    /// Marks a key with something to be undone there.
+    /// Marks a key, with something to undo there.
     pub(crate) fn add(&mut self, key: DbKey<'_>, undo: Undo) {
         self.marks.at(key).push(undo);
     }
 
-    /// A key that is marked: the next after the one that was returned last, so that none is left behind for others that
-    /// are marked over and over.
+    /// The next marked key after the one that was returned last. So every marked key comes in turn, even if others are
+    /// marked again and again.
     pub(crate) fn marked(&mut self) -> Option<OwnedDbKey> {
         let last = self.last.take();
         let next = self.marks.after(last.as_ref().map(OwnedDbKey::as_key)).or_else(|| self.marks.after(None));
@@ -129,7 +129,7 @@ impl Undos {
         self.last.clone()
     }
 
-    /// Takes the mark off a key, with what has to be undone there.
+    /// Removes the mark of a key, and returns what must be undone there.
     pub(crate) fn take_mark(&mut self, key: DbKey<'_>) -> Vec<Undo> {
         self.marks.remove(key).unwrap_or_default()
     }
@@ -142,8 +142,8 @@ impl Undos {
         self.untold_by_client.insert(client, id);
     }
 
-    /// Somebody is told that its token has the hold with this fence: it stands, even if a client that waited for it goes
-    /// away untold.
+    /// A client is told that its token has the hold with this fence. From now on the hold stands, even if a waiter of
+    /// the same token is gone before it is told.
     pub(crate) fn learned(&mut self, key: DbKey<'_>, fence: Fence) {
         if self.is_quiet() {
             return;
@@ -152,12 +152,12 @@ impl Undos {
             untold.undo = None;
         }
         if let Some(undos) = self.marks.get_mut(key) {
-            // The server may not have decided for a while, and not have undone anything.
+            // While the server has no authority, undos of this hold may be left over.
             undos.retain(|undo| undo.fence != fence || !undo.is_about_a_grant());
         }
     }
 
-    /// A client is told what it was granted. That rests on what was granted before under the same fence.
+    /// A client was told of its grant. Earlier grants with the same fence stand too, because this one rests on them.
     pub(crate) fn told(&mut self, client: ClientId) {
         if let Some((fence, number)) = self.untold_by_client.remove(&client) {
             self.untold.remove(&(fence, number));
@@ -189,7 +189,7 @@ impl Undos {
         self.untold.get(self.untold_by_client.get(&client)?)?.undo
     }
 
-    /// A lock has left its key, for good or to arrive elsewhere.
+    /// A lock has left its key. It is deleted, or it will arrive under another key.
     pub(crate) fn departed(&mut self, key: DbKey<'_>) {
         if self.is_quiet() {
             return;
@@ -200,7 +200,7 @@ impl Undos {
         self.untold.values_mut().filter(was_here).for_each(|untold| untold.key = None);
     }
 
-    /// A lock has come to stand under a key. What has to be undone about it, or may yet have to be, has come with it.
+    /// A lock has arrived under a key. Its undos and its untold grants follow it.
     pub(crate) fn arrived(&mut self, key: DbKey<'_>, lock: &Lock) {
         let under_way = mem::take(&mut self.under_way);
         for undo in under_way {
@@ -217,12 +217,12 @@ impl Undos {
         }
     }
 
-    /// A turn of the server's loop ends: what has not arrived by now has gone for good.
+    /// An iteration of the server's loop ends: a lock that has not arrived by now was deleted.
     pub(crate) fn before_sleep(&mut self) {
         self.under_way.clear();
     }
 
-    /// Two databases have changed places.
+    /// Two databases were swapped.
     pub(crate) fn swapped(&mut self, one: Database, other: Database) {
         self.marks.swap(one, other);
         for untold in self.untold.values_mut() {
@@ -230,7 +230,7 @@ impl Undos {
         }
     }
 
-    /// Another server decides from now on: nothing is undone here any more. Returns the keys that were marked.
+    /// This server became a replica: nothing is undone here any more. Returns the keys that were marked.
     pub(crate) fn forget(&mut self) -> Box<[OwnedDbKey]> {
         let marks = mem::take(self).marks;
         marks.iter().map(|(key, _)| key.into()).collect()
