@@ -32,8 +32,8 @@ pub struct Undo {
 pub enum What {
     /// It was granted to a client that was gone before it was told: the hold ends.
     Grant,
-    /// It was granted again to a client that was gone before it was told: the hold gets back the limit that it had, and
-    /// its level is no higher than it was.
+    /// It was granted again to a client that went away before it learned of it: it has the limit again that it had, and
+    /// is no deeper than it was.
     Renewal {
         /// The limit it had.
         limit: Limit,
