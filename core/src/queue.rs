@@ -1,11 +1,10 @@
-//! Who waits for which key, in which order, and until when.
+//! The queues: who waits for which key, in which order, and until when.
 //!
-//! A queue belongs to a name in a database, not to a lock: when the lock is deleted, renamed or replaced, those who
-//! wait for the name go on waiting for the name.
+//! A queue belongs to the name of a key in a database, not to a lock. If the lock is deleted, renamed or replaced, the
+//! waiters of the name keep waiting for the name.
 //!
-//! 1. A queue is strictly first in, first out, by tickets of one order for the whole server. The one exception are holders
-//!    that wait to change their own limit: they go ahead of those that hold nothing yet, whom they would otherwise wait
-//!    for in vain.
+//! 1. A queue is strictly first in, first out, in the order of tickets, which are numbered for the whole server. The
+//! only exception are holders that wait to change their own limit. They go ahead of all others (G5).
 //! 2. A client waits for one thing at a time.
 //! 3. A token stands in a queue once.
 //!
@@ -34,9 +33,9 @@ pub struct Waiter {
     pub limit: Option<Limit>,
     /// How long its lease is to be, in milliseconds from the grant.
     pub lease_ms: u64,
-    /// Its label for people.
+    /// Its label.
     pub owner: Option<Box<[u8]>>,
-    /// Whether its hold is to be tied to the connection.
+    /// Whether the connection keeps its hold alive.
     pub session: bool,
     /// How deep it is, if it said so.
     pub level: Option<u16>,
@@ -46,12 +45,12 @@ pub struct Waiter {
     pub until: Option<Moment>,
 }
 
-/// A request that is to wait, once its client can be made to: see [`crate::Table::join`].
+/// A request that will wait as soon as its client is blocked: see [`crate::Table::join`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Joining {
     /// The request.
     pub waiter: Waiter,
-    /// Whether it goes ahead of those who hold nothing yet.
+    /// Whether it goes ahead of those that hold nothing yet (G5).
     pub ahead: bool,
 }
 
@@ -68,7 +67,7 @@ pub struct WaiterLimits {
 /// newest first.
 type Ticket = i64;
 
-/// The waiters for one key, in the order in which they are served.
+/// The waiters of one key, in the order in which they are served.
 #[derive(Debug, Default)]
 struct Queue {
     tickets: BTreeSet<Ticket>,
@@ -111,7 +110,7 @@ impl Queues {
         }
     }
 
-    /// How many wait, for all keys together.
+    /// The number of waiters of all keys.
     pub fn len(&self) -> usize {
         self.seats.len()
     }
@@ -121,7 +120,7 @@ impl Queues {
         self.seats.is_empty()
     }
 
-    /// How many wait for a key.
+    /// The number of waiters of a key.
     pub fn len_at(&self, key: DbKey<'_>) -> usize {
         self.queues.get(key).map_or(0, |queue| queue.tickets.len())
     }
@@ -131,7 +130,7 @@ impl Queues {
         !self.is_empty() && self.queues.get(key).is_some()
     }
 
-    /// Those who wait for a key, in the order in which they are served.
+    /// The waiters of a key, in the order in which they are served.
     pub fn waiters(&self, key: DbKey<'_>) -> impl Iterator<Item = &Waiter> {
         let tickets = self.queues.get(key).into_iter().flat_map(|queue| &queue.tickets);
         tickets.filter_map(|ticket| self.seats.get(ticket)).map(|seat| &seat.waiter)
@@ -157,10 +156,10 @@ impl Queues {
         self.queues.get(key)?.by_token.get(token).copied()
     }
 
-    /// Whether there is room for a request of this token to wait for this key. There always is where it waits already.
+    /// Whether a request of this token may wait for this key. It always may if the token already waits there.
     ///
     /// # Errors
-    /// [`Refusal::QueueFull`] when too many wait already.
+    /// [`Refusal::QueueFull`] if too many wait already.
     pub(crate) fn room_for(
         &self,
         key: DbKey<'_>,
