@@ -8,22 +8,22 @@ use crate::fence::Fence;
 use crate::key::{Database, DbKey, OwnedDbKey};
 use crate::lock::Lock;
 
-/// Names a connection, as the server numbers them. A number is never used again.
+/// The id of a connection, as the server numbers them. An id is never used again.
 pub type ClientId = u64;
 
-/// A hold, wherever it stands: by its key and its fence. Holds under several keys may have one fence.
+/// The key and the fence of a hold. Holds under several keys may have one fence.
 pub type HoldId = (OwnedDbKey, Fence);
 
 /// The open connections, and the holds that they keep alive.
 ///
-/// That a hold is noted here says that the connection *may* keep it alive: whoever acts on it looks at the lock first. Every
-/// hold that a connection does keep alive is noted. A connection may close that has very many: they are taken out bit by
-/// bit, and stay noted until then.
+/// An entry says that the connection *may* keep the hold alive. Code that acts on it looks at the lock first. Every
+/// hold that a connection does keep alive has an entry. If a connection with very many holds closes, its entries are
+/// taken out bit by bit.
 #[derive(Debug, Default)]
 pub struct SessionIndex {
     open: BTreeSet<ClientId>,
     holds: BTreeSet<(ClientId, OwnedDbKey, Fence)>,
-    /// Connections that have closed, and of whose holds some may still be noted.
+    /// Connections that have closed, and may still have entries.
     closed: BTreeSet<ClientId>,
 }
 
@@ -33,12 +33,12 @@ impl SessionIndex {
         Self { open: BTreeSet::new(), holds: BTreeSet::new(), closed: BTreeSet::new() }
     }
 
-    /// How many holds are noted.
+    /// The number of entries.
     pub fn len(&self) -> usize {
         self.holds.len()
     }
 
-    /// Whether no hold is noted.
+    /// Whether there is no entry.
     pub fn is_empty(&self) -> bool {
         self.holds.is_empty()
     }
@@ -48,13 +48,13 @@ impl SessionIndex {
         self.open.insert(client);
     }
 
-    /// Whether a client is a connection that is open, and was not open before the module was loaded. Scripts, functions
-    /// and other modules send commands by clients that are none.
+    /// Whether a client is an open connection that was opened after the module was loaded. The clients of scripts,
+    /// functions and other modules are no connections.
     pub fn is_open(&self, client: ClientId) -> bool {
         self.open.contains(&client)
     }
 
-    /// A connection has been closed. What it kept alive is to be taken out, see [`SessionIndex::take_left`].
+    /// A connection was closed. Its entries must be taken out, see [`SessionIndex::take_left`].
     pub(crate) fn closed(&mut self, client: ClientId) {
         self.open.remove(&client);
         if self.holds_of(client).next().is_some() {
@@ -67,7 +67,7 @@ impl SessionIndex {
         !self.closed.is_empty()
     }
 
-    /// Takes holds of connections that have closed out, at most `at_most` of them.
+    /// Takes out entries of closed connections, at most `at_most`.
     pub(crate) fn take_left(&mut self, at_most: usize) -> Vec<(ClientId, HoldId)> {
         let mut taken = Vec::new();
         while let Some(client) = self.closed.first().copied() {
@@ -97,7 +97,7 @@ impl SessionIndex {
         self.holds.insert((client, key.into(), fence));
     }
 
-    /// A connection does not keep a hold alive any more, since it has ended or another connection does.
+    /// A connection does not keep a hold alive any more: the hold has ended, or another connection keeps it.
     pub(crate) fn lets_go(&mut self, client: ClientId, key: DbKey<'_>, fence: Fence) {
         self.holds.remove(&(client, key.into(), fence));
     }
@@ -136,7 +136,7 @@ impl SessionIndex {
         }
     }
 
-    /// Two databases have changed places, and what they hold has gone with them.
+    /// Two databases were swapped.
     pub(crate) fn swapped(&mut self, one: Database, other: Database) {
         let holds = mem::take(&mut self.holds);
         self.holds =
