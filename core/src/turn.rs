@@ -1,21 +1,20 @@
-//! A turn at one key: what is asked of its lock, what follows for those who wait, and what has to be done about it.
+//! A turn at one key: a request, and all that follows from it for the lock and its waiters.
 //!
-//! Whatever frees a lock hands it over in the same turn. The rules have the numbers of docs/design.md. For every turn:
+//! A turn that frees a lock also hands it over. docs/design.md has the rules under these numbers:
 //!
-//! - G2. First what is marked at the key is undone ([`crate::undo`]), so that nobody comes between an event and what follows
-//!   from it.
-//! - G3, G4. Then the request is judged. A token that does not hold the lock yet is admitted only when nobody waits.
-//! - G6. Then the queue is served: the first is granted if the rule of admission has room for it, and so on, until the
-//!   first has to wait. A request whose time is up is answered with null instead; so is one of an inner level whose
-//!   outer hold is gone. A user who may not take the lock any more is refused, and the next is served.
-//! - G7. During the restart grace ([`crate::grace`]) nobody is granted more than it holds: neither a new hold nor a
-//!   smaller limit, since either may be at the cost of a holder that is not known.
-//! - G8. A request that waits is granted only by a server with the [`Authority`] to do so.
-//! - L6. Whatever promises a lease takes off a time to live that somebody has set on the key. What promises none, a
-//!   release, a break, the end of a lease, leaves it.
+//! - G2. First what is marked at the key is undone ([`crate::undo`]). So nobody comes between an event and its
+//! consequences. - G3, G4. Then the request is judged. A token that does not hold the lock yet is admitted only if
+//! nobody waits. - G6. Then the queue is served: the first waiter is granted the lock if the rule of admission allows
+//! it, then the next, until one has to wait. A waiter whose time is over gets null instead. - G7. During the restart
+//! grace ([`crate::grace`]) nobody is granted more than it is known to hold: neither a new hold nor a smaller limit. -
+//! G8. A waiter is granted the lock only by a server that has the [`Authority`]. - G10. A waiter whose user may not
+//! take the lock any more is refused, and the next is served. - G11. A waiter of an inner level gets null if the outer
+//! hold is gone. - G12. Before a grant so many ended holds are removed that all holds together are within the limits. -
+//! L6. What promises a lease removes a time to live that somebody has set on the key. A release, a break and the end of
+//! a lease leave it.
 //!
-//! A turn changes the lock and the [`Table`], and calls nobody. What is left to be done comes out as an [`Outcome`]: the
-//! changes in the order in which they were made, so that whoever repeats them in that order has the same lock.
+//! A turn changes the lock and the [`Table`], and calls nobody. What is left to do comes out as an [`Outcome`]: the
+//! changes in the order in which they were made. A server that applies them in that order has the same lock.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -37,11 +36,11 @@ use crate::time::Moment;
 use crate::token::Token;
 use crate::undo::{Undo, What};
 
-/// The most ended leases that are taken off a lock at once for a grant.
+/// How many ended holds are removed at a time before a grant.
 const ENDED_AT_ONCE: usize = 64;
 
-/// What this server may do at a key on its own account. What a client's command asks for needs none of it: the server has
-/// let the command pass.
+/// What this server may do at a key on its own account. A client's own request needs none of it, because the server has
+/// checked the command before it called the module.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Authority {
     /// Whether this server may decide now: it is a master, its clients are not paused, and it takes writes from them.
@@ -57,7 +56,7 @@ impl Authority {
     pub const FULL: Self = Self { may_grant: true, serves_key: true };
 }
 
-/// When and where a turn takes place.
+/// What a turn needs to know of the moment and of the server.
 #[derive(Clone, Copy, Debug)]
 pub struct Circumstances {
     /// When it is.
@@ -231,8 +230,9 @@ pub struct End {
 
 /// Beginning, end, and what is in between.
 ///
-/// A turn settles first, then it is asked. Whenever it has come to a candidate it is dropped, while the server is asked
-/// whether that still has the right to take the lock, and then resumed; lock and table are lent to nobody meanwhile.
+/// A turn settles first, then it gets the request. When it comes to a candidate, it is dropped, the server is asked
+/// whether the candidate still has the right to take the lock, and the turn is resumed. Lock and table are not borrowed
+/// meanwhile.
 impl<'a> Turn<'a> {
     /// A turn at the lock under a key, an empty one if there is none; or one that goes on, with what it has come to so far in
     /// `outcome`.
@@ -251,7 +251,7 @@ impl<'a> Turn<'a> {
         self.now
     }
 
-    /// Whose turn it is to be granted the lock, if it still has the right to take it.
+    /// The waiter that is granted the lock next, if its user still has the right to take it.
     pub fn candidate(&self) -> Option<ClientId> {
         self.outcome.candidate
     }
