@@ -32,15 +32,15 @@ pub struct Undo {
 pub enum What {
     /// It was granted to a client that was gone before it was told: the hold ends.
     Grant,
-    /// It was granted again to a client that went away before it learned of it: it has the limit again that it had, and
-    /// is no deeper than it was.
+    /// It was granted again to a client that was gone before it was told: the hold gets back the limit that it had, and
+    /// its level is no higher than it was.
     Renewal {
         /// The limit it had.
         limit: Limit,
         /// The level it had.
         level: u16,
     },
-    /// The connection that kept it alive has closed: the hold ends, unless another connection keeps it alive by now.
+    /// The connection that kept it alive has closed: it ends, unless another connection keeps it alive by now.
     Session(ClientId),
 }
 
