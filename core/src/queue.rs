@@ -4,7 +4,7 @@
 //! waiters of the name keep waiting for the name.
 //!
 //! 1. A queue is strictly first in, first out, in the order of tickets, which are numbered for the whole server. The
-//! only exception are holders that wait to change their own limit. They go ahead of all others (G5).
+//!    only exception are holders that wait to change their own limit. They go ahead of all others (G5).
 //! 2. A client waits for one thing at a time.
 //! 3. A token stands in a queue once.
 //!

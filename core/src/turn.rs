@@ -3,15 +3,18 @@
 //! A turn that frees a lock also hands it over. docs/design.md has the rules under these numbers:
 //!
 //! - G2. First what is marked at the key is undone ([`crate::undo`]). So nobody comes between an event and its
-//! consequences. - G3, G4. Then the request is judged. A token that does not hold the lock yet is admitted only if
-//! nobody waits. - G6. Then the queue is served: the first waiter is granted the lock if the rule of admission allows
-//! it, then the next, until one has to wait. A waiter whose time is over gets null instead. - G7. During the restart
-//! grace ([`crate::grace`]) nobody is granted more than it is known to hold: neither a new hold nor a smaller limit. -
-//! G8. A waiter is granted the lock only by a server that has the [`Authority`]. - G10. A waiter whose user may not
-//! take the lock any more is refused, and the next is served. - G11. A waiter of an inner level gets null if the outer
-//! hold is gone. - G12. Before a grant so many ended holds are removed that all holds together are within the limits. -
-//! L6. What promises a lease removes a time to live that somebody has set on the key. A release, a break and the end of
-//! a lease leave it.
+//!   consequences.
+//! - G3, G4. Then the request is judged. A token that does not hold the lock yet is admitted only if nobody waits.
+//! - G6. Then the queue is served: the first waiter is granted the lock if the rule of admission allows it, then the next,
+//!   until one has to wait. A waiter whose time is over gets null instead.
+//! - G7. During the restart grace ([`crate::grace`]) nobody is granted more than it is known to hold: neither a new hold
+//!   nor a smaller limit.
+//! - G8. A waiter is granted the lock only by a server that has the [`Authority`].
+//! - G10. A waiter whose user may not take the lock any more is refused, and the next is served.
+//! - G11. A waiter of an inner level gets null if the outer hold is gone.
+//! - G12. Before a grant so many ended holds are removed that all holds together are within the limits.
+//! - L6. What promises a lease removes a time to live that somebody has set on the key. A release, a break and the end of
+//!   a lease leave it.
 //!
 //! A turn changes the lock and the [`Table`], and calls nobody. What is left to do comes out as an [`Outcome`]: the
 //! changes in the order in which they were made. A server that applies them in that order has the same lock.
