@@ -22,6 +22,7 @@ mod loads;
 mod machine;
 mod many;
 mod means;
+mod open_files;
 mod pipe;
 mod plots;
 mod probe;

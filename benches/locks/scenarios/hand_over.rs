@@ -7,7 +7,7 @@ use queue::{Others, Queue, RELAY, Seen, Side};
 use crate::cores::Cores;
 use crate::cpu;
 use crate::effort::Effort;
-use crate::machine::{OTHER_FILES, open_files};
+use crate::open_files::{OTHER_FILES, open_files};
 use crate::plots::{self, Line};
 use crate::report::{Bound, Plot, Section, Target};
 use crate::stats::{count, typical};

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::effort::Effort;
-use crate::machine::may_be_open;
+use crate::open_files::may_be_open;
 use crate::probe::{Watched, watch};
 use crate::report::{Bound, Section, Target};
 use crate::stats::{median, percentile};

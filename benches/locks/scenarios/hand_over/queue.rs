@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::fill::{hold_by_many, hold_crowd};
 use crate::loads::{ONE, TOKEN_LEN, granted, token};
-use crate::machine::OTHER_FILES;
+use crate::open_files::OTHER_FILES;
 use crate::pipe::{Batch, Pipe};
 use crate::stats::{count, median, percentile, ratios, typical};
 use crate::support::Server;
