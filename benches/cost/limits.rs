@@ -13,6 +13,6 @@ pub(crate) struct Limit {
 
 /// All limits.
 pub(crate) const LIMITS: [Limit; 2] = [
-    Limit { with_aof: false, floor: 2.05, target: 2.2, aim: 2.3 },
-    Limit { with_aof: true, floor: 1.5, target: 1.7, aim: 1.77 },
+    Limit { with_aof: false, floor: 1.95, target: 2.2, aim: 2.3 },
+    Limit { with_aof: true, floor: 1.48, target: 1.7, aim: 1.77 },
 ];

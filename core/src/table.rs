@@ -295,14 +295,24 @@ impl Table {
 impl Table {
     /// Whether a turn at this key has more to do than its request: there are waiters, or the key is or may be marked.
     /// Otherwise the turn needs no authority.
+    #[inline]
     pub fn has_business_at(&self, key: DbKey<'_>) -> bool {
+        !self.is_unoccupied() && self.has_any_business_at(key)
+    }
+
+    /// Whether nobody waits for any key, and none is marked or must be.
+    fn is_unoccupied(&self) -> bool {
+        self.queues.is_empty() && self.is_unmarked()
+    }
+
+    fn has_any_business_at(&self, key: DbKey<'_>) -> bool {
         self.queues.is_waited_for(key)
             || !self.is_unmarked() && (self.undos.is_marked(key) || self.sessions.has_left())
     }
 
     /// Whether nobody waits, everybody was told, and no key is marked or must be.
     pub fn is_quiet(&self) -> bool {
-        self.queues.is_empty() && self.undos.is_quiet() && !self.sessions.has_left()
+        self.is_unoccupied() && self.undos.is_quiet()
     }
 
     /// Whether no key is marked or must be.

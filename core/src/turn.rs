@@ -561,10 +561,15 @@ impl Turn<'_> {
     }
 
     /// Ends the hold of a token whose connection has closed, should that not have been marked yet.
+    #[inline]
     fn end_lost_session(&mut self, token: Option<&Token>) {
-        if !self.table.sessions.has_left() || !self.circumstances.authority.may_grant {
-            return;
+        if self.table.sessions.has_left() && self.circumstances.authority.may_grant {
+            self.end_hold_of_lost_session(token);
         }
+    }
+
+    #[cold]
+    fn end_hold_of_lost_session(&mut self, token: Option<&Token>) {
         let hold = token.and_then(|token| self.lock.hold_of(token, self.now));
         if let Some(hold) = hold.filter(|hold| self.table.has_lost_session(hold)) {
             self.end_hold(hold.fence(), Cause::SessionClosed);
@@ -575,6 +580,9 @@ impl Turn<'_> {
     /// Takes ended leases off the lock, as many as must go before a hold with this limit can be put in, in place of the one
     /// with the fence `instead_of`: what is passed on is never more than the limits allow, ended leases included.
     fn make_room(&mut self, limit: Limit, instead_of: Option<Fence>) {
+        if self.lock.is_empty() {
+            return;
+        }
         while self.end_lapsed(ENDED_AT_ONCE) > 0 && !self.lock.has_room_for(limit, instead_of) {
             if self.lock.live_count(self.now) == 0 {
                 // Very many have ended, and what follows is passed on as the only hold.
