@@ -207,11 +207,14 @@ impl Drop for OpenLock<'_> {
     /// The last of a turn, also of one that a fault of ours has cut short: who was taken out of a queue is answered, and no
     /// lock is left that nobody holds, for a snapshot with one would not load.
     fn drop(&mut self) {
+        // A fault came before the new lock was stored: nobody is told that it is granted.
+        let is_lost = !self.made.is_empty();
         if self.key.value().is_some_and(Lock::is_empty) {
             self.key.delete();
         }
         for (client, answer) in std::mem::take(&mut self.outcome.answers) {
-            waiting::answer(client, answer);
+            let is_untrue = is_lost && matches!(answer, Answer::Granted(_));
+            waiting::answer(client, if is_untrue { Answer::Refused(Refusal::Internal) } else { answer });
         }
     }
 }

@@ -163,17 +163,17 @@ impl Lock {
         Ok(())
     }
 
-    /// Replaces all holds as another server has decided.
+    /// Replaces all holds as another server has decided. Returns the lock as it was.
     ///
     /// # Errors
     /// As for [`Lock::adopt`]. The lock has not changed then.
-    pub fn replace(&mut self, mut holds: Vec<Hold>) -> Result<(), &'static str> {
+    pub fn replace(&mut self, mut holds: Vec<Hold>) -> Result<Self, &'static str> {
         holds.sort_by_key(Hold::fence);
         if let Some(rule) = Holds::default().broken_rule(&holds) {
             return Err(rule);
         }
-        self.holds = Holds::from(holds);
-        Ok(())
+        let before = mem::replace(&mut self.holds, Holds::from(holds));
+        Ok(Self { holds: before, deadline_id: None })
     }
 
     /// Grants the hold of `token` again, and returns it as it is now. It judges nothing.

@@ -496,8 +496,8 @@ impl Turn<'_> {
         let Decoded { holds, is_whole } = decided;
         let fences: SmallVec<[Fence; 1]> = holds.iter().map(Hold::fence).collect();
         if is_whole {
-            self.table.sessions.departed(self.key, self.lock);
-            self.lock.replace(holds)?;
+            let before = self.lock.replace(holds)?;
+            self.table.sessions.departed(self.key, &before);
         } else {
             self.lock.adopt(holds)?;
         }

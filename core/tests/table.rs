@@ -143,3 +143,13 @@ fn keys_that_are_waited_for_are_looked_at_one_after_the_other_whatever_happens_m
     }
     assert_eq!(table.queues().waited_for_after(last.as_ref()), None);
 }
+
+#[test]
+fn nothing_of_a_session_outlives_its_lock() {
+    let (mut table, mut lock) = (Table::new(), lock_of(7));
+    table.opened(7);
+    table.arrived(A, &mut lock);
+    assert_eq!(table.sessions().len(), 1);
+    table.departed(A, &mut lock);
+    assert_eq!(table.sessions().len(), 0);
+}
