@@ -16,9 +16,6 @@ use crate::waiting;
 
 static HANDLE: Handle = Handle::new();
 
-/// Holds per command in a new append-only file, so that no command becomes larger than a server reads at once.
-const HOLDS_PER_COMMAND: usize = 128;
-
 impl Value for Lock {
     const NAME: &'static CStr = c"redislock";
     const ENCODING_VERSION: i32 = 1;
@@ -47,13 +44,8 @@ impl Value for Lock {
     }
 
     fn rewrite(&self, writer: &AofWriter<'_>) {
-        let now = clock::now();
-        let mut holds = self.holds().iter().peekable();
-        let first = codec::encode_whole(holds.by_ref().take(HOLDS_PER_COMMAND), now);
-        writer.write(replication::ACQUIRE, &first);
-        while holds.peek().is_some() {
-            let some = holds.by_ref().take(HOLDS_PER_COMMAND);
-            writer.write(replication::ACQUIRE, &codec::encode(some, now));
+        for holds in codec::encode_in_pieces(self.holds(), clock::now()) {
+            writer.write(replication::ACQUIRE, &holds);
         }
     }
 

@@ -10,7 +10,7 @@
 //! 3. What has changed is passed on, and the key is left as the lock is: gone when nobody holds it any more.
 
 use lock_core::turn::{Answer, Authority, Change, Circumstances, End};
-use lock_core::{DbKey, DeadlineId, Lock, Moment, Outcome, Refusal, Turn};
+use lock_core::{ClientId, DbKey, DeadlineId, Lock, Moment, Outcome, Refusal, Turn};
 
 use crate::cluster;
 use crate::config;
@@ -117,14 +117,14 @@ fn circumstances(context: &Context, name: RedisString<'_>, at: DbKey<'_>) -> Cir
 struct OpenLock<'c> {
     key: Key<'c, Lock>,
     at: DbKey<'c>,
-    /// The lock that comes to be, as long as there is none under the key.
-    made: Lock,
+    /// The lock that comes to be, if there was none under the key.
+    made: Option<Lock>,
     outcome: Outcome,
 }
 
 impl<'c> OpenLock<'c> {
     fn new(key: Key<'c, Lock>, at: DbKey<'c>) -> Self {
-        Self { key, at, made: Lock::new(), outcome: Outcome::default() }
+        Self { key, at, made: None, outcome: Outcome::default() }
     }
 
     fn take_turn<R>(mut self, circumstances: Circumstances, ask: impl FnOnce(&mut Turn<'_>) -> R) -> R {
@@ -157,18 +157,22 @@ impl<'c> OpenLock<'c> {
     }
 
     fn step<R>(&mut self, circumstances: Circumstances, body: impl FnOnce(Turn<'_>) -> R) -> R {
-        let lock = self.key.value_mut().unwrap_or(&mut self.made);
+        let lock = match self.key.value_mut() {
+            Some(lock) => lock,
+            None => self.made.get_or_insert_default(),
+        };
         TABLE.with(|table| body(Turn::resume(lock, table, self.at, circumstances, &mut self.outcome)))
     }
 
     /// Carries out what the turn came to.
-    fn carry_out(mut self, end: End, now: Moment) {
+    fn carry_out(&mut self, end: End, now: Moment) {
         let (context, name) = (self.key.context(), self.key.name());
         room::take(self.outcome.work());
         fault::point(self.at.key, "ended");
         for change in &self.outcome.changes {
             match change {
                 Change::First(hold, _) => replication::hold_is(context, name, hold, true, now),
+                Change::Whole(holds, _) => replication::holds_are(context, name, holds, now),
                 Change::Set(hold, _) => replication::hold_is(context, name, hold, false, now),
                 Change::Ended(fence, _) => replication::hold_ended(context, name, *fence),
                 Change::AsAsked(_) => context.replicate_verbatim(),
@@ -188,8 +192,7 @@ impl<'c> OpenLock<'c> {
 
     /// A lock that nobody holds goes, one that was made comes; who watches the key is told.
     fn leave_key(&mut self, has_promised: bool, due: Option<Moment>) {
-        let made = std::mem::take(&mut self.made);
-        if !made.is_empty() {
+        if let Some(made) = self.made.take_if(|made| !made.is_empty()) {
             self.key.set(made);
         } else if self.key.value().is_some_and(Lock::is_empty) {
             self.key.delete();
@@ -208,14 +211,21 @@ impl Drop for OpenLock<'_> {
     /// lock is left that nobody holds, for a snapshot with one would not load.
     fn drop(&mut self) {
         // A fault came before the new lock was stored: nobody is told that it is granted.
-        let is_lost = !self.made.is_empty();
+        let is_lost = self.made.as_ref().is_some_and(|made| !made.is_empty());
         if self.key.value().is_some_and(Lock::is_empty) {
             self.key.delete();
         }
-        for (client, answer) in std::mem::take(&mut self.outcome.answers) {
-            let is_untrue = is_lost && matches!(answer, Answer::Granted(_));
-            waiting::answer(client, if is_untrue { Answer::Refused(Refusal::Internal) } else { answer });
+        if !self.outcome.answers.is_empty() {
+            answer(std::mem::take(&mut self.outcome.answers), is_lost);
         }
+    }
+}
+
+/// Answers those who have waited. What was granted is refused if it `is_lost`.
+fn answer(answers: Vec<(ClientId, Answer)>, is_lost: bool) {
+    for (client, answer) in answers {
+        let is_untrue = is_lost && matches!(answer, Answer::Granted(_));
+        waiting::answer(client, if is_untrue { Answer::Refused(Refusal::Internal) } else { answer });
     }
 }
 

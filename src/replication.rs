@@ -3,6 +3,7 @@
 //!
 //! | decision | command |
 //! |---|---|
+//! | very many holds have ended, and others are left | `LOCK.ACQUIRE key holds`, as often as it takes |
 //! | a hold was granted, or granted again | `LOCK.ACQUIRE key holds`, see [`lock_core::codec`] |
 //! | a hold, or a level of it, was released | `LOCK.RELEASE key token [LEVEL n]`, as it came |
 //! | a lease was extended | `LOCK.EXTEND key token [PX ms \| EX s]`, as it came |
@@ -31,6 +32,13 @@ pub(crate) fn hold_is(context: &Context, key: RedisString<'_>, hold: &Hold, is_o
         context.replicate_verbatim();
     } else {
         context.replicate_bytes(ACQUIRE, key, &codec::encode_one(hold, is_only_one, now));
+    }
+}
+
+/// Replicates all holds of this key.
+pub(crate) fn holds_are(context: &Context, key: RedisString<'_>, holds: &[Hold], now: Moment) {
+    for holds in codec::encode_in_pieces(holds, now) {
+        context.replicate_bytes(ACQUIRE, key, &holds);
     }
 }
 

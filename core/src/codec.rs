@@ -24,6 +24,7 @@
 //! that could have been granted.
 
 use alloc::vec::Vec;
+use core::{iter, mem};
 
 use arrayvec::ArrayVec;
 
@@ -93,10 +94,21 @@ pub fn encode<'a>(holds: impl IntoIterator<Item = &'a Hold>, now: Moment) -> Vec
     encode_after(VERSION, holds, now)
 }
 
-/// Writes `holds` as they are `now`, with [`WHOLE`]: the lock has no others.
-pub fn encode_whole<'a>(holds: impl IntoIterator<Item = &'a Hold>, now: Moment) -> Vec<u8> {
-    encode_after(WHOLE, holds, now)
+/// Writes `holds`, all that the lock has, in pieces of a bounded length. Whoever applies one after the other has the lock.
+pub fn encode_in_pieces<'a>(
+    holds: impl IntoIterator<Item = &'a Hold>,
+    now: Moment,
+) -> impl Iterator<Item = Vec<u8>> {
+    let mut holds = holds.into_iter().peekable();
+    let mut first = WHOLE;
+    iter::from_fn(move || {
+        holds.peek()?;
+        Some(encode_after(mem::replace(&mut first, VERSION), holds.by_ref().take(HOLDS_PER_PIECE), now))
+    })
 }
+
+/// Holds in a piece, so that no command becomes larger than a server reads at once.
+const HOLDS_PER_PIECE: usize = 128;
 
 fn encode_after<'a>(first: u8, holds: impl IntoIterator<Item = &'a Hold>, now: Moment) -> Vec<u8> {
     let mut bytes = Vec::from([first]);

@@ -101,6 +101,7 @@ impl Parts<'_> {
 }
 
 impl From<Parts<'_>> for Identity {
+    #[inline]
     fn from(parts: Parts<'_>) -> Self {
         match parts.token {
             TokenRef::Packed(token) if parts.are_plain() => Self::Plain(token),
@@ -133,6 +134,7 @@ pub struct GrantState {
 
 impl Hold {
     /// The hold with these terms, granted `now` with `fence`.
+    #[inline]
     pub fn grant(terms: Terms<'_>, fence: Fence, now: Moment) -> Self {
         let lease_ms = counted(terms.lease_ms, terms.session);
         let deadline = now.plus_ms(lease_ms);
@@ -140,6 +142,7 @@ impl Hold {
     }
 
     /// A hold that was granted before, here or elsewhere.
+    #[inline]
     pub fn restore(terms: Terms<'_>, state: GrantState) -> Self {
         Self {
             identity: Identity::from(Parts {

@@ -295,11 +295,6 @@ impl Lock {
         ended.iter().map(Hold::fence).collect()
     }
 
-    /// Ends all holds.
-    pub(crate) fn clear(&mut self) {
-        self.holds = Holds::default();
-    }
-
     /// When the lock is due, see [`Hold::due`].
     pub fn next_due(&self) -> Option<Moment> {
         self.holds.first_due()

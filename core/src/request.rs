@@ -346,17 +346,24 @@ fn parse_owner(label: &[u8]) -> Result<&[u8], Refusal> {
 /// [`Refusal::NotAnInteger`]
 pub fn parse_integer(text: &[u8]) -> Result<i64, Refusal> {
     let digits = text.strip_prefix(b"-").unwrap_or(text);
+    let is_negative = digits.len() < text.len();
     let is_canonical = match digits {
-        [b'0'] => digits.len() == text.len(),
-        [b'1'..=b'9', rest @ ..] => rest.iter().all(u8::is_ascii_digit),
+        [b'0'] => !is_negative,
+        [b'1'..=b'9', ..] => digits.len() <= MOST_DIGITS,
         _ => false,
     };
-    // Computed as a negative number: the range has one more number below zero than above.
-    let count = |number: i64, digit: &u8| number.checked_mul(10)?.checked_sub(i64::from(digit & 0x0f));
-    let negative = if is_canonical { digits.iter().try_fold(0, count) } else { None };
-    let number = if digits.len() < text.len() { negative } else { negative.and_then(i64::checked_neg) };
+    if !is_canonical || !digits.iter().all(u8::is_ascii_digit) {
+        return Err(Refusal::NotAnInteger);
+    }
+    // Numbers of so many digits fit.
+    let add = |size: u64, digit: &u8| size.wrapping_mul(10).wrapping_add(u64::from(digit & 0x0f));
+    let size = digits.iter().fold(0, add);
+    let number = if is_negative { 0_i64.checked_sub_unsigned(size) } else { i64::try_from(size).ok() };
     number.ok_or(Refusal::NotAnInteger)
 }
+
+/// Digits of the largest 64-bit integer.
+const MOST_DIGITS: usize = 19;
 
 #[cfg(test)]
 mod tests {

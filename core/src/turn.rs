@@ -108,6 +108,8 @@ pub enum Cause {
 pub enum Change {
     /// The lock has this hold and no other.
     First(Hold, Cause),
+    /// Very many holds have ended, and the lock has these and no others.
+    Whole(Vec<Hold>, Cause),
     /// A hold is now as it is, besides the others.
     Set(Hold, Cause),
     /// The hold with this fence has ended.
@@ -580,14 +582,17 @@ impl Turn<'_> {
     /// Takes ended leases off the lock, as many as must go before a hold with this limit can be put in, in place of the one
     /// with the fence `instead_of`: what is passed on is never more than the limits allow, ended leases included.
     fn make_room(&mut self, limit: Limit, instead_of: Option<Fence>) {
-        if self.lock.is_empty() {
+        if self.lock.is_empty()
+            || self.end_lapsed(ENDED_AT_ONCE) == 0
+            || self.lock.has_room_for(limit, instead_of)
+        {
             return;
         }
-        while self.end_lapsed(ENDED_AT_ONCE) > 0 && !self.lock.has_room_for(limit, instead_of) {
-            if self.lock.live_count(self.now) == 0 {
-                // Very many have ended, and what follows is passed on as the only hold.
-                self.lock.clear();
-            }
+        // Very many have ended: it is less work to pass on those that are left. If none is, what follows is the only hold.
+        self.lock.end_where(|hold| !hold.is_live(self.now));
+        if !self.lock.is_empty() {
+            let left = self.lock.holds().iter().cloned().collect();
+            self.outcome.changes.push(Change::Whole(left, Cause::Lapsed));
         }
     }
 
@@ -687,8 +692,12 @@ impl Turn<'_> {
             self.table.sessions.keeps(client, self.key, hold.fence());
         }
         self.outcome.has_promised = true;
-        let change = if self.lock.is_empty() { Change::First } else { Change::Set };
-        self.outcome.changes.push(change(hold.clone(), Cause::Granted { has_waited }));
+        let cause = Cause::Granted { has_waited };
+        self.outcome.changes.push(if self.lock.is_empty() {
+            Change::First(hold.clone(), cause)
+        } else {
+            Change::Set(hold.clone(), cause)
+        });
         self.lock.put(hold);
     }
 

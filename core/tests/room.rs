@@ -1,6 +1,7 @@
 //! What a turn does where much would follow from it: it does what there is room for, and marks the key for the rest.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+use lock_core::codec::{self, Decoded};
 use lock_core::queue::{Joining, Waiter};
 use lock_core::request::Acquire;
 use lock_core::turn::{Acquired, Answer, Authority, Cause, Change, Circumstances, check};
@@ -226,16 +227,14 @@ fn a_grant_after_very_many_leases_have_ended_is_no_long_work() {
 
 #[test]
 fn as_many_ended_leases_go_as_the_limits_ask_for() {
-    for (limit, most) in
-        [(Limit::from_number(300), 100), (Limit::SHARED, 100), (Limit::from_number(50), 1000)]
-    {
+    for limit in [Limit::from_number(300), Limit::SHARED, Limit::from_number(50)] {
         let mut table = Table::new();
         let mut lock = lapsed(3);
         let (acquired, outcome) = turn((&mut table, &mut lock), LATER, 9, |turn| {
             turn.acquire(&request(999, Some(limit)), || 8, None, || token(0))
         });
         assert!(matches!(acquired, Ok(Acquired::Granted(..))), "{limit:?}");
-        assert!(outcome.changes.len() < most, "{limit:?}: {}", outcome.changes.len());
+        assert!(outcome.changes.len() < 100, "{limit:?}: {}", outcome.changes.len());
         assert!(lock_core::invariants::holds_are_within_limits(&lock), "{limit:?}");
         assert_eq!(lock.live_count(LATER), 4);
         // A holder that asks for less room has it made, too.
@@ -244,5 +243,39 @@ fn as_many_ended_leases_go_as_the_limits_ask_for() {
         });
         assert!(matches!(acquired, Ok(Acquired::Granted(..))), "{limit:?}");
         assert!(lock_core::invariants::holds_are_within_limits(&lock), "{limit:?}");
+    }
+}
+
+#[test]
+fn where_very_many_leases_have_ended_the_others_are_passed_on_as_a_whole() {
+    for running in [1, 3, 128, 129, 280] {
+        let limit = Limit::from_number(running as u16 + 1);
+        let mut table = Table::new();
+        let (mut lock, mut replica) = (lapsed(running), lapsed(running));
+        let (acquired, outcome) = turn((&mut table, &mut lock), LATER, 9, |turn| {
+            turn.acquire(&request(999, Some(limit)), || 8, None, || token(0))
+        });
+        assert!(matches!(acquired, Ok(Acquired::Granted(..))), "{running}");
+        assert!(outcome.changes.len() < 100, "{running}: {}", outcome.changes.len());
+        for change in &outcome.changes {
+            match change {
+                Change::Ended(fence, Cause::Lapsed) => assert!(replica.end(*fence)),
+                Change::Whole(holds, Cause::Lapsed) => {
+                    for piece in codec::encode_in_pieces(holds, LATER) {
+                        let Decoded { holds, is_whole } = codec::decode(&piece, LATER).unwrap();
+                        if is_whole {
+                            replica.replace(holds).unwrap();
+                        } else {
+                            replica.adopt(holds).unwrap();
+                        }
+                    }
+                }
+                Change::Set(hold, _) => replica.adopt(vec![hold.clone()]).unwrap(),
+                change => panic!("{change:?}"),
+            }
+        }
+        assert!(outcome.changes.iter().any(|change| matches!(change, Change::Whole(..))), "{running}");
+        assert_eq!(replica.holds(), lock.holds(), "{running}");
+        assert_eq!(lock.live_count(LATER), running as usize + 1);
     }
 }

@@ -7,20 +7,9 @@
 //! 2. **Borrowed for a call.** A context, the strings of a command and what they refer to stay valid until the callback
 //!    that received them returns. The wrappers have that as a lifetime, so they cannot be kept.
 //! 3. **The table is complete.** The server sets the function pointers of the API at load, before anything else runs.
-//!    [`entry`] refuses a server that is too old to have them all. If a pointer is missing nevertheless, the call
-//!    panics, and the panic is caught.
+//!    [`entry`] refuses a server that lacks one of those that [`api`] names, and `api!` calls no others.
 //! 4. **No unwinding into C.** Every function that the server calls runs inside [`guard`].
 #![allow(unsafe_code)]
-
-/// Calls a function of the module API, inside an unsafe block with its own argument.
-macro_rules! api {
-    ($function:ident ( $($argument:expr),* $(,)? )) => {
-        match redis_module::raw::$function {
-            Some(function) => function($($argument),*),
-            None => $crate::server::ffi::guard::missing(stringify!($function)),
-        }
-    };
-}
 
 /// The API's code for success.
 #[allow(clippy::cast_possible_truncation, reason = "0, which the bindings give another type")]
@@ -29,6 +18,9 @@ const OK: std::ffi::c_int = redis_module::raw::REDISMODULE_OK as std::ffi::c_int
 /// The API's code for failure.
 #[allow(clippy::cast_possible_truncation, reason = "1, which the bindings give another type")]
 const ERR: std::ffi::c_int = redis_module::raw::REDISMODULE_ERR as std::ffi::c_int;
+
+#[macro_use]
+mod api;
 
 mod args;
 mod blocking;

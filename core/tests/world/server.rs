@@ -289,8 +289,19 @@ impl Server {
         for change in &outcome.changes {
             match change {
                 Change::First(hold, _) => {
-                    let bytes = codec::encode_whole([hold], now);
+                    let bytes = codec::encode_one(hold, true, now);
                     replica.replace(codec::decode(&bytes, now).unwrap().holds).unwrap();
+                    self.replica_ttls.remove(&spot);
+                }
+                Change::Whole(holds, _) => {
+                    for bytes in codec::encode_in_pieces(holds, now) {
+                        let decoded = codec::decode(&bytes, now).unwrap();
+                        if decoded.is_whole {
+                            replica.replace(decoded.holds).unwrap();
+                        } else {
+                            replica.adopt(decoded.holds).unwrap();
+                        }
+                    }
                     self.replica_ttls.remove(&spot);
                 }
                 Change::Set(hold, _) => {

@@ -5,7 +5,7 @@ use std::ffi::c_int;
 use redis_module::raw::{self, RedisModuleCtx, RedisModuleString};
 
 use super::guard::{guard, log_panics};
-use super::{Args, Context, ERR, OK};
+use super::{Args, Context, ERR, OK, api};
 use crate::registration;
 
 /// The module uses the server's allocator, so that `used_memory` and `maxmemory` count its memory. Unit tests run without a
@@ -37,8 +37,8 @@ pub unsafe extern "C" fn RedisModule_OnLoad(
     };
     // SAFETY: the server lends the context to this call.
     let (OK, Some(context)) = (initialised, unsafe { Context::new(context) }) else { return ERR };
-    if let Some(function) = missing_function() {
-        context.warn(&format!("this server is too old: it lacks RedisModule_{function}; use 7.0 or newer"));
+    if let Some(function) = api::missing() {
+        context.warn(&format!("this server is too old: it lacks {function}; use 7.0 or newer"));
         return ERR;
     }
     log_panics();
@@ -55,23 +55,4 @@ pub unsafe extern "C" fn RedisModule_OnLoad(
         }
         None => ERR,
     }
-}
-
-/// The name of a function that the module needs and this server lacks. It checks the newest ones: a server that has
-/// them also has the others.
-fn missing_function() -> Option<&'static str> {
-    // SAFETY: the statics were set by the initialisation; they are copied here, and nobody writes them any more.
-    let (info, config, place) = unsafe {
-        (
-            raw::RedisModule_SetCommandInfo,
-            raw::RedisModule_RegisterNumericConfig,
-            raw::RedisModule_GetDbIdFromOptCtx,
-        )
-    };
-    let needed = [
-        ("SetCommandInfo", info.is_some()),
-        ("RegisterNumericConfig", config.is_some()),
-        ("GetDbIdFromOptCtx", place.is_some()),
-    ];
-    needed.into_iter().find(|(_, is_there)| !is_there).map(|(name, _)| name)
 }

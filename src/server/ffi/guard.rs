@@ -18,10 +18,3 @@ pub(super) fn log_panics() {
         super::context::warn_anywhere(&format!("the lock module failed at {place}; please report this line"));
     }));
 }
-
-/// Called for a function of the module API that this server lacks.
-#[allow(clippy::panic)]
-pub(super) fn missing(function: &str) -> ! {
-    // `guard` catches this. `missing_function` in `entry` checks for it when the module is loaded.
-    panic!("{function} is missing")
-}

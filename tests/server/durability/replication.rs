@@ -4,7 +4,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::locks::{acquire, exists, fence_of, remaining, standing};
+use crate::support::locks::{acquire, exists, fence_of, held, ok_grant, remaining, standing};
 use crate::support::payload::{far_fence, raise_fences};
 use crate::support::signal::{go_on, stop};
 use crate::support::stock::{DATABASES, Stock, agree, select};
@@ -30,6 +30,27 @@ fn a_rewrite_of_the_append_only_file_is_not_told_to_replicas() {
     let said = stream.until_now(&mut client);
     let commands: Vec<&[u8]> = said.iter().map(|said| &said.command[0][..]).collect();
     assert_eq!(commands, [b"LOCK.RELEASE", b"LOCK.ACQUIRE"], "{said:?}");
+}
+
+/// Leases that end while the server does something else are still there when the next command asks for the lock.
+#[test]
+fn a_grant_after_very_many_leases_have_ended_leaves_master_and_replica_alike() {
+    for running in [0, 1, 200] {
+        let pair = Pair::start();
+        let mut client = pair.master.client();
+        let ended = (0..300).map(|number| format!("LOCK.ACQUIRE k TOKEN e{number} SHARED PX 300"));
+        let runs = (0..running).map(|number| format!("LOCK.ACQUIRE k TOKEN r{number} SHARED PX 60000"));
+        let commands: Vec<String> = ended.chain(runs).collect();
+        let last = format!("LOCK.ACQUIRE k TOKEN new LIMIT {}", running + 1);
+        let mut commands: Vec<&str> = commands.iter().map(String::as_str).collect();
+        commands.extend(["DEBUG SLEEP 0.4", last.as_str()]);
+        let replies = client.run_all(&commands);
+        ok_grant(replies.last().unwrap().clone());
+        assert_eq!(held(&mut client, "k"), running + 1);
+        pair.wait_caught_up();
+        agree(&pair.master, &pair.replica);
+        assert_eq!(held(&mut pair.replica.client(), "k"), running + 1);
+    }
 }
 
 /// A replica that comes to a master which holds locks already.
