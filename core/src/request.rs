@@ -352,12 +352,18 @@ pub fn parse_integer(text: &[u8]) -> Result<i64, Refusal> {
         [b'1'..=b'9', ..] => digits.len() <= MOST_DIGITS,
         _ => false,
     };
-    if !is_canonical || !digits.iter().all(u8::is_ascii_digit) {
+    if !is_canonical {
         return Err(Refusal::NotAnInteger);
     }
-    // Numbers of so many digits fit.
-    let add = |size: u64, digit: &u8| size.wrapping_mul(10).wrapping_add(u64::from(digit & 0x0f));
-    let size = digits.iter().fold(0, add);
+    let mut size = 0_u64;
+    for digit in digits {
+        let value = digit.wrapping_sub(b'0');
+        if value > 9 {
+            return Err(Refusal::NotAnInteger);
+        }
+        // Numbers of so many digits fit.
+        size = size.wrapping_mul(10).wrapping_add(value.into());
+    }
     let number = if is_negative { 0_i64.checked_sub_unsigned(size) } else { i64::try_from(size).ok() };
     number.ok_or(Refusal::NotAnInteger)
 }
