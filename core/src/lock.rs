@@ -97,6 +97,11 @@ impl Lock {
         self.holds.iter().filter(move |hold| hold.is_live(now))
     }
 
+    /// The holds that connections keep alive: which connection, and the fence of the hold.
+    pub(crate) fn kept(&self) -> impl Iterator<Item = (ClientId, Fence)> {
+        self.holds.iter().filter_map(|hold| Some((hold.session()?, hold.fence())))
+    }
+
     /// The number of live holds.
     pub fn live_count(&self, now: Moment) -> usize {
         self.holds.crowd(Some(now), &[]).len()

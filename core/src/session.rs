@@ -6,7 +6,6 @@ use core::mem;
 
 use crate::fence::Fence;
 use crate::key::{Database, DbKey, OwnedDbKey};
-use crate::lock::Lock;
 
 /// The id of a connection, as the server numbers them. An id is never used again.
 pub type ClientId = u64;
@@ -102,26 +101,20 @@ impl SessionIndex {
         self.holds.remove(&(client, key.into(), fence));
     }
 
-    /// A lock has come to stand under a key.
-    pub(crate) fn arrived(&mut self, key: DbKey<'_>, lock: &Lock) {
-        for hold in lock.holds() {
-            if let Some(client) = hold.session() {
-                self.keeps(client, key, hold.fence());
-            }
-        }
+    /// A lock has come to stand under a key. Connections keep these holds of it alive.
+    pub(crate) fn arrived(&mut self, key: DbKey<'_>, kept: impl Iterator<Item = (ClientId, Fence)>) {
+        kept.for_each(|(client, fence)| self.keeps(client, key, fence));
     }
 
-    /// A lock has left its key.
-    pub(crate) fn departed(&mut self, key: DbKey<'_>, lock: &Lock) {
+    /// A lock has left its key. Connections kept these holds of it alive.
+    pub(crate) fn departed(&mut self, key: DbKey<'_>, kept: impl Iterator<Item = (ClientId, Fence)>) {
         if self.is_empty() {
             return;
         }
         let mut noted = (0, OwnedDbKey::from(key), Fence::LOWEST);
-        for hold in lock.holds() {
-            if let Some(client) = hold.session() {
-                (noted.0, noted.2) = (client, hold.fence());
-                self.holds.remove(&noted);
-            }
+        for (client, fence) in kept {
+            (noted.0, noted.2) = (client, fence);
+            self.holds.remove(&noted);
         }
     }
 

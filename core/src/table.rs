@@ -103,11 +103,11 @@ impl Table {
     /// A lock has arrived under a key, by RENAME, MOVE or RESTORE. Its leases run on here, and pending undos follow it.
     pub fn arrived(&mut self, key: DbKey<'_>, lock: &mut Lock) {
         self.note(key, lock);
-        self.sessions.arrived(key, lock);
+        self.sessions.arrived(key, lock.kept());
         self.undos.arrived(key, lock);
-        for hold in lock.holds() {
-            if let Some(client) = hold.session().filter(|client| !self.sessions.is_open(*client)) {
-                self.undos.add(key, Undo { fence: hold.fence(), what: What::Session(client) });
+        for (client, fence) in lock.kept() {
+            if !self.sessions.is_open(client) {
+                self.undos.add(key, Undo { fence, what: What::Session(client) });
             }
         }
         self.touched(key);
@@ -118,7 +118,7 @@ impl Table {
         if let Some(id) = lock.deadline_id.take() {
             self.deadlines.remove(key.database, id);
         }
-        self.sessions.departed(key, lock);
+        self.sessions.departed(key, lock.kept());
         self.undos.departed(key);
         self.touched(key);
     }

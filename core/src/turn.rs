@@ -447,7 +447,7 @@ impl Turn<'_> {
         let (held, has_ended) = match target {
             BreakTarget::All => {
                 let held = self.lock.live_holds(now).map(Hold::fence).collect();
-                self.table.sessions.departed(self.key, self.lock);
+                self.table.sessions.departed(self.key, self.lock.kept());
                 (held, !self.lock.end_where(|_| true).is_empty())
             }
             BreakTarget::One(fence) => {
@@ -499,7 +499,7 @@ impl Turn<'_> {
         let fences: SmallVec<[Fence; 1]> = holds.iter().map(Hold::fence).collect();
         if is_whole {
             let before = self.lock.replace(holds)?;
-            self.table.sessions.departed(self.key, &before);
+            self.table.sessions.departed(self.key, before.kept());
         } else {
             self.lock.adopt(holds)?;
         }
