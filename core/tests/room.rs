@@ -248,10 +248,10 @@ fn as_many_ended_leases_go_as_the_limits_ask_for() {
 
 #[test]
 fn where_very_many_leases_have_ended_the_others_are_passed_on_as_a_whole() {
-    for running in [1, 3, 128, 129, 280] {
-        let limit = Limit::from_number(running as u16 + 1);
+    for running in [1_u16, 3, 128, 129, 280] {
+        let limit = Limit::from_number(running + 1);
         let mut table = Table::new();
-        let (mut lock, mut replica) = (lapsed(running), lapsed(running));
+        let (mut lock, mut replica) = (lapsed(running.into()), lapsed(running.into()));
         let (acquired, outcome) = turn((&mut table, &mut lock), LATER, 9, |turn| {
             turn.acquire(&request(999, Some(limit)), || 8, None, || token(0))
         });
@@ -276,6 +276,6 @@ fn where_very_many_leases_have_ended_the_others_are_passed_on_as_a_whole() {
         }
         assert!(outcome.changes.iter().any(|change| matches!(change, Change::Whole(..))), "{running}");
         assert_eq!(replica.holds(), lock.holds(), "{running}");
-        assert_eq!(lock.live_count(LATER), running as usize + 1);
+        assert_eq!(lock.live_count(LATER), usize::from(running) + 1);
     }
 }
