@@ -143,8 +143,9 @@ fn fingerprint(mut world: World) -> u64 {
         }
         write!(text, "{}", left(now, server.ttls.get(&spot).copied())).unwrap();
         for waiter in world.model.queue(spot) {
-            let (client, request, ahead) = (waiter.client, waiter.request, waiter.is_ahead);
-            write!(text, "{client} {request:?} {ahead} {};", left(now, waiter.until)).unwrap();
+            let (client, user, request, ahead) =
+                (waiter.client, waiter.user, waiter.request, waiter.is_ahead);
+            write!(text, "{client:?} {user} {request:?} {ahead} {};", left(now, waiter.until)).unwrap();
         }
         text.push('|');
     }
@@ -159,9 +160,13 @@ fn fingerprint(mut world: World) -> u64 {
     while let Some(key) = server.table.marked() {
         let undos = server.table.pass_over(key.as_key());
         let undos = undos.iter().map(|undo| match undo.what {
-            What::Session(client) => (Some(client), None),
-            What::Grant => (None, Some(place_of(&world.model.holders, undo.fence))),
-            _ => (None, None),
+            What::Session(client) => (Some(client), None, None),
+            What::Grant => (None, Some(place_of(&world.model.holders, undo.fence)), None),
+            What::Unclaimed { known, .. } => {
+                let known = known.map(|known| (known.ms, left(now, Some(known.deadline))));
+                (None, Some(place_of(&world.model.holders, undo.fence)), Some(known))
+            }
+            What::Renewal { .. } => (None, None, None),
         });
         write!(text, "{key:?} {:?};", undos.collect::<Vec<_>>()).unwrap();
     }

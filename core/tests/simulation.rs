@@ -174,6 +174,7 @@ impl Random {
             lease_ms: self.choose(&[1, 3, 10, 10, 30]),
             limit: self.choose(&[None, None, Some(0), Some(0), Some(1), Some(2), Some(3)]),
             block_ms: self.choose(&[None, Some(0), Some(0), Some(2), Some(8)]),
+            queue_ms: None,
             owner: self.choose(&[None, None, Some(&b"me"[..]), Some(&b"you"[..])]),
             session: self.one_in(5),
             level: self.choose(&[None, None, None, None, None, None, None, Some(1), Some(2), Some(3)]),
