@@ -4,13 +4,11 @@
 use std::time::Duration;
 
 use super::{
-    CLAIM_LEASE_MS, DEFAULT_LEASE_MS, Listener, call_next, claim, entries, held, is_called, leases, lose, patient,
-    place, ticket, tickets,
+    CLAIM_LEASE_MS, DEFAULT_LEASE_MS, Listener, call_next, claim, entries, held, is_called, leases, lose,
+    patient, place, ticket, tickets,
 };
 use crate::support::locks::{acquire, exists, field, holder, null, refused, remaining};
-use crate::support::waiter::{
-    assert_left_in_peace, blocked_clients, owners, release, wait_blocked, waiting,
-};
+use crate::support::waiter::{assert_left_in_peace, blocked_clients, owners, release, wait_blocked, waiting};
 use crate::support::{Client, Grant, PATIENCE, Reply, Server, Waiter, ok_grant, wait_until};
 
 #[test]
@@ -89,7 +87,8 @@ fn gone_before_it_was_told(commands: &[&str], options: &str) {
     let number = place(&mut client, &format!("k TOKEN b {options} QUEUE 600000"));
     let mut waiter = Waiter::new(&server, &format!("k TOKEN b {options} BLOCK 0 QUEUE 600000"));
     place(&mut client, "k TOKEN behind QUEUE 600000");
-    let commands: Vec<String> = commands.iter().map(|it| it.replace("WAITER", &waiter.id.to_string())).collect();
+    let commands: Vec<String> =
+        commands.iter().map(|it| it.replace("WAITER", &waiter.id.to_string())).collect();
     let replies = client.run_all(&commands.iter().map(String::as_str).collect::<Vec<_>>());
     assert!(replies.iter().all(|reply| !reply.is_error()), "{replies:?}");
     waiter.closed();
@@ -244,7 +243,9 @@ fn many_clients_killed_at_once_leave_their_places_in_order() {
 fn readers_granted_together_of_whom_some_are_killed_are_all_granted() {
     let (mut server, mut client) = held();
     let mut waiters: Vec<Waiter> = (0..6)
-        .map(|n| Waiter::new(&server, &format!("k TOKEN r{n} OWNER r{n} SHARED PX 700000 BLOCK 0 QUEUE 600000")))
+        .map(|n| {
+            Waiter::new(&server, &format!("k TOKEN r{n} OWNER r{n} SHARED PX 700000 BLOCK 0 QUEUE 600000"))
+        })
         .collect();
     let mut listener = Listener::of(&server, "k");
     let kills = [1, 4].map(|n: usize| format!("CLIENT KILL ID {}", waiters[n].id));

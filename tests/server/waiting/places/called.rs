@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::{
     CLAIM_LEASE_MS, Listener, call_next, claim, entries, held, is_called, leases, patient, place, tickets,
 };
-use crate::support::locks::{acquire, exists, field, fence_of, holder, holders, null, refused, remaining};
+use crate::support::locks::{acquire, exists, fence_of, field, holder, holders, null, refused, remaining};
 use crate::support::waiter::{assert_left_in_peace, owners, release, waiting};
 use crate::support::{Client, PATIENCE, Reply, Server, Waiter, cmd, ok_grant, wait_until};
 
@@ -211,11 +211,8 @@ fn who_hears_nothing_and_only_repeats_is_served_as_well() {
 /// The server's clockwork ticks once a second here, so that whoever is left for the tick is noticed.
 #[test]
 fn a_call_does_not_wait_for_the_servers_tick() {
-    let server = Server::builder()
-        .config("hz 1")
-        .config("dynamic-hz no")
-        .config("lock.claim-lease 600000")
-        .start();
+    let server =
+        Server::builder().config("hz 1").config("dynamic-hz no").config("lock.claim-lease 600000").start();
     let mut client = server.client();
     let mut listener = Listener::of(&server, "k");
     for freeing in ["LOCK.RELEASE k a", "DEL k", "LOCK.BREAK k", "RENAME k elsewhere"] {
@@ -424,8 +421,7 @@ fn a_newcomer_does_not_overtake_those_who_are_called_one_after_the_other() {
     let mut newcomers = 0;
     wait_until("all were called", PATIENCE, || {
         // In one step: whether somebody is before it, and what it is told.
-        let replies =
-            client.run_all(&["MULTI", "LOCK.INFO k", "LOCK.ACQUIRE k TOKEN new PX 600000", "EXEC"]);
+        let replies = client.run_all(&["MULTI", "LOCK.INFO k", "LOCK.ACQUIRE k TOKEN new PX 600000", "EXEC"]);
         let [info, reply] = replies[3].items() else { panic!("{replies:?}") };
         if reply.is_null() {
             newcomers += 1;
@@ -509,7 +505,8 @@ fn a_call_of_what_somebody_else_may_want_costs_nobody_the_lock() {
                     let mut fences = Vec::new();
                     for turn in 0..5 {
                         let token = format!("t{n}-{turn}");
-                        let command = cmd!["LOCK.ACQUIRE", "k", "TOKEN", token, "PX", 60_000, "QUEUE", 60_000];
+                        let command =
+                            cmd!["LOCK.ACQUIRE", "k", "TOKEN", token, "PX", 60_000, "QUEUE", 60_000];
                         wait_until("it is granted", PATIENCE, || match client.call(&command) {
                             Reply::Int(_) => false,
                             reply => {

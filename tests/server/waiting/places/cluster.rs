@@ -4,9 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{Listener, claim, is_called, place, ticket, tickets};
-use crate::support::cluster::{
-    Cluster, InCommon, Shared, ask, asking, asking_waiter, key_in, moved_to,
-};
+use crate::support::cluster::{Cluster, InCommon, Shared, ask, asking, asking_waiter, key_in, moved_to};
 use crate::support::locks::{acquire, field, null, ok_grant, remaining};
 use crate::support::waiter::{release, waiting};
 use crate::support::{Client, PATIENCE, Reply, Waiter, wait_until};
@@ -38,7 +36,11 @@ fn a_place_is_called_on_the_node_that_has_the_slot() {
         let mut client = cluster.client(other);
         let moved = moved_to(slot, cluster.node(0));
         assert_eq!(client.run(&format!("LOCK.ACQUIRE {key} TOKEN b QUEUE 600000")).error(), moved);
-        assert_eq!(client.run(&format!("SSUBSCRIBE {key}")).error(), moved, "the channel is where the key is");
+        assert_eq!(
+            client.run(&format!("SSUBSCRIBE {key}")).error(),
+            moved,
+            "the channel is where the key is"
+        );
     }
     release(&mut client, &key, "a");
     listener.hears(number);

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use super::{Listener, call_next, claim, entries, held, is_called, leases, place, ticket, tickets};
 use crate::support::locks::{acquire, field, null, remaining};
 use crate::support::waiter::{assert_left_in_peace, blocked_clients, release, time_passes, waiting};
-use crate::support::{Client, Data, PATIENCE, Pair, Reply, Server, Version, Waiter, cmd, ok_grant, wait_until};
+use crate::support::{
+    Client, Data, PATIENCE, Pair, Reply, Server, Version, Waiter, cmd, ok_grant, wait_until,
+};
 
 /// Asks by script, with BLOCK and without.
 const SCRIPT: &str = "return redis.call('LOCK.ACQUIRE', KEYS[1], 'TOKEN', ARGV[1], 'QUEUE', 600000)";
@@ -91,7 +93,8 @@ fn a_script_that_frees_the_lock_has_the_next_place_called_when_it_is_through() {
     let (server, mut client) = held();
     let mut listener = Listener::of(&server, "k");
     let number = place(&mut client, "k TOKEN b QUEUE 600000");
-    let script = "redis.call('LOCK.RELEASE', KEYS[1], 'a') return redis.call('LOCK.ACQUIRE', KEYS[1], 'TOKEN', 'new')";
+    let script =
+        "redis.call('LOCK.RELEASE', KEYS[1], 'a') return redis.call('LOCK.ACQUIRE', KEYS[1], 'TOKEN', 'new')";
     assert!(client.call(&cmd!["EVAL", script, 1, "k"]).is_null(), "a script does not overtake");
     listener.hears(number);
     assert!(is_called(&mut client, "k", "b"));

@@ -260,9 +260,7 @@ fn a_client_that_only_repeats_is_served_over_a_failover() {
     client.ok("FAILOVER");
     let mut client = replica.client();
     wait_until("the replica is master", PATIENCE, || client.info("replication", "role") == "master");
-    wait_until("the old master follows", PATIENCE, || {
-        master.client().info("replication", "role") == "slave"
-    });
+    wait_until("the old master follows", PATIENCE, || master.client().info("replication", "role") == "slave");
     caught_up(&replica, &master);
     let new = place(&mut client, request);
     assert!(new > old, "{new} after {old}");

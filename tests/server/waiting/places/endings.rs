@@ -6,7 +6,7 @@ use super::{
     Listener, call_next, claim, entries, held, is_called, leases, lose, patient, place, ticket, tickets,
 };
 use crate::support::errors::{self, fails};
-use crate::support::locks::{acquire, exists, field, fence_of, holders, null, refused};
+use crate::support::locks::{acquire, exists, fence_of, field, holders, null, refused};
 use crate::support::waiter::{
     assert_left_in_peace, blocked_clients, is_blocked, owners, release, time_passes, wait_blocked, waiting,
 };

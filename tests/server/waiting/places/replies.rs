@@ -419,7 +419,8 @@ fn tokens_that_differ_in_a_byte_have_places_of_their_own() {
 #[test]
 fn a_request_cut_in_pieces_on_the_wire_is_one_request() {
     let (_server, mut client) = held();
-    let wire = b"*6\r\n$12\r\nLOCK.ACQUIRE\r\n$1\r\nk\r\n$5\r\nTOKEN\r\n$1\r\nb\r\n$5\r\nQUEUE\r\n$5\r\n60000\r\n";
+    let wire =
+        b"*6\r\n$12\r\nLOCK.ACQUIRE\r\n$1\r\nk\r\n$5\r\nTOKEN\r\n$1\r\nb\r\n$5\r\nQUEUE\r\n$5\r\n60000\r\n";
     wire.chunks(7).for_each(|piece| client.raw_write(piece));
     let first = ticket(&client.read());
     assert_eq!(place(&mut client, "k TOKEN b QUEUE 60000"), first);

@@ -139,8 +139,7 @@ fn the_rights_of_a_user_whose_connection_is_gone_count_all_the_same() {
     let (server, mut client) = server();
     let mut listener = Listener::of(&server, "k");
     for token in ["b", "c"] {
-        let waiter =
-            Waiter::on(&server, user(&server), &format!("k TOKEN {token} BLOCK 0 QUEUE 600000"));
+        let waiter = Waiter::on(&server, user(&server), &format!("k TOKEN {token} BLOCK 0 QUEUE 600000"));
         super::lose(&server, "k", waiter);
     }
     let [Some(first), Some(_)] = tickets(&mut client, "k")[..] else { panic!("two places") };

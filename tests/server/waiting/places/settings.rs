@@ -52,7 +52,9 @@ fn it_may_stand_in_the_configuration_file_or_follow_the_modules_name() {
 
 #[test]
 fn a_bad_one_keeps_the_server_from_starting_and_is_named_in_the_log() {
-    for argument in ["claim-lease 0", "claim-lease -1", "claim-lease abc", "claim-lease", "claim-lease 3153600000001"] {
+    for argument in
+        ["claim-lease 0", "claim-lease -1", "claim-lease abc", "claim-lease", "claim-lease 3153600000001"]
+    {
         let log = Server::builder().module_args(argument).start_fails();
         assert!(log.contains("claim-lease"), "{argument}: {log}");
         assert!(!log.contains("panicked"), "{argument}: {log}");
