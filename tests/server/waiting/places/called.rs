@@ -471,7 +471,8 @@ fn readers_that_do_not_come_do_not_keep_the_writer_out_for_long() {
     assert_eq!(field(&holder(&mut client, "k"), "fence"), Reply::Int(claimed.fence));
     assert_eq!(tickets(&mut client, "k"), [Some(writer)]);
     release(&mut client, "k", "t4");
-    (0..10).for_each(|_| drop(listener.ticket()));
+    let readers: Vec<i64> = (0..10).map(|_| listener.ticket()).collect();
+    assert!(readers.is_sorted_by(|one, next| one < next), "each once: {readers:?}");
     listener.hears(writer);
 }
 

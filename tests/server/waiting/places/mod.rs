@@ -13,6 +13,7 @@ use crate::support::{Client, Reply, Server, Waiter, ok_grant};
 mod blocked;
 mod called;
 mod caps;
+mod clocks;
 mod cluster;
 mod connections;
 mod durability;

@@ -418,3 +418,49 @@ fn the_queues_of_two_keys_know_nothing_of_each_other() {
     assert!(!exists(&mut client, "k"));
     assert_eq!(blocked_clients(&mut client), 0);
 }
+
+// --- a lock that comes from elsewhere
+
+/// Its token waited for another's lock, and holds the one that has come in its place.
+#[test]
+fn a_place_whose_token_comes_to_hold_the_lock_is_no_place_any_more() {
+    let (_server, mut client) = held();
+    let elsewhere = acquire(&mut client, "l TOKEN b OWNER b PX 600000");
+    place(&mut client, "k TOKEN b QUEUE 600000");
+    place(&mut client, "k TOKEN c QUEUE 600000");
+    client.ok("RENAME l k");
+    assert_eq!(claim(&mut client, "k TOKEN b PX 600000 QUEUE 600000").fence, elsewhere.fence);
+    assert_eq!(waiting(&mut client, "k"), 1);
+    call_next(&mut client, "k", "b", "c");
+}
+
+#[test]
+fn a_lock_that_is_restored_over_another_is_waited_for_by_the_same_places() {
+    let (server, mut client) = held();
+    let mut listener = Listener::of(&server, "k");
+    let number = place(&mut client, "k TOKEN b QUEUE 600000");
+    acquire(&mut client, "l TOKEN other PX 600000");
+    let payload = client.run("DUMP l").bytes();
+    let restored = client.call(&crate::support::cmd!["RESTORE", "k", 0, payload, "REPLACE"]);
+    assert_eq!(restored, Reply::Simple("OK".into()));
+    listener.heard_nothing();
+    release(&mut client, "k", "other");
+    listener.hears(number);
+}
+
+#[test]
+fn whoever_watches_the_key_sees_a_call_and_not_a_place() {
+    let (server, mut client) = held();
+    let mut watching = server.client();
+    watching.ok("WATCH k");
+    place(&mut client, "k TOKEN b QUEUE 600000");
+    place(&mut client, "k TOKEN b QUEUE 600000");
+    assert_eq!(client.run("LOCK.RELEASE k b"), Reply::Int(0));
+    let replies = watching.run_all(&["MULTI", "PING", "EXEC"]);
+    assert_eq!(replies[2].items().len(), 1, "nothing has changed: {replies:?}");
+    place(&mut client, "k TOKEN b QUEUE 600000");
+    watching.ok("WATCH k");
+    release(&mut client, "k", "a");
+    let replies = watching.run_all(&["MULTI", "PING", "EXEC"]);
+    assert!(replies[2].is_null(), "it is another's: {replies:?}");
+}
