@@ -187,7 +187,9 @@ fn the_same_token_on_two_keys_has_two_tickets() {
 
 #[test]
 fn tickets_are_not_used_again_after_a_restart() {
-    let kept: [(Builder, fn(&mut Server)); 4] = [
+    /// How a server comes to begin anew.
+    type Restart = fn(&mut Server);
+    let kept: [(Builder, Restart); 4] = [
         (Server::builder(), |server| server.restart(Data::Save)),
         (Server::builder(), |server| server.restart(Data::NoSave)),
         (Server::builder().aof(), |server| {
