@@ -179,7 +179,8 @@ fn the_users_may_do_what_is_said_of_them() {
     let (acquire, release) = ("LOCK.ACQUIRE order:1", "LOCK.RELEASE order:1 t");
     let (extend, check) = ("LOCK.EXTEND order:1 t", "LOCK.CHECK order:1 t");
     let (info, break_) = ("LOCK.INFO order:1", "LOCK.BREAK order:1");
-    let subscriptions = [("SSUBSCRIBE order:1", true), ("SUNSUBSCRIBE order:1", true), ("SSUBSCRIBE other", false)];
+    let subscriptions =
+        [("SSUBSCRIBE order:1", true), ("SUNSUBSCRIBE order:1", true), ("SSUBSCRIBE other", false)];
     for (call, is_listeners) in subscriptions {
         for user in ["app", "cluster", "listener", "viewer", "operator"] {
             let reply = client.run(&format!("ACL DRYRUN {user} {call}"));

@@ -188,7 +188,9 @@ fn targets(blocked: &Seen, messages: &Seen, repeats: &Seen, idle: &Seen) -> Vec<
     let target = |name: String, figure, unit, bound| Target { name, figure, unit, bound };
     vec![
         target(
-            format!("grants/s, {CLIENTS} places on one connection and messages, against as many connections that wait"),
+            format!(
+                "grants/s, {CLIENTS} places on one connection and messages, against as many connections that wait"
+            ),
             median(&ratios(&messages.grants_per_s, &blocked.grants_per_s)),
             "times",
             Bound::Floor(0.9),

@@ -19,11 +19,8 @@ use crate::support::Server;
 const RELAY: usize = 100;
 
 /// How many locks there are, and how many places in the queue of each. The first is what the others are held against.
-const CROWDS: [Crowd; 3] = [
-    Crowd { locks: 1, places: 1 },
-    Crowd { locks: 1, places: 10_000 },
-    Crowd { locks: 1_000, places: 100 },
-];
+const CROWDS: [Crowd; 3] =
+    [Crowd { locks: 1, places: 1 }, Crowd { locks: 1, places: 10_000 }, Crowd { locks: 1_000, places: 100 }];
 
 /// What a hand-over may take at most, as many times as with one place.
 const MOST: f64 = 1.2;
@@ -178,10 +175,8 @@ impl Relay {
         give_back.push(&["LOCK.RELEASE", &lock.key, &holder.token], ONE);
         claim.push(&ask(&lock.key, &heir.token), &granted(TOKEN_LEN));
         let (key, ticket) = (&lock.key, &heir.ticket);
-        let message = format!(
-            "*3\r\n$8\r\nsmessage\r\n${}\r\n{key}\r\n${TICKET_DIGITS}\r\n{ticket}\r\n",
-            key.len()
-        );
+        let message =
+            format!("*3\r\n$8\r\nsmessage\r\n${}\r\n{key}\r\n${TICKET_DIGITS}\r\n{ticket}\r\n", key.len());
         let message = Batch::unasked(&message);
         ping_us(&mut self.commands);
         let ping_us = ping_us(&mut self.commands);

@@ -14,8 +14,11 @@ const CROWDS: [(usize, usize); 2] = [(10_000, 1), (100_000, 1_000)];
 /// The most that a place may take, in bytes.
 const MOST_BYTES: f64 = 400.0;
 
-/// The kinds of tokens, and how one is made from a number.
-const TOKENS: [(&str, fn(usize) -> String); 2] = [("32 hex digits", token), ("UUID of 36 characters", uuid)];
+/// Makes a token from a number.
+type MakeToken = fn(usize) -> String;
+
+/// The kinds of tokens.
+const TOKENS: [(&str, MakeToken); 2] = [("32 hex digits", token), ("UUID of 36 characters", uuid)];
 
 pub(crate) fn run(_: &Effort) -> Section {
     let mut rows = Vec::new();
@@ -49,7 +52,7 @@ pub(crate) fn run(_: &Effort) -> Section {
 }
 
 /// Bytes of memory each of so many places takes.
-fn bytes_each(places: usize, locks: usize, make_token: fn(usize) -> String) -> f64 {
+fn bytes_each(places: usize, locks: usize, make_token: MakeToken) -> f64 {
     let server = server_for(places);
     let mut client = server.client();
     let key = |number: usize| format!("lock:{:04}", number % locks);

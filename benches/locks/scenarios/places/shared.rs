@@ -262,7 +262,7 @@ impl Shared {
         }
         let at = Instant::now();
         for reply in self.commands.read() {
-            match self.sent.pop_front().expect("a reply that was not due") {
+            match self.sent.pop_front().unwrap() {
                 Sent::Ping(sent) => self.pings_us.push((at - sent).as_secs_f64() * 1e6),
                 Sent::Ask(number) => self.answered(number, &reply, at),
                 Sent::GiveBack(number) => self.has_given_back(number, &reply, at),
