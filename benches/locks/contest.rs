@@ -19,7 +19,7 @@ pub(crate) const HOLD: Duration = Duration::from_millis(1);
 pub(crate) const START: Duration = Duration::from_millis(10);
 
 /// The lock they want.
-const KEY: &str = "contested";
+pub(crate) const KEY: &str = "contested";
 
 /// What a client does once it has given the lock back.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -264,10 +264,11 @@ fn what_is_not_there_yet_is_not_there() {
 // --- what an operator is told
 
 #[test]
-fn a_lock_takes_about_200_bytes_and_a_waiter_about_35_kilobytes() {
+fn a_lock_takes_about_200_bytes_a_place_330_and_a_waiter_about_35_kilobytes() {
     const LOCKS: i64 = 20_000;
+    const PLACES: i64 = 10_000;
     const WAITERS: i64 = 200;
-    let server = Server::start();
+    let server = Server::builder().module_args("max-waiters 20000 max-waiters-per-key 20000").start();
     let mut client = server.client();
     let mut used = || client.info("memory", "used_memory").parse::<i64>().unwrap();
     let empty = used();
@@ -275,6 +276,13 @@ fn a_lock_takes_about_200_bytes_and_a_waiter_about_35_kilobytes() {
     (0..LOCKS).for_each(|n| drop(acquire(&mut holder, &format!("lock:{n:07}"))));
     let a_lock = (used() - empty) / LOCKS;
     assert!((100..=300).contains(&a_lock), "{a_lock} bytes");
+
+    let before = used();
+    for n in 0..PLACES {
+        holder.run(&format!("LOCK.ACQUIRE lock:0000000 TOKEN {n:032x} QUEUE 600000")).int();
+    }
+    let a_place = (used() - before) / PLACES;
+    assert!((250..=400).contains(&a_place), "{a_place} bytes");
 
     let mut waiters: Vec<Client> = (0..WAITERS).map(|_| server.client()).collect();
     waiters.iter_mut().for_each(|waiter| drop(waiter.run("PING")));

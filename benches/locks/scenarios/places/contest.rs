@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::shared::{Notice, Shared};
-use crate::contest::{Appetite, Contest, HOLD, Tally};
+use crate::contest::{Appetite, Contest, HOLD, KEY, Tally};
 use crate::cpu;
 use crate::effort::Effort;
 use crate::means::Means;
@@ -131,7 +131,7 @@ impl Seen {
                 self.pings_us.push(shared.pings_us.clone());
             }
         }
-        assert!(info.call(&["LOCK.INFO", "contested"]).is_null(), "somebody is left");
+        assert!(info.call(&["LOCK.INFO", KEY]).is_null(), "somebody is left");
     }
 
     fn take(&mut self, tally: &Tally, unfinished_ms: &[f64], time: Duration, (cpu_us, commands): (f64, f64)) {

@@ -13,13 +13,10 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
 use super::KEPT_MS;
-use crate::contest::{ELSEWHERE_US, HOLD, START, Tally};
+use crate::contest::{ELSEWHERE_US, HOLD, KEY, START, Tally};
 use crate::loads::token;
 use crate::pipe::Batch;
 use crate::support::{Random, Reply, Server};
-
-/// The lock they want.
-const KEY: &str = "contested";
 
 /// How often a PING is sent on the connection that they share.
 pub(super) const PING_EVERY: Duration = Duration::from_millis(5);
@@ -32,7 +29,8 @@ const TO_BE_SURE: Duration = Duration::from_secs(2);
 pub(super) enum Notice {
     /// By the message with its ticket.
     Message,
-    /// It asks again after so much time.
+    /// It asks again after so much time, and the first time at any moment before that: clients that all began at once would
+    /// miss each other's release again and again.
     Repeat(Duration),
 }
 
@@ -285,8 +283,8 @@ impl Shared {
         let client = &mut self.clients[number];
         client.state = State::Queued;
         self.queued += 1;
-        let before = client.ticket.replace(ticket).filter(|before| *before != ticket);
-        if let Some(before) = before {
+        let before = client.ticket.replace(ticket);
+        if let Some(before) = before.filter(|before| *before != ticket) {
             self.by_ticket.remove(&before);
             self.lost_turns += 1;
         }
@@ -296,7 +294,8 @@ impl Shared {
         }
         let pause = match self.notice {
             Notice::Message => TO_BE_SURE,
-            Notice::Repeat(pause) => pause,
+            Notice::Repeat(pause) if before.is_some() => pause,
+            Notice::Repeat(pause) => pause.mul_f64(self.random.below(1000) as f64 / 1e3),
         };
         self.pause(number, at + pause);
     }
