@@ -223,7 +223,10 @@ class Deaths(PlacesTest):
         self.assertTrue(eventually(lambda: self.info() is None, 20))
 
 
-SCRIPT = "return redis.call('LOCK.ACQUIRE', KEYS[1], 'PX', 60000, 'TOKEN', ARGV[1], 'OWNER', ARGV[1], 'BLOCK', 0, 'QUEUE', 60000)"
+SCRIPT = """
+return redis.call(
+    'LOCK.ACQUIRE', KEYS[1], 'PX', 60000, 'TOKEN', ARGV[1], 'OWNER', ARGV[1], 'BLOCK', 0, 'QUEUE', 60000)
+"""
 
 
 class WhereNothingBlocks(PlacesTest):
