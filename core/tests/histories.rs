@@ -38,7 +38,7 @@ const A_TOO: Spot = SPOTS[2];
 const GRACE_MS: u64 = 10;
 
 fn waiting(world: &World) -> Vec<ClientId> {
-    world.model.waiting.iter().map(|waiter| waiter.client).collect()
+    world.model.waiting.iter().filter_map(|waiter| waiter.client).collect()
 }
 
 #[test]
