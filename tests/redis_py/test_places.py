@@ -1,6 +1,7 @@
 """Places in the queue that outlive the connection, with redis-py as it comes: clients that time out, whose connections are
 killed, or that die; and QUEUE where nothing can block: in a transaction, a script, a function."""
 
+import signal
 import subprocess
 import sys
 import threading
@@ -194,6 +195,31 @@ class Deaths(PlacesTest):
                 self.assertGreaterEqual(time.monotonic() - sent, 1.499)
                 self.assertEqual(self.direct.execute_command("LOCK.EXTEND", self.key, "dies"), 0)
                 self.assert_served_in_turn(waiters)
+
+    def test_who_is_killed_just_before_or_after_its_grant_holds_the_lock_for_the_claim_lease_and_no_longer(self):
+        self.claim_lease(1500)
+        for kill_first in (True, False):
+            for transaction in (True, False):
+                with self.subTest(kill_first=kill_first, transaction=transaction):
+                    self.hold()
+                    process, waiters = self.process("dies", "BLOCK", 0, "QUEUE", 600000), self.next()
+                    messages = self.messages(self.client())
+                    # It does not ask again.
+                    process.send_signal(signal.SIGSTOP)
+                    both = [("LOCK.RELEASE", self.key, "holder"), ("CLIENT", "KILL", "ID", self.places()[0][b"client"])]
+                    with self.direct.pipeline(transaction=transaction) as pipeline:
+                        for command in reversed(both) if kill_first else both:
+                            pipeline.execute_command(*command)
+                        self.assertEqual(pipeline.execute(), [1, 1])
+                    (hold,) = self.holders()
+                    self.assertEqual(hold[b"owner"], b"dies")
+                    self.assertLessEqual(hold[b"remaining"], 1500)
+                    self.assertEqual(self.waiting(), ["next", "last"])
+                    self.assertTrue(eventually(lambda: messages.tickets))
+                    self.assertLess(messages.tickets[0], waiters[1].tickets[0])
+                    self.assert_served_in_turn(waiters)
+                    messages.stop()
+                    process.kill()
 
     def test_who_dies_behind_others_holds_them_up_no_longer_either(self):
         self.hold()

@@ -234,6 +234,8 @@ class RandomFaultsInOrder(PlacesTest):
               f"faults {self.proxy.counts}", flush=True)
         self.assertEqual(self.wrong, [])
         turns = sorted(self.turns, key=lambda turn: turn.fence)
+        tickets = [turn.ticket for turn in turns if turn.ticket is not None]
+        self.assertEqual(tickets, sorted(set(tickets)))
         # Who was told of its place before another one asked has the lower fence.
         latest = None
         for turn in turns:
@@ -241,7 +243,7 @@ class RandomFaultsInOrder(PlacesTest):
                 self.fail(f"{vars(latest)} has overtaken {vars(turn)}")
             if latest is None or turn.sent > latest.sent:
                 latest = turn
-        self.assertGreater(sum(turn.ticket is not None for turn in turns), 2 * SECONDS)
+        self.assertGreater(len(tickets), 2 * SECONDS)
         self.assertGreater(min(self.proxy.counts.get(each, 0) for each in ("close", "cut", "late", "cut off")), 0)
         self.assert_nothing_left()
 
