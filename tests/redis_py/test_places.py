@@ -10,7 +10,9 @@ import unittest
 
 import redis
 from places import PlacesTest
-from server import eventually
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from server import Call, eventually
 
 WAITED = 10000  # milliseconds
 
@@ -97,6 +99,38 @@ class Turns(PlacesTest):
                             pipeline.execute_command(*command)
                         self.assertEqual(pipeline.execute(), [1, 1])
                     self.assert_served_in_turn(waiters, key)
+
+    def test_who_has_claimed_the_lock_keeps_it_though_the_grant_to_its_older_connection_is_lost(self):
+        # It does not ask again.
+        older = self.client(self.server.port, retry=Retry(NoBackoff(), 0))
+        claims = {
+            "retry": (("LOCK.ACQUIRE", self.key, "PX", 60000, "TOKEN", "mine"), lambda reply: reply[0] == b"mine"),
+            "extend": (("LOCK.EXTEND", self.key, "mine", "PX", 60000), lambda reply: reply == 1),
+        }
+        for name, (claim, is_granted) in claims.items():
+            for transaction in (True, False):
+                with self.subTest(name, transaction=transaction):
+                    self.hold()
+                    wait = Call(older, "LOCK.ACQUIRE", self.key, "PX", 60000, "TOKEN", "mine", "OWNER", "mine",
+                                "BLOCK", 0, "QUEUE", 60000)
+                    self.assertTrue(eventually(lambda: self.waiting() == ["mine"]))
+                    self.take_place("next")
+                    with self.direct.pipeline(transaction=transaction) as pipeline:
+                        pipeline.execute_command("LOCK.RELEASE", self.key, "holder")
+                        pipeline.execute_command(*claim)
+                        pipeline.execute_command("CLIENT", "KILL", "ID", self.places()[0][b"client"])
+                        pipeline.execute_command("LOCK.CHECK", self.key, "mine")
+                        released, claimed, killed, (fence, remaining, waiting) = pipeline.execute()
+                    self.assertEqual((released, killed, waiting), (1, 1, 1))
+                    self.assertTrue(is_granted(claimed), claimed)
+                    self.assertGreater(remaining, 30000)
+                    with self.assertRaises(redis.exceptions.ConnectionError):
+                        wait.result()
+                    (hold,) = self.holders()
+                    self.assertEqual(hold[b"fence"], fence)
+                    self.assertGreater(hold[b"remaining"], 30000)
+                    self.assertEqual([self.release(each) for each in ("mine", "next")], [1, 1])
+                    self.assert_nothing_left()
 
     def test_a_place_without_a_connection_keeps_its_ticket_over_every_way_to_ask(self):
         self.hold()
