@@ -8,6 +8,13 @@ pub type Micros = u64;
 /// A moment that does not come.
 pub const NEVER: Micros = Micros::MAX;
 
+/// What is taken off a lease for what the clocks of clients and servers may differ in over its length, and for leases
+/// that travel in whole milliseconds.
+pub(crate) fn certain_part(lease_ms: u64) -> Micros {
+    let lease = lease_ms.saturating_mul(1000);
+    lease.saturating_sub(2_000 + lease / 500)
+}
+
 /// How many holds a holder tolerates on its lock, its own included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Limit {

@@ -11,7 +11,7 @@
 //!    A request that names its level never makes a lease shorter: so there it is the later of the two.
 //! 3. A shorter lease may be in force from the moment at which it is asked for.
 //! 4. The hold may be over from the moment at which its release is sent, if that gives back all of it. Giving back an inner
-//!    level ends nothing, but the hold may be less deep from then on. PEXPIRE may end it too: see [`crate::ttl`].
+//!    level ends nothing, but the hold may be less deep from then on. PEXPIRE may end it too: see [`crate::expiries`].
 //! 5. A hold that is tied to its connection stands as long as that is open. It may be closed from the moment at which the
 //!    client closes it, sends the request whose reply it will not get, or a fault begins after which the hold is on another
 //!    server, where no connection keeps it; then its lease runs out.
@@ -28,8 +28,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use crate::history::{Answer, Ask, History, Limit, Micros, NEVER, Op};
-use crate::ttl::Expiries;
+use crate::expiries::Expiries;
+use crate::history::{Answer, Ask, History, Limit, Micros, NEVER, Op, certain_part};
 use crate::{Rule, Violation};
 
 /// A hold, and when it certainly stood.
@@ -64,22 +64,15 @@ pub struct Found {
     pub broken: Vec<Violation>,
 }
 
-/// What is taken off a lease for what the clocks of clients and servers may differ in over its length, and for leases
-/// that travel in whole milliseconds.
-pub(crate) fn certain_part(lease_ms: u64) -> Micros {
-    let lease = lease_ms.saturating_mul(1000);
-    lease.saturating_sub(2_000 + lease / 500)
-}
-
 /// Finds every hold, and what is certain of it. `loses_writes` is as in [`crate::Terms`].
 pub fn derive(history: &History, loses_writes: bool) -> Found {
     let (connections, expiries) = (Connections::of(history), Expiries::of(history));
     let ground = Ground { history, connections, expiries, losses: losses(history, loses_writes) };
     let mut found = Found::default();
     for ((key, token), places) in history.by_token() {
-        let mut story = Story::new(key, token, &ground, &mut found);
         let ops: Vec<(usize, &Op)> =
             places.iter().filter_map(|place| Some((*place, history.op(*place)?))).collect();
+        let mut story = Story::new(key, token, &ops, &ground, &mut found);
         for (at, (place, op)) in ops.iter().enumerate() {
             // A release that is sent over another connection meanwhile may come first.
             let mut later = ops.iter().skip(at + 1).take_while(|(_, later)| later.sent <= op.answered);
@@ -180,6 +173,8 @@ struct GrantState {
 struct Story<'a> {
     key: &'a str,
     token: &'a str,
+    /// All that it asked of the lock.
+    ops: &'a [(usize, &'a Op)],
     ground: &'a Ground<'a>,
     found: &'a mut Found,
     standing: Option<GrantState>,
@@ -200,9 +195,15 @@ struct Strays {
 }
 
 impl<'a> Story<'a> {
-    fn new(key: &'a str, token: &'a str, ground: &'a Ground<'a>, found: &'a mut Found) -> Self {
+    fn new(
+        key: &'a str,
+        token: &'a str,
+        ops: &'a [(usize, &'a Op)],
+        ground: &'a Ground<'a>,
+        found: &'a mut Found,
+    ) -> Self {
         let strays = Strays { acquire: None, shortest_ms: u64::MAX, deepest: u16::MAX, may_end: false };
-        Self { key, token, ground, found, standing: None, fences: BTreeSet::new(), strays }
+        Self { key, token, ops, ground, found, standing: None, fences: BTreeSet::new(), strays }
     }
 
     fn go_on(&mut self, place: usize, op: &Op) {
@@ -229,7 +230,9 @@ impl<'a> Story<'a> {
                     standing.level = standing.level.max(level.unwrap_or(1));
                 }
             }
-            (Ask::Acquire { limit, .. }, Answer::Null) if self.has_limit(*limit) => self.end(op.sent),
+            (Ask::Acquire { limit, .. }, Answer::Null) if self.has_limit(*limit, op) => self.end(op.sent),
+            // A wait that ends with its server's reign may have been granted all the same.
+            (Ask::Acquire { limit, .. }, Answer::Error(_)) => self.amend(*limit, false),
             // Without a stray the token holds what it was told of, and nothing else.
             (Ask::Extend { .. }, Answer::Yes) if self.strays.acquire.is_none() => {
                 self.stood_until(op.sent);
@@ -308,7 +311,7 @@ impl<'a> Story<'a> {
         let Hold { fence, granted, .. } = standing.hold;
         let ended = match (&op.ask, &op.answer) {
             (Ask::Acquire { .. }, Answer::Granted(fence)) => *fence != standing.hold.fence,
-            (Ask::Acquire { limit, .. }, Answer::Null) => self.has_limit(*limit),
+            (Ask::Acquire { limit, .. }, Answer::Null) => self.has_limit(*limit, op),
             (Ask::Release { level: level @ 2.., .. }, Answer::No) => {
                 let deep = standing.level.min(self.strays.deepest);
                 let is_lost =
@@ -430,8 +433,15 @@ impl<'a> Story<'a> {
         Some(self.standing.as_ref()?.hold.fence)
     }
 
-    /// Whether the hold is known to have this limit, so that a retry with it needs nobody's leave.
-    fn has_limit(&self, limit: Limit) -> bool {
+    /// Whether the hold is known to have this limit while `op` asks for it, so that it needs nobody's leave. It is not while
+    /// a request for another limit may be carried out, or may yet be: one whose outcome was not told, too.
+    fn has_limit(&self, limit: Limit, op: &Op) -> bool {
+        let may_change_it = |other: &Op| {
+            matches!(other.ask, Ask::Acquire { limit: other, .. } if other != limit)
+                && !other.answer.is_in_vain()
+                && other.may_fall_into(op.sent, op.answered)
+        };
         self.standing.as_ref().is_some_and(|standing| standing.limit == Some(limit))
+            && !self.ops.iter().any(|(_, other)| may_change_it(other))
     }
 }

@@ -14,11 +14,12 @@
 //! |---|---|
 //! | [`history`] | requests, answers, faults |
 //! | [`notation`] | the same as text, a line each |
+//! | [`expiries`] | times to live, which end a lock early until a lease is promised after them |
 //! | [`holds`] | what is certain of each hold |
 //! | [`admission`] | never more holds than the rule of admission allows, and none that ends early |
 //! | [`fences`] | fences rise in the order of grants |
 //! | [`levels`] | an inner level is granted only to who holds the lock, and given back only once |
-//! | [`ttl`] | a time to live ends a lock early, until a lease is promised after it |
+//! | [`ttl`] | no more is left of a lease than the key has to live |
 //! | [`releases`] | what a release has ended goes on no more, neither a hold nor a wait |
 //! | [`waits`] | nobody waits longer or shorter than asked |
 //! | [`order`] | who came first is served first |
@@ -31,6 +32,7 @@
 
 pub mod admission;
 pub mod excerpt;
+pub mod expiries;
 pub mod fences;
 pub mod history;
 pub mod holds;

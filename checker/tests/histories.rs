@@ -65,6 +65,27 @@ fn a_change_of_the_limit_may_be_refused_whether_that_was_told_or_not() {
     assert!(broken(&text.replace("gave-up", "granted 10")).contains(&Rule::EarlyEnd));
 }
 
+/// The request whose reply was lost raises the limit late, and the old one has to be asked for like a new one.
+#[test]
+fn a_change_of_the_limit_may_come_after_what_was_asked_later() {
+    let text = "0 1 c0.0 n0 acquire k a limit=2 lease=100 => granted 10
+         4 5 c0.0 n0 acquire k a limit=3 lease=100 => gave-up
+         6 7 c0.1 n0 acquire k a limit=2 lease=100 => granted 10
+         8 9 c0.1 n0 acquire k a limit=2 lease=100 => null";
+    assert_good(text);
+    assert_good(&text.replace("gave-up", "lost").replace("4 5", "4 5 fault n0 kill\n 4 5"));
+    // Over two connections, it may have come in between.
+    assert_good(&text.replace("4 5", "4 9").replace("gave-up", "granted 10"));
+    // What was refused has changed nothing, nor has what was asked before.
+    assert_eq!(broken(&text.replace("gave-up", "null")), [Rule::EarlyEnd]);
+    assert_eq!(broken(&text.replace("gave-up", "granted 10")), [Rule::EarlyEnd]);
+    // A wait that the end of a reign has ended may have been granted before.
+    let ended = text
+        .replace("gave-up", "error READONLY you cannot")
+        .replace("6 7 c0.1 n0 acquire k a limit=2 lease=100 => granted 10", "");
+    assert_good(&ended);
+}
+
 #[test]
 fn two_grants_at_the_same_time_are_found() {
     let text = "0 10 c0.0 n0 acquire k a limit=1 lease=100 => granted 10
