@@ -22,6 +22,9 @@
 //! 7. A request whose outcome is not known may be carried out at any time after it was sent, even after others that were
 //!    sent later. So a lease that such a request asked for caps all later ones; and after a release of unknown outcome, or
 //!    a request that would tie the hold to a connection that is gone, nothing is certain any more.
+//! 8. A place in the queue is granted the lock at some moment before its client is told, for no longer than until it asks
+//!    again. So nothing is certain of the hold before the client has been told, as of any other; and it cannot have been
+//!    granted before the last request was sent that was told a ticket.
 //!
 //! An interval that keeps to all of these is one in which the server *must* have had the hold.
 
@@ -47,6 +50,8 @@ pub struct Hold {
     pub granted: usize,
     /// The server that granted it.
     pub node: usize,
+    /// The first moment at which its token can have come to the queue.
+    pub asked: Micros,
     /// The first moment at which the grant can have been made.
     pub earliest: Micros,
     /// From when on it certainly stood: when the client had the reply.
@@ -230,9 +235,11 @@ impl<'a> Story<'a> {
                     standing.level = standing.level.max(level.unwrap_or(1));
                 }
             }
-            (Ask::Acquire { limit, .. }, Answer::Null) if self.has_limit(*limit, op) => self.end(op.sent),
-            // A wait that ends with its server's reign may have been granted all the same.
-            (Ask::Acquire { limit, .. }, Answer::Error(_)) => self.amend(*limit, false),
+            (Ask::Acquire { limit, .. }, Answer::Null | Answer::Ticket(_)) if self.has_limit(*limit, op) => {
+                self.end(op.sent);
+            }
+            // It may be granted yet. And a wait that ends with its server's reign may have been granted all the same.
+            (Ask::Acquire { limit, .. }, Answer::Ticket(_) | Answer::Error(_)) => self.amend(*limit, false),
             // Without a stray the token holds what it was told of, and nothing else.
             (Ask::Extend { .. }, Answer::Yes) if self.strays.acquire.is_none() => {
                 self.stood_until(op.sent);
@@ -311,7 +318,7 @@ impl<'a> Story<'a> {
         let Hold { fence, granted, .. } = standing.hold;
         let ended = match (&op.ask, &op.answer) {
             (Ask::Acquire { .. }, Answer::Granted(fence)) => *fence != standing.hold.fence,
-            (Ask::Acquire { limit, .. }, Answer::Null) => self.has_limit(*limit, op),
+            (Ask::Acquire { limit, .. }, Answer::Null | Answer::Ticket(_)) => self.has_limit(*limit, op),
             (Ask::Release { level: level @ 2.., .. }, Answer::No) => {
                 let deep = standing.level.min(self.strays.deepest);
                 let is_lost =
@@ -351,7 +358,8 @@ impl<'a> Story<'a> {
             most: 0,
             granted: place,
             node: op.node,
-            earliest: self.strays.acquire.map_or(op.sent, |sent| sent.min(op.sent)),
+            asked: self.asked(op),
+            earliest: self.earliest(op),
             from: op.answered,
             to: op.answered,
         };
@@ -364,6 +372,33 @@ impl<'a> Story<'a> {
             level_since: op.sent,
             tie: None,
         });
+    }
+
+    /// The first moment at which this request, or one whose place it has taken, can have come to the queue.
+    fn asked(&self, op: &Op) -> Micros {
+        let mut asked = op.sent;
+        for (_, other) in self.ops.iter().rev() {
+            let may_wait =
+                other.answer.is_open() || matches!(other.answer, Answer::Error(_)) || other.answered > asked;
+            if matches!(other.ask, Ask::Acquire { .. }) && !other.ask.is_inner() && may_wait {
+                asked = asked.min(other.sent);
+            }
+        }
+        asked
+    }
+
+    /// The first moment at which what this request is told of can have been granted. Who is given a ticket holds nothing
+    /// yet, unless it waits for another limit.
+    fn earliest(&self, op: &Op) -> Micros {
+        let tickets = self.ops.iter().filter(|(_, other)| {
+            matches!(other.answer, Answer::Ticket(_)) && other.answered <= op.sent && other.node == op.node
+        });
+        let asked = self.asked(op);
+        let Some(sent) = tickets.map(|(_, other)| other.sent).max() else { return asked };
+        // The end of an older hold may have been lost.
+        let may_be_older =
+            || self.ground.history.has_fault(sent, op.answered, |fault| fault.kind.breaks_connections());
+        if has_one_limit(self.ops) && !may_be_older() { asked.max(sent) } else { asked }
     }
 
     /// Its lease was promised anew, and a time to live that was set before has gone.
@@ -439,9 +474,20 @@ impl<'a> Story<'a> {
         let may_change_it = |other: &Op| {
             matches!(other.ask, Ask::Acquire { limit: other, .. } if other != limit)
                 && !other.answer.is_in_vain()
-                && other.may_fall_into(op.sent, op.answered)
+                && (other.may_fall_into(op.sent, op.answered)
+                    || other.answer.is_open() && other.sent < op.answered)
         };
         self.standing.as_ref().is_some_and(|standing| standing.limit == Some(limit))
             && !self.ops.iter().any(|(_, other)| may_change_it(other))
     }
+}
+
+/// Whether all these requests name the same limit, so that none of them waits to change it.
+pub(crate) fn has_one_limit(ops: &[(usize, &Op)]) -> bool {
+    let mut limits = ops.iter().filter_map(|(_, op)| match op.ask {
+        Ask::Acquire { limit, .. } => Some(limit),
+        _ => None,
+    });
+    let first = limits.next();
+    limits.all(|limit| Some(limit) == first)
 }

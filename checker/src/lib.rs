@@ -23,6 +23,7 @@
 //! | [`releases`] | what a release has ended goes on no more, neither a hold nor a wait |
 //! | [`waits`] | nobody waits longer or shorter than asked |
 //! | [`order`] | who came first is served first |
+//! | [`tickets`] | a place in the queue is kept, and what it is granted can be claimed until that has ended |
 //! | [`replies`] | every request has its one reply, of its kind |
 //! | [`looks`] | which requests were seen waiting |
 //! | [`losses`] | what was lost where Redis does not promise to keep it |
@@ -43,6 +44,7 @@ pub mod notation;
 pub mod order;
 pub mod releases;
 pub mod replies;
+pub mod tickets;
 pub mod ttl;
 pub mod waits;
 
@@ -58,6 +60,8 @@ pub struct Terms {
     pub fences: FenceScope,
     /// How much longer than it has to take an answer may take: a bound on hangs, not on speed.
     pub patience: Micros,
+    /// The longest lease of what is granted to a place in the queue before its client has asked again.
+    pub claim_lease: Micros,
     /// The first words of the errors that this set-up may answer.
     pub errors: Vec<String>,
     /// Whether servers may lose what they have acknowledged, in a crash or a failover.
@@ -94,6 +98,9 @@ pub enum Rule {
     EarlyNull,
     /// Somebody was served before who had come first.
     Overtaking,
+    /// A place in the queue that was lost while it was kept, or a ticket that belongs to two, or a grant that is told of
+    /// after its end.
+    Place,
     /// No reply, or one of the wrong kind, or an error that nothing explains.
     Reply,
 }
@@ -119,7 +126,10 @@ pub fn check(history: &History, terms: &Terms) -> Vec<Violation> {
     violations.extend(ttl::check(history, &found.holds));
     violations.extend(releases::check(history, &found.holds, terms.patience));
     violations.extend(waits::check(history, terms.patience));
-    violations.extend(order::check(history, &found.holds));
+    let expiries = expiries::Expiries::of(history);
+    let places = tickets::Places::of(history, &expiries, terms.claim_lease);
+    violations.extend(order::check(history, &found.holds, &places));
+    violations.extend(places.check(&found.holds));
     violations.extend(replies::check(history, &terms.errors));
     violations.sort_by_key(|violation| (violation.rule, violation.ops.iter().max().copied()));
     violations
@@ -137,6 +147,7 @@ impl fmt::Display for Rule {
             Self::LateAnswer => "late answer",
             Self::EarlyNull => "early null",
             Self::Overtaking => "overtaking",
+            Self::Place => "place",
             Self::Reply => "reply",
         })
     }
