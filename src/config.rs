@@ -56,6 +56,15 @@ static MAX_WAITERS_PER_KEY: NumericSetting = NumericSetting {
 static RESTART_GRACE: NumericSetting =
     NumericSetting { name: c"restart-grace", default: 0, least: 0, most: LONGEST, value: AtomicI64::new(0) };
 
+/// How long the lease of a grant to a place without a connection is at most, until it is claimed, in milliseconds.
+static CLAIM_LEASE: NumericSetting = NumericSetting {
+    name: c"claim-lease",
+    default: 5_000,
+    least: 1,
+    most: LONGEST,
+    value: AtomicI64::new(5_000),
+};
+
 /// Whether the highest fence is saved beside the locks.
 static SAVE_FENCE: Switch = Switch {
     name: c"save-fence",
@@ -65,11 +74,12 @@ static SAVE_FENCE: Switch = Switch {
     fixed_because: "this server reads it only when it starts: set it in redis.conf and restart",
 };
 
-static SETTINGS: [Setting; 6] = [
+static SETTINGS: [Setting; 7] = [
     Setting::Number(&DEFAULT_LEASE, DEFAULT_LEASE.default),
     Setting::Number(&MAX_LEASE, MAX_LEASE.default),
     Setting::Number(&MAX_WAITERS, MAX_WAITERS.default),
     Setting::Number(&MAX_WAITERS_PER_KEY, MAX_WAITERS_PER_KEY.default),
+    Setting::Number(&CLAIM_LEASE, CLAIM_LEASE.default),
     Setting::Number(&RESTART_GRACE, RESTART_GRACE.default),
     Setting::Switch(&SAVE_FENCE, SAVE_FENCE.default),
 ];
@@ -85,6 +95,11 @@ pub(crate) fn leases() -> LeaseRules {
 pub(crate) fn waiter_limits() -> WaiterLimits {
     let count = |setting: &NumericSetting| usize::try_from(setting.get()).unwrap_or(0);
     WaiterLimits { in_all: count(&MAX_WAITERS), per_key: count(&MAX_WAITERS_PER_KEY) }
+}
+
+/// How long the lease of a grant to a place without a connection is at most, until it is claimed, in milliseconds.
+pub(crate) fn claim_lease_ms() -> u64 {
+    CLAIM_LEASE.get().unsigned_abs()
 }
 
 /// How long the restart grace lasts, in milliseconds.

@@ -3,7 +3,6 @@
 //! Only a master ends leases. A replica keeps counting, in case it is promoted.
 
 use lock_core::table::DueLock;
-use lock_core::turn::Answer;
 use lock_core::{DbKey, Moment};
 
 use crate::cluster;
@@ -59,9 +58,8 @@ fn end_grace(now: Moment) {
 
 fn time_out() {
     let now = clock::now();
-    for _ in 0..ENDED_PER_TURN {
-        let Some(client) = TABLE.with(|table| table.time_out(now)) else { return };
-        waiting::answer(client, Answer::NotAvailable);
+    for (client, answer) in TABLE.with(|table| table.time_out(now, ENDED_PER_TURN)) {
+        waiting::answer(client, answer);
     }
 }
 

@@ -9,8 +9,9 @@
 //!    asked. Whenever it comes to a client that has waited, it stops, and the server is asked for the rights of that.
 //! 3. What has changed is passed on, and the key is left as the lock is: gone when nobody holds it any more.
 
-use lock_core::turn::{Answer, Authority, Change, Circumstances, End};
-use lock_core::{ClientId, DbKey, DeadlineId, Lock, Moment, Outcome, Refusal, Turn};
+use lock_core::answer::Answer;
+use lock_core::outcome::{Authority, Change, Circumstances, End};
+use lock_core::{ClientId, DbKey, DeadlineId, Lock, Moment, Outcome, Refusal, Ticket, Turn};
 
 use crate::cluster;
 use crate::config;
@@ -108,9 +109,9 @@ fn circumstances(context: &Context, name: RedisString<'_>, at: DbKey<'_>) -> Cir
         Authority::NONE
     };
     let now = clock::now();
-    let grace_ms = config::restart_grace_ms();
+    let (grace_ms, claim_ms) = (config::restart_grace_ms(), config::claim_lease_ms());
     let wall_micros = clock::wall_micros(now);
-    Circumstances { now, wall_micros, grace_ms, authority, at_most: room::left() }
+    Circumstances { now, wall_micros, grace_ms, claim_ms, authority, at_most: room::left() }
 }
 
 /// The key of a lock, opened to change it.
@@ -150,9 +151,24 @@ impl<'c> OpenLock<'c> {
 
     /// Has the turn go on for as long as it comes to clients that have waited.
     fn judge_candidates(&mut self, circumstances: Circumstances) {
-        while let Some(client) = self.outcome.candidate {
-            let has_right = self.key.context().may_run(client, replication::ACQUIRE, self.key.name());
+        while let Some(ticket) = self.outcome.candidate {
+            let has_right = self.may_acquire(ticket);
             self.step(circumstances, |mut turn| turn.judge_candidate(has_right));
+        }
+    }
+
+    /// Whether the user of a waiter may take the lock now: that of its connection, or without one, that which asked last.
+    fn may_acquire(&self, ticket: Ticket) -> bool {
+        let (context, key) = (self.key.context(), self.key.name());
+        let who = TABLE.with(|table| {
+            let waiter = table.queues().waiter(ticket)?;
+            let user = waiter.keep.as_ref().map(|keep| keep.user.clone());
+            Some((waiter.client, user))
+        });
+        match who {
+            Some((Some(client), _)) => context.may_run(client, replication::ACQUIRE, key),
+            Some((None, Some(user))) => context.user_may_run(&user, replication::ACQUIRE, key),
+            _ => true,
         }
     }
 
@@ -179,6 +195,10 @@ impl<'c> OpenLock<'c> {
             }
         }
         fault::point(self.at.key, "passed-on");
+        // Whoever hears of it finds the hold, here and on a replica.
+        for ticket in &self.outcome.calls {
+            context.publish_to_shard(name, ticket.number());
+        }
         if !self.outcome.changes.is_empty() {
             self.leave_key(self.outcome.has_promised, end.due);
         }

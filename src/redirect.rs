@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use lock_core::turn::Answer;
+use lock_core::answer::Answer;
 use lock_core::{DbKey, Moment, OwnedDbKey};
 
 use crate::cluster::{self, Served};

@@ -11,11 +11,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use lock_core::answer::Answer;
 use lock_core::token::LONGEST_SPELLED;
-use lock_core::turn::Answer;
-use lock_core::{ClientId, DbKey, Fence, Joining, Token};
+use lock_core::{ClientId, DbKey, Fence, Joining, Ticket, Token};
 
 use crate::replication;
+use crate::server::clock;
 use crate::server::ffi::{BlockedClient, Context, MainThread, Waiting, wake_server};
 use crate::state::TABLE;
 use crate::timer;
@@ -42,16 +43,29 @@ static RETIRED: MainThread<Vec<BlockedClient>> = MainThread::new(Vec::new());
 /// those that stood behind a blocking one on their connection, or were held back by CLIENT PAUSE.
 static TURN_IS_OVER: AtomicBool = AtomicBool::new(false);
 
-/// Lets the client of the running command wait in the queue for a key. False, and nothing has changed, where the server
-/// cannot let it wait: Valkey 8.1 and 9 do not let a connection that speaks RESP3 and has subscriptions.
-pub(crate) fn wait(context: &Context, key: DbKey<'_>, joining: Joining) -> bool {
-    let Some(handle) = BlockedClient::block::<Clients>(context) else { return false };
-    BLOCKED.with(|blocked| blocked.insert(context.client(), Blocked { handle, answer: None }));
-    if let Some(older) = TABLE.with(|table| table.join(key, joining)) {
-        answer(older.client, Answer::NotAvailable);
+/// Lets the request of the running command wait in the queue for a key, and replies unless its client waits, too.
+pub(crate) fn wait(context: &Context, key: DbKey<'_>, joining: Joining) {
+    let is_blocked = joining.waiter.client.is_some_and(|client| block(context, client));
+    let joining = if is_blocked { Some(joining) } else { joining.without_connection() };
+    let Some(joining) = joining else { return context.reply_null_array() };
+    let joined = TABLE.with(|table| table.join(key, joining));
+    if let Some((client, told)) = joined.superseded {
+        answer(client, told);
+    }
+    if !is_blocked {
+        reply_ticket(context, joined.ticket);
     }
     timer::arm(context);
-    true
+}
+
+/// Blocks the client of the running command. False where the server does not let it wait: Valkey 8.1 and 9 do not let a
+/// connection that speaks RESP3 and has subscriptions.
+fn block(context: &Context, client: ClientId) -> bool {
+    let handle = BlockedClient::block::<Clients>(context);
+    let is_blocked = handle.is_some();
+    let blocked = handle.map(|handle| (client, Blocked { handle, answer: None }));
+    BLOCKED.with(|all| all.extend(blocked));
+    is_blocked
 }
 
 /// Answers a client that has left its queue, at the end of this turn.
@@ -109,7 +123,7 @@ pub(crate) fn deliver() -> bool {
 
 /// A connection is being closed. It waits no longer, and what it kept alive ends.
 pub(crate) fn closed(client: ClientId) {
-    TABLE.with(|table| table.closed(client));
+    TABLE.with(|table| table.closed(client, clock::now()));
     withhold_answer(client);
     see_to_marks();
 }
@@ -143,6 +157,7 @@ impl Waiting for Clients {
                 reply_grant(context, &grant.token, grant.fence);
             }
             Answer::NotAvailable => context.reply_null_array(),
+            Answer::Queued(ticket) => reply_ticket(context, ticket),
             Answer::Refused(refusal) => context.reply_error(&refusal),
         }
     }
@@ -154,9 +169,9 @@ impl Waiting for Clients {
     }
 
     fn timed_out(context: &Context, client: ClientId) {
-        TABLE.with(|table| table.left(client));
+        let told = TABLE.with(|table| table.unblocked(client, clock::now()));
         // A grant that was on its way came before the unblocking, and is what the client gets.
-        Self::reply(context, retire(client).unwrap_or(Answer::NotAvailable));
+        Self::reply(context, retire(client).or(told).unwrap_or(Answer::NotAvailable));
     }
 
     fn disconnected(client: ClientId) {
@@ -165,6 +180,11 @@ impl Waiting for Clients {
         retire(client);
         see_to_marks();
     }
+}
+
+/// Replies what LOCK.ACQUIRE replies when its place in the queue is kept.
+fn reply_ticket(context: &Context, ticket: Ticket) {
+    context.reply_integer(ticket.number().cast_signed());
 }
 
 /// Replies what LOCK.ACQUIRE replies when it is granted.

@@ -71,7 +71,7 @@ pub struct Hold {
 /// The holder and the terms of a hold.
 ///
 /// A hold is plain exactly if its token has one of the common forms ([`Packed`]), its limit is exclusive, its level is
-/// 1, and it has neither label nor session. So equal holds are equal in memory.
+/// 1, it has neither label nor session, and it is not left to be claimed. So equal holds are equal in memory.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Identity {
     Plain(Packed),
@@ -86,17 +86,22 @@ struct Parts<'a> {
     owner: Option<&'a [u8]>,
     level: u16,
     session: Option<ClientId>,
+    is_unclaimed: bool,
 }
 
 impl Parts<'_> {
     const fn plain(token: Packed) -> Self {
         let (token, limit) = (TokenRef::Packed(token), Limit::EXCLUSIVE);
-        Self { token, limit, owner: None, level: 1, session: None }
+        Self { token, limit, owner: None, level: 1, session: None, is_unclaimed: false }
     }
 
     /// Whether they are what a plain hold has, the token apart.
     fn are_plain(&self) -> bool {
-        self.limit == Limit::EXCLUSIVE && self.owner.is_none() && self.level == 1 && self.session.is_none()
+        self.limit == Limit::EXCLUSIVE
+            && self.owner.is_none()
+            && self.level == 1
+            && self.session.is_none()
+            && !self.is_unclaimed
     }
 }
 
@@ -117,6 +122,15 @@ impl Identity {
             Self::Detailed(details) => details.parts(),
         }
     }
+}
+
+/// How long a hold lasts: the length of its lease, and when it ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Lease {
+    /// The length, in milliseconds.
+    pub ms: u64,
+    /// When it ends.
+    pub deadline: Moment,
 }
 
 /// What the terms of a hold do not say: its fence, when it was granted, when its lease ends, and its level.
@@ -141,6 +155,12 @@ impl Hold {
         Self::restore(Terms { lease_ms, ..terms }, GrantState { fence, granted_at: now, deadline, level: 1 })
     }
 
+    /// The same hold, granted to a place without a connection, and left to its token to claim it (G13).
+    pub(crate) fn unclaimed(self) -> Self {
+        let identity = Identity::from(Parts { is_unclaimed: true, ..self.identity.parts() });
+        Self { identity, ..self }
+    }
+
     /// A hold that was granted before, here or elsewhere.
     #[inline]
     pub fn restore(terms: Terms<'_>, state: GrantState) -> Self {
@@ -151,6 +171,7 @@ impl Hold {
                 owner: terms.owner,
                 level: state.level,
                 session: terms.session,
+                is_unclaimed: false,
             }),
             fence: state.fence,
             granted_at: state.granted_at,
@@ -218,6 +239,19 @@ impl Hold {
     /// When its lease ends: the first moment at which it is not live any more.
     pub fn deadline(&self) -> Moment {
         self.deadline
+    }
+
+    /// Its lease: how long it is, and when it ends.
+    pub(crate) fn lease(&self) -> Lease {
+        Lease { ms: self.lease_ms, deadline: self.deadline }
+    }
+
+    /// Whether it was granted to a place without a connection, and nobody has claimed it yet (G13).
+    pub fn is_unclaimed(&self) -> bool {
+        match &self.identity {
+            Identity::Plain(_) => false,
+            Identity::Detailed(details) => details.parts().is_unclaimed,
+        }
     }
 
     /// The connection that keeps it alive, if one does.
@@ -297,6 +331,28 @@ impl HoldMut<'_> {
         };
         if amended != parts {
             self.0.identity = Identity::from(amended);
+        }
+    }
+
+    /// Leaves the hold to be claimed within `claim_ms`: its lease is no longer than that, or than `known`, which its token
+    /// has known of before.
+    pub(crate) fn leave_to_claim(&mut self, claim_ms: u64, known: Option<Lease>, now: Moment) {
+        let deadline = now.plus_ms(claim_ms);
+        let most = known.map_or(Lease { ms: claim_ms, deadline }, |known| Lease {
+            ms: known.ms.max(claim_ms),
+            deadline: known.deadline.max(deadline),
+        });
+        self.0.lease_ms = self.lease_ms.min(most.ms);
+        self.0.deadline = self.deadline.min(most.deadline);
+        if known.is_none() {
+            self.0.identity = Identity::from(Parts { is_unclaimed: true, ..self.identity.parts() });
+        }
+    }
+
+    /// Its token has claimed it.
+    pub(crate) fn claim(&mut self) {
+        if self.is_unclaimed() {
+            self.0.identity = Identity::from(Parts { is_unclaimed: false, ..self.identity.parts() });
         }
     }
 

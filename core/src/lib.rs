@@ -15,10 +15,12 @@
 //! | [`fence`] | the sequence of fences |
 //! | [`time`] | moments and spans |
 //! | [`queue`] | the waiters of each key, in order |
+//! | [`answer`] | what clients that waited are told |
 //! | [`session`] | which connections are open, and which holds each keeps alive |
 //! | [`undo`] | grants whose clients were not told yet, and what would undo them |
 //! | [`table`] | all that the module remembers besides the keys, with a method for each thing that can happen |
 //! | [`key`] | keys in databases |
+//! | [`outcome`] | what goes into a turn and what comes out of it |
 //! | [`turn`] | a request and all that follows from it, in the order in which it is decided |
 //! | [`deadlines`] | the index of when each lock is due |
 //! | [`grace`] | the restart grace |
@@ -32,6 +34,7 @@
 extern crate alloc;
 
 mod admission;
+pub mod answer;
 pub mod codec;
 pub mod deadlines;
 pub mod fence;
@@ -41,6 +44,7 @@ pub mod holds;
 pub mod invariants;
 pub mod key;
 pub mod lock;
+pub mod outcome;
 pub mod queue;
 pub mod refusal;
 pub mod request;
@@ -58,13 +62,14 @@ pub use hold::{GrantState, Hold, Limit, Terms};
 pub use holds::Holds;
 pub use key::{DbKey, OwnedDbKey};
 pub use lock::{Lock, Released, Renewal, Verdict};
-pub use queue::{Joining, Queues};
+pub use outcome::Outcome;
+pub use queue::{Joining, Queues, Ticket};
 pub use refusal::Refusal;
 pub use session::{ClientId, SessionIndex};
 pub use table::Table;
 pub use time::Moment;
 pub use token::Token;
-pub use turn::{Outcome, Turn};
+pub use turn::Turn;
 pub use undo::Undo;
 
 /// Whether this build breaks a promise on purpose, for a test that must notice it.

@@ -8,7 +8,7 @@ use core::mem;
 
 use crate::deadlines::DeadlineId;
 use crate::fence::Fence;
-use crate::hold::{Hold, Limit};
+use crate::hold::{Hold, Lease, Limit};
 use crate::holds::{Holds, Kind};
 use crate::session::ClientId;
 use crate::time::Moment;
@@ -55,9 +55,10 @@ pub struct Renewal<'a> {
     pub owner: Option<&'a [u8]>,
     /// The connection that is to keep the hold alive.
     pub session: Option<ClientId>,
-    /// How deep the caller is, if it says so. The hold is at least as deep from now on, and its lease no shorter than what
-    /// is left of it.
+    /// How deep the caller is, if it says so. The hold is at least as deep from now on.
     pub level: Option<u16>,
+    /// Whether the lease is no shorter than what is left of it.
+    pub prolongs: bool,
 }
 
 /// The result of a release.
@@ -187,13 +188,15 @@ impl Lock {
         self.holds.change(fence, |hold| {
             // This comes first: a session has a minimum for the lease.
             hold.amend(renewal.limit, renewal.owner, renewal.session);
-            match renewal.level {
-                None => hold.extend(renewal.lease_ms, now),
-                Some(level) => {
-                    hold.prolong(renewal.lease_ms, now);
-                    hold.set_level(level.max(hold.level()));
-                }
+            if renewal.prolongs {
+                hold.prolong(renewal.lease_ms, now);
+            } else {
+                hold.extend(renewal.lease_ms, now);
             }
+            if let Some(level) = renewal.level {
+                hold.set_level(level.max(hold.level()));
+            }
+            hold.claim();
         })
     }
 
@@ -205,6 +208,19 @@ impl Lock {
             hold.amend(limit, None, None);
             hold.set_level(level.min(hold.level()));
         })
+    }
+
+    /// Leaves the hold with this fence to be claimed within `claim_ms` (G13), and returns it as it is now. `known` is the
+    /// lease that its token has known of before. `None` if the hold has ended.
+    pub(crate) fn leave_to_claim(
+        &mut self,
+        fence: Fence,
+        claim_ms: u64,
+        known: Option<Lease>,
+        now: Moment,
+    ) -> Option<&Hold> {
+        self.hold(fence).filter(|hold| hold.is_live(now))?;
+        self.holds.change(fence, |hold| hold.leave_to_claim(claim_ms, known, now))
     }
 
     /// This server is no master any more: no connection keeps a hold alive, and each hold ends with its lease.
@@ -266,9 +282,11 @@ impl Lock {
         obey: impl FnOnce() -> bool,
     ) -> Option<Fence> {
         let fence = self.usable(token, now, obey)?.fence();
-        self.holds
-            .change(fence, |hold| hold.extend(lease_ms.unwrap_or(hold.lease_ms()), now))
-            .map(Hold::fence)
+        let extended = self.holds.change(fence, |hold| {
+            hold.extend(lease_ms.unwrap_or(hold.lease_ms()), now);
+            hold.claim();
+        });
+        extended.map(Hold::fence)
     }
 
     /// The token's hold, if it is live or `obey` is true.
@@ -281,15 +299,14 @@ impl Lock {
         self.holds.end(fence)
     }
 
-    /// Takes the holds whose leases have ended off the lock, at most `at_most` of them, and returns their fences. Which
-    /// ended first goes first.
-    pub fn end_lapsed(&mut self, now: Moment, at_most: usize) -> Vec<Fence> {
+    /// Takes the holds whose leases have ended off the lock, at most `at_most` of them, and returns them. Which ended first
+    /// goes first.
+    pub fn end_lapsed(&mut self, now: Moment, at_most: usize) -> Vec<Hold> {
         if self.next_due().is_none_or(|due| now < due) {
             return Vec::new();
         }
         let fences = self.holds.due(Kind::Lapsing, Some(now), at_most);
-        fences.iter().for_each(|fence| drop(self.holds.remove(*fence)));
-        fences
+        fences.into_iter().filter_map(|fence| self.holds.remove(fence)).collect()
     }
 
     /// Ends the holds for which `ends` is true, and returns their fences, the oldest grant first. It looks at every

@@ -7,6 +7,8 @@
 //!    only exception are holders that wait to change their own limit. They go ahead of all others (G5).
 //! 2. A client waits for one thing at a time.
 //! 3. A token stands in a queue once.
+//! 4. A waiter is a *place* in a queue, and a connection may stand at it. A place that asked for QUEUE is kept for a while
+//!    after the connection has gone, or has none from the start (G13).
 //!
 //! Each request that waits has a *seat*, and a seat may stand in several queues.
 
@@ -14,6 +16,9 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::mem;
+use core::num::NonZeroU64;
+
+use smallvec::SmallVec;
 
 use crate::hold::Limit;
 use crate::key::{DbKey, DbKeyMap, OwnedDbKey};
@@ -25,8 +30,8 @@ use crate::token::Token;
 /// A request that waits.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Waiter {
-    /// The connection that waits.
-    pub client: ClientId,
+    /// The connection that waits at this place, if one does.
+    pub client: Option<ClientId>,
     /// The token it is to hold the lock by.
     pub token: Token,
     /// The limit it named, if it did.
@@ -41,17 +46,42 @@ pub struct Waiter {
     pub level: Option<u16>,
     /// When it began to wait.
     pub since: Moment,
-    /// When it stops waiting; `None` for never.
+    /// When it stops waiting; `None` for never. With a connection it is the end of BLOCK, without one that of the place.
     pub until: Option<Moment>,
+    /// What keeps the place without a connection, if QUEUE was asked for.
+    pub keep: Option<Keep>,
 }
 
-/// A request that will wait as soon as its client is blocked: see [`crate::Table::join`].
+/// How a place is kept without a connection.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Keep {
+    /// For how long, in milliseconds, from when no connection waits there any more.
+    pub for_ms: NonZeroU64,
+    /// The name of the user that asked last, whose rights count when nobody waits on a connection.
+    pub user: Box<[u8]>,
+}
+
+/// A request that will wait as soon as its client is blocked, if it is to be: see [`crate::Table::join`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Joining {
     /// The request.
     pub waiter: Waiter,
     /// Whether it goes ahead of those that hold nothing yet (G5).
     pub ahead: bool,
+    /// The number of its ticket is above this: above the wall clock in microseconds and the highest fence, so
+    /// that no number is given again after a restart.
+    pub above: u64,
+}
+
+impl Joining {
+    /// The same without the connection, where that cannot wait. `None` if nothing keeps the place then.
+    pub fn without_connection(mut self) -> Option<Self> {
+        let waiter = &mut self.waiter;
+        let for_ms = waiter.keep.as_ref()?.for_ms;
+        waiter.client = None;
+        waiter.until = Some(waiter.since.plus_ms(for_ms.get()));
+        Some(self)
+    }
 }
 
 /// The most that may wait.
@@ -63,9 +93,20 @@ pub struct WaiterLimits {
     pub per_key: usize,
 }
 
-/// A position in the order of the whole server: the lower, the earlier it is served. Negative for those who go ahead, the
-/// newest first.
-type Ticket = i64;
+/// A position in the order of the whole server: the lower, the earlier it is served. Those who go ahead (G5) have negative
+/// ones, the newest first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Ticket(i64);
+
+impl Ticket {
+    /// The first that does not go ahead.
+    const FIRST_BEHIND: Self = Self(0);
+
+    /// The number that clients see. No other ticket of this server has it.
+    pub fn number(self) -> u64 {
+        self.0.unsigned_abs()
+    }
+}
 
 /// The waiters of one key, in the order in which they are served.
 #[derive(Debug, Default)]
@@ -78,18 +119,28 @@ struct Queue {
 #[derive(Clone, Debug)]
 struct Seat {
     waiter: Waiter,
-    keys: Vec<OwnedDbKey>,
+    keys: SmallVec<[OwnedDbKey; 1]>,
+}
+
+/// What has become of a place whose wait has ended, see [`Queues::end_wait`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct EndedWait {
+    /// The connection that waited there, if one did.
+    pub(crate) client: Option<ClientId>,
+    /// Whether the place is kept.
+    pub(crate) is_kept: bool,
 }
 
 /// All queues of a server.
 #[derive(Debug)]
 pub struct Queues {
     queues: DbKeyMap<Queue>,
-    seats: BTreeMap<Ticket, Seat>,
+    /// Boxed, since the nodes of such a map are half empty.
+    seats: BTreeMap<Ticket, Box<Seat>>,
     by_client: BTreeMap<ClientId, Ticket>,
     timeouts: BTreeSet<(Moment, Ticket)>,
-    /// How many tickets were given so far.
-    given: Ticket,
+    /// The highest number of a ticket so far.
+    given: i64,
 }
 
 impl Default for Queues {
@@ -132,8 +183,18 @@ impl Queues {
 
     /// The waiters of a key, in the order in which they are served.
     pub fn waiters(&self, key: DbKey<'_>) -> impl Iterator<Item = &Waiter> {
+        self.places(key).map(|(_, waiter)| waiter)
+    }
+
+    /// The same with their tickets.
+    pub fn places(&self, key: DbKey<'_>) -> impl Iterator<Item = (Ticket, &Waiter)> {
         let tickets = self.queues.get(key).into_iter().flat_map(|queue| &queue.tickets);
-        tickets.filter_map(|ticket| self.seats.get(ticket)).map(|seat| &seat.waiter)
+        tickets.filter_map(|ticket| Some((*ticket, self.waiter(*ticket)?)))
+    }
+
+    /// Who has this ticket.
+    pub fn waiter(&self, ticket: Ticket) -> Option<&Waiter> {
+        self.seats.get(&ticket).map(|seat| &seat.waiter)
     }
 
     /// Who is to be served next.
@@ -142,9 +203,8 @@ impl Queues {
     }
 
     /// Those who go ahead: holders, when they came, who wait to change their limit.
-    pub(crate) fn ahead(&self, key: DbKey<'_>) -> impl Iterator<Item = &Waiter> {
-        let tickets = self.queues.get(key).into_iter().flat_map(|queue| queue.tickets.range(..0));
-        tickets.filter_map(|ticket| self.seats.get(ticket)).map(|seat| &seat.waiter)
+    pub(crate) fn ahead(&self, key: DbKey<'_>) -> impl Iterator<Item = (Ticket, &Waiter)> {
+        self.places(key).take_while(|(ticket, _)| *ticket < Ticket::FIRST_BEHIND)
     }
 
     /// Whether `client` waits.
@@ -152,6 +212,7 @@ impl Queues {
         self.by_client.contains_key(&client)
     }
 
+    /// The ticket of a token that waits for a key.
     fn ticket_of(&self, key: DbKey<'_>, token: &Token) -> Option<Ticket> {
         self.queues.get(key)?.by_token.get(token).copied()
     }
@@ -177,41 +238,66 @@ impl Queues {
         }
     }
 
-    /// Lets a request wait: behind all others, or ahead of them. A token that waits already keeps its ticket, and the
-    /// request that had it is returned.
-    pub(crate) fn join(&mut self, key: DbKey<'_>, joining: Joining) -> Option<Waiter> {
-        let Joining { waiter, ahead } = joining;
+    /// A ticket in front of all, or behind all. Its number is above `above` and was never given before.
+    fn next_ticket(&mut self, ahead: bool, above: u64) -> Ticket {
+        self.given = self.given.max(i64::try_from(above).unwrap_or(0)).saturating_add(1);
+        Ticket(if ahead { self.given.saturating_neg() } else { self.given })
+    }
+
+    /// Lets a request wait: behind all others, or ahead of them. A token that waits already keeps its ticket and the time since when it has
+    /// waited, and the request that was there is returned. Returns the ticket, too.
+    pub(crate) fn join(&mut self, key: DbKey<'_>, joining: Joining) -> (Ticket, Option<Waiter>) {
+        let Joining { mut waiter, ahead, above } = joining;
         let older = self.ticket_of(key, &waiter.token);
-        let superseded = older.and_then(|ticket| self.remove_ticket(ticket));
-        let ticket = older.unwrap_or_else(|| self.next_ticket(ahead));
+        let superseded = older.and_then(|ticket| self.remove(ticket));
+        let ticket = older.unwrap_or_else(|| self.next_ticket(ahead, above));
+        if let Some(older) = &superseded {
+            waiter.since = older.since;
+        }
         let queue = self.queues.at(key);
         queue.tickets.insert(ticket);
         queue.by_token.insert(waiter.token.clone(), ticket);
-        self.by_client.insert(waiter.client, ticket);
+        self.by_client.extend(waiter.client.map(|client| (client, ticket)));
         self.timeouts.extend(waiter.until.map(|until| (until, ticket)));
-        self.seats.insert(ticket, Seat { waiter, keys: Vec::from([key.into()]) });
-        superseded
+        self.seats.insert(ticket, Box::new(Seat { waiter, keys: SmallVec::from_elem(key.into(), 1) }));
+        (ticket, superseded)
     }
 
-    /// The ticket in front of all, or behind all.
-    fn next_ticket(&mut self, ahead: bool) -> Ticket {
-        self.given = self.given.saturating_add(1);
-        if ahead { self.given.saturating_neg() } else { self.given }
-    }
-
-    /// Takes the request of a client out of its queue.
-    pub(crate) fn remove(&mut self, client: ClientId) -> Option<Waiter> {
-        self.remove_ticket(*self.by_client.get(&client)?)
+    /// The ticket of a client that waits.
+    pub(crate) fn ticket_of_client(&self, client: ClientId) -> Option<Ticket> {
+        self.by_client.get(&client).copied()
     }
 
     /// Takes the request of a token out of the queue of a key.
     pub(crate) fn withdraw(&mut self, key: DbKey<'_>, token: &Token) -> Option<Waiter> {
-        self.remove_ticket(self.ticket_of(key, token)?)
+        self.remove(self.ticket_of(key, token)?)
     }
 
-    fn remove_ticket(&mut self, ticket: Ticket) -> Option<Waiter> {
-        let Seat { waiter, keys } = self.seats.remove(&ticket)?;
-        self.by_client.remove(&waiter.client);
+    /// The wait at a place has ended: its connection has gone, or its time is over. If a connection waited there and QUEUE
+    /// says so, the place is kept from now on without it. Otherwise it is removed.
+    pub(crate) fn end_wait(&mut self, ticket: Ticket, now: Moment) -> Option<EndedWait> {
+        let waiter = &mut self.seats.get_mut(&ticket)?.waiter;
+        let (Some(client), Some(keep)) = (waiter.client, &waiter.keep) else {
+            let Waiter { client, .. } = self.remove(ticket)?;
+            return Some(EndedWait { client, is_kept: false });
+        };
+        let until = now.plus_ms(keep.for_ms.get());
+        waiter.client = None;
+        let before = waiter.until.replace(until);
+        if let Some(before) = before {
+            self.timeouts.remove(&(before, ticket));
+        }
+        self.timeouts.insert((until, ticket));
+        self.by_client.remove(&client);
+        Some(EndedWait { client: Some(client), is_kept: true })
+    }
+
+    /// Takes the request with this ticket out of its queues.
+    pub(crate) fn remove(&mut self, ticket: Ticket) -> Option<Waiter> {
+        let Seat { waiter, keys } = *self.seats.remove(&ticket)?;
+        if let Some(client) = waiter.client {
+            self.by_client.remove(&client);
+        }
         if let Some(until) = waiter.until {
             self.timeouts.remove(&(until, ticket));
         }
@@ -226,10 +312,9 @@ impl Queues {
         Some(waiter)
     }
 
-    /// The keys that a client waits for.
-    pub(crate) fn keys_of(&self, client: ClientId) -> Vec<OwnedDbKey> {
-        let seat = self.by_client.get(&client).and_then(|ticket| self.seats.get(ticket));
-        seat.map(|seat| seat.keys.clone()).unwrap_or_default()
+    /// The keys that the request with this ticket waits for.
+    pub(crate) fn keys_of(&self, ticket: Ticket) -> SmallVec<[OwnedDbKey; 1]> {
+        self.seats.get(&ticket).map(|seat| seat.keys.clone()).unwrap_or_default()
     }
 
     /// When the next waiter stops waiting.
@@ -238,19 +323,17 @@ impl Queues {
     }
 
     /// A waiter whose time is up.
-    pub(crate) fn late(&self, now: Moment) -> Option<ClientId> {
-        let (until, ticket) = self.timeouts.first()?;
-        if *until > now { None } else { self.seats.get(ticket).map(|seat| seat.waiter.client) }
+    pub(crate) fn late(&self, now: Moment) -> Option<Ticket> {
+        self.timeouts.first().filter(|(until, _)| *until <= now).map(|(_, ticket)| *ticket)
     }
 
-    /// Everybody who waits for this key stops waiting.
+    /// Everybody who waits for this key stops waiting. Returns the connections of those that had one.
     pub(crate) fn dismiss(&mut self, key: DbKey<'_>) -> Vec<ClientId> {
-        let clients: Vec<ClientId> = self.waiters(key).map(|waiter| waiter.client).collect();
-        clients.iter().for_each(|client| drop(self.remove(*client)));
-        clients
+        let tickets: Vec<Ticket> = self.places(key).map(|(ticket, _)| ticket).collect();
+        tickets.into_iter().filter_map(|ticket| self.remove(ticket)?.client).collect()
     }
 
-    /// Everybody stops waiting.
+    /// Everybody stops waiting. Returns the connections of those that had one.
     pub(crate) fn dissolve(&mut self) -> Vec<ClientId> {
         let given = self.given;
         let Self { by_client, .. } = mem::take(self);
@@ -269,8 +352,9 @@ impl Queues {
         self.queues.iter().map(|(key, _)| key)
     }
 
-    /// Whether all parts agree: every ticket in a queue has a seat that stands there, a client, a token and, if it has one, a
-    /// timeout, and there are no others; and no queue is empty.
+    /// Whether all parts agree: every ticket in a queue has a seat that stands there, a token, a client or what keeps it
+    /// without one, and, if it has one, a timeout, and there are no others; no place without a connection is kept for ever;
+    /// and no queue is empty.
     pub fn is_consistent(&self) -> bool {
         let seats_agree = self.seats.iter().all(|(ticket, seat)| {
             let stands = |key: &OwnedDbKey| {
@@ -281,7 +365,10 @@ impl Queues {
             let timeout = seat.waiter.until.map(|until| (until, *ticket));
             !seat.keys.is_empty()
                 && seat.keys.iter().all(stands)
-                && self.by_client.get(&seat.waiter.client) == Some(ticket)
+                && match seat.waiter.client {
+                    Some(client) => self.by_client.get(&client) == Some(ticket),
+                    None => seat.waiter.keep.is_some() && seat.waiter.until.is_some(),
+                }
                 && timeout.is_none_or(|timeout| self.timeouts.contains(&timeout))
         });
         let places: usize = self.seats.values().map(|seat| seat.keys.len()).sum();
@@ -292,7 +379,7 @@ impl Queues {
             && tickets == places
             && tokens == places
             && self.queues.iter().all(|(_, queue)| !queue.tickets.is_empty())
-            && self.by_client.len() == self.seats.len()
+            && self.by_client.len() == self.seats.values().filter(|seat| seat.waiter.client.is_some()).count()
             && self.timeouts.len() == with_timeout
     }
 }

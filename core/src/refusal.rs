@@ -21,10 +21,12 @@ pub enum Refusal {
     TokenLength,
     /// A label that is too long.
     OwnerLength,
-    /// BLOCK is negative.
+    /// BLOCK or QUEUE is negative.
     NegativeTimeout,
-    /// BLOCK is above a hundred years.
+    /// BLOCK or QUEUE is above a hundred years, or QUEUE is 0.
     TimeoutRange,
+    /// QUEUE without TOKEN.
+    QueueWithoutToken,
     /// SESSION where there is no connection that could keep the hold.
     NoConnection,
     /// One more waiter would exceed a cap. Holds the name of the setting.
@@ -63,6 +65,9 @@ impl fmt::Display for Refusal {
             Self::OwnerLength => f.write_str("ERR owner must be at most 255 bytes"),
             Self::NegativeTimeout => f.write_str("ERR timeout is negative"),
             Self::TimeoutRange => f.write_str("ERR timeout is out of range"),
+            Self::QueueWithoutToken => f.write_str(
+                "ERR QUEUE needs TOKEN: make a token of your own, and send it again whenever you repeat the command",
+            ),
             Self::NoConnection => {
                 f.write_str(
                 "ERR SESSION needs a connection: send the command outside of scripts and functions, on a connection that was \

@@ -4,6 +4,7 @@
 //! Options come in any order and any case, each at most once.
 
 use core::ffi::CStr;
+use core::num::NonZeroU64;
 
 use crate::fence::Fence;
 use crate::hold::{LONGEST_OWNER, Limit};
@@ -11,8 +12,8 @@ use crate::refusal::Refusal;
 use crate::time::LONGEST_LEASE_MS;
 use crate::token::Token;
 
-/// The longest that BLOCK may ask to wait, in milliseconds, other than without end: a hundred years.
-const LONGEST_BLOCK_MS: u64 = LONGEST_LEASE_MS;
+/// The longest that BLOCK and QUEUE may ask for, in milliseconds, other than BLOCK without end: a hundred years.
+const LONGEST_WAIT_MS: u64 = LONGEST_LEASE_MS;
 
 /// What a lease may be, in milliseconds, as configured.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +29,7 @@ impl LeaseRules {
     pub const ANY: Self = Self { default_ms: LONGEST_LEASE_MS, longest_ms: LONGEST_LEASE_MS };
 }
 
-/// LOCK.ACQUIRE key [PX ms | EX s] [TOKEN token] [SHARED | LIMIT n] [BLOCK ms] [OWNER label] [SESSION] [LEVEL n]
+/// LOCK.ACQUIRE key [PX ms | EX s] [TOKEN token] [SHARED | LIMIT n] [BLOCK ms] [QUEUE ms] [OWNER label] [SESSION] [LEVEL n]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Acquire<'a> {
     /// The client's own token. Without one the server makes it.
@@ -39,6 +40,9 @@ pub struct Acquire<'a> {
     pub limit: Option<Limit>,
     /// How long to wait, in milliseconds. 0 is without end, `None` is not at all.
     pub block_ms: Option<u64>,
+    /// How long to keep the place in the queue without a connection, in milliseconds. Only with a token, and without a
+    /// session.
+    pub queue_ms: Option<NonZeroU64>,
     /// A label for people.
     pub owner: Option<&'a [u8]>,
     /// Whether the connection is to keep the hold alive.
@@ -116,7 +120,7 @@ impl<'a> Acquire<'a> {
     /// [`Refusal::Syntax`], or what is wrong with one of the values.
     pub fn parse(mut words: impl Iterator<Item = &'a [u8]>, leases: LeaseRules) -> Result<Self, Refusal> {
         let (mut lease, mut token, mut limit, mut block, mut owner) = (None, None, None, None, None);
-        let (mut session, mut level) = (None, None);
+        let (mut session, mut level, mut queue) = (None, None, None);
         while let Some(word) = words.next() {
             match Keyword::of(word).ok_or(Refusal::Syntax)? {
                 Keyword::Lease(unit) => once(&mut lease, (unit, value(&mut words)?))?,
@@ -124,18 +128,26 @@ impl<'a> Acquire<'a> {
                 Keyword::Shared => once(&mut limit, None)?,
                 Keyword::Limit => once(&mut limit, Some(value(&mut words)?))?,
                 Keyword::Block => once(&mut block, value(&mut words)?)?,
+                Keyword::Queue => once(&mut queue, value(&mut words)?)?,
                 Keyword::Owner => once(&mut owner, value(&mut words)?)?,
                 Keyword::Session => once(&mut session, ())?,
                 Keyword::Level => once(&mut level, value(&mut words)?)?,
                 Keyword::Fence => return Err(Refusal::Syntax),
             }
         }
+        if queue.is_some() && session.is_some() {
+            return Err(Refusal::Syntax);
+        }
         let lease_ms = lease.map(|lease| lease_ms(lease, leases, Self::NAME)).transpose()?;
+        if queue.is_some() && token.is_none() {
+            return Err(Refusal::QueueWithoutToken);
+        }
         Ok(Self {
             token: token.map(parse_token).transpose()?,
             lease_ms: lease_ms.unwrap_or(leases.default_ms),
             limit: limit.map(|number| number.map_or(Ok(Limit::SHARED), parse_limit)).transpose()?,
-            block_ms: block.map(parse_block).transpose()?,
+            block_ms: block.map(parse_wait).transpose()?,
+            queue_ms: queue.map(parse_queue).transpose()?,
             owner: owner.map(parse_owner).transpose()?,
             session: session.is_some(),
             level: level.map(parse_level).transpose()?,
@@ -251,6 +263,8 @@ pub mod word {
     pub const LIMIT: &CStr = c"LIMIT";
     /// Waiting, in milliseconds.
     pub const BLOCK: &CStr = c"BLOCK";
+    /// A place in the queue without a connection, in milliseconds.
+    pub const QUEUE: &CStr = c"QUEUE";
     /// A label.
     pub const OWNER: &CStr = c"OWNER";
     /// Tied to the connection.
@@ -268,6 +282,7 @@ enum Keyword {
     Shared,
     Limit,
     Block,
+    Queue,
     Owner,
     Session,
     Level,
@@ -276,11 +291,12 @@ enum Keyword {
 
 impl Keyword {
     /// The most common first.
-    const ALL: [(&'static CStr, Self); 10] = [
+    const ALL: [(&'static CStr, Self); 11] = [
         (word::PX, Self::Lease(Unit::Milliseconds)),
         (word::TOKEN, Self::Token),
         (word::BLOCK, Self::Block),
         (word::EX, Self::Lease(Unit::Seconds)),
+        (word::QUEUE, Self::Queue),
         (word::OWNER, Self::Owner),
         (word::SHARED, Self::Shared),
         (word::LIMIT, Self::Limit),
@@ -331,9 +347,14 @@ fn parse_level(number: &[u8]) -> Result<u16, Refusal> {
     }
 }
 
-fn parse_block(number: &[u8]) -> Result<u64, Refusal> {
+fn parse_wait(number: &[u8]) -> Result<u64, Refusal> {
     let ms = u64::try_from(parse_integer(number)?).map_err(|_| Refusal::NegativeTimeout)?;
-    if ms <= LONGEST_BLOCK_MS { Ok(ms) } else { Err(Refusal::TimeoutRange) }
+    if ms <= LONGEST_WAIT_MS { Ok(ms) } else { Err(Refusal::TimeoutRange) }
+}
+
+/// A place is never kept without end, for nobody would take it away again.
+fn parse_queue(number: &[u8]) -> Result<NonZeroU64, Refusal> {
+    NonZeroU64::new(parse_wait(number)?).ok_or(Refusal::TimeoutRange)
 }
 
 fn parse_owner(label: &[u8]) -> Result<&[u8], Refusal> {
@@ -388,6 +409,7 @@ mod tests {
             lease_ms: 5_000,
             limit: Some(Limit::from_number(3)),
             block_ms: Some(700),
+            queue_ms: None,
             owner: Some(b"me"),
             session: true,
             level: Some(2),
@@ -399,6 +421,7 @@ mod tests {
             lease_ms: 30_000,
             limit: None,
             block_ms: None,
+            queue_ms: None,
             owner: None,
             session: false,
             level: None,
@@ -428,6 +451,10 @@ mod tests {
             "BLOCK 1 BLOCK 1",
             "SESSION SESSION",
             "REENTRANT",
+            "QUEUE",
+            "QUEUE 1 QUEUE 1 TOKEN t",
+            "QUEUE 1 SESSION TOKEN t",
+            "SESSION QUEUE 0",
             "LEVEL",
             "LEVEL 1 level 1",
             "PXX 1",
@@ -467,9 +494,17 @@ mod tests {
             ("BLOCK -1", Refusal::NegativeTimeout),
             ("BLOCK 3153600000001", Refusal::TimeoutRange),
             ("BLOCK 0.5", Refusal::NotAnInteger),
+            ("QUEUE 1", Refusal::QueueWithoutToken),
+            ("QUEUE 0", Refusal::QueueWithoutToken),
+            ("QUEUE 0 TOKEN t", Refusal::TimeoutRange),
+            ("QUEUE -1 TOKEN t", Refusal::NegativeTimeout),
+            ("QUEUE 3153600000001 TOKEN t", Refusal::TimeoutRange),
+            ("QUEUE x TOKEN t", Refusal::NotAnInteger),
         ] {
             assert_eq!(acquire(line), Err(refusal), "{line}");
         }
+        let longest = acquire("queue 3153600000000 TOKEN t").map(|request| request.queue_ms);
+        assert_eq!(longest, Ok(NonZeroU64::new(LONGEST_WAIT_MS)));
         assert_eq!(acquire("PX 86400000").map(|request| request.lease_ms), Ok(86_400_000));
         assert_eq!(acquire("LIMIT 65535").map(|request| request.limit), Ok(Some(Limit::from_number(65_535))));
     }

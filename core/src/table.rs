@@ -7,13 +7,14 @@
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
+use crate::answer::Answer;
 use crate::deadlines::{DeadlineId, Deadlines};
 use crate::fence::{Fence, FenceSequence};
 use crate::grace::Grace;
 use crate::hold::Hold;
 use crate::key::{Database, DbKey, OwnedDbKey};
 use crate::lock::Lock;
-use crate::queue::{Joining, Queues, Waiter};
+use crate::queue::{EndedWait, Joining, Queues, Ticket};
 use crate::session::{ClientId, SessionIndex};
 use crate::time::Moment;
 use crate::undo::{Undo, Undos, What};
@@ -41,10 +42,20 @@ pub struct DueLock {
     pub id: DeadlineId,
 }
 
+/// A request that has joined a queue.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Joined {
+    /// Its ticket.
+    pub ticket: Ticket,
+    /// The client of an older request of its token, which has given its place up, and what it is told.
+    pub superseded: Option<(ClientId, Answer)>,
+}
+
 /// What is left to do when a server becomes a replica.
 #[derive(Debug)]
 pub struct Demotion {
-    /// The clients that stop waiting. They are answered with [`crate::Refusal::Demoted`].
+    /// The clients that stop waiting. They are answered with [`crate::Refusal::Demoted`]. Places without a connection have
+    /// ended as well.
     pub dismissed: Vec<ClientId>,
     /// The keys where connections may keep holds alive. These holds now end with their leases: [`Table::disown`].
     pub disowned: BTreeSet<OwnedDbKey>,
@@ -173,10 +184,11 @@ impl Table {
         self.sessions.opened(client);
     }
 
-    /// A connection is being closed: it waits no longer, what it was not told of is undone, and what it kept alive ends.
-    /// Returns what is to be undone of its own grant.
-    pub fn closed(&mut self, client: ClientId) -> Option<Undo> {
-        let undo = self.abandoned(client);
+    /// A connection is being closed: it waits no longer, what it was not told of is undone, and what it kept alive ends. Its
+    /// place in a queue may be kept (G13). Returns what is to be undone of its own grant.
+    pub fn closed(&mut self, client: ClientId, now: Moment) -> Option<Undo> {
+        self.end_wait_of(client, now);
+        let undo = self.undos.lost(client);
         self.sessions.closed(client);
         self.mark_left(MARKED_AT_ONCE);
         undo
@@ -197,28 +209,34 @@ impl Table {
         self.sessions.has_left() && hold.session().is_some_and(|client| !self.sessions.is_open(client))
     }
 
-    /// A client is not there to be answered any more: it leaves its queue, and what it was granted and not told is undone.
+    /// A client cannot be answered any more: it leaves its queue for good, and what it was granted and not told is undone.
     pub fn abandoned(&mut self, client: ClientId) -> Option<Undo> {
-        self.left(client);
+        if let Some(ticket) = self.queues.ticket_of_client(client) {
+            let keys = self.queues.keys_of(ticket);
+            self.queues.remove(ticket);
+            keys.iter().for_each(|key| self.touched(key.as_key()));
+        }
         self.undos.lost(client)
     }
 
-    /// A client stops waiting, for whatever reason. It may have stood in somebody's way.
-    pub fn left(&mut self, client: ClientId) {
-        let keys = self.queues.keys_of(client);
-        self.queues.remove(client);
-        keys.iter().for_each(|key| self.touched(key.as_key()));
+    /// A client waits no longer by somebody's command. Returns what it is told; `None` if it did not wait.
+    pub fn unblocked(&mut self, client: ClientId, now: Moment) -> Option<Answer> {
+        self.end_wait_of(client, now).map(|(_, answer)| answer)
     }
 
-    /// A request waits from now on. An older one of its token gives its place up, and is returned, to be answered with
-    /// null.
-    pub fn join(&mut self, key: DbKey<'_>, joining: Joining) -> Option<Waiter> {
-        let superseded = self.queues.join(key, joining);
-        if superseded.is_some() {
+    /// A request waits from now on.
+    pub fn join(&mut self, key: DbKey<'_>, joining: Joining) -> Joined {
+        let asks_for = (joining.waiter.limit, joining.waiter.level);
+        let (ticket, superseded) = self.queues.join(key, joining);
+        if superseded.as_ref().is_some_and(|older| (older.limit, older.level) != asks_for) {
             // The newer request may ask for less, and be served at the end of the turn of the server's loop.
             self.undos.mark(key);
         }
-        superseded
+        let superseded = superseded.and_then(|older| {
+            let answer = if older.keep.is_some() { Answer::Queued(ticket) } else { Answer::NotAvailable };
+            Some((older.client?, answer))
+        });
+        Joined { ticket, superseded }
     }
 
     /// A client was told of its grant.
@@ -231,14 +249,32 @@ impl Table {
         self.undos.undo_for(client)
     }
 
-    /// Takes one waiter whose time is up out of its queue, to be answered with null.
-    pub fn time_out(&mut self, now: Moment) -> Option<ClientId> {
-        let client = self.queues.late(now)?;
-        self.left(client);
-        Some(client)
+    /// Ends the waits whose time is up, at most `at_most`. Returns who is told what.
+    pub fn time_out(&mut self, now: Moment, at_most: usize) -> Vec<(ClientId, Answer)> {
+        let mut answers = Vec::new();
+        for _ in 0..at_most {
+            let Some(ticket) = self.queues.late(now) else { break };
+            answers.extend(self.end_wait(ticket, now));
+        }
+        answers
     }
 
-    /// All waiters of a key stop waiting. They are redirected.
+    fn end_wait_of(&mut self, client: ClientId, now: Moment) -> Option<(ClientId, Answer)> {
+        self.end_wait(self.queues.ticket_of_client(client)?, now)
+    }
+
+    /// Ends a wait, whose place may be kept. Otherwise it may have stood in somebody's way.
+    fn end_wait(&mut self, ticket: Ticket, now: Moment) -> Option<(ClientId, Answer)> {
+        let keys = self.queues.keys_of(ticket);
+        let EndedWait { client, is_kept } = self.queues.end_wait(ticket, now)?;
+        if !is_kept {
+            keys.iter().for_each(|key| self.touched(key.as_key()));
+        }
+        let answer = if is_kept { Answer::Queued(ticket) } else { Answer::NotAvailable };
+        client.map(|client| (client, answer))
+    }
+
+    /// All waiters of a key stop waiting. Those with a connection are redirected.
     pub fn dismiss(&mut self, key: DbKey<'_>) -> Vec<ClientId> {
         self.queues.dismiss(key)
     }

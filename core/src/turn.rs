@@ -13,175 +13,36 @@
 //! - G10. A waiter whose user may not take the lock any more is refused, and the next is served.
 //! - G11. A waiter of an inner level gets null if the outer hold is gone.
 //! - G12. Before a grant so many ended holds are removed that all holds together are within the limits.
+//! - G13. A place in the queue that is kept without a connection is granted the lock in its turn, with a short lease, and its
+//!   ticket is called. Its token claims the hold by any request for the lock, and its own lease begins.
 //! - L6. What promises a lease removes a time to live that somebody has set on the key. A release, a break and the end of
 //!   a lease leave it.
 //!
 //! A turn changes the lock and the [`Table`], and calls nobody. What is left to do comes out as an [`Outcome`]: the
 //! changes in the order in which they were made. A server that applies them in that order has the same lock.
 
+mod serving;
+
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use smallvec::SmallVec;
 
+use crate::answer::Answer;
 use crate::codec::Decoded;
 use crate::fence::Fence;
 use crate::hold::{Hold, Limit, Terms};
 use crate::invariants;
 use crate::key::DbKey;
 use crate::lock::{Lock, Released, Renewal, Verdict};
-use crate::queue::{Joining, Waiter, WaiterLimits};
+use crate::outcome::{Acquired, Authority, Cause, Change, Circumstances, End, Outcome, WaitOptions};
+use crate::queue::{Joining, Ticket, Waiter};
 use crate::refusal::Refusal;
-use crate::request::{Acquire, BreakTarget, is_inner};
+use crate::request::{Acquire, BreakTarget};
 use crate::session::ClientId;
 use crate::table::Table;
 use crate::time::Moment;
 use crate::token::Token;
-use crate::undo::{Undo, What};
-
-/// How many ended holds are removed at a time before a grant.
-const ENDED_AT_ONCE: usize = 64;
-
-/// What this server may do at a key on its own account. A client's own request needs none of it, because the server has
-/// checked the command before it called the module.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Authority {
-    /// Whether this server may decide now: it is a master, its clients are not paused, and it takes writes from them.
-    pub may_grant: bool,
-    /// Whether the key is this server's, and not another node's of its cluster.
-    pub serves_key: bool,
-}
-
-impl Authority {
-    /// None. Enough where there is nothing to decide but what a command asks for, see [`Table::has_business_at`].
-    pub const NONE: Self = Self { may_grant: false, serves_key: false };
-    /// All of it.
-    pub const FULL: Self = Self { may_grant: true, serves_key: true };
-}
-
-/// What a turn needs to know of the moment and of the server.
-#[derive(Clone, Copy, Debug)]
-pub struct Circumstances {
-    /// When it is.
-    pub now: Moment,
-    /// The wall clock then, in microseconds since 1970, for fences.
-    pub wall_micros: u64,
-    /// How long the restart grace lasts, in milliseconds.
-    pub grace_ms: u64,
-    /// What this server may do on its own account.
-    pub authority: Authority,
-    /// How much may follow from what is asked, see [`Outcome::work`]. Where there is more to do, the key is marked, and the
-    /// rest is done when the mark is settled.
-    pub at_most: usize,
-}
-
-/// Why a hold is as it is, or is no more.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Cause {
-    /// It was granted; to a request that waited, or at once.
-    Granted {
-        /// Whether the request had waited.
-        has_waited: bool,
-    },
-    /// It was granted again to its own token.
-    Renewed,
-    /// Its lease was set anew by its holder.
-    Extended,
-    /// The server extended its lease, since its connection is open.
-    Kept,
-    /// It was given back, or a level of it.
-    Released,
-    /// Its lease ran out.
-    Lapsed,
-    /// An operator ended it.
-    Broken,
-    /// Its connection closed.
-    SessionClosed,
-    /// Its client could not be told.
-    Undone,
-    /// Another server decided so.
-    Applied,
-}
-
-/// What happened to the holds of a lock.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Change {
-    /// The lock has this hold and no other.
-    First(Hold, Cause),
-    /// Very many holds have ended, and the lock has these and no others.
-    Whole(Vec<Hold>, Cause),
-    /// A hold is now as it is, besides the others.
-    Set(Hold, Cause),
-    /// The hold with this fence has ended.
-    Ended(Fence, Cause),
-    /// What was asked has been done, and says all there is to say.
-    AsAsked(Cause),
-}
-
-/// What a client that waited is told.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Answer {
-    /// The lock is its own.
-    Granted(Grant),
-    /// Not within its time, or another request of its token took its place, or its token gave up.
-    NotAvailable,
-    /// It cannot be served any more.
-    Refused(Refusal),
-}
-
-/// What a client that waited was granted. If it cannot be told, [`Table::abandoned`] has that undone.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Grant {
-    /// The client.
-    pub client: ClientId,
-    /// The token that holds.
-    pub token: Token,
-    /// The fence of the hold.
-    pub fence: Fence,
-}
-
-/// What a turn came to, besides what was asked.
-#[derive(Clone, Default, Debug)]
-pub struct Outcome {
-    /// What has changed, to be passed on in this order.
-    pub changes: SmallVec<[Change; 1]>,
-    /// Whether a lease was promised: a time to live that the key has is to be taken off.
-    pub has_promised: bool,
-    /// Clients that waited, and what each is told.
-    pub answers: Vec<(ClientId, Answer)>,
-    /// See [`Turn::candidate`].
-    pub candidate: Option<ClientId>,
-}
-
-impl Outcome {
-    /// How much was done besides one change that was asked for: holds that were changed, and clients that were answered.
-    pub fn work(&self) -> usize {
-        self.changes.len().saturating_add(self.answers.len()).saturating_sub(1)
-    }
-}
-
-/// How a request may wait.
-#[derive(Clone, Copy, Debug)]
-pub struct WaitOptions {
-    /// The client that waits.
-    pub client: ClientId,
-    /// When it stops waiting; `None` for never.
-    pub until: Option<Moment>,
-    /// The most that may wait.
-    pub limits: WaiterLimits,
-}
-
-/// What an ACQUIRE comes to.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Acquired {
-    /// The token holds the lock under this fence.
-    Granted(Token, Fence),
-    /// Others hold it.
-    NotAvailable,
-    /// The client is to wait. Nothing has changed yet: where the server cannot let it wait, it is not available; else it
-    /// joins the queue ([`Table::join`]).
-    Waits(Box<Joining>),
-}
 
 /// What a LOCK.CHECK of a token that holds comes to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -222,17 +83,6 @@ pub struct Turn<'a> {
     outcome: &'a mut Outcome,
 }
 
-/// What is to be looked after once a turn has ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct End {
-    /// When the lock is due next, if it has changed and somebody holds it.
-    pub due: Option<Moment>,
-    /// See [`Table::is_quiet`].
-    pub is_quiet: bool,
-    /// Whether the key is marked: there is more to do.
-    pub is_marked: bool,
-}
-
 /// Beginning, end, and what is in between.
 ///
 /// A turn settles first, then it gets the request. When it comes to a candidate, it is dropped, the server is asked
@@ -257,16 +107,14 @@ impl<'a> Turn<'a> {
     }
 
     /// The waiter that is granted the lock next, if its user still has the right to take it.
-    pub fn candidate(&self) -> Option<ClientId> {
+    pub fn candidate(&self) -> Option<Ticket> {
         self.outcome.candidate
     }
 
     /// Goes on once it is known whether the candidate has the right to take the lock.
     pub fn judge_candidate(&mut self, has_right: bool) {
-        let candidate = self.outcome.candidate.take();
-        if let Some(waiter) = candidate.and_then(|client| self.table.queues.remove(client)) {
-            let answer = if has_right { self.admit(&waiter) } else { Answer::Refused(Refusal::NoPermission) };
-            self.answer(waiter.client, answer);
+        if let Some(ticket) = self.outcome.candidate.take() {
+            self.serve_candidate(ticket, has_right);
         }
         self.serve();
     }
@@ -327,6 +175,7 @@ impl Turn<'_> {
                     owner: request.owner,
                     session: request.session.then(connection),
                     level: request.level,
+                    prolongs: request.level.is_some(),
                 };
                 let undo = self.renew(token, renewal).ok_or(Refusal::Internal)?;
                 self.table.undos.learned(self.key, undo.fence);
@@ -364,19 +213,25 @@ impl Turn<'_> {
             // Each of the two waits for the other's hold to end.
             return Err(Refusal::Deadlock);
         }
+        let token = request.token.clone().unwrap_or_else(make_token);
+        self.table.queues.room_for(self.key, &token, wait.limits)?;
+        let block_ms = request.block_ms.filter(|ms| wait.client.is_some() && *ms > 0);
         let waiter = Waiter {
             client: wait.client,
-            token: request.token.clone().unwrap_or_else(make_token),
+            token,
             limit: request.limit,
             lease_ms: request.lease_ms,
             owner: request.owner.map(Box::from),
             session: request.session,
             level: request.level,
             since: self.now,
-            until: wait.until,
+            until: block_ms.map(|ms| self.now.plus_ms(ms)),
+            keep: wait.keep,
         };
-        self.table.queues.room_for(self.key, &waiter.token, wait.limits)?;
-        Ok(Acquired::Waits(Box::new(Joining { waiter, ahead })))
+        let last_fence = self.table.fences.last().map_or(0, Fence::get);
+        let joining = Joining { waiter, ahead, above: self.circumstances.wall_micros.max(last_fence) };
+        let joining = if wait.client.is_some() { Some(joining) } else { joining.without_connection() };
+        Ok(joining.map_or(Acquired::NotAvailable, |joining| Acquired::Waits(Box::new(joining))))
     }
 
     fn holds(&self, token: Option<&Token>) -> bool {
@@ -385,7 +240,7 @@ impl Turn<'_> {
 
     /// Whether another holder than the one of `token` waits to change its limit.
     fn upgrade_waits(&self, token: Option<&Token>) -> bool {
-        let mut ahead = self.table.queues.ahead(self.key).map(|waiter| &waiter.token);
+        let mut ahead = self.table.queues.ahead(self.key).map(|(_, waiter)| &waiter.token);
         ahead.any(|other| token != Some(other) && self.holds(Some(other)))
     }
 
@@ -411,7 +266,7 @@ impl Turn<'_> {
             withdrawn = self.table.queues.withdraw(self.key, token);
         }
         if let Some(waiter) = &withdrawn {
-            self.answer(waiter.client, Answer::NotAvailable);
+            self.tell(waiter.client, Answer::NotAvailable);
         }
         if is_released || withdrawn.is_some() {
             self.serve();
@@ -518,206 +373,5 @@ impl Turn<'_> {
             self.undo(undo);
         }
         self.serve();
-    }
-}
-
-/// What follows from it.
-impl Turn<'_> {
-    fn is_in_grace(&self) -> bool {
-        self.table.is_in_grace(self.circumstances.grace_ms, self.now)
-    }
-
-    fn draw_fence(&mut self) -> Option<Fence> {
-        self.table.fences.draw(self.circumstances.wall_micros)
-    }
-
-    fn answer(&mut self, client: ClientId, answer: Answer) {
-        self.outcome.answers.push((client, answer));
-    }
-
-    fn undo(&mut self, undo: Undo) {
-        match undo.what {
-            What::Grant => self.end_hold(undo.fence, Cause::Undone),
-            What::Session(client) => {
-                if self.lock.hold(undo.fence).is_some_and(|hold| hold.session() == Some(client)) {
-                    self.end_hold(undo.fence, Cause::SessionClosed);
-                }
-            }
-            What::Renewal { limit, level } => {
-                if let Some(hold) = self.lock.undo_renewal(undo.fence, limit, level, self.now).cloned() {
-                    self.outcome.has_promised = true;
-                    self.outcome.changes.push(Change::Set(hold, Cause::Undone));
-                }
-            }
-        }
-    }
-
-    fn end_hold(&mut self, fence: Fence, cause: Cause) {
-        let session = self.lock.hold(fence).and_then(Hold::session);
-        if self.lock.end(fence) {
-            if let Some(client) = session {
-                self.table.sessions.lets_go(client, self.key, fence);
-            }
-            self.outcome.changes.push(Change::Ended(fence, cause));
-        }
-    }
-
-    /// Ends the hold of a token whose connection has closed, should that not have been marked yet.
-    #[inline]
-    fn end_lost_session(&mut self, token: Option<&Token>) {
-        if self.table.sessions.has_left() && self.circumstances.authority.may_grant {
-            self.end_hold_of_lost_session(token);
-        }
-    }
-
-    #[cold]
-    fn end_hold_of_lost_session(&mut self, token: Option<&Token>) {
-        let hold = token.and_then(|token| self.lock.hold_of(token, self.now));
-        if let Some(hold) = hold.filter(|hold| self.table.has_lost_session(hold)) {
-            self.end_hold(hold.fence(), Cause::SessionClosed);
-            self.table.undos.mark(self.key);
-        }
-    }
-
-    /// Takes ended leases off the lock, as many as must go before a hold with this limit can be put in, in place of the one
-    /// with the fence `instead_of`: what is passed on is never more than the limits allow, ended leases included.
-    fn make_room(&mut self, limit: Limit, instead_of: Option<Fence>) {
-        if self.lock.is_empty()
-            || self.end_lapsed(ENDED_AT_ONCE) == 0
-            || self.lock.has_room_for(limit, instead_of)
-        {
-            return;
-        }
-        // Very many have ended: it is less work to pass on those that are left. If none is, what follows is the only hold.
-        self.lock.end_where(|hold| !hold.is_live(self.now));
-        if !self.lock.is_empty() {
-            let left = self.lock.holds().iter().cloned().collect();
-            self.outcome.changes.push(Change::Whole(left, Cause::Lapsed));
-        }
-    }
-
-    /// Ends leases that have run out. A hold that a connection keeps alive is none of them.
-    fn end_lapsed(&mut self, at_most: usize) -> usize {
-        let fences = self.lock.end_lapsed(self.now, at_most);
-        let changes = fences.iter().map(|fence| Change::Ended(*fence, Cause::Lapsed));
-        self.outcome.changes.extend(changes);
-        fences.len()
-    }
-
-    /// Serves the queue until its first has to wait, or comes to a candidate whose right is to be looked at.
-    fn serve(&mut self) {
-        if self.outcome.candidate.is_some() || !self.table.queues.is_waited_for(self.key) {
-            return;
-        }
-        if self.circumstances.authority != Authority::FULL {
-            // Somebody will, and is not to forget.
-            self.table.undos.mark(self.key);
-            return;
-        }
-        self.dismiss_orphans();
-        while let Some(head) = self.table.queues.head(self.key) {
-            let client = head.client;
-            let is_over = head.until.is_some_and(|until| until <= self.now) || self.is_orphan(head);
-            let verdict = self.lock.judge(Some(&head.token), head.limit, self.now);
-            let has_to_wait = verdict == Verdict::Wait || verdict.gives_more() && self.is_in_grace();
-            if has_to_wait && !is_over {
-                return;
-            }
-            if self.outcome.work() >= self.circumstances.at_most {
-                self.table.undos.mark(self.key);
-                return;
-            }
-            if !is_over {
-                self.outcome.candidate = Some(client);
-                return;
-            }
-            self.table.queues.remove(client);
-            self.answer(client, Answer::NotAvailable);
-        }
-    }
-
-    /// Answers requests of inner levels whose outer hold is gone: they could only be granted what they did not ask for.
-    fn dismiss_orphans(&mut self) {
-        let ahead = self.table.queues.ahead(self.key);
-        let orphans: Vec<ClientId> =
-            ahead.filter(|waiter| self.is_orphan(waiter)).map(|waiter| waiter.client).collect();
-        for client in orphans {
-            self.table.queues.remove(client);
-            self.answer(client, Answer::NotAvailable);
-        }
-    }
-
-    fn is_orphan(&self, waiter: &Waiter) -> bool {
-        is_inner(waiter.level) && !self.holds(Some(&waiter.token))
-    }
-
-    /// Grants a request that waited and has come to the head of the queue.
-    fn admit(&mut self, waiter: &Waiter) -> Answer {
-        let session = waiter.session.then_some(waiter.client);
-        let granted = if self.holds(Some(&waiter.token)) {
-            let renewal = Renewal {
-                lease_ms: waiter.lease_ms,
-                limit: waiter.limit,
-                owner: waiter.owner.as_deref(),
-                session,
-                level: waiter.level,
-            };
-            self.renew(&waiter.token, renewal)
-        } else {
-            self.draw_fence().map(|fence| {
-                let terms = Terms {
-                    token: waiter.token.clone(),
-                    limit: waiter.limit.unwrap_or(Limit::EXCLUSIVE),
-                    lease_ms: waiter.lease_ms,
-                    owner: waiter.owner.as_deref(),
-                    session,
-                };
-                self.grant(Hold::grant(terms, fence, self.now), true);
-                Undo { fence, what: What::Grant }
-            })
-        };
-        match granted {
-            Some(undo) => {
-                self.table.undos.granted(waiter.client, self.key, undo);
-                let token = waiter.token.clone();
-                Answer::Granted(Grant { client: waiter.client, token, fence: undo.fence })
-            }
-            None => Answer::Refused(Refusal::FencesExhausted),
-        }
-    }
-
-    fn grant(&mut self, hold: Hold, has_waited: bool) {
-        self.make_room(hold.limit(), None);
-        if let Some(client) = hold.session() {
-            self.table.sessions.keeps(client, self.key, hold.fence());
-        }
-        self.outcome.has_promised = true;
-        let cause = Cause::Granted { has_waited };
-        self.outcome.changes.push(if self.lock.is_empty() {
-            Change::First(hold.clone(), cause)
-        } else {
-            Change::Set(hold.clone(), cause)
-        });
-        self.lock.put(hold);
-    }
-
-    /// Grants a hold again. Returns what undoes that.
-    fn renew(&mut self, token: &Token, renewal: Renewal<'_>) -> Option<Undo> {
-        let before = self.lock.hold_of(token, self.now)?;
-        let (fence, limit, level) = (before.fence(), before.limit(), before.level());
-        let session_before = before.session();
-        self.make_room(renewal.limit.unwrap_or(limit), Some(fence));
-        let hold = self.lock.renew(token, renewal, self.now)?.clone();
-        if hold.session() != session_before {
-            if let Some(client) = session_before {
-                self.table.sessions.lets_go(client, self.key, fence);
-            }
-            if let Some(client) = hold.session() {
-                self.table.sessions.keeps(client, self.key, fence);
-            }
-        }
-        self.outcome.has_promised = true;
-        self.outcome.changes.push(Change::Set(hold, Cause::Renewed));
-        Some(Undo { fence, what: What::Renewal { limit, level } })
     }
 }

@@ -1,7 +1,8 @@
 //! Grants whose clients were not told yet, and what must be undone.
 //!
 //! A waiter is told of its grant a little later than the grant was made. If it is gone by then, the grant is undone,
-//! unless another connection that brought the same token was told meanwhile (W4, W5).
+//! unless another connection that brought the same token was told meanwhile (W4, W5). If its place is kept without a
+//! connection, the grant stands, and waits to be claimed (G13).
 //!
 //! Some events come at moments at which the module must not write. So the key is *marked*, with what must be undone
 //! there, and the mark is settled before anything else is done at that key (G2, W2). An undo is about a hold. If the
@@ -13,9 +14,10 @@ use alloc::vec::Vec;
 use core::mem;
 
 use crate::fence::Fence;
-use crate::hold::Limit;
+use crate::hold::{Lease, Limit};
 use crate::key::{Database, DbKey, DbKeyMap, OwnedDbKey};
 use crate::lock::Lock;
+use crate::queue::Ticket;
 use crate::session::ClientId;
 
 /// What must be undone about a hold.
@@ -40,6 +42,14 @@ pub enum What {
         /// The level it had.
         level: u16,
     },
+    /// It was granted to a client that was gone before it was told, and whose place is kept (G13): its lease is cut to what
+    /// is left to claim it, and its ticket is called.
+    Unclaimed {
+        /// The ticket.
+        ticket: Ticket,
+        /// The lease that its token knew of, if it held the lock before.
+        known: Option<Lease>,
+    },
     /// The connection that kept it alive has closed: it ends, unless another connection keeps it alive by now.
     Session(ClientId),
 }
@@ -48,6 +58,17 @@ impl Undo {
     /// Whether it is dropped once somebody was told that the token holds.
     fn is_about_a_grant(self) -> bool {
         !matches!(self.what, What::Session(_))
+    }
+
+    /// What is to be undone if a later grant of the same hold is lost as well. Where one of them is kept, the hold is.
+    fn before(self, later: Self) -> Self {
+        match (self.what, later.what) {
+            (What::Grant, What::Unclaimed { ticket, .. }) => {
+                Self { what: What::Unclaimed { ticket, known: None }, ..self }
+            }
+            (What::Renewal { .. }, What::Unclaimed { .. }) => later,
+            _ => self,
+        }
     }
 }
 
@@ -174,7 +195,7 @@ impl Undos {
         let Untold { key, undo } = self.untold.remove(&id)?;
         let undo = undo?;
         if let Some((_, later)) = self.untold.range_mut(id..=(id.0, u64::MAX)).next() {
-            later.undo = later.undo.and(Some(undo));
+            later.undo = later.undo.map(|later| undo.before(later));
             return None;
         }
         match key {

@@ -153,7 +153,7 @@ impl World {
             }
             Step::Sweep { at_most } => {
                 let ended = self.lock.end_lapsed(self.moment(), at_most);
-                let ended: Vec<u64> = ended.into_iter().map(Fence::get).collect();
+                let ended: Vec<u64> = ended.iter().map(|hold| hold.fence().get()).collect();
                 assert_eq!(ended, self.oracle.sweep(self.now, at_most));
             }
             Step::Upkeep { at_most, closed } => {
@@ -203,7 +203,7 @@ impl World {
                     .lock
                     .renew(
                         &asked,
-                        Renewal { lease_ms, limit: named, owner, session, level: None },
+                        Renewal { lease_ms, limit: named, owner, session, level: None, prolongs: false },
                         self.moment(),
                     )
                     .map(Holding::of);
@@ -370,5 +370,5 @@ fn the_rule_of_admission_holds_for_every_small_lock() {
 }
 
 fn named(limit: Limit) -> Renewal<'static> {
-    Renewal { lease_ms: 5, limit: Some(limit), owner: None, session: None, level: None }
+    Renewal { lease_ms: 5, limit: Some(limit), owner: None, session: None, level: None, prolongs: false }
 }

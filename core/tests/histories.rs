@@ -38,7 +38,7 @@ const A_TOO: Spot = SPOTS[2];
 const GRACE_MS: u64 = 10;
 
 fn waiting(world: &World) -> Vec<ClientId> {
-    world.model.waiting.iter().map(|waiter| waiter.client).collect()
+    world.model.waiting.iter().filter_map(|waiter| waiter.client).collect()
 }
 
 #[test]
@@ -104,6 +104,25 @@ fn an_inner_level_that_nobody_was_told_of_is_none() {
     );
     let left: Vec<_> = world.model.live(A).map(|holder| (holder.level, holder.limit)).collect();
     assert_eq!(left, [(1, 0)]);
+}
+
+#[test]
+fn a_limit_that_is_given_back_leaves_no_more_holds_than_it_allows_ended_ones_included() {
+    let world = follow(
+        "a lock comes to a key where its token waits for a larger limit, beside a reader whose lease is over at once",
+        &[
+            Step::Acquire(1, B, Request::of(0, 30)),
+            Step::Acquire(2, A, Request::of(1, 30)),
+            Step::Acquire(3, A, Request::of(0, 30).limit(2).block(0)),
+            Step::Acquire(4, A, Request::of(2, 1).limit(0).block(0)),
+            Step::Rename(B, A),
+            Step::Extend(5, A, 3, None),
+            Step::Disconnect(3),
+            Step::Pass(2),
+            Step::EndTurn,
+        ],
+    );
+    assert_eq!(world.model.live(A).map(|holder| holder.limit).collect::<Vec<_>>(), [1]);
 }
 
 #[test]

@@ -262,7 +262,7 @@ impl World {
             }
             Step::Sweep(at_most) => {
                 let ended = self.lock.end_lapsed(self.moment(), at_most);
-                let ended: Vec<u64> = ended.into_iter().map(Fence::get).collect();
+                let ended: Vec<u64> = ended.iter().map(|hold| hold.fence().get()).collect();
                 assert_eq!(ended, self.oracle.sweep(self.now, at_most));
             }
             Step::Upkeep { at_most, closed } => {
@@ -302,7 +302,8 @@ impl World {
     ) {
         let Some(old) = self.pick(which) else { return };
         let (named, now) = (limit.map(Limit::from_number), self.moment());
-        let renewal = Renewal { lease_ms, limit: named, owner: None, session, level };
+        let renewal =
+            Renewal { lease_ms, limit: named, owner: None, session, level, prolongs: level.is_some() };
         let renewed = self.lock.renew(&oracle::token(&old.token), renewal, now).map(Holding::of);
         let hold = self.oracle.hold_mut(old.fence);
         hold.limit = limit.unwrap_or(hold.limit);

@@ -24,6 +24,7 @@ const LIMITS: WaiterLimits = WaiterLimits { in_all: 3, per_key: 3 };
 
 const LEASE_MS: u64 = 10;
 const BLOCK_MS: u64 = 4;
+const QUEUE_MS: u64 = 5;
 
 /// What is searched.
 struct Scene {
@@ -143,8 +144,9 @@ fn fingerprint(mut world: World) -> u64 {
         }
         write!(text, "{}", left(now, server.ttls.get(&spot).copied())).unwrap();
         for waiter in world.model.queue(spot) {
-            let (client, request, ahead) = (waiter.client, waiter.request, waiter.is_ahead);
-            write!(text, "{client} {request:?} {ahead} {};", left(now, waiter.until)).unwrap();
+            let (client, user, request, ahead) =
+                (waiter.client, waiter.user, waiter.request, waiter.is_ahead);
+            write!(text, "{client:?} {user} {request:?} {ahead} {};", left(now, waiter.until)).unwrap();
         }
         text.push('|');
     }
@@ -159,9 +161,13 @@ fn fingerprint(mut world: World) -> u64 {
     while let Some(key) = server.table.marked() {
         let undos = server.table.pass_over(key.as_key());
         let undos = undos.iter().map(|undo| match undo.what {
-            What::Session(client) => (Some(client), None),
-            What::Grant => (None, Some(place_of(&world.model.holders, undo.fence))),
-            _ => (None, None),
+            What::Session(client) => (Some(client), None, None),
+            What::Grant => (None, Some(place_of(&world.model.holders, undo.fence)), None),
+            What::Unclaimed { known, .. } => {
+                let known = known.map(|known| (known.ms, left(now, Some(known.deadline))));
+                (None, Some(place_of(&world.model.holders, undo.fence)), Some(known))
+            }
+            What::Renewal { .. } => (None, None, None),
         });
         write!(text, "{key:?} {:?};", undos.collect::<Vec<_>>()).unwrap();
     }
@@ -258,6 +264,57 @@ fn one_key_and_sessions(client: ClientId) -> Vec<Step> {
         Step::Release(client, spot, number, 1),
         Step::Disconnect(client),
     ]
+}
+
+/// Three who wait for one key at places, with a connection or without; the third only asks in passing.
+fn places(client: ClientId) -> Vec<Step> {
+    let (spot, number) = (SPOTS[0], u8::try_from(client).unwrap());
+    if client > 2 {
+        return vec![Step::Acquire(client, spot, own(client))];
+    }
+    vec![
+        Step::Acquire(client, spot, own(client).queue(QUEUE_MS)),
+        Step::Acquire(client, spot, own(client).queue(QUEUE_MS).block(BLOCK_MS)),
+        Step::Release(client, spot, number, 1),
+        Step::Disconnect(client),
+        Step::Unblock(client, true),
+        Step::Unblock(client, false),
+    ]
+}
+
+/// A reader that becomes the writer at a place, beside another reader, and one that comes with the same token on another
+/// connection.
+fn upgrades_at_places(client: ClientId) -> Vec<Step> {
+    let (spot, number) = (SPOTS[0], u8::from(client == 2));
+    let request = Request::of(number, LEASE_MS);
+    let mut steps = vec![
+        Step::Acquire(client, spot, request.limit(0)),
+        Step::Release(client, spot, number, 1),
+        Step::Disconnect(client),
+    ];
+    if client != 2 {
+        steps.push(Step::Acquire(client, spot, request.limit(1).queue(QUEUE_MS).block(BLOCK_MS)));
+        steps.push(Step::Acquire(client, spot, request.limit(1).block(0)));
+    }
+    steps
+}
+
+#[test]
+fn places_without_connections() {
+    let scene = Scene { title: "places", alphabet: places, are_alike: false, depth: 14, ..NOTHING_ELSE };
+    assert!(visit(&scene) > 5_000);
+}
+
+#[test]
+fn changes_of_a_limit_at_places() {
+    let scene = Scene {
+        title: "upgrades at places",
+        alphabet: upgrades_at_places,
+        are_alike: false,
+        depth: 12,
+        ..NOTHING_ELSE
+    };
+    assert!(visit(&scene) > 3_000);
 }
 
 #[test]

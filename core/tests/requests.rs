@@ -2,6 +2,8 @@
 //! its range, and the order of the options means nothing.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+use std::num::NonZeroU64;
+
 use lock_core::request::{Acquire, Break, BreakTarget, Extend, LeaseRules, Release, parse_token};
 use lock_core::token::LONGEST_SPELLED;
 use lock_core::{Fence, Limit, Refusal, Token};
@@ -16,8 +18,9 @@ type Word = Vec<u8>;
 
 /// Words of every kind: options, numbers in and out of range, and bytes.
 fn words() -> impl Strategy<Value = Vec<Word>> {
-    let option =
-        select(vec!["PX", "EX", "TOKEN", "SHARED", "LIMIT", "OWNER", "FENCE", "BLOCK", "SESSION", "LEVEL"]);
+    let option = select(vec![
+        "PX", "EX", "TOKEN", "SHARED", "LIMIT", "OWNER", "FENCE", "BLOCK", "QUEUE", "SESSION", "LEVEL",
+    ]);
     let number = prop_oneof![
         select(vec![
             "0",
@@ -82,6 +85,7 @@ enum Said {
     Token(Word),
     Limit(Result<Limit, ()>),
     Owner(Word),
+    Queue(Result<NonZeroU64, Refusal>),
 }
 
 fn lease_option() -> impl Strategy<Value = (Vec<Word>, Said)> {
@@ -119,6 +123,18 @@ fn owner_option() -> impl Strategy<Value = (Vec<Word>, Said)> {
     (cased(Just("OWNER")), owner).prop_map(|(name, owner)| (vec![name, owner.clone()], Said::Owner(owner)))
 }
 
+fn queue_option() -> impl Strategy<Value = (Vec<Word>, Said)> {
+    let number = prop_oneof![-1..=2_i64, 3_153_599_999_999..=3_153_600_000_001_i64, any::<i64>()];
+    (cased(Just("QUEUE")), number).prop_map(|(name, number)| {
+        let said = match number {
+            ..=-1 => Err(Refusal::NegativeTimeout),
+            0 | 3_153_600_000_001.. => Err(Refusal::TimeoutRange),
+            _ => Ok(NonZeroU64::new(number.unsigned_abs()).unwrap()),
+        };
+        (vec![name, number.to_string().into_bytes()], Said::Queue(said))
+    })
+}
+
 /// At most one of each, in any order.
 fn options() -> impl Strategy<Value = Vec<(Vec<Word>, Said)>> {
     (
@@ -126,8 +142,11 @@ fn options() -> impl Strategy<Value = Vec<(Vec<Word>, Said)>> {
         option::of(token_option()),
         option::of(limit_option()),
         option::of(owner_option()),
+        option::of(queue_option()),
     )
-        .prop_map(|(lease, token, limit, owner)| [lease, token, limit, owner].into_iter().flatten().collect())
+        .prop_map(|(lease, token, limit, owner, queue)| {
+            [lease, token, limit, owner, queue].into_iter().flatten().collect()
+        })
         .prop_shuffle()
 }
 
@@ -151,6 +170,7 @@ proptest! {
         }
         if let Ok(request) = Acquire::parse(slices(&words), RULES) {
             prop_assert!(request.level.is_none_or(|level| level >= 1));
+            prop_assert!(request.queue_ms.is_none() || request.token.is_some() && !request.session);
         }
         if let Ok(request) = Release::parse(slices(&words)) {
             prop_assert!(request.level >= 1 && [1, 3].contains(&words.len()));
@@ -173,7 +193,7 @@ proptest! {
         let again = sentence(&shuffled);
         prop_assert_eq!(&Acquire::parse(slices(&again), RULES), &parsed);
 
-        let mut wanted = Acquire { token: None, lease_ms: RULES.default_ms, limit: None, block_ms: None, owner: None, session: false, level: None };
+        let mut wanted = Acquire { token: None, lease_ms: RULES.default_ms, limit: None, block_ms: None, queue_ms: None, owner: None, session: false, level: None };
         let mut refusals = Vec::new();
         for (_, said) in &options {
             match said {
@@ -185,7 +205,14 @@ proptest! {
                 Said::Limit(Err(())) => refusals.push(Refusal::LimitRange),
                 Said::Owner(owner) if owner.len() <= 255 => wanted.owner = Some(owner),
                 Said::Owner(_) => refusals.push(Refusal::OwnerLength),
+                Said::Queue(Ok(ms)) => wanted.queue_ms = Some(*ms),
+                Said::Queue(Err(refusal)) => refusals.push(refusal.clone()),
             }
+        }
+        let queues = options.iter().any(|(_, said)| matches!(said, Said::Queue(_)));
+        let names_token = options.iter().any(|(_, said)| matches!(said, Said::Token(_)));
+        if queues && !names_token {
+            refusals.push(Refusal::QueueWithoutToken);
         }
         match parsed {
             Ok(request) => {

@@ -1,10 +1,12 @@
 //! What a turn does where much would follow from it: it does what there is room for, and marks the key for the rest.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+use lock_core::answer::Answer;
 use lock_core::codec::{self, Decoded};
+use lock_core::outcome::{Acquired, Authority, Cause, Change, Circumstances};
 use lock_core::queue::{Joining, Waiter};
 use lock_core::request::Acquire;
-use lock_core::turn::{Acquired, Answer, Authority, Cause, Change, Circumstances, check};
+use lock_core::turn::check;
 use lock_core::{
     ClientId, DbKey, Fence, Hold, Limit, Lock, Moment, Outcome, OwnedDbKey, Table, Terms, Token, Turn,
 };
@@ -30,6 +32,7 @@ fn request(number: u64, limit: Option<Limit>) -> Acquire<'static> {
         lease_ms: 10_000,
         limit,
         block_ms: None,
+        queue_ms: None,
         owner: None,
         session: false,
         level: None,
@@ -38,7 +41,7 @@ fn request(number: u64, limit: Option<Limit>) -> Acquire<'static> {
 
 fn join(table: &mut Table, client: ClientId, limit: Limit) {
     let waiter = Waiter {
-        client,
+        client: Some(client),
         token: token(client),
         limit: Some(limit),
         lease_ms: 10_000,
@@ -47,8 +50,9 @@ fn join(table: &mut Table, client: ClientId, limit: Limit) {
         level: None,
         since: START,
         until: None,
+        keep: None,
     };
-    assert_eq!(table.join(A, Joining { waiter, ahead: false }), None);
+    assert_eq!(table.join(A, Joining { waiter, ahead: false, above: 0 }).superseded, None);
 }
 
 /// Takes a turn with room for so much.
@@ -58,8 +62,14 @@ fn turn<R>(
     at_most: usize,
     ask: impl FnOnce(&mut Turn<'_>) -> R,
 ) -> (R, Outcome) {
-    let circumstances =
-        Circumstances { now, wall_micros: 1 << 40, grace_ms: 0, authority: Authority::FULL, at_most };
+    let circumstances = Circumstances {
+        now,
+        wall_micros: 1 << 40,
+        grace_ms: 0,
+        claim_ms: 10,
+        authority: Authority::FULL,
+        at_most,
+    };
     let mut outcome = Outcome::default();
     let mut turn = Turn::resume(lock, table, A, circumstances, &mut outcome);
     turn.settle();
@@ -125,7 +135,7 @@ fn closed(table: &mut Table) -> Vec<Lock> {
     let mut lock = Lock::from_holds(vec![hold(VERY_MANY + 1, Limit::EXCLUSIVE, 60_000, Some(7))]);
     table.arrived(A, &mut lock);
     locks.push(lock);
-    table.closed(7);
+    table.closed(7, START);
     assert!(!table.is_marked(A), "that comes later");
     assert!(!table.is_unmarked());
     locks
@@ -186,7 +196,7 @@ fn marked_keys_have_their_turn_whatever_is_marked_again() {
     let mut table = Table::new();
     for (client, key) in (1..).zip(keys) {
         let waiter = Waiter {
-            client,
+            client: Some(client),
             token: token(client),
             limit: None,
             lease_ms: 10,
@@ -195,8 +205,9 @@ fn marked_keys_have_their_turn_whatever_is_marked_again() {
             level: None,
             since: START,
             until: None,
+            keep: None,
         };
-        table.join(key, Joining { waiter, ahead: false });
+        table.join(key, Joining { waiter, ahead: false, above: 0 });
     }
     keys.into_iter().for_each(|key| table.touched(key));
     let seen: Vec<OwnedDbKey> = (0..6).filter_map(|_| table.marked()).collect();

@@ -27,6 +27,8 @@ enum Stage {
     Alone,
     /// A node of a cluster, which loses and gains slots; and after a promotion or a load, grants may have been lost.
     Cluster,
+    /// The same, where many who wait do so at places that are kept without a connection.
+    Places,
 }
 
 /// Every kind of step.
@@ -135,6 +137,23 @@ const OUTCOMES_IN_A_CLUSTER: [&str; 22] = [
     "turned away by the look",
 ];
 
+/// What has to come to pass where there are places.
+const OUTCOMES_AT_PLACES: [&str; 13] = [
+    "granted again after waiting",
+    "granted to a place",
+    "left to be claimed",
+    "place asked for again",
+    "place ended",
+    "place kept",
+    "place over",
+    "place taken",
+    "place taken ahead",
+    "superseded",
+    "superseded at a place",
+    "upgrade undone",
+    "upgraded at a place",
+];
+
 /// SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014).
 struct Random(u64);
 
@@ -168,12 +187,23 @@ impl Random {
         self.below(6) as u8
     }
 
-    fn request(&mut self) -> Request {
+    fn request(&mut self, stage: Stage) -> Request {
+        let request = self.request_without_place();
+        if stage != Stage::Places || request.token.is_none() || request.session {
+            return request;
+        }
+        let queue_ms = self.choose(&[None, Some(1), Some(4), Some(9), Some(30)]);
+        let block_ms = if queue_ms.is_some() && self.one_in(2) { None } else { request.block_ms };
+        Request { queue_ms, block_ms, ..request }
+    }
+
+    fn request_without_place(&mut self) -> Request {
         Request {
             token: (!self.one_in(6)).then(|| self.token()),
             lease_ms: self.choose(&[1, 3, 10, 10, 30]),
             limit: self.choose(&[None, None, Some(0), Some(0), Some(1), Some(2), Some(3)]),
             block_ms: self.choose(&[None, Some(0), Some(0), Some(2), Some(8)]),
+            queue_ms: None,
             owner: self.choose(&[None, None, Some(&b"me"[..]), Some(&b"you"[..])]),
             session: self.one_in(5),
             level: self.choose(&[None, None, None, None, None, None, None, Some(1), Some(2), Some(3)]),
@@ -185,12 +215,13 @@ impl Random {
         if open.len() < CLIENTS {
             return Step::Connect;
         }
-        if stage == Stage::Cluster && self.one_in(6) {
-            return self.step_of_a_node();
+        let rare = if stage == Stage::Cluster { 6 } else { 60 };
+        if stage != Stage::Alone && self.one_in(rare) {
+            return self.step_of_a_node(stage);
         }
         let client = self.choose(&open);
         match self.below(100) {
-            0..40 => Step::Acquire(client, self.spot(), self.request()),
+            0..40 => Step::Acquire(client, self.spot(), self.request(stage)),
             40..52 => Step::Release(client, self.spot(), self.token(), self.choose(&[1, 1, 1, 1, 2, 3])),
             52..56 => {
                 let lease_ms = self.choose(&[None, Some(2), Some(20)]);
@@ -221,7 +252,11 @@ impl Random {
     }
 
     /// What happens to a node of a cluster, and to one that has lost its memory.
-    fn step_of_a_node(&mut self) -> Step {
+    fn step_of_a_node(&mut self, stage: Stage) -> Step {
+        if stage == Stage::Places && self.one_in(2) {
+            // So that there is always much to wait for.
+            return Step::Slot(self.spot(), Ours);
+        }
         match self.below(20) {
             0..10 => {
                 let whose = self.choose(&[Ours, Ours, Ours, Arriving, Elsewhere, Elsewhere, Nobodys]);
@@ -293,6 +328,12 @@ fn any_history_keeps_the_contract() {
 fn any_history_of_a_node_of_a_cluster_keeps_the_contract() {
     let seen = run_all(Stage::Cluster, 150);
     assert_all_seen(&seen, KINDS.iter().chain(&KINDS_IN_A_CLUSTER).chain(&OUTCOMES_IN_A_CLUSTER));
+}
+
+#[test]
+fn any_history_with_places_keeps_the_contract() {
+    let seen = run_all(Stage::Places, 400);
+    assert_all_seen(&seen, KINDS.iter().chain(&OUTCOMES_AT_PLACES));
 }
 
 /// Runs as many histories as are asked for, or else `runs`. Returns what came to pass in all of them together, or nothing

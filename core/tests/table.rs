@@ -2,8 +2,8 @@
 //! that are waited for are looked at.
 #![allow(clippy::unwrap_used)]
 
+use lock_core::outcome::{Authority, Circumstances};
 use lock_core::queue::{Joining, Waiter};
-use lock_core::turn::{Authority, Circumstances};
 use lock_core::{
     ClientId, DbKey, Fence, Hold, Limit, Lock, Moment, Outcome, OwnedDbKey, Table, Terms, Token, Turn,
 };
@@ -15,7 +15,7 @@ const START: Moment = Moment::from_micros(0);
 
 fn join(table: &mut Table, key: DbKey<'_>, client: ClientId) {
     let waiter = Waiter {
-        client,
+        client: Some(client),
         token: Token::from_text(&client.to_le_bytes()).unwrap(),
         limit: None,
         lease_ms: 10,
@@ -24,8 +24,9 @@ fn join(table: &mut Table, key: DbKey<'_>, client: ClientId) {
         level: None,
         since: START,
         until: Some(Moment::from_micros(5)),
+        keep: None,
     };
-    assert_eq!(table.join(key, Joining { waiter, ahead: false }), None);
+    assert_eq!(table.join(key, Joining { waiter, ahead: false, above: 0 }).superseded, None);
 }
 
 fn lock_of(session: ClientId) -> Lock {
@@ -40,6 +41,7 @@ fn serve(table: &mut Table, lock: &mut Lock, key: DbKey<'_>) {
         now: START,
         wall_micros: 0,
         grace_ms: 0,
+        claim_ms: 10,
         authority: Authority::FULL,
         at_most: usize::MAX,
     };
@@ -77,7 +79,7 @@ fn what_was_under_way_with_a_lock_does_not_arrive_when_another_server_decides() 
         let (mut table, mut lock) = (Table::new(), Lock::new());
         join(&mut table, A, 1);
         serve(&mut table, &mut lock, A);
-        assert!(table.closed(1).is_some(), "the client was not told");
+        assert!(table.closed(1, START).is_some(), "the client was not told");
         table.departed(A, &mut lock);
         if is_demoted {
             table.demoted();

@@ -1,15 +1,17 @@
-//! LOCK.ACQUIRE key [PX ms | EX s] [TOKEN token] [SHARED | LIMIT n] [BLOCK ms] [OWNER label] [SESSION] [LEVEL n]
+//! LOCK.ACQUIRE key [PX ms | EX s] [TOKEN token] [SHARED | LIMIT n] [BLOCK ms] [QUEUE ms] [OWNER label] [SESSION] [LEVEL n]
 //!
 //! Replies `[token, fence]` when the lock is granted, and a null array when it is not available. With BLOCK the client
-//! waits for that reply until the lock is granted or the time is over.
+//! waits for that reply until the lock is granted or the time is over. With QUEUE the token keeps its place in the queue
+//! without the connection, and the reply is its ticket instead of the null array.
 //!
 //! A master and the append-only file send `LOCK.ACQUIRE key holds` instead: see [`crate::replication`].
 
 use std::fmt::Display;
 
+use lock_core::outcome::{Acquired, WaitOptions};
+use lock_core::queue::Keep;
 use lock_core::request::word;
-use lock_core::turn::{Acquired, WaitOptions};
-use lock_core::{DbKey, Moment, Refusal, codec, request};
+use lock_core::{DbKey, Refusal, codec, request};
 
 use super::args::{LEASE, LEVEL};
 use super::turn;
@@ -51,6 +53,7 @@ pub(super) const SPEC: CommandSpec = CommandSpec {
         Arg::after(word::TOKEN, c"token", ArgKind::String).optional(),
         OTHERS,
         Arg::after(word::BLOCK, c"milliseconds", ArgKind::Integer).optional(),
+        Arg::after(word::QUEUE, c"milliseconds", ArgKind::Integer).optional(),
         Arg::after(word::OWNER, c"label", ArgKind::String).optional(),
         Arg::after(word::SESSION, c"session", ArgKind::PureToken).optional(),
         LEVEL,
@@ -71,7 +74,7 @@ impl Command for Acquire {
             return Err(Refusal::NoConnection);
         }
         let acquired = turn(context, args, |turn| {
-            let wait = wait_options(context, &request, turn.now());
+            let wait = wait_options(context, &request);
             turn.acquire(&request, || context.client(), wait, entropy::new_token)
         })??;
         match acquired {
@@ -79,9 +82,7 @@ impl Command for Acquire {
             Acquired::NotAvailable => context.reply_null_array(),
             Acquired::Waits(joining) => {
                 let key = DbKey { database: context.database(), key: args.bytes(1) };
-                if !waiting::wait(context, key, *joining) {
-                    context.reply_null_array();
-                }
+                waiting::wait(context, key, *joining);
             }
         }
         Ok(())
@@ -89,10 +90,11 @@ impl Command for Acquire {
 }
 
 /// Ignores BLOCK where the client cannot wait.
-fn wait_options(context: &Context, request: &request::Acquire<'_>, now: Moment) -> Option<WaitOptions> {
-    let block_ms = request.block_ms.filter(|_| context.can_wait())?;
-    let until = (block_ms > 0).then(|| now.plus_ms(block_ms));
-    Some(WaitOptions { client: context.client(), until, limits: config::waiter_limits() })
+fn wait_options(context: &Context, request: &request::Acquire<'_>) -> Option<WaitOptions> {
+    let client = request.block_ms.filter(|_| context.can_wait()).map(|_| context.client());
+    let keep = request.queue_ms.map(|for_ms| Keep { for_ms, user: context.current_user() });
+    let limits = config::waiter_limits();
+    (client.is_some() || keep.is_some()).then_some(WaitOptions { client, keep, limits })
 }
 
 /// Applies what another server has decided.

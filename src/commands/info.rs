@@ -3,7 +3,7 @@
 //! Replies a map of the holders and the queue of a lock, or a null array when nobody holds the lock and nobody waits
 //! for it.
 
-use lock_core::queue::Waiter;
+use lock_core::queue::{Ticket, Waiter};
 use lock_core::{ClientId, DbKey, Hold, Limit, Lock, Moment, Refusal};
 
 use super::{look, number, remaining_ms};
@@ -76,22 +76,31 @@ fn reply_holder(context: &Context, key: Option<&Key<'_, Lock>>, hold: &Hold, now
 fn reply_queue(context: &Context, key: DbKey<'_>, now: Moment) {
     let (len, waiters) = TABLE.with(|table| {
         let queues = table.queues();
-        (queues.len_at(key), queues.waiters(key).take(SHOWN).cloned().collect::<Vec<_>>())
+        (queues.len_at(key), shown(queues.places(key)))
     });
     reply_field(context, "waiting", number(len));
     context.reply_bytes(b"queue");
     context.reply_array(waiters.len());
-    waiters.iter().for_each(|waiter| reply_waiter(context, waiter, now));
+    waiters.iter().for_each(|(ticket, waiter)| reply_waiter(context, *ticket, waiter, now));
 }
 
-fn reply_waiter(context: &Context, waiter: &Waiter, now: Moment) {
-    context.reply_map(6);
+fn shown<'a>(places: impl Iterator<Item = (Ticket, &'a Waiter)>) -> Vec<(Ticket, Waiter)> {
+    places.take(SHOWN).map(|(ticket, waiter)| (ticket, waiter.clone())).collect()
+}
+
+fn reply_waiter(context: &Context, ticket: Ticket, waiter: &Waiter, now: Moment) {
+    context.reply_map(if waiter.client.is_some() { 6 } else { 5 });
     reply_owner(context, waiter.owner.as_deref());
     reply_field(context, "limit", waiter.limit.unwrap_or(Limit::EXCLUSIVE).number().into());
     reply_field(context, "waited", number(now.ms_since(waiter.since)));
     reply_field(context, "timeout", waiter.until.map_or(-1, |until| number(now.ms_until(until))));
-    reply_field(context, "client", number(waiter.client));
-    reply_address(context, Some(waiter.client));
+    match waiter.client {
+        Some(client) => {
+            reply_field(context, "client", number(client));
+            reply_address(context, Some(client));
+        }
+        None => reply_field(context, "ticket", number(ticket.number())),
+    }
 }
 
 fn reply_owner(context: &Context, owner: Option<&[u8]>) {

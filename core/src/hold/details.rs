@@ -4,7 +4,7 @@
 //! session  8 bytes, if there is one
 //! limit    2 bytes, 0 for shared
 //! level    2 bytes
-//! parts    1 byte: the form of the token, whether there is a session, whether there is a label
+//! parts    1 byte: the form of the token, whether there is a session, whether there is a label, whether it is unclaimed
 //! length   1 byte, of the token
 //! token    16 bytes, or its text
 //! owner    what is left, if there is a label
@@ -30,6 +30,7 @@ const HEX: u8 = 1;
 const UUID: u8 = 1 << 1;
 const SESSION: u8 = 1 << 2;
 const OWNER: u8 = 1 << 3;
+const UNCLAIMED: u8 = 1 << 4;
 
 impl Details {
     pub(super) fn of(parts: Parts<'_>) -> Self {
@@ -46,7 +47,8 @@ impl Details {
         let [a, b, c, d, e, f, g, h] = parts.session.unwrap_or_default().to_ne_bytes();
         let ([limit_1, limit_2], [level_1, level_2]) =
             (parts.limit.number().to_ne_bytes(), parts.level.to_ne_bytes());
-        let parts = form | session | owner;
+        let unclaimed = if parts.is_unclaimed { UNCLAIMED } else { 0 };
+        let parts = form | session | owner | unclaimed;
         let head: [u8; HEAD_LEN] = [a, b, c, d, e, f, g, h, limit_1, limit_2, level_1, level_2, parts, len];
         let mut bytes = Vec::with_capacity(HEAD_LEN.saturating_add(token.len()).saturating_add(label.len()));
         bytes.extend_from_slice(&head);
@@ -70,6 +72,7 @@ impl Details {
             level: u16::from_ne_bytes([level_1, level_2]),
             session: (parts & SESSION != 0).then(|| u64::from_ne_bytes([a, b, c, d, e, f, g, h])),
             owner: (parts & OWNER != 0).then_some(label),
+            is_unclaimed: parts & UNCLAIMED != 0,
         }
     }
 

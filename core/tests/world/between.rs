@@ -1,7 +1,7 @@
 //! What the server does between commands: the timer, the end of a turn of its loop, connections that close, a change of
 //! roles, the look at who waits. As the module does it.
 
-use lock_core::turn::Answer;
+use lock_core::answer::Answer;
 use lock_core::undo::What;
 use lock_core::{ClientId, Hold, Refusal, codec};
 
@@ -28,9 +28,8 @@ impl Server {
     }
 
     pub(super) fn time_out(&mut self, at_most: usize) {
-        for _ in 0..at_most {
-            let Some(client) = self.table.time_out(self.now) else { return };
-            self.answer(client, Answer::NotAvailable);
+        for (client, answer) in self.table.time_out(self.now, at_most) {
+            self.answer(client, answer);
         }
     }
 
@@ -116,6 +115,7 @@ impl Server {
         let reply = match answer {
             Answer::Granted(grant) => Reply::Granted(grant.token, grant.fence),
             Answer::NotAvailable => Reply::Null,
+            Answer::Queued(ticket) => Reply::Queued(self.number_of(ticket)),
             Answer::Refused(refusal) => Reply::Error(refusal),
         };
         self.reply(client, reply);
@@ -125,7 +125,7 @@ impl Server {
 /// Connections that close, and a change of roles.
 impl Server {
     pub(super) fn disconnect(&mut self, client: ClientId) {
-        let undo = self.table.closed(client);
+        let undo = self.table.closed(client, self.now);
         self.forget(client, undo);
         self.open.remove(&client);
     }
@@ -145,11 +145,12 @@ impl Server {
             self.forget(client, undo);
             return self.reply(client, Reply::Unblocked);
         }
-        self.table.left(client);
+        let told = self.table.unblocked(client, self.now);
         // A grant that was on its way came before the unblocking, and is what the client gets.
         let pending = self.blocked.remove(&client).flatten();
         self.ready.retain(|other| *other != client);
-        self.deliver(client, pending.map_or(Answer::NotAvailable, |pending| pending.answer));
+        let answer = pending.map(|pending| pending.answer).or(told);
+        self.deliver(client, answer.unwrap_or(Answer::NotAvailable));
     }
 
     pub(super) fn demote(&mut self) {

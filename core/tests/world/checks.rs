@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use lock_core::codec;
 use lock_core::invariants;
 use lock_core::queue::WaiterLimits;
-use lock_core::{ClientId, Hold, Limit, Lock, Token};
+use lock_core::{ClientId, Hold, Limit, Lock, Ticket, Token};
 
 use super::model::{Holder, Model};
 use super::server::{Served, Server, Value};
@@ -15,7 +15,7 @@ pub(crate) struct World {
     pub(crate) server: Server,
     pub(crate) model: Model,
     /// Who waited for a key that is served elsewhere when the look at who waits began, and has done so since.
-    stranded: BTreeSet<(ClientId, Spot)>,
+    stranded: BTreeSet<(usize, Spot)>,
     /// What clients were told in the last step.
     pub(crate) told: Vec<(ClientId, Reply)>,
     highest_fence: u64,
@@ -76,7 +76,7 @@ impl World {
     pub(crate) fn take(&mut self, step: Step) -> Result<(), String> {
         let highest_before = self.highest_fence;
         if matches!(step, Step::Look(_)) && self.server.last_looked_at.is_none() {
-            let waiting = self.model.waiting.iter().map(|waiter| (waiter.client, waiter.spot));
+            let waiting = self.model.waiting.iter().map(|waiter| (waiter.number, waiter.spot));
             self.stranded = waiting.collect();
         }
         let [told, expected] = self.pass(step);
@@ -86,10 +86,10 @@ impl World {
         }
         self.told = told;
         self.check()?;
-        let is_stranded = |client, spot| {
-            self.server.whose(spot).refusal().is_some() && is_queued(&self.server, client, spot)
+        let is_stranded = |number, spot| {
+            self.server.whose(spot).refusal().is_some() && is_queued(&self.server, number, spot)
         };
-        self.stranded.retain(|(client, spot)| is_stranded(*client, *spot));
+        self.stranded.retain(|(number, spot)| is_stranded(*number, *spot));
         holds!(nobody_is_stranded_after_the_look(&self.server, &self.stranded));
         if step == Step::EndTurn {
             self.check_end_of_turn()?;
@@ -155,10 +155,15 @@ impl World {
         if live.len() != expected.len() || !pairs.all(|(hold, holder)| is_same(hold, holder)) {
             return Err(format!("the_same_tokens_hold: {spot:?}: {live:?}\nexpected: {expected:?}"));
         }
-        let waiting = self.server.table.queues().waiters(spot);
-        let waiting: Vec<_> = waiting.map(|waiter| (waiter.client, waiter.token.clone())).collect();
-        let expected: Vec<_> =
-            self.model.queue(spot).map(|waiter| (waiter.client, waiter.token.clone())).collect();
+        let waiting = self.server.table.queues().places(spot).map(|(ticket, waiter)| {
+            (self.server.number_of(ticket), waiter.client, waiter.token.clone(), waiter.until)
+        });
+        let waiting: Vec<_> = waiting.collect();
+        let expected = self
+            .model
+            .queue(spot)
+            .map(|waiter| (waiter.number, waiter.client, waiter.token.clone(), waiter.until));
+        let expected: Vec<_> = expected.collect();
         if waiting != expected {
             return Err(format!("the_same_requests_wait: {spot:?}: {waiting:?}\nexpected: {expected:?}"));
         }
@@ -209,17 +214,19 @@ fn the_replica_knows_when_the_key_ends(server: &Server, spot: Spot) -> bool {
 
 /// Who was granted in a turn stood before all who go on waiting, and was granted in the order of the queue.
 fn grants_follow_the_queue(served: &Served) -> bool {
-    let position = |client: &ClientId| served.before.iter().position(|other| other == client);
-    let granted: Option<Vec<usize>> = served.granted.iter().map(position).collect();
+    let position = |ticket: &Ticket| served.before.iter().position(|other| other == ticket);
     let still = served.after.iter().filter_map(position).min().unwrap_or(usize::MAX);
-    granted.is_some_and(|granted| {
-        granted.is_sorted_by(|a, b| a < b) && granted.last().is_none_or(|last| *last < still)
+    served.granted.iter().all(|granted| {
+        let granted: Option<Vec<usize>> = granted.iter().map(position).collect();
+        granted.is_some_and(|granted| {
+            granted.is_sorted_by(|a, b| a < b) && granted.last().is_none_or(|last| *last < still)
+        })
     })
 }
 
 /// Who goes on waiting does so in the same order.
 fn the_queue_keeps_its_order(served: &Served) -> bool {
-    let position = |client: &ClientId| served.before.iter().position(|other| other == client);
+    let position = |ticket: &Ticket| served.before.iter().position(|other| other == ticket);
     served.after.iter().filter_map(position).is_sorted_by(|a, b| a < b)
 }
 
@@ -247,7 +254,8 @@ fn deadlines_are_consistent(server: &Server) -> bool {
         && server.table.deadlines().first().map(|due| due.deadline) == earliest
 }
 
-/// A client that waits stands in a queue or has an answer on its way; never both, never neither.
+/// A client that waits stands in a queue or has an answer on its way; never both, never neither. Nobody else stands in a
+/// queue but places that are kept.
 fn who_waits_is_queued_or_answered(server: &Server) -> bool {
     let waits = server
         .blocked
@@ -255,7 +263,9 @@ fn who_waits_is_queued_or_answered(server: &Server) -> bool {
         .all(|(client, answer)| server.table.queues().waits(*client) == answer.is_none());
     let queued = server.blocked.values().filter(|answer| answer.is_none()).count();
     let open = server.blocked.keys().all(|client| server.open.contains(client));
-    waits && open && queued == server.table.queues().len()
+    let waiters = SPOTS.into_iter().flat_map(|spot| server.table.queues().waiters(spot));
+    let kept = waiters.filter(|waiter| waiter.client.is_none()).count();
+    waits && open && queued + kept == server.table.queues().len()
 }
 
 fn the_same_clients_wait(server: &Server, model: &Model) -> bool {
@@ -297,7 +307,7 @@ fn what_is_due_is_done_where_it_is_ours(server: &Server, model: &Model, spot: Sp
 
 /// Nobody who waited was granted a lock of another node.
 fn who_waits_is_granted_only_what_is_ours(served: &Served) -> bool {
-    served.whose.serves() || served.granted.is_empty()
+    served.whose.serves() || served.granted.iter().all(Vec::is_empty)
 }
 
 /// While grants may have been lost, nobody comes to hold what it did not hold.
@@ -305,12 +315,12 @@ fn nothing_is_granted_anew_in_the_grace(served: &Served) -> bool {
     !served.in_grace || !served.one_was_granted_anew
 }
 
-fn is_queued(server: &Server, client: ClientId, spot: Spot) -> bool {
-    server.table.queues().waiters(spot).any(|waiter| waiter.client == client)
+fn is_queued(server: &Server, number: usize, spot: Spot) -> bool {
+    server.table.queues().places(spot).any(|(ticket, _)| server.number_of(ticket) == number)
 }
 
 /// Who waited for a key that is served elsewhere before a look at all who wait, and ever since, was told.
-fn nobody_is_stranded_after_the_look(server: &Server, stranded: &BTreeSet<(ClientId, Spot)>) -> bool {
+fn nobody_is_stranded_after_the_look(server: &Server, stranded: &BTreeSet<(usize, Spot)>) -> bool {
     !server.work_done.look_is_over || stranded.is_empty()
 }
 

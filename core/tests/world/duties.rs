@@ -3,7 +3,7 @@
 
 use lock_core::{ClientId, Moment, Refusal};
 
-use super::model::{Model, Promise};
+use super::model::{Model, Promise, Waiting};
 use super::server::WorkDone;
 use super::steps::{Reply, SPOTS, Spot, Whose};
 
@@ -27,8 +27,8 @@ impl Model {
         self.serve(spot);
     }
 
-    fn late(&self) -> Vec<(Moment, ClientId)> {
-        let ends = self.waiting.iter().filter_map(|waiter| Some((waiter.until?, waiter.client)));
+    fn late(&self) -> Vec<(Moment, usize)> {
+        let ends = self.waiting.iter().filter_map(|waiter| Some((waiter.until?, waiter.number)));
         let mut late: Vec<_> = ends.filter(|(until, _)| *until <= self.now).collect();
         // Those whose time is up at one moment leave in the order in which they are served.
         late.sort_by_key(|(until, _)| *until);
@@ -36,10 +36,13 @@ impl Model {
     }
 
     pub(super) fn time_out(&mut self, at_most: usize) {
-        for (_, client) in self.late().into_iter().take(at_most) {
+        for (_, number) in self.late().into_iter().take(at_most) {
             self.saw("timed out");
-            self.waiting.retain(|waiter| waiter.client != client);
-            self.answer(client, Reply::Null);
+            let client = self.waiting.iter().find(|waiter| waiter.number == number).unwrap().client;
+            let reply = self.end_wait(number);
+            if let Some(client) = client {
+                self.answer(client, reply);
+            }
         }
     }
 
@@ -95,11 +98,13 @@ impl Model {
     fn turn_away(&mut self, spot: Spot, how: &'static str) {
         self.arrived.remove(&spot);
         let Some(refusal) = self.whose(spot).refusal() else { return };
-        let clients: Vec<ClientId> = self.queue(spot).map(|waiter| waiter.client).collect();
-        self.waiting.retain(|waiter| waiter.spot != spot);
-        for client in clients {
+        let (turned_away, others) =
+            std::mem::take(&mut self.waiting).into_iter().partition(|waiter| waiter.spot == spot);
+        self.waiting = others;
+        let turned_away: Vec<Waiting> = turned_away;
+        for waiter in turned_away {
             self.saw(how);
-            self.answer(client, Reply::Error(refusal.clone()));
+            self.answer_waiter(&waiter, Reply::Error(refusal.clone()));
         }
     }
 
@@ -132,7 +137,7 @@ impl Model {
 impl Model {
     /// A client does not wait any more, and what it was not told of yet is lost.
     pub(super) fn leave(&mut self, client: ClientId) {
-        self.waiting.retain(|waiter| waiter.client != client);
+        self.waiting.retain(|waiter| waiter.client != Some(client));
         self.answers.retain(|(other, _)| *other != client);
         let promised = self.holders.iter_mut().flat_map(|(_, holder)| holder.promised.iter_mut());
         promised.filter(|promise| promise.client == client).for_each(|promise| promise.is_lost = true);
@@ -144,7 +149,7 @@ impl Model {
             self.leave(client);
             return self.reply(client, Reply::Unblocked);
         }
-        self.waiting.retain(|waiter| waiter.client != client);
+        let told = self.end_wait_of(client);
         let index = self.answers.iter().position(|(other, _)| *other == client);
         let answer = index.map(|index| self.answers.remove(index).1);
         self.saw(if answer.is_some() {
@@ -152,7 +157,7 @@ impl Model {
         } else {
             "unblocked with null"
         });
-        self.deliver(client, answer.unwrap_or(Reply::Null));
+        self.deliver(client, answer.or(told).unwrap_or(Reply::Null));
     }
 
     pub(super) fn slot(&mut self, spot: Spot, whose: Whose) {
@@ -185,7 +190,7 @@ impl Model {
         }
         for waiter in std::mem::take(&mut self.waiting) {
             self.saw("waited at a demotion");
-            self.answer(waiter.client, Reply::Error(Refusal::Demoted));
+            self.answer_waiter(&waiter, Reply::Error(Refusal::Demoted));
         }
     }
 

@@ -1,9 +1,9 @@
 //! How the model grants, serves and undoes.
 
-use lock_core::{ClientId, Fence, Refusal, Token};
+use lock_core::{ClientId, Fence, Moment, Refusal, Token};
 
 use super::model::{Holder, Model, Promise, Waiting, most};
-use super::steps::{Reply, Request, Spot, Whose};
+use super::steps::{CLAIM_MS, Reply, Request, Spot, Whose, subscriber};
 
 impl Model {
     pub(super) fn grant(&mut self, spot: Spot, token: Token, request: &Request, client: ClientId) -> u64 {
@@ -82,7 +82,7 @@ impl Model {
             return;
         }
         let limits: Vec<(u64, u16)> = self.live(spot).map(|holder| (holder.fence, holder.limit)).collect();
-        let (mut seen, open) = (Vec::new(), &self.open);
+        let (mut seen, mut called, open, now) = (Vec::new(), Vec::new(), &self.open, self.now);
         let mut has_promised = false;
         self.holders.retain_mut(|(place, holder)| {
             if *place != spot {
@@ -90,8 +90,9 @@ impl Model {
             }
             let others: Vec<u16> =
                 limits.iter().filter(|(fence, _)| *fence != holder.fence).map(|(_, limit)| *limit).collect();
-            let is_undone = undo(holder, &others, &mut seen);
-            has_promised |= seen.last() == Some(&"upgrade undone");
+            let before = seen.len();
+            let is_undone = undo(holder, &others, now, &mut seen, &mut called);
+            has_promised |= seen[before..].iter().any(|what| *what != "grant undone");
             let is_orphan = holder.session.is_some_and(|client| !open.contains(&client));
             if is_orphan {
                 seen.push("session ended");
@@ -99,6 +100,7 @@ impl Model {
             !is_undone && !is_orphan
         });
         seen.into_iter().for_each(|what| self.saw(what));
+        called.into_iter().for_each(|number| self.reply(subscriber(spot), Reply::Called(number)));
         if has_promised {
             self.promise(spot);
         }
@@ -108,7 +110,7 @@ impl Model {
     /// Who works on an inner level has nothing to wait for once the outer hold is gone.
     fn dismiss_orphans(&mut self, spot: Spot) {
         let is_first =
-            |this: &Self, waiter: &Waiting| this.head(spot).is_some_and(|head| head.client == waiter.client);
+            |this: &Self, waiter: &Waiting| this.head(spot).is_some_and(|head| head.number == waiter.number);
         let is_orphan = |this: &Self, waiter: &Waiting| {
             let is_inner = waiter.request.level.is_some_and(|level| level > 1);
             is_inner
@@ -118,8 +120,8 @@ impl Model {
         let orphan = |this: &Self| this.queue(spot).find(|waiter| is_orphan(this, waiter)).cloned();
         while let Some(orphan) = orphan(self) {
             self.saw("inner wait without its outer hold");
-            self.waiting.retain(|waiter| waiter.client != orphan.client);
-            self.answer(orphan.client, Reply::Null);
+            self.waiting.retain(|waiter| waiter.number != orphan.number);
+            self.answer_waiter(&orphan, Reply::Null);
         }
     }
 
@@ -139,13 +141,18 @@ impl Model {
             if !is_late && self.in_grace() && would_have_more {
                 return self.hold_back(spot);
             }
-            self.waiting.retain(|waiter| waiter.client != head.client);
             if is_late {
                 self.saw("timed out at the head");
-                self.answer(head.client, Reply::Null);
-            } else if self.forbidden.contains(&head.client) {
+                let reply = self.end_wait(head.number);
+                if head.client.is_some() {
+                    self.answer_waiter(&head, reply);
+                }
+                continue;
+            }
+            self.waiting.retain(|waiter| waiter.number != head.number);
+            if self.forbidden.contains(&head.user) {
                 self.saw("refused for want of rights");
-                self.answer(head.client, Reply::Error(Refusal::NoPermission));
+                self.answer_waiter(&head, Reply::Error(Refusal::NoPermission));
             } else {
                 self.admit(spot, &head);
             }
@@ -180,17 +187,39 @@ impl Model {
 
     fn admit(&mut self, spot: Spot, head: &Waiting) {
         self.note_waiter(head);
-        let (fence, before) = if self.hold_of(spot, &head.token).is_some() {
+        let Some(client) = head.client else { return self.call(spot, head) };
+        let known = self.hold_of(spot, &head.token).map(|holder| (holder.lease_ms, holder.end));
+        let (fence, before) = if known.is_some() {
             self.saw(if head.is_ahead { "upgraded after waiting" } else { "granted again after waiting" });
-            let (fence, before) = self.renew(spot, &head.token, &head.request, head.client);
+            let (fence, before) = self.renew(spot, &head.token, &head.request, client);
             (fence, Some(before))
         } else {
             self.saw("granted after waiting");
-            (self.grant(spot, head.token.clone(), &head.request, head.client), None)
+            (self.grant(spot, head.token.clone(), &head.request, client), None)
         };
-        let promise = Promise { client: head.client, before, is_lost: false };
+        let kept = head.request.queue_ms.map(|_| (head.number, known));
+        let promise = Promise { client, before, kept, is_lost: false };
         self.hold_of_mut(spot, &head.token).unwrap().promised.push(promise);
-        self.answer(head.client, Reply::Granted(head.token.clone(), Fence::new(fence).unwrap()));
+        self.answer(client, Reply::Granted(head.token.clone(), Fence::new(fence).unwrap()));
+    }
+
+    /// Grants the lock to a place at which nobody waits on a connection.
+    fn call(&mut self, spot: Spot, head: &Waiting) {
+        let lease_ms = head.request.lease_ms.min(CLAIM_MS);
+        let request = Request { lease_ms, ..head.request };
+        match self.hold_of(spot, &head.token).map(|holder| (holder.lease_ms, holder.end)) {
+            Some((lease_ms, end)) => {
+                self.saw("upgraded at a place");
+                self.renew(spot, &head.token, &request, head.user);
+                let holder = self.hold_of_mut(spot, &head.token).unwrap();
+                (holder.lease_ms, holder.end) = (holder.lease_ms.max(lease_ms), holder.end.max(end));
+            }
+            None => {
+                self.saw("granted to a place");
+                self.grant(spot, head.token.clone(), &request, head.user);
+            }
+        }
+        self.reply(subscriber(spot), Reply::Called(head.number));
     }
 }
 
@@ -200,26 +229,52 @@ pub(super) fn counted(lease_ms: u64, has_session: bool) -> u64 {
 }
 
 /// Undoes what was granted to clients that left before they were told, or leaves it to a later answer with news of the
-/// same hold. True when the hold has to end.
-fn undo(holder: &mut Holder, others: &[u16], seen: &mut Vec<&'static str>) -> bool {
+/// same hold. What was granted to a place that is kept stands, to be claimed. True when the hold has to end.
+fn undo(
+    holder: &mut Holder,
+    others: &[u16],
+    now: Moment,
+    seen: &mut Vec<&'static str>,
+    called: &mut Vec<usize>,
+) -> bool {
     let lost_at = |holder: &Holder| holder.promised.iter().position(|promise| promise.is_lost);
     while let Some(index) = lost_at(holder) {
         let lost = holder.promised.remove(index);
-        match (holder.promised.get_mut(index), lost.before) {
-            (Some(later), before) => later.before = before,
-            (None, None) => {
-                seen.push("grant undone");
-                return true;
-            }
-            (None, Some((limit, level))) => {
-                seen.push("upgrade undone");
-                // Others may have been let in meanwhile, whom the limit it had would not tolerate.
-                if others.len() < others.iter().chain([&limit]).map(|limit| most(*limit)).min().unwrap() {
-                    holder.limit = limit;
-                }
-                holder.level = holder.level.min(level);
-            }
+        if let Some(later) = holder.promised.get_mut(index) {
+            leave_to_later(lost, later);
+            continue;
         }
+        if let Some((number, known)) = lost.kept {
+            if holder.is_live(now) {
+                seen.push("left to be claimed");
+                called.push(number);
+                let (known_ms, known_end) = known.unwrap_or((0, now));
+                holder.lease_ms = holder.lease_ms.min(CLAIM_MS.max(known_ms));
+                holder.end = holder.end.min(now.plus_ms(CLAIM_MS).max(known_end));
+            }
+            continue;
+        }
+        let Some((limit, level)) = lost.before else {
+            seen.push("grant undone");
+            return true;
+        };
+        seen.push("upgrade undone");
+        // Others may have been let in meanwhile, whom the limit it had would not tolerate.
+        if others.len() < others.iter().chain([&limit]).map(|limit| most(*limit)).min().unwrap() {
+            holder.limit = limit;
+        }
+        holder.level = holder.level.min(level);
     }
     false
+}
+
+/// A grant that nobody was told of is told with a later one of the same hold, or undone with it. It is not undone where
+/// either is kept.
+fn leave_to_later(lost: Promise, later: &mut Promise) {
+    match (lost.kept, later.kept, lost.before) {
+        (Some(_), ..) => later.kept = lost.kept,
+        (None, Some((number, _)), None) => later.kept = Some((number, None)),
+        (None, Some(_), Some(_)) => {}
+        (None, None, before) => later.before = before,
+    }
 }

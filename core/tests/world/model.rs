@@ -20,7 +20,10 @@
 //!    sessions are.
 //! 9. A time to live that somebody has set on a key ends the key, but for a lease that is promised after it was set. To undo
 //!    an upgrade promises what is left of the lease.
-//! 10. Who works on an inner level has nothing to wait for once the outer hold is gone, and is told so by the next turn at
+//! 10. A place is kept from the moment at which its connection closes, or its BLOCK is over. Who asks for it again says anew
+//!     what it asks for, and on whose behalf. A grant to a place is a lease of what was asked, at most what is left to claim it;
+//!     of a hold that the token had already it makes no shorter one. An upgrade that nobody was told of stands in the same way.
+//! 11. Who works on an inner level has nothing to wait for once the outer hold is gone, and is told so by the next turn at
 //!     the key.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -53,14 +56,22 @@ pub(crate) struct Promise {
     pub(crate) client: ClientId,
     /// What it changed, if the token held already: the limit there was, and the level.
     pub(crate) before: Option<(u16, u16)>,
+    /// The place, if it is kept without the client: its number, and the lease there was, with its length, if the token held
+    /// already. Then the grant stands, to be claimed.
+    pub(crate) kept: Option<(usize, Option<(u64, Moment)>)>,
     /// Whether the client has gone.
     pub(crate) is_lost: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Waiting {
+    /// Its number in the order in which places were taken.
+    pub(crate) number: usize,
     pub(crate) spot: Spot,
-    pub(crate) client: ClientId,
+    /// Who waits there on a connection.
+    pub(crate) client: Option<ClientId>,
+    /// Who asked last.
+    pub(crate) user: ClientId,
     pub(crate) token: Token,
     pub(crate) request: Request,
     pub(crate) until: Option<Moment>,
@@ -86,6 +97,8 @@ pub(crate) struct Model {
     pub(crate) open: BTreeSet<ClientId>,
     pub(crate) next_client: ClientId,
     pub(crate) last_fence: u64,
+    /// How many places were taken.
+    pub(crate) places: usize,
     pub(crate) limits: WaiterLimits,
     pub(crate) is_master: bool,
     pub(crate) is_paused: bool,
@@ -132,6 +145,7 @@ impl Model {
             open: (1..=clients).collect(),
             next_client: clients + 1,
             last_fence: 0,
+            places: 0,
             limits,
             is_master: true,
             is_paused: false,
@@ -186,7 +200,7 @@ impl Model {
     }
 
     pub(crate) fn is_blocked(&self, client: ClientId) -> bool {
-        self.waiting.iter().any(|waiter| waiter.client == client)
+        self.waiting.iter().any(|waiter| waiter.client == Some(client))
             || self.answers.iter().any(|(other, _)| *other == client)
     }
 
@@ -289,6 +303,7 @@ impl Model {
             }
             Step::Disconnect(client) => {
                 self.open.remove(&client);
+                self.end_wait_of(client);
                 self.leave(client);
             }
             Step::Unblock(client, with_error) => self.unblock(client, with_error),
@@ -321,6 +336,40 @@ impl Model {
     pub(super) fn answer(&mut self, client: ClientId, reply: Reply) {
         self.answers.push((client, reply));
     }
+
+    /// Tells a waiter, if it waits on a connection.
+    pub(super) fn answer_waiter(&mut self, waiter: &Waiting, reply: Reply) {
+        match waiter.client {
+            Some(client) => self.answer(client, reply),
+            None => self.saw("place ended"),
+        }
+    }
+
+    /// A wait ends by its time or with its connection: the place is kept, if QUEUE was asked for. Returns what its client is
+    /// told.
+    pub(super) fn end_wait(&mut self, number: usize) -> Reply {
+        let index = self.waiting.iter().position(|waiter| waiter.number == number).unwrap();
+        let (now, waiter) = (self.now, &mut self.waiting[index]);
+        match (waiter.client.take(), waiter.request.queue_ms) {
+            (Some(_), Some(ms)) => {
+                waiter.until = Some(now.plus_ms(ms));
+                self.saw("place kept");
+                Reply::Queued(number)
+            }
+            (client, _) => {
+                self.waiting.remove(index);
+                if client.is_none() {
+                    self.saw("place over");
+                }
+                Reply::Null
+            }
+        }
+    }
+
+    pub(super) fn end_wait_of(&mut self, client: ClientId) -> Option<Reply> {
+        let waiter = self.waiting.iter().find(|waiter| waiter.client == Some(client))?;
+        Some(self.end_wait(waiter.number))
+    }
 }
 
 /// Commands.
@@ -351,14 +400,18 @@ impl Model {
             let fence = self.grant(spot, token.clone(), &request, client);
             self.tell(spot, fence);
             self.reply(client, Reply::Granted(token, Fence::new(fence).unwrap()));
-        } else if request.block_ms.is_none() {
+        } else if request.block_ms.is_none() && request.queue_ms.is_none() {
             self.saw(if holds { "change of limit not available" } else { "not available" });
             if admits && is_held_back {
                 self.saw(if holds { "change of limit refused in the grace" } else { "refused in the grace" });
             }
             self.reply(client, Reply::Null);
-        } else if let Err(refusal) = self.wait(client, spot, request, token, holds) {
-            self.reply(client, Reply::Error(refusal));
+        } else {
+            match self.wait(client, spot, request, token, holds) {
+                Err(refusal) => self.reply(client, Reply::Error(refusal)),
+                Ok(number) if request.block_ms.is_none() => self.reply(client, Reply::Queued(number)),
+                Ok(_) => {}
+            }
         }
     }
 
@@ -403,22 +456,42 @@ impl Model {
         request: Request,
         token: Token,
         is_ahead: bool,
-    ) -> Result<(), Refusal> {
+    ) -> Result<usize, Refusal> {
         if is_ahead && self.another_upgrades(spot, &token) {
             self.saw("deadlock");
             return Err(Refusal::Deadlock);
         }
-        let until = request.block_ms.filter(|ms| *ms > 0).map(|ms| self.now.plus_ms(ms));
-        let was = BTreeSet::from([self.whose(spot)]);
-        let waiter = Waiting { spot, client, token, request, until, is_ahead, was, met_grace: false };
+        let lasts_ms = request.block_ms.or(request.queue_ms).filter(|ms| *ms > 0);
+        let waiter = Waiting {
+            number: self.places,
+            spot,
+            client: request.block_ms.map(|_| client),
+            user: client,
+            token,
+            request,
+            until: lasts_ms.map(|ms| self.now.plus_ms(ms)),
+            is_ahead,
+            was: BTreeSet::from([self.whose(spot)]),
+            met_grace: false,
+        };
         let here = |other: &Waiting| other.spot == spot;
         if let Some(older) = self.waiting.iter_mut().find(|other| here(other) && other.token == waiter.token)
         {
-            let superseded = older.client;
-            *older = Waiting { is_ahead: older.is_ahead, ..waiter };
-            self.saw("superseded");
-            self.answer(superseded, Reply::Null);
-            return Ok(());
+            let (superseded, was_kept, number) =
+                (older.client, older.request.queue_ms.is_some(), older.number);
+            *older = Waiting { is_ahead: older.is_ahead, number, ..waiter };
+            match superseded {
+                Some(client) if was_kept => {
+                    self.saw("superseded at a place");
+                    self.answer(client, Reply::Queued(number));
+                }
+                Some(client) => {
+                    self.saw("superseded");
+                    self.answer(client, Reply::Null);
+                }
+                None => self.saw("place asked for again"),
+            }
+            return Ok(number);
         }
         if self.waiting.len() >= self.limits.in_all {
             self.saw("all queues full");
@@ -429,8 +502,12 @@ impl Model {
             return Err(Refusal::QueueFull("lock.max-waiters-per-key"));
         }
         let index = if is_ahead { 0 } else { self.waiting.len() };
+        if waiter.client.is_none() {
+            self.saw(if is_ahead { "place taken ahead" } else { "place taken" });
+        }
         self.waiting.insert(index, waiter);
-        Ok(())
+        self.places += 1;
+        Ok(self.places - 1)
     }
 
     fn another_upgrades(&self, spot: Spot, token: &Token) -> bool {
@@ -470,8 +547,8 @@ impl Model {
     fn withdraw(&mut self, spot: Spot, token: &Token) {
         let Some(waiter) = self.queue(spot).find(|waiter| waiter.token == *token).cloned() else { return };
         self.saw(if waiter.is_ahead { "wait for a change of limit withdrawn" } else { "wait withdrawn" });
-        self.waiting.retain(|other| other.client != waiter.client);
-        self.answer(waiter.client, Reply::Null);
+        self.waiting.retain(|other| other.number != waiter.number);
+        self.answer_waiter(&waiter, Reply::Null);
     }
 
     fn extend(&mut self, client: ClientId, spot: Spot, token: &Token, lease_ms: Option<u64>) {

@@ -3,17 +3,19 @@
 //! What goes on without commands is in [`super::between`], what other commands do to its keys in [`super::elsewhere`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU64;
 
+use lock_core::answer::{Answer, Grant};
 use lock_core::codec::Decoded;
-use lock_core::queue::WaiterLimits;
+use lock_core::outcome::{Acquired, Authority, Cause, Change, Circumstances, WaitOptions};
+use lock_core::queue::{Keep, WaiterLimits};
 use lock_core::request::{Acquire, BreakTarget};
-use lock_core::turn::{Acquired, Answer, Authority, Cause, Change, Circumstances, Grant, WaitOptions};
 use lock_core::{
-    ClientId, Fence, GrantState, Hold, Limit, Lock, Moment, Outcome, OwnedDbKey, Table, Terms, Token, Turn,
-    codec,
+    ClientId, Fence, GrantState, Hold, Limit, Lock, Moment, Outcome, OwnedDbKey, Table, Terms, Ticket, Token,
+    Turn, codec,
 };
 
-use super::steps::{Reply, Request, SPOTS, Spot, Step, Whose, token};
+use super::steps::{CLAIM_MS, Reply, Request, SPOTS, Spot, Step, Whose, subscriber, token};
 
 /// What stands under a key.
 pub(crate) enum Value {
@@ -45,9 +47,10 @@ pub(crate) struct Granted {
 /// A queue before and after a turn, and who of it was granted meanwhile.
 pub(crate) struct Served {
     pub(crate) spot: Spot,
-    pub(crate) before: Vec<ClientId>,
-    pub(crate) granted: Vec<ClientId>,
-    pub(crate) after: Vec<ClientId>,
+    pub(crate) before: Vec<Ticket>,
+    /// Those with a connection, and those without one.
+    pub(crate) granted: [Vec<Ticket>; 2],
+    pub(crate) after: Vec<Ticket>,
     pub(crate) newcomer_was_granted: bool,
     pub(crate) whose: Whose,
     /// Whether grants may have been lost.
@@ -99,6 +102,8 @@ pub(crate) struct Server {
     pub(crate) blocked: BTreeMap<ClientId, Option<Pending>>,
     pub(super) ready: Vec<ClientId>,
     pub(super) replies: Vec<(ClientId, Reply)>,
+    /// The numbers of the tickets, in the order in which places were taken.
+    tickets: Vec<u64>,
     /// New fences in the order of their grants, in this step.
     pub(crate) grants: Vec<Granted>,
     /// The turns of this step.
@@ -136,6 +141,7 @@ impl Server {
             blocked: BTreeMap::new(),
             ready: Vec::new(),
             replies: Vec::new(),
+            tickets: Vec::new(),
             grants: Vec::new(),
             served: Vec::new(),
             work_done: WorkDone::default(),
@@ -219,8 +225,22 @@ impl Server {
         self.replies.push((client, reply));
     }
 
-    fn waiting(&self, spot: Spot) -> Vec<ClientId> {
-        self.table.queues().waiters(spot).map(|waiter| waiter.client).collect()
+    fn waiting(&self, spot: Spot) -> Vec<(Ticket, Option<ClientId>)> {
+        self.table.queues().places(spot).map(|(ticket, waiter)| (ticket, waiter.client)).collect()
+    }
+
+    /// The number of a place in the order in which places were taken.
+    pub(crate) fn number_of(&self, ticket: Ticket) -> usize {
+        self.tickets.iter().position(|number| *number == ticket.number()).unwrap()
+    }
+
+    /// A place is taken, or asked for again.
+    fn note_ticket(&mut self, ticket: Ticket) {
+        let number = ticket.number();
+        if !self.tickets.contains(&number) {
+            assert!(self.tickets.last().is_none_or(|last| *last < number), "tickets rise");
+            self.tickets.push(number);
+        }
     }
 
     /// Takes a turn at a key, as the module does: it settles first, then it is asked, and whenever it has come to a candidate
@@ -243,6 +263,7 @@ impl Server {
             now: self.now,
             wall_micros: 0,
             grace_ms: self.grace_ms,
+            claim_ms: CLAIM_MS,
             authority,
             at_most: room,
         };
@@ -260,7 +281,10 @@ impl Server {
         steps.settle_the_rest();
         let outcome = steps.end();
         self.pass_on(spot, &asked, &outcome);
-        self.note_turn(spot, before, &outcome);
+        self.note_turn(spot, &before, &outcome);
+        for ticket in &outcome.calls {
+            self.replies.push((subscriber(spot), Reply::Called(self.number_of(*ticket))));
+        }
         for (client, answer) in outcome.answers {
             self.answer(client, answer);
         }
@@ -333,11 +357,13 @@ impl Server {
         }
     }
 
-    fn note_turn(&mut self, spot: Spot, before: Vec<ClientId>, outcome: &Outcome) {
-        let grants = outcome.answers.iter().filter_map(|(client, answer)| match answer {
-            Answer::Granted(grant) => Some((*client, grant)),
-            _ => None,
-        });
+    fn note_turn(&mut self, spot: Spot, before: &[(Ticket, Option<ClientId>)], outcome: &Outcome) {
+        let tickets = |waiting: &[(Ticket, _)]| waiting.iter().map(|(ticket, _)| *ticket).collect();
+        let place_of = |client| before.iter().find(|(_, other)| *other == Some(client)).unwrap().0;
+        let answered = outcome.answers.iter().filter(|(_, answer)| matches!(answer, Answer::Granted(_)));
+        // Other places are called again, of whom nobody was told.
+        let waited = |ticket: &&Ticket| before.iter().any(|(other, _)| other == *ticket);
+        let called = outcome.calls.iter().filter(waited).copied().collect();
         let drawn = outcome.changes.iter().filter_map(|change| match change {
             Change::First(hold, Cause::Granted { has_waited })
             | Change::Set(hold, Cause::Granted { has_waited }) => Some((hold.fence(), *has_waited)),
@@ -346,9 +372,9 @@ impl Server {
         self.work_done.turns.push(spot);
         self.served.push(Served {
             spot,
-            before,
-            granted: grants.clone().map(|(client, _)| client).collect(),
-            after: self.waiting(spot),
+            before: tickets(before),
+            granted: [answered.map(|(client, _)| place_of(*client)).collect(), called],
+            after: tickets(&self.waiting(spot)),
             newcomer_was_granted: drawn.clone().any(|(_, has_waited)| !has_waited),
             whose: self.whose(spot),
             in_grace: self.in_grace(),
@@ -387,8 +413,10 @@ impl Steps<'_> {
     fn take<R>(&mut self, room: usize, step: impl FnOnce(&mut Turn<'_>) -> R) -> R {
         self.circumstances.at_most = self.outcome.work().saturating_add(room);
         let result = step(&mut self.resume());
-        while let Some(client) = self.outcome.candidate {
-            let has_right = !self.forbidden.contains(&client);
+        while let Some(ticket) = self.outcome.candidate {
+            let waiter = self.table.queues().waiter(ticket).unwrap();
+            let user = waiter.client.or_else(|| Some(user_named(&waiter.keep.as_ref()?.user))).unwrap();
+            let has_right = !self.forbidden.contains(&user);
             self.resume().judge_candidate(has_right);
         }
         result
@@ -422,24 +450,30 @@ impl Server {
             lease_ms: request.lease_ms,
             limit: request.limit.map(Limit::from_number),
             block_ms: request.block_ms,
+            queue_ms: request.queue_ms.and_then(NonZeroU64::new),
             owner: request.owner,
             session: request.session,
             level: request.level,
         };
-        let (now, limits) = (self.now, self.limits);
-        let wait = request.block_ms.map(|ms| {
-            let until = (ms > 0).then(|| now.plus_ms(ms));
-            WaitOptions { client, until, limits }
-        });
+        let limits = self.limits;
+        let keep = acquire.queue_ms.map(|for_ms| Keep { for_ms, user: client.to_le_bytes().into() });
+        let blocked = request.block_ms.map(|_| client);
+        let may_wait = blocked.is_some() || keep.is_some();
+        let wait = may_wait.then_some(WaitOptions { client: blocked, keep, limits });
         let acquired =
             self.turn(spot, Asked::Nothing, |turn| turn.acquire(&acquire, || client, wait, || made.clone()));
         match acquired {
             Ok(Acquired::Granted(token, fence)) => self.reply(client, Reply::Granted(token, fence)),
             Ok(Acquired::NotAvailable) => self.reply(client, Reply::Null),
             Ok(Acquired::Waits(joining)) => {
-                self.blocked.insert(client, None);
-                if let Some(older) = self.table.join(spot, *joining) {
-                    self.answer(older.client, Answer::NotAvailable);
+                let joined = self.table.join(spot, *joining);
+                self.note_ticket(joined.ticket);
+                match blocked {
+                    Some(client) => drop(self.blocked.insert(client, None)),
+                    None => self.reply(client, Reply::Queued(self.number_of(joined.ticket))),
+                }
+                if let Some((older, answer)) = joined.superseded {
+                    self.answer(older, answer);
                 }
             }
             Err(refusal) => self.reply(client, Reply::Error(refusal)),
@@ -509,6 +543,11 @@ impl Server {
             GrantState { fence, granted_at: self.now, deadline: self.now.plus_ms(lease_ms), level: 1 };
         Hold::restore(terms, state)
     }
+}
+
+/// The client whose name this is.
+fn user_named(name: &[u8]) -> ClientId {
+    ClientId::from_le_bytes(name.try_into().unwrap())
 }
 
 /// The same key among those there are.

@@ -29,6 +29,7 @@ pub(crate) struct Request {
     /// 0 for SHARED.
     pub(crate) limit: Option<u16>,
     pub(crate) block_ms: Option<u64>,
+    pub(crate) queue_ms: Option<u64>,
     pub(crate) owner: Option<&'static [u8]>,
     pub(crate) session: bool,
     pub(crate) level: Option<u16>,
@@ -42,6 +43,7 @@ impl Request {
             lease_ms,
             limit: None,
             block_ms: None,
+            queue_ms: None,
             owner: None,
             session: false,
             level: None,
@@ -55,6 +57,11 @@ impl Request {
 
     pub(crate) const fn block(mut self, ms: u64) -> Self {
         self.block_ms = Some(ms);
+        self
+    }
+
+    pub(crate) const fn queue(mut self, ms: u64) -> Self {
+        self.queue_ms = Some(ms);
         self
     }
 
@@ -158,6 +165,14 @@ impl Whose {
 /// How long a lease is left alone whose key is another node's, in milliseconds.
 pub(crate) const NOT_OURS_MS: u64 = 5;
 
+/// How long a grant to a place without a connection may stay unclaimed, in milliseconds.
+pub(crate) const CLAIM_MS: u64 = 3;
+
+/// Who hears that a place at this key is called.
+pub(crate) fn subscriber(spot: Spot) -> ClientId {
+    u64::MAX - SPOTS.iter().position(|other| *other == spot).unwrap() as u64
+}
+
 /// What a client is told.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Reply {
@@ -167,4 +182,8 @@ pub(crate) enum Reply {
     Error(Refusal),
     WrongType,
     Unblocked,
+    /// The place of this number is kept. Places are numbered in the order in which they were taken.
+    Queued(usize),
+    /// The place of this number is called.
+    Called(usize),
 }

@@ -67,6 +67,7 @@ needed! {
     RedisModule_GetClientUserNameById
     RedisModule_GetCommand
     RedisModule_GetContextFlags
+    RedisModule_GetCurrentUserName
     RedisModule_GetDbIdFromIO
     RedisModule_GetDbIdFromOptCtx
     RedisModule_GetDetachedThreadSafeContext
@@ -89,6 +90,7 @@ needed! {
     RedisModule_ModuleTypeSetValue
     RedisModule_MonotonicMicroseconds
     RedisModule_OpenKey
+    RedisModule_PublishMessageShard
     RedisModule_RegisterBoolConfig
     RedisModule_RegisterNumericConfig
     RedisModule_ReplicateVerbatim

@@ -40,11 +40,26 @@ impl Context {
         unsafe { OwnedRedisString::adopt(self, api!(RedisModule_GetClientUserNameById(self.raw(), client))) }
     }
 
+    /// The name of the user whose command runs; in a script or function, of the user that called it.
+    pub(crate) fn current_user(&self) -> Box<[u8]> {
+        // SAFETY: the server makes a string for the caller, or returns null.
+        let name = unsafe { OwnedRedisString::adopt(self, api!(RedisModule_GetCurrentUserName(self.raw()))) };
+        name.map(|name| name.name().bytes().into()).unwrap_or_default()
+    }
+
     /// Whether the user of a waiting client may run `command` on `key` now. True for a client that is gone or has no user.
     pub(crate) fn may_run(&self, client: u64, command: &CStr, key: RedisString<'_>) -> bool {
-        let Some(name) = self.user_name(client) else { return true };
+        self.user_name(client).is_none_or(|user| self.has_right(user.name(), command, key))
+    }
+
+    /// Whether the user with this name may run `command` on `key` now.
+    pub(crate) fn user_may_run(&self, user: &[u8], command: &CStr, key: RedisString<'_>) -> bool {
+        OwnedRedisString::new(self, user).is_some_and(|user| self.has_right(user.name(), command, key))
+    }
+
+    fn has_right(&self, user: RedisString<'_>, command: &CStr, key: RedisString<'_>) -> bool {
         // A user that was deleted has no permissions.
-        let Some(user) = User::named(name.name()) else { return false };
+        let Some(user) = User::named(user) else { return false };
         let Some(command) = OwnedRedisString::new(self, command.to_bytes()) else { return false };
         let mut words = [command.name().raw(), key.raw()];
         // SAFETY: the user is valid, and so are the two strings for the length of the call.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use redis_module::raw::{self, RedisModuleCtx};
 
-use super::{OK, RedisString};
+use super::{OK, OwnedRedisString, RedisString};
 
 /// Valkey 9 and later: the module supports atomic slot migration.
 const OPTIONS_HANDLE_ATOMIC_SLOT_MIGRATION: u32 = 1 << 5;
@@ -147,6 +147,14 @@ impl Context {
     pub(crate) fn append_number(&self, command: &CStr, number: i64) {
         // SAFETY: as above; the format names a long long, and replicas (`R`) as those to leave out.
         unsafe { api!(RedisModule_Replicate(self.raw(), command.as_ptr(), c"lR".as_ptr(), number)) };
+    }
+
+    /// Publishes a number on the sharded channel with the name of a key: to subscribers of this server, and in a cluster of
+    /// every node of the shard.
+    pub(crate) fn publish_to_shard(&self, key: RedisString<'_>, number: u64) {
+        let Some(text) = OwnedRedisString::new(self, number.to_string().as_bytes()) else { return };
+        // SAFETY: the context and both strings are valid for the length of the call.
+        unsafe { api!(RedisModule_PublishMessageShard(self.raw(), key.raw(), text.name().raw())) };
     }
 
     /// Tells the server what the module handles itself: read errors while loading, and signalling which keys have changed.

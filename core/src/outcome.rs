@@ -1,0 +1,157 @@
+//! What goes into a turn and what comes out of it, as data.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use smallvec::SmallVec;
+
+use crate::answer::Answer;
+use crate::fence::Fence;
+use crate::hold::Hold;
+use crate::queue::{Joining, Keep, Ticket, WaiterLimits};
+use crate::session::ClientId;
+use crate::time::Moment;
+use crate::token::Token;
+
+/// What this server may do at a key on its own account. A client's own request needs none of it, because the server has
+/// checked the command before it called the module.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Authority {
+    /// Whether this server may decide now: it is a master, its clients are not paused, and it takes writes from them.
+    pub may_grant: bool,
+    /// Whether the key is this server's, and not another node's of its cluster.
+    pub serves_key: bool,
+}
+
+impl Authority {
+    /// None. Enough where there is nothing to decide but what a command asks for, see [`crate::Table::has_business_at`].
+    pub const NONE: Self = Self { may_grant: false, serves_key: false };
+    /// All of it.
+    pub const FULL: Self = Self { may_grant: true, serves_key: true };
+}
+
+/// What a turn needs to know of the moment and of the server.
+#[derive(Clone, Copy, Debug)]
+pub struct Circumstances {
+    /// When it is.
+    pub now: Moment,
+    /// The wall clock then, in microseconds since 1970, for fences.
+    pub wall_micros: u64,
+    /// How long the restart grace lasts, in milliseconds.
+    pub grace_ms: u64,
+    /// How long the lease of a grant to a place without a connection is at most, in milliseconds, until it is claimed (G13).
+    pub claim_ms: u64,
+    /// What this server may do on its own account.
+    pub authority: Authority,
+    /// How much may follow from what is asked, see [`Outcome::work`]. Where there is more to do, the key is marked, and the
+    /// rest is done when the mark is settled.
+    pub at_most: usize,
+}
+
+/// Why a hold is as it is, or is no more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cause {
+    /// It was granted; to a request that waited, or at once.
+    Granted {
+        /// Whether the request had waited.
+        has_waited: bool,
+    },
+    /// It was granted again to its own token.
+    Renewed,
+    /// Its lease was set anew by its holder.
+    Extended,
+    /// The server extended its lease, since its connection is open.
+    Kept,
+    /// It was given back, or a level of it.
+    Released,
+    /// Its lease ran out.
+    Lapsed,
+    /// Its lease ran out before its token had claimed it.
+    Unclaimed,
+    /// An operator ended it.
+    Broken,
+    /// Its connection closed.
+    SessionClosed,
+    /// Its client could not be told.
+    Undone,
+    /// Its client could not be told, and it is left to its token to claim it.
+    LeftToClaim,
+    /// Another server decided so.
+    Applied,
+}
+
+/// What happened to the holds of a lock.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// The lock has this hold and no other.
+    First(Hold, Cause),
+    /// Very many holds have ended, and the lock has these and no others.
+    Whole(Vec<Hold>, Cause),
+    /// A hold is now as it is, besides the others.
+    Set(Hold, Cause),
+    /// The hold with this fence has ended.
+    Ended(Fence, Cause),
+    /// What was asked has been done, and says all there is to say.
+    AsAsked(Cause),
+}
+
+/// What a turn came to, besides what was asked.
+#[derive(Clone, Default, Debug)]
+pub struct Outcome {
+    /// What has changed, to be passed on in this order.
+    pub changes: SmallVec<[Change; 1]>,
+    /// Whether a lease was promised: a time to live that the key has is to be taken off.
+    pub has_promised: bool,
+    /// Clients that waited, and what each is told.
+    pub answers: Vec<(ClientId, Answer)>,
+    /// The tickets of places without a connection whose tokens hold the lock now. Each is published once the changes were
+    /// passed on, so that whoever hears of it can claim the hold (G13).
+    pub calls: Vec<Ticket>,
+    /// How many places without a connection have ended. Nobody is told.
+    pub places_ended: usize,
+    /// See [`crate::Turn::candidate`].
+    pub candidate: Option<Ticket>,
+}
+
+impl Outcome {
+    /// How much was done besides one change that was asked for: holds that were changed, clients that were answered, places
+    /// that were called or have ended.
+    pub fn work(&self) -> usize {
+        let told = self.answers.len().saturating_add(self.calls.len());
+        self.changes.len().saturating_add(told).saturating_add(self.places_ended).saturating_sub(1)
+    }
+}
+
+/// How a request may wait: with a connection, at a place that is kept without one, or both.
+#[derive(Clone, Debug)]
+pub struct WaitOptions {
+    /// The client that waits for as long as BLOCK says, if it is to and can.
+    pub client: Option<ClientId>,
+    /// What keeps the place without a connection, if QUEUE is asked for.
+    pub keep: Option<Keep>,
+    /// The most that may wait.
+    pub limits: WaiterLimits,
+}
+
+/// What an ACQUIRE comes to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Acquired {
+    /// The token holds the lock under this fence.
+    Granted(Token, Fence),
+    /// Others hold it.
+    NotAvailable,
+    /// The request is to wait. Nothing has changed yet. Where the server cannot let the client wait, it waits without a
+    /// connection ([`Joining::without_connection`]), or is not available. Else it joins the queue ([`crate::Table::join`]).
+    Waits(Box<Joining>),
+}
+
+/// What is to be looked after once a turn has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct End {
+    /// When the lock is due next, if it has changed and somebody holds it.
+    pub due: Option<Moment>,
+    /// See [`crate::Table::is_quiet`].
+    pub is_quiet: bool,
+    /// Whether the key is marked: there is more to do.
+    pub is_marked: bool,
+}

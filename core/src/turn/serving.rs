@@ -1,0 +1,271 @@
+//! What follows from a request: undoing, serving the queue, granting. The rules are those of [`super`].
+
+use alloc::vec::Vec;
+
+use super::Turn;
+use crate::answer::{Answer, Grant};
+use crate::fence::Fence;
+use crate::hold::{Hold, Limit, Terms};
+use crate::lock::{Renewal, Verdict};
+use crate::outcome::{Authority, Cause, Change};
+use crate::queue::{EndedWait, Ticket, Waiter};
+use crate::refusal::Refusal;
+use crate::request::is_inner;
+use crate::session::ClientId;
+use crate::token::Token;
+use crate::undo::{Undo, What};
+
+/// How many ended holds are removed at a time before a grant.
+const ENDED_AT_ONCE: usize = 64;
+
+/// What follows from it.
+impl Turn<'_> {
+    pub(super) fn is_in_grace(&self) -> bool {
+        self.table.is_in_grace(self.circumstances.grace_ms, self.now)
+    }
+
+    pub(super) fn draw_fence(&mut self) -> Option<Fence> {
+        self.table.fences.draw(self.circumstances.wall_micros)
+    }
+
+    /// Tells the connection that waited at a place, if one did.
+    pub(super) fn tell(&mut self, client: Option<ClientId>, answer: Answer) {
+        match client {
+            Some(client) => self.outcome.answers.push((client, answer)),
+            None => self.outcome.places_ended = self.outcome.places_ended.saturating_add(1),
+        }
+    }
+
+    pub(super) fn undo(&mut self, undo: Undo) {
+        match undo.what {
+            What::Grant => self.end_hold(undo.fence, Cause::Undone),
+            What::Unclaimed { ticket, known } => {
+                let claim_ms = self.circumstances.claim_ms;
+                let left = self.lock.leave_to_claim(undo.fence, claim_ms, known, self.now).cloned();
+                if let Some(hold) = left {
+                    self.outcome.has_promised = true;
+                    self.outcome.changes.push(Change::Set(hold, Cause::LeftToClaim));
+                    self.outcome.calls.push(ticket);
+                }
+            }
+            What::Session(client) => {
+                if self.lock.hold(undo.fence).is_some_and(|hold| hold.session() == Some(client)) {
+                    self.end_hold(undo.fence, Cause::SessionClosed);
+                }
+            }
+            What::Renewal { limit, level } => {
+                if self.lock.tolerates(undo.fence, limit, self.now) {
+                    self.make_room(limit, Some(undo.fence));
+                }
+                if let Some(hold) = self.lock.undo_renewal(undo.fence, limit, level, self.now).cloned() {
+                    self.outcome.has_promised = true;
+                    self.outcome.changes.push(Change::Set(hold, Cause::Undone));
+                }
+            }
+        }
+    }
+
+    fn end_hold(&mut self, fence: Fence, cause: Cause) {
+        let session = self.lock.hold(fence).and_then(Hold::session);
+        if self.lock.end(fence) {
+            if let Some(client) = session {
+                self.table.sessions.lets_go(client, self.key, fence);
+            }
+            self.outcome.changes.push(Change::Ended(fence, cause));
+        }
+    }
+
+    /// Ends the hold of a token whose connection has closed, should that not have been marked yet.
+    #[inline]
+    pub(super) fn end_lost_session(&mut self, token: Option<&Token>) {
+        if self.table.sessions.has_left() && self.circumstances.authority.may_grant {
+            self.end_hold_of_lost_session(token);
+        }
+    }
+
+    #[cold]
+    fn end_hold_of_lost_session(&mut self, token: Option<&Token>) {
+        let hold = token.and_then(|token| self.lock.hold_of(token, self.now));
+        if let Some(hold) = hold.filter(|hold| self.table.has_lost_session(hold)) {
+            self.end_hold(hold.fence(), Cause::SessionClosed);
+            self.table.undos.mark(self.key);
+        }
+    }
+
+    /// Takes ended leases off the lock, as many as must go before a hold with this limit can be put in, in place of the one
+    /// with the fence `instead_of`: what is passed on is never more than the limits allow, ended leases included.
+    fn make_room(&mut self, limit: Limit, instead_of: Option<Fence>) {
+        if self.lock.is_empty()
+            || self.end_lapsed(ENDED_AT_ONCE) == 0
+            || self.lock.has_room_for(limit, instead_of)
+        {
+            return;
+        }
+        // Very many have ended: it is less work to pass on those that are left. If none is, what follows is the only hold.
+        self.lock.end_where(|hold| !hold.is_live(self.now));
+        if !self.lock.is_empty() {
+            let left = self.lock.holds().iter().cloned().collect();
+            self.outcome.changes.push(Change::Whole(left, Cause::Lapsed));
+        }
+    }
+
+    /// Ends leases that have run out. A hold that a connection keeps alive is none of them.
+    pub(super) fn end_lapsed(&mut self, at_most: usize) -> usize {
+        let ended = self.lock.end_lapsed(self.now, at_most);
+        self.outcome.changes.extend(ended.iter().map(|hold| {
+            let cause = if hold.is_unclaimed() { Cause::Unclaimed } else { Cause::Lapsed };
+            Change::Ended(hold.fence(), cause)
+        }));
+        ended.len()
+    }
+
+    /// Serves the queue until its first has to wait, or comes to a candidate whose right is to be looked at.
+    pub(super) fn serve(&mut self) {
+        if self.outcome.candidate.is_some() || !self.table.queues.is_waited_for(self.key) {
+            return;
+        }
+        if self.circumstances.authority != Authority::FULL {
+            // Somebody will, and is not to forget.
+            self.table.undos.mark(self.key);
+            return;
+        }
+        self.dismiss_orphans();
+        loop {
+            let Some((ticket, head)) = self.table.queues.places(self.key).next() else { return };
+            let is_late = head.until.is_some_and(|until| until <= self.now);
+            let is_orphan = self.is_orphan(head);
+            let verdict = self.lock.judge(Some(&head.token), head.limit, self.now);
+            let has_to_wait = verdict == Verdict::Wait || verdict.gives_more() && self.is_in_grace();
+            if has_to_wait && !is_late && !is_orphan {
+                return;
+            }
+            if self.outcome.work() >= self.circumstances.at_most {
+                self.table.undos.mark(self.key);
+                return;
+            }
+            if is_orphan {
+                self.dismiss(ticket);
+            } else if is_late {
+                self.end_wait(ticket);
+            } else {
+                self.outcome.candidate = Some(ticket);
+                return;
+            }
+        }
+    }
+
+    /// Answers requests of inner levels whose outer hold is gone: they could only be granted what they did not ask for.
+    fn dismiss_orphans(&mut self) {
+        let ahead = self.table.queues.ahead(self.key);
+        let orphans: Vec<Ticket> =
+            ahead.filter(|(_, waiter)| self.is_orphan(waiter)).map(|(ticket, _)| ticket).collect();
+        orphans.into_iter().for_each(|ticket| self.dismiss(ticket));
+    }
+
+    fn dismiss(&mut self, ticket: Ticket) {
+        if let Some(waiter) = self.table.queues.remove(ticket) {
+            self.tell(waiter.client, Answer::NotAvailable);
+        }
+    }
+
+    /// Ends a wait whose time is over. The place may be kept without the connection.
+    fn end_wait(&mut self, ticket: Ticket) {
+        if let Some(EndedWait { client, is_kept }) = self.table.queues.end_wait(ticket, self.now) {
+            self.tell(client, if is_kept { Answer::Queued(ticket) } else { Answer::NotAvailable });
+        }
+    }
+
+    fn is_orphan(&self, waiter: &Waiter) -> bool {
+        is_inner(waiter.level) && !self.holds(Some(&waiter.token))
+    }
+
+    /// Grants the lock to a request that waited and has come to the head of the queue, if its user has the right to take it.
+    pub(super) fn serve_candidate(&mut self, ticket: Ticket, has_right: bool) {
+        let Some(waiter) = self.table.queues.remove(ticket) else { return };
+        if !has_right {
+            return self.tell(waiter.client, Answer::Refused(Refusal::NoPermission));
+        }
+        let known = self.lock.hold_of(&waiter.token, self.now).map(Hold::lease);
+        let granted = if known.is_some() { self.renew_waiter(&waiter) } else { self.grant_waiter(&waiter) };
+        let Some(undo) = granted else {
+            return self.tell(waiter.client, Answer::Refused(Refusal::FencesExhausted));
+        };
+        let Some(client) = waiter.client else {
+            self.outcome.calls.push(ticket);
+            return;
+        };
+        let left_to_claim = waiter.keep.is_some().then_some(What::Unclaimed { ticket, known });
+        let undo = Undo { what: left_to_claim.unwrap_or(undo.what), ..undo };
+        self.table.undos.granted(client, self.key, undo);
+        let grant = Grant { client, token: waiter.token, fence: undo.fence };
+        self.tell(Some(client), Answer::Granted(grant));
+    }
+
+    /// How long the lease of a waiter is at first, in milliseconds: without a connection, until it is claimed.
+    fn first_lease_ms(&self, waiter: &Waiter) -> u64 {
+        let claim_ms = if waiter.client.is_some() { u64::MAX } else { self.circumstances.claim_ms };
+        waiter.lease_ms.min(claim_ms)
+    }
+
+    fn renew_waiter(&mut self, waiter: &Waiter) -> Option<Undo> {
+        let renewal = Renewal {
+            lease_ms: self.first_lease_ms(waiter),
+            limit: waiter.limit,
+            owner: waiter.owner.as_deref(),
+            session: waiter.client.filter(|_| waiter.session),
+            level: waiter.level,
+            // Without a connection its token is not asking now, and counts on the lease that it has.
+            prolongs: waiter.level.is_some() || waiter.client.is_none(),
+        };
+        self.renew(&waiter.token, renewal)
+    }
+
+    fn grant_waiter(&mut self, waiter: &Waiter) -> Option<Undo> {
+        let fence = self.draw_fence()?;
+        let terms = Terms {
+            token: waiter.token.clone(),
+            limit: waiter.limit.unwrap_or(Limit::EXCLUSIVE),
+            lease_ms: self.first_lease_ms(waiter),
+            owner: waiter.owner.as_deref(),
+            session: waiter.client.filter(|_| waiter.session),
+        };
+        let hold = Hold::grant(terms, fence, self.now);
+        self.grant(if waiter.client.is_some() { hold } else { hold.unclaimed() }, true);
+        Some(Undo { fence, what: What::Grant })
+    }
+
+    pub(super) fn grant(&mut self, hold: Hold, has_waited: bool) {
+        self.make_room(hold.limit(), None);
+        if let Some(client) = hold.session() {
+            self.table.sessions.keeps(client, self.key, hold.fence());
+        }
+        self.outcome.has_promised = true;
+        let cause = Cause::Granted { has_waited };
+        self.outcome.changes.push(if self.lock.is_empty() {
+            Change::First(hold.clone(), cause)
+        } else {
+            Change::Set(hold.clone(), cause)
+        });
+        self.lock.put(hold);
+    }
+
+    /// Grants a hold again. Returns what undoes that.
+    pub(super) fn renew(&mut self, token: &Token, renewal: Renewal<'_>) -> Option<Undo> {
+        let before = self.lock.hold_of(token, self.now)?;
+        let (fence, limit, level) = (before.fence(), before.limit(), before.level());
+        let session_before = before.session();
+        self.make_room(renewal.limit.unwrap_or(limit), Some(fence));
+        let hold = self.lock.renew(token, renewal, self.now)?.clone();
+        if hold.session() != session_before {
+            if let Some(client) = session_before {
+                self.table.sessions.lets_go(client, self.key, fence);
+            }
+            if let Some(client) = hold.session() {
+                self.table.sessions.keeps(client, self.key, fence);
+            }
+        }
+        self.outcome.has_promised = true;
+        self.outcome.changes.push(Change::Set(hold, Cause::Renewed));
+        Some(Undo { fence, what: What::Renewal { limit, level } })
+    }
+}
