@@ -85,7 +85,7 @@ impl Model<'_> {
 
     #[track_caller]
     fn ask(&mut self, token: usize, limit: usize, mode: Mode) {
-        let mut client = if token % 2 == 0 { self.server.client() } else { self.server.client3() };
+        let mut client = if token.is_multiple_of(2) { self.server.client() } else { self.server.client3() };
         let id = client.id();
         let how = match mode {
             Mode::Not => "",
@@ -243,7 +243,8 @@ fn every_step_of_a_random_history_does_what_the_contract_says() {
                 7 => model.release(token),
                 8 => {
                     let ends = ["close", "CLIENT KILL ID", "CLIENT UNBLOCK TIMEOUT", "CLIENT UNBLOCK ERROR"];
-                    model.end_wait(token, *random.pick(&ends));
+                    let end = *random.pick(&ends);
+                    model.end_wait(token, end);
                 }
                 _ => {
                     let ends = ["DEL k", "LOCK.BREAK k", "FLUSHALL", "EXPIREAT k 1", "UNLINK k"];
