@@ -7,11 +7,12 @@ use std::path::Path;
 use super::readme::{file, make_calls, root};
 
 /// Every page, and the folder from which its links lead.
-const PAGES: [(&str, &str); 9] = [
+const PAGES: [(&str, &str); 10] = [
     ("README.md", ""),
     ("CONTRIBUTING.md", ""),
     ("CHANGELOG.md", ""),
     ("docs/benchmarks.md", "docs"),
+    ("docs/clients.md", "docs"),
     ("docs/cost.md", "docs"),
     ("docs/design.md", "docs"),
     ("docs/losses.md", "docs"),
