@@ -485,9 +485,12 @@ fn an_upgrade_that_could_not_be_told_keeps_the_lease_of_its_hold() {
     let mut client = server.client();
     let first = acquire(&mut client, "k TOKEN a SHARED PX 600000");
     acquire(&mut client, "k TOKEN b SHARED PX 600000");
+    let number = place(&mut client, "k TOKEN a LIMIT 1 PX 500000 QUEUE 600000");
     let upgrade = Waiter::new(&server, "k TOKEN a LIMIT 1 PX 500000 BLOCK 0 QUEUE 600000");
+    let mut listener = Listener::of(&server, "k");
     client.run_all(&["LOCK.RELEASE k b", &format!("CLIENT KILL ID {}", upgrade.id)]);
-    wait_blocked(&server, 0);
+    listener.hears(number);
+    assert_eq!(field(&holder(&mut client, "k"), "limit"), Reply::Int(1), "it is not undone");
     assert!(remaining(&mut client, "k", "a") > Some(300_000));
     assert_eq!(field(&holder(&mut client, "k"), "fence"), Reply::Int(first.fence));
 }
