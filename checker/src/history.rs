@@ -8,6 +8,13 @@ pub type Micros = u64;
 /// A moment that does not come.
 pub const NEVER: Micros = Micros::MAX;
 
+/// What is taken off a lease for what the clocks of clients and servers may differ in over its length, and for leases
+/// that travel in whole milliseconds.
+pub(crate) fn certain_part(lease_ms: u64) -> Micros {
+    let lease = lease_ms.saturating_mul(1000);
+    lease.saturating_sub(2_000 + lease / 500)
+}
+
 /// How many holds a holder tolerates on its lock, its own included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Limit {
@@ -39,6 +46,8 @@ pub enum Ask {
         level: Option<u16>,
         /// How long it waits, in milliseconds; 0 without end.
         block_ms: Option<u64>,
+        /// How long its place in the queue is kept after that, in milliseconds.
+        queue_ms: Option<u64>,
         /// Whether the hold is tied to the connection.
         session: bool,
     },
@@ -133,6 +142,11 @@ impl Ask {
         matches!(self, Self::Release { level: ..=1, .. })
     }
 
+    /// Whether it is an ACQUIRE whose place in the queue is kept.
+    pub fn queues(&self) -> bool {
+        matches!(self, Self::Acquire { queue_ms: Some(_), .. })
+    }
+
     /// Whether it promises a lease, if it is answered [`Answer::Granted`] or [`Answer::Yes`].
     pub fn promises(&self) -> bool {
         matches!(self, Self::Acquire { .. } | Self::Extend { .. })
@@ -146,6 +160,8 @@ pub enum Answer {
     Granted(u64),
     /// Not available; or not held.
     Null,
+    /// Not available, and the place in the queue that has this ticket is kept.
+    Ticket(u64),
     /// 1.
     Yes,
     /// 0.
@@ -174,6 +190,11 @@ impl Answer {
     /// Whether it leaves open if the request was carried out, or will be.
     pub fn is_unknown(&self) -> bool {
         matches!(self, Self::Lost | Self::GaveUp | Self::Unconfirmed | Self::Odd(_))
+    }
+
+    /// Whether something may yet come of the request: its outcome is not known, or it has a place in the queue.
+    pub fn is_open(&self) -> bool {
+        self.is_unknown() || matches!(self, Self::Ticket(_))
     }
 
     /// Whether it says that nothing has come of the request.

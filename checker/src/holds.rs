@@ -11,7 +11,7 @@
 //!    A request that names its level never makes a lease shorter: so there it is the later of the two.
 //! 3. A shorter lease may be in force from the moment at which it is asked for.
 //! 4. The hold may be over from the moment at which its release is sent, if that gives back all of it. Giving back an inner
-//!    level ends nothing, but the hold may be less deep from then on. PEXPIRE may end it too: see [`crate::ttl`].
+//!    level ends nothing, but the hold may be less deep from then on. PEXPIRE may end it too: see [`crate::expiries`].
 //! 5. A hold that is tied to its connection stands as long as that is open. It may be closed from the moment at which the
 //!    client closes it, sends the request whose reply it will not get, or a fault begins after which the hold is on another
 //!    server, where no connection keeps it; then its lease runs out.
@@ -22,14 +22,17 @@
 //! 7. A request whose outcome is not known may be carried out at any time after it was sent, even after others that were
 //!    sent later. So a lease that such a request asked for caps all later ones; and after a release of unknown outcome, or
 //!    a request that would tie the hold to a connection that is gone, nothing is certain any more.
+//! 8. A place in the queue is granted the lock at some moment before its client is told, for no longer than until it asks
+//!    again. So nothing is certain of the hold before the client has been told, as of any other; and it cannot have been
+//!    granted before the last request was sent that was told a ticket.
 //!
 //! An interval that keeps to all of these is one in which the server *must* have had the hold.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use crate::history::{Answer, Ask, History, Limit, Micros, NEVER, Op};
-use crate::ttl::Expiries;
+use crate::expiries::Expiries;
+use crate::history::{Answer, Ask, History, Limit, Micros, NEVER, Op, certain_part};
 use crate::{Rule, Violation};
 
 /// A hold, and when it certainly stood.
@@ -47,6 +50,8 @@ pub struct Hold {
     pub granted: usize,
     /// The server that granted it.
     pub node: usize,
+    /// The first moment at which its token can have come to the queue.
+    pub asked: Micros,
     /// The first moment at which the grant can have been made.
     pub earliest: Micros,
     /// From when on it certainly stood: when the client had the reply.
@@ -64,22 +69,15 @@ pub struct Found {
     pub broken: Vec<Violation>,
 }
 
-/// What is taken off a lease for what the clocks of clients and servers may differ in over its length, and for leases
-/// that travel in whole milliseconds.
-pub(crate) fn certain_part(lease_ms: u64) -> Micros {
-    let lease = lease_ms.saturating_mul(1000);
-    lease.saturating_sub(2_000 + lease / 500)
-}
-
 /// Finds every hold, and what is certain of it. `loses_writes` is as in [`crate::Terms`].
 pub fn derive(history: &History, loses_writes: bool) -> Found {
     let (connections, expiries) = (Connections::of(history), Expiries::of(history));
     let ground = Ground { history, connections, expiries, losses: losses(history, loses_writes) };
     let mut found = Found::default();
     for ((key, token), places) in history.by_token() {
-        let mut story = Story::new(key, token, &ground, &mut found);
         let ops: Vec<(usize, &Op)> =
             places.iter().filter_map(|place| Some((*place, history.op(*place)?))).collect();
+        let mut story = Story::new(key, token, &ops, &ground, &mut found);
         for (at, (place, op)) in ops.iter().enumerate() {
             // A release that is sent over another connection meanwhile may come first.
             let mut later = ops.iter().skip(at + 1).take_while(|(_, later)| later.sent <= op.answered);
@@ -180,6 +178,8 @@ struct GrantState {
 struct Story<'a> {
     key: &'a str,
     token: &'a str,
+    /// All that it asked of the lock.
+    ops: &'a [(usize, &'a Op)],
     ground: &'a Ground<'a>,
     found: &'a mut Found,
     standing: Option<GrantState>,
@@ -200,9 +200,15 @@ struct Strays {
 }
 
 impl<'a> Story<'a> {
-    fn new(key: &'a str, token: &'a str, ground: &'a Ground<'a>, found: &'a mut Found) -> Self {
+    fn new(
+        key: &'a str,
+        token: &'a str,
+        ops: &'a [(usize, &'a Op)],
+        ground: &'a Ground<'a>,
+        found: &'a mut Found,
+    ) -> Self {
         let strays = Strays { acquire: None, shortest_ms: u64::MAX, deepest: u16::MAX, may_end: false };
-        Self { key, token, ground, found, standing: None, fences: BTreeSet::new(), strays }
+        Self { key, token, ops, ground, found, standing: None, fences: BTreeSet::new(), strays }
     }
 
     fn go_on(&mut self, place: usize, op: &Op) {
@@ -229,7 +235,11 @@ impl<'a> Story<'a> {
                     standing.level = standing.level.max(level.unwrap_or(1));
                 }
             }
-            (Ask::Acquire { limit, .. }, Answer::Null) if self.has_limit(*limit) => self.end(op.sent),
+            (Ask::Acquire { limit, .. }, Answer::Null | Answer::Ticket(_)) if self.has_limit(*limit, op) => {
+                self.end(op.sent);
+            }
+            // It may be granted yet. And a wait that ends with its server's reign may have been granted all the same.
+            (Ask::Acquire { limit, .. }, Answer::Ticket(_) | Answer::Error(_)) => self.amend(*limit, false),
             // Without a stray the token holds what it was told of, and nothing else.
             (Ask::Extend { .. }, Answer::Yes) if self.strays.acquire.is_none() => {
                 self.stood_until(op.sent);
@@ -308,7 +318,7 @@ impl<'a> Story<'a> {
         let Hold { fence, granted, .. } = standing.hold;
         let ended = match (&op.ask, &op.answer) {
             (Ask::Acquire { .. }, Answer::Granted(fence)) => *fence != standing.hold.fence,
-            (Ask::Acquire { limit, .. }, Answer::Null) => self.has_limit(*limit),
+            (Ask::Acquire { limit, .. }, Answer::Null | Answer::Ticket(_)) => self.has_limit(*limit, op),
             (Ask::Release { level: level @ 2.., .. }, Answer::No) => {
                 let deep = standing.level.min(self.strays.deepest);
                 let is_lost =
@@ -348,7 +358,8 @@ impl<'a> Story<'a> {
             most: 0,
             granted: place,
             node: op.node,
-            earliest: self.strays.acquire.map_or(op.sent, |sent| sent.min(op.sent)),
+            asked: self.asked(op),
+            earliest: self.earliest(op),
             from: op.answered,
             to: op.answered,
         };
@@ -361,6 +372,33 @@ impl<'a> Story<'a> {
             level_since: op.sent,
             tie: None,
         });
+    }
+
+    /// The first moment at which this request, or one whose place it has taken, can have come to the queue.
+    fn asked(&self, op: &Op) -> Micros {
+        let mut asked = op.sent;
+        for (_, other) in self.ops.iter().rev() {
+            let may_wait =
+                other.answer.is_open() || matches!(other.answer, Answer::Error(_)) || other.answered > asked;
+            if matches!(other.ask, Ask::Acquire { .. }) && !other.ask.is_inner() && may_wait {
+                asked = asked.min(other.sent);
+            }
+        }
+        asked
+    }
+
+    /// The first moment at which what this request is told of can have been granted. Who is given a ticket holds nothing
+    /// yet, unless it waits for another limit.
+    fn earliest(&self, op: &Op) -> Micros {
+        let tickets = self.ops.iter().filter(|(_, other)| {
+            matches!(other.answer, Answer::Ticket(_)) && other.answered <= op.sent && other.node == op.node
+        });
+        let asked = self.asked(op);
+        let Some(sent) = tickets.map(|(_, other)| other.sent).max() else { return asked };
+        // The end of an older hold may have been lost.
+        let may_be_older =
+            || self.ground.history.has_fault(sent, op.answered, |fault| fault.kind.breaks_connections());
+        if has_one_limit(self.ops) && !may_be_older() { asked.max(sent) } else { asked }
     }
 
     /// Its lease was promised anew, and a time to live that was set before has gone.
@@ -430,8 +468,26 @@ impl<'a> Story<'a> {
         Some(self.standing.as_ref()?.hold.fence)
     }
 
-    /// Whether the hold is known to have this limit, so that a retry with it needs nobody's leave.
-    fn has_limit(&self, limit: Limit) -> bool {
+    /// Whether the hold is known to have this limit while `op` asks for it, so that it needs nobody's leave. It is not while
+    /// a request for another limit may be carried out, or may yet be: one whose outcome was not told, too.
+    fn has_limit(&self, limit: Limit, op: &Op) -> bool {
+        let may_change_it = |other: &Op| {
+            matches!(other.ask, Ask::Acquire { limit: other, .. } if other != limit)
+                && !other.answer.is_in_vain()
+                && (other.may_fall_into(op.sent, op.answered)
+                    || other.answer.is_open() && other.sent < op.answered)
+        };
         self.standing.as_ref().is_some_and(|standing| standing.limit == Some(limit))
+            && !self.ops.iter().any(|(_, other)| may_change_it(other))
     }
+}
+
+/// Whether all these requests name the same limit, so that none of them waits to change it.
+pub(crate) fn has_one_limit(ops: &[(usize, &Op)]) -> bool {
+    let mut limits = ops.iter().filter_map(|(_, op)| match op.ask {
+        Ask::Acquire { limit, .. } => Some(limit),
+        _ => None,
+    });
+    let first = limits.next();
+    limits.all(|limit| Some(limit) == first)
 }

@@ -37,12 +37,13 @@ pub fn check(history: &History) -> Vec<Violation> {
 }
 
 /// Whether a request may have been granted a new hold with this fence before `op` was answered. One that waits when its
-/// server becomes a replica is told an error, and may have been granted the lock all the same.
+/// server becomes a replica is told an error, and may have been granted the lock all the same. One with a ticket is told
+/// when it asks again.
 fn may_have_made(other: &Op, fence: u64, op: &Op) -> bool {
     let is_granted = match &other.answer {
         Answer::Granted(own) => *own == fence,
         Answer::Error(_) => true,
-        answer => answer.is_unknown(),
+        answer => answer.is_open(),
     };
     matches!(other.ask, Ask::Acquire { .. })
         && !other.ask.is_inner()
@@ -59,7 +60,7 @@ fn may_have_deepened(history: &History, ops: &[(usize, &Op)], other: &Op, level:
     let has_undone = |release: &Op| {
         matches!(release.ask, Ask::Release { level: given, .. } if given <= level)
             && matches!(release.answer, Answer::Yes | Answer::No)
-            && !other.answer.is_unknown()
+            && !other.answer.is_open()
             && release.sent >= other.answered
             && release.answered <= op.sent
             // Or else it may have been lost.

@@ -14,14 +14,16 @@
 //! |---|---|
 //! | [`history`] | requests, answers, faults |
 //! | [`notation`] | the same as text, a line each |
+//! | [`expiries`] | times to live, which end a lock early until a lease is promised after them |
 //! | [`holds`] | what is certain of each hold |
 //! | [`admission`] | never more holds than the rule of admission allows, and none that ends early |
 //! | [`fences`] | fences rise in the order of grants |
 //! | [`levels`] | an inner level is granted only to who holds the lock, and given back only once |
-//! | [`ttl`] | a time to live ends a lock early, until a lease is promised after it |
+//! | [`ttl`] | no more is left of a lease than the key has to live |
 //! | [`releases`] | what a release has ended goes on no more, neither a hold nor a wait |
 //! | [`waits`] | nobody waits longer or shorter than asked |
 //! | [`order`] | who came first is served first |
+//! | [`tickets`] | a place in the queue is kept, and what it is granted can be claimed until that has ended |
 //! | [`replies`] | every request has its one reply, of its kind |
 //! | [`looks`] | which requests were seen waiting |
 //! | [`losses`] | what was lost where Redis does not promise to keep it |
@@ -31,6 +33,7 @@
 
 pub mod admission;
 pub mod excerpt;
+pub mod expiries;
 pub mod fences;
 pub mod history;
 pub mod holds;
@@ -41,6 +44,7 @@ pub mod notation;
 pub mod order;
 pub mod releases;
 pub mod replies;
+pub mod tickets;
 pub mod ttl;
 pub mod waits;
 
@@ -56,6 +60,8 @@ pub struct Terms {
     pub fences: FenceScope,
     /// How much longer than it has to take an answer may take: a bound on hangs, not on speed.
     pub patience: Micros,
+    /// The longest lease of what is granted to a place in the queue before its client has asked again.
+    pub claim_lease: Micros,
     /// The first words of the errors that this set-up may answer.
     pub errors: Vec<String>,
     /// Whether servers may lose what they have acknowledged, in a crash or a failover.
@@ -92,6 +98,9 @@ pub enum Rule {
     EarlyNull,
     /// Somebody was served before who had come first.
     Overtaking,
+    /// A place in the queue that was lost while it was kept, or a ticket that belongs to two, or a grant that is told of
+    /// after its end.
+    Place,
     /// No reply, or one of the wrong kind, or an error that nothing explains.
     Reply,
 }
@@ -117,7 +126,10 @@ pub fn check(history: &History, terms: &Terms) -> Vec<Violation> {
     violations.extend(ttl::check(history, &found.holds));
     violations.extend(releases::check(history, &found.holds, terms.patience));
     violations.extend(waits::check(history, terms.patience));
-    violations.extend(order::check(history, &found.holds));
+    let expiries = expiries::Expiries::of(history);
+    let places = tickets::Places::of(history, &expiries, terms.claim_lease);
+    violations.extend(order::check(history, &found.holds, &places));
+    violations.extend(places.check(&found.holds));
     violations.extend(replies::check(history, &terms.errors));
     violations.sort_by_key(|violation| (violation.rule, violation.ops.iter().max().copied()));
     violations
@@ -135,6 +147,7 @@ impl fmt::Display for Rule {
             Self::LateAnswer => "late answer",
             Self::EarlyNull => "early null",
             Self::Overtaking => "overtaking",
+            Self::Place => "place",
             Self::Reply => "reply",
         })
     }

@@ -1,6 +1,6 @@
 //! Which requests were seen waiting: LOCK.INFO has shown their tokens in a queue.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::history::{Answer, Ask, History};
 
@@ -14,11 +14,19 @@ pub struct Sighting {
 }
 
 /// Every sighting, in the order in which the looks were sent. Where more than one request can be the one that was seen
-/// with its token, there is none.
+/// with its token, there is none; nor where it can be a place in the queue that no request waits in any more.
 pub fn sightings(history: &History) -> Vec<Sighting> {
     let mut waits: BTreeMap<(&str, &str), Vec<usize>> = BTreeMap::new();
+    let with_places: BTreeSet<(&str, &str)> = history
+        .ops()
+        .iter()
+        .filter(|op| op.ask.queues())
+        .filter_map(|op| op.ask.key().zip(op.ask.token()))
+        .collect();
     for (place, op) in history.ops().iter().enumerate() {
-        if let Ask::Acquire { key, token, block_ms: Some(_), .. } = &op.ask {
+        if let Ask::Acquire { key, token, block_ms: Some(_), .. } = &op.ask
+            && !with_places.contains(&(key.as_str(), token.as_str()))
+        {
             waits.entry((key, token)).or_default().push(place);
         }
     }

@@ -2,7 +2,7 @@
 //! again.
 //!
 //! ```text
-//! terms fences=one-sequence patience=5000.000 writes=kept errors=READONLY,UNBLOCKED
+//! terms fences=one-sequence patience=5000.000 claim=5000.000 writes=kept errors=READONLY,UNBLOCKED
 //! #       sent     answered  who     node  request => answer
 //!        1.204        1.377  c0.1    n0    acquire k1 c0-7 limit=1 lease=300 level=1 block=50 session => granted 17953
 //!       20.001       81.500  fault   n0    kill with the append-only file kept
@@ -69,13 +69,16 @@ impl fmt::Display for Limit {
 impl fmt::Display for Ask {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Acquire { key, token, limit, lease_ms, level, block_ms, session } => {
+            Self::Acquire { key, token, limit, lease_ms, level, block_ms, queue_ms, session } => {
                 write!(out, "acquire {key} {token} limit={limit} lease={lease_ms}")?;
                 if let Some(level) = level {
                     write!(out, " level={level}")?;
                 }
                 if let Some(block_ms) = block_ms {
                     write!(out, " block={block_ms}")?;
+                }
+                if let Some(queue_ms) = queue_ms {
+                    write!(out, " queue={queue_ms}")?;
                 }
                 out.write_str(if *session { " session" } else { "" })
             }
@@ -98,6 +101,7 @@ impl fmt::Display for Answer {
         match self {
             Self::Granted(fence) => write!(out, "granted {fence}"),
             Self::Null => out.write_str("null"),
+            Self::Ticket(ticket) => write!(out, "ticket {ticket}"),
             Self::Yes => out.write_str("yes"),
             Self::No => out.write_str("no"),
             Self::Held(fence, left_ms) => write!(out, "held {fence} {left_ms}"),
@@ -139,10 +143,11 @@ impl fmt::Display for Terms {
             FenceScope::OneSequence => "one-sequence",
             FenceScope::PerNodeAndKey => "per-node-and-key",
         };
-        let (patience, writes) = (Ms(self.patience), if self.loses_writes { "lost" } else { "kept" });
+        let (patience, claim) = (Ms(self.patience), Ms(self.claim_lease));
+        let writes = if self.loses_writes { "lost" } else { "kept" };
         write!(
             out,
-            "terms fences={fences} patience={patience} writes={writes} errors={}",
+            "terms fences={fences} patience={patience} claim={claim} writes={writes} errors={}",
             self.errors.join(",")
         )
     }
@@ -206,6 +211,7 @@ fn read_terms(line: &str) -> Option<Terms> {
         _ => return None,
     };
     let patience = read_time(words.next()?.strip_prefix("patience=")?)?;
+    let claim_lease = read_time(words.next()?.strip_prefix("claim=")?)?;
     let loses_writes = match words.next()?.strip_prefix("writes=")? {
         "kept" => false,
         "lost" => true,
@@ -213,7 +219,7 @@ fn read_terms(line: &str) -> Option<Terms> {
     };
     let errors = words.next()?.strip_prefix("errors=")?;
     let errors = errors.split(',').filter(|word| !word.is_empty()).map(str::to_owned).collect();
-    Some(Terms { fences, patience, errors, loses_writes })
+    Some(Terms { fences, patience, claim_lease, errors, loses_writes })
 }
 
 fn read_op(line: &str) -> Option<Op> {
@@ -259,6 +265,7 @@ fn read_ask(words: &[&str]) -> Option<Ask> {
             let mut rest = rest.iter().copied().peekable();
             let level = rest.next_if(|word| word.starts_with("level="));
             let block = rest.next_if(|word| word.starts_with("block="));
+            let queue = rest.next_if(|word| word.starts_with("queue="));
             let session = rest.next_if_eq(&"session").is_some();
             if rest.next().is_some() {
                 return None;
@@ -275,6 +282,10 @@ fn read_ask(words: &[&str]) -> Option<Ask> {
                 Some(word) => Some(read_number("block=", word)?),
                 None => None,
             };
+            let queue_ms = match queue {
+                Some(word) => Some(read_number("queue=", word)?),
+                None => None,
+            };
             Ask::Acquire {
                 key: own(key),
                 token: own(token),
@@ -282,6 +293,7 @@ fn read_ask(words: &[&str]) -> Option<Ask> {
                 lease_ms: read_number("lease=", lease)?,
                 level,
                 block_ms,
+                queue_ms,
                 session,
             }
         }
@@ -314,6 +326,7 @@ fn read_answer(text: &str) -> Option<Answer> {
     Some(match word {
         "granted" => Answer::Granted(rest.parse().ok()?),
         "null" => Answer::Null,
+        "ticket" => Answer::Ticket(rest.parse().ok()?),
         "yes" => Answer::Yes,
         "no" => Answer::No,
         "held" => {

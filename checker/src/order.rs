@@ -1,13 +1,15 @@
 //! Who came first is served first.
 //!
 //! From times alone nobody knows who stood in a queue before whom. But where LOCK.INFO has shown a request waiting, whoever
-//! asks after that came later.
+//! asks after that came later. And so did who asks after a ticket was told: its place is there until the last request is
+//! sent that is told the same ticket, and if it was claimed in time, until it was granted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::history::{Answer, Ask, History, Micros, Op};
 use crate::holds::Hold;
 use crate::looks::{Sighting, sightings};
+use crate::tickets::{Place, Places};
 use crate::{Rule, Violation};
 
 /// A request that was seen waiting.
@@ -25,10 +27,21 @@ struct Seen {
 }
 
 /// Grants to those who came later, while one waited that was granted the lock after them or not at all.
-pub fn check(history: &History, holds: &[Hold]) -> Vec<Violation> {
+pub(crate) fn check(history: &History, holds: &[Hold], places: &Places<'_>) -> Vec<Violation> {
     let seen = first_seen(history);
     let mut violations = Vec::new();
     for hold in holds {
+        if let Some(place) = places.at(&hold.key, hold.node).find(|place| is_overtaken(history, place, hold))
+        {
+            let what = format!(
+                "{} was granted {} before {}, which had its place",
+                hold.token, hold.key, place.token
+            );
+            let mut ops = vec![place.first, hold.granted];
+            ops.push(place.granted.map_or(place.last, |(_, granted)| granted));
+            violations.push(Violation { rule: Rule::Overtaking, what, ops });
+            continue;
+        }
         let Some(waiting) = seen.get(hold.key.as_str()) else { continue };
         // The grant was made from `earliest` to `from`; the other was waiting all the time. If it was granted the lock
         // meanwhile, the fences tell which came first.
@@ -37,7 +50,7 @@ pub fn check(history: &History, holds: &[Hold]) -> Vec<Violation> {
                 Some(fence) => fence > hold.fence && other.until > hold.earliest,
                 None => other.until > hold.from,
             };
-            other.at < hold.earliest
+            other.at < hold.asked
                 && other.place != hold.granted
                 && waits_on
                 && same_node(history, other, hold)
@@ -50,6 +63,19 @@ pub fn check(history: &History, holds: &[Hold]) -> Vec<Violation> {
         }
     }
     violations
+}
+
+/// Whether this hold was granted while the place was kept, to somebody who asked after it was there.
+fn is_overtaken(history: &History, place: &Place<'_>, hold: &Hold) -> bool {
+    let granted = place.granted.filter(|(fence, _)| *fence > hold.fence);
+    let end = granted.and_then(|(_, granted)| history.op(granted)).map_or(place.until, |op| op.answered);
+    place.is_for_the_lock
+        && place.token != hold.token
+        && place.told < hold.asked
+        && (granted.is_some() || hold.from < place.until)
+        && !history.has_fault(place.told, end.max(hold.from), |fault| {
+            fault.kind.unties() && fault.concerns(hold.node)
+        })
 }
 
 fn same_node(history: &History, other: &Seen, hold: &Hold) -> bool {

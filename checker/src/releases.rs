@@ -27,10 +27,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::history::{Answer, Ask, History, Micros, Op};
-use crate::holds::{Hold, certain_part};
+use crate::expiries::Expiries;
+use crate::history::{Answer, Ask, History, Micros, Op, certain_part};
+use crate::holds::Hold;
 use crate::looks::{Sighting, sightings};
-use crate::ttl::Expiries;
 use crate::{Rule, Violation};
 
 /// Holds and waits that went on after their release. `patience` is as in [`crate::Terms`].

@@ -8,12 +8,18 @@ use std::collections::BTreeMap;
 use crate::history::{Answer, Ask, History, Micros, Op};
 use crate::{Rule, Violation};
 
+/// Tickets are below that, so that every client can tell them from each other.
+const TICKETS: u64 = 1 << 53;
+
 /// Replies of the wrong kind, errors that this set-up must not answer, connections that were lost without a fault.
 pub fn check(history: &History, errors: &[String]) -> Vec<Violation> {
     let opened = openings(history);
     let found = history.ops().iter().enumerate().filter_map(|(place, op)| {
         let what = match &op.answer {
             Answer::Odd(text) => format!("such a request does not have the reply {text}"),
+            Answer::Ticket(ticket) if !op.ask.queues() || !(1..TICKETS).contains(ticket) => {
+                format!("such a request does not have the ticket {ticket}")
+            }
             Answer::Error(text) if !is_expected(text, errors) => format!("nothing explains the error {text}"),
             Answer::Lost if !is_explained(history, op, &opened) => {
                 "nothing explains the loss of the connection".to_owned()

@@ -47,7 +47,9 @@ fn changes_the_limit(op: &Op, others: &[&Op]) -> bool {
 }
 
 fn too_early(op: &Op, others: &[&Op]) -> Option<(Rule, String)> {
-    let (Ask::Acquire { block_ms: Some(block_ms), .. }, Answer::Null) = (&op.ask, &op.answer) else {
+    let (Ask::Acquire { block_ms: Some(block_ms), .. }, Answer::Null | Answer::Ticket(_)) =
+        (&op.ask, &op.answer)
+    else {
         return None;
     };
     let waited = op.answered - op.sent;

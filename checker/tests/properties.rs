@@ -7,10 +7,16 @@ mod server;
 use lock_checker::notation::Record;
 use lock_checker::{FenceScope, Rule, Terms, check, excerpt};
 use proptest::prelude::*;
-use server::{Defect, history};
+use server::{CLAIM_LEASE_MS, Defect, history};
 
 fn terms() -> Terms {
-    Terms { fences: FenceScope::OneSequence, patience: 20_000, errors: Vec::new(), loses_writes: false }
+    Terms {
+        fences: FenceScope::OneSequence,
+        patience: 20_000,
+        claim_lease: CLAIM_LEASE_MS * 1000,
+        errors: Vec::new(),
+        loses_writes: false,
+    }
 }
 
 /// How many histories are made; PROPTEST_CASES says otherwise.
@@ -52,9 +58,15 @@ fn what_is_wrong_is_found() {
         (Defect::LevelsEndHolds, Rule::EarlyEnd),
         (Defect::ForgivingLevels, Rule::Level),
         (Defect::DeafToRelease, Rule::Release),
+        (Defect::LostPlaces, Rule::Place),
+        (Defect::NoPlaces, Rule::Place),
+        (Defect::PlacesComeLast, Rule::Overtaking),
+        (Defect::SharedTickets, Rule::Place),
+        (Defect::FallingTickets, Rule::Place),
+        (Defect::EndlessClaims, Rule::Place),
     ] {
         let found = (0..20).filter(|seed| {
-            let history = history(*seed, 1_600, Some(defect));
+            let history = history(*seed, 2_000, Some(defect));
             check(&history, &terms()).iter().any(|violation| violation.rule == rule)
         });
         let found = found.count();

@@ -107,6 +107,25 @@ fn an_inner_level_that_nobody_was_told_of_is_none() {
 }
 
 #[test]
+fn a_limit_that_is_given_back_leaves_no_more_holds_than_it_allows_ended_ones_included() {
+    let world = follow(
+        "a lock comes to a key where its token waits for a larger limit, beside a reader whose lease is over at once",
+        &[
+            Step::Acquire(1, B, Request::of(0, 30)),
+            Step::Acquire(2, A, Request::of(1, 30)),
+            Step::Acquire(3, A, Request::of(0, 30).limit(2).block(0)),
+            Step::Acquire(4, A, Request::of(2, 1).limit(0).block(0)),
+            Step::Rename(B, A),
+            Step::Extend(5, A, 3, None),
+            Step::Disconnect(3),
+            Step::Pass(2),
+            Step::EndTurn,
+        ],
+    );
+    assert_eq!(world.model.live(A).map(|holder| holder.limit).collect::<Vec<_>>(), [1]);
+}
+
+#[test]
 fn a_hand_over_takes_a_time_to_live_off() {
     let world = follow(
         "the key was to end within the lease of the next holder",

@@ -311,14 +311,15 @@ fn unanswered(kind: ErrorKind, gives_up: bool) -> Answer {
 /// A request as the server is sent it. The label is the token, so that LOCK.INFO shows who waits.
 fn command(ask: &Ask) -> Vec<String> {
     let text = match ask {
-        Ask::Acquire { key, token, limit, lease_ms, level, block_ms, session } => {
+        Ask::Acquire { key, token, limit, lease_ms, level, block_ms, queue_ms, session } => {
             let limit = match limit {
                 Limit::Most(most) => format!("LIMIT {most}"),
                 Limit::Shared => "SHARED".to_owned(),
             };
             let block = block_ms.map_or_else(String::new, |block_ms| format!("BLOCK {block_ms}"));
             let level = level.map_or_else(String::new, |level| format!("LEVEL {level}"));
-            let rest = format!("{level} {block} {}", if *session { "SESSION" } else { "" });
+            let queue = queue_ms.map_or_else(String::new, |queue_ms| format!("QUEUE {queue_ms}"));
+            let rest = format!("{level} {block} {queue} {}", if *session { "SESSION" } else { "" });
             format!("LOCK.ACQUIRE {key} TOKEN {token} OWNER {token} {limit} PX {lease_ms} {rest}")
         }
         Ask::Release { key, token, level: ..=1 } => format!("LOCK.RELEASE {key} {token}"),
@@ -342,6 +343,9 @@ fn understand(ask: &Ask, reply: &Reply) -> Answer {
     let understood = match (ask, reply) {
         (_, Reply::Error(text)) => Some(Answer::Error(text.clone())),
         (Ask::Acquire { .. } | Ask::Check { .. }, Reply::NullArray) => Some(Answer::Null),
+        (Ask::Acquire { queue_ms: Some(_), .. }, ticket @ Reply::Int(_)) => {
+            number(ticket).map(Answer::Ticket)
+        }
         (Ask::Look { .. }, Reply::NullArray) => Some(Answer::Queue(Vec::new())),
         (Ask::Acquire { token, .. }, Reply::Array(parts)) => match parts.as_slice() {
             [Reply::Bulk(own), fence] if own == token.as_bytes() => number(fence).map(Answer::Granted),

@@ -179,6 +179,7 @@ fn take_all(mut client: HistoryClient<'_>, keys: &[String]) -> Vec<Op> {
             lease_ms: 1_000,
             level: None,
             block_ms: Some(PATIENCE_MS),
+            queue_ms: None,
             session: false,
         };
         client.request(&acquire, None);

@@ -24,6 +24,9 @@ const PATIENCE_WITH_DISK: u64 = 20_000_000;
 /// Milliseconds; longer than any of the short leases.
 const GRACE: &str = "lock.restart-grace 300";
 
+/// Shorter than most leases, so that who has a place in the queue and does not ask again finds it lost.
+const CLAIM_LEASE_MS: u64 = 200;
+
 /// Losses that make a second holder, and holders who learn of it.
 const LOST_GRANTS: &[Rule] = &[Rule::Admission, Rule::EarlyEnd];
 
@@ -45,7 +48,7 @@ fn plan_of_grace() -> Plan {
 
 fn terms(fences: FenceScope, errors: &[&str]) -> Terms {
     let errors = errors.iter().map(|error| (*error).to_owned()).collect();
-    Terms { fences, patience: PATIENCE, errors, loses_writes: false }
+    Terms { fences, patience: PATIENCE, claim_lease: CLAIM_LEASE_MS * 1000, errors, loses_writes: false }
 }
 
 fn lossy_terms(errors: &[&str]) -> Terms {
@@ -62,6 +65,11 @@ fn wall_clock() -> Option<WallClock> {
     cfg!(target_os = "linux").then(WallClock::new)
 }
 
+/// A server as it is in every set-up.
+fn builder() -> Builder {
+    Server::builder().config(&format!("lock.claim-lease {CLAIM_LEASE_MS}"))
+}
+
 fn living_by(clock: Option<&WallClock>, builder: Builder) -> Builder {
     match clock {
         Some(clock) => clock.of(builder),
@@ -74,7 +82,7 @@ fn a_server_that_keeps_its_append_only_file_keeps_every_promise() {
     let mut random = Random::from_environment();
     let clock = wall_clock();
     let preamble = random.pick(&["yes", "no"]);
-    let builder = Server::builder().aof().config(&format!("aof-use-rdb-preamble {preamble}"));
+    let builder = builder().aof().config(&format!("aof-use-rdb-preamble {preamble}"));
     let server = living_by(clock.as_ref(), builder).start();
     let promise = Promise {
         name: "appendfsync always",
@@ -93,7 +101,7 @@ fn a_server_that_keeps_nothing_loses_grants_in_a_crash_and_no_fences() {
         may_break: LOST_GRANTS,
         faults: &[FaultKind::Kill],
     };
-    let mut stage = Standalone::only_killed(Server::start());
+    let mut stage = Standalone::only_killed(builder().start());
     let losses = try_out(&plan(), &mut stage, Random::from_environment(), &promise);
     assert!(losses.overlaps > 0, "every lock was forgotten again and again, and nobody noticed");
 }
@@ -101,7 +109,7 @@ fn a_server_that_keeps_nothing_loses_grants_in_a_crash_and_no_fences() {
 /// It loads a snapshot that is older than every lock, so that there is a grace.
 #[test]
 fn a_grace_after_the_restart_makes_up_for_lost_grants() {
-    let server = Server::builder().config(GRACE).start();
+    let server = builder().config(GRACE).start();
     server.client().ok("SET snapshot old");
     server.client().ok("SAVE");
     let promise = Promise {
@@ -127,7 +135,7 @@ const FAILOVER_ERRORS: &[&str] = &["LOADING", "READONLY", "UNBLOCKED"];
 #[test]
 fn a_replica_that_has_caught_up_keeps_every_promise_when_it_is_promoted() {
     let clock = wall_clock();
-    let nodes = pair(Server::builder, clock.as_ref());
+    let nodes = pair(builder, clock.as_ref());
     let promise = Promise {
         name: "planned failover",
         terms: terms(FenceScope::OneSequence, FAILOVER_ERRORS),
@@ -161,7 +169,7 @@ fn promoted(
 #[test]
 fn a_replica_that_is_behind_loses_grants_and_no_fences() {
     let name = "replica behind";
-    promoted(Promotion::Behind, &plan(), Server::builder, None, name, LOST_GRANTS);
+    promoted(Promotion::Behind, &plan(), builder, None, name, LOST_GRANTS);
 }
 
 /// The fences that it has not received are an hour ahead of it.
@@ -173,7 +181,7 @@ fn a_replica_that_is_behind_with_its_clock_too_loses_fences() {
     clock.set(-HOUR);
     let may_break = &[Rule::Admission, Rule::EarlyEnd, Rule::Fence];
     let plan = plan();
-    let losses = promoted(Promotion::Behind, &plan, Server::builder, Some(clock), name, may_break);
+    let losses = promoted(Promotion::Behind, &plan, builder, Some(clock), name, may_break);
     assert!(losses.fallen_fences > 0, "the highest fence was lost again and again, and nobody noticed");
 }
 
@@ -182,7 +190,7 @@ fn a_master_that_is_replaced_while_it_is_stopped_goes_on_granting() {
     let name = "master stopped";
     // Two at a time draw fences.
     let may_break = &[Rule::Admission, Rule::EarlyEnd, Rule::Fence];
-    promoted(Promotion::Stopped, &plan(), Server::builder, None, name, may_break);
+    promoted(Promotion::Stopped, &plan(), builder, None, name, may_break);
 }
 
 fn with_confirmation() -> Plan {
@@ -192,19 +200,19 @@ fn with_confirmation() -> Plan {
 #[test]
 fn what_a_replica_that_is_behind_has_confirmed_is_not_lost() {
     let name = "replica behind, WAIT 1";
-    promoted(Promotion::Behind, &with_confirmation(), Server::builder, None, name, &[]);
+    promoted(Promotion::Behind, &with_confirmation(), builder, None, name, &[]);
 }
 
 #[test]
 fn a_master_that_was_stopped_finds_nobody_to_confirm_what_it_goes_on_granting() {
     let name = "master stopped, WAIT 1";
-    promoted(Promotion::Stopped, &with_confirmation(), Server::builder, None, name, &[]);
+    promoted(Promotion::Stopped, &with_confirmation(), builder, None, name, &[]);
 }
 
 #[test]
 fn a_grace_after_the_promotion_keeps_lost_grants_from_becoming_second_holders() {
     let name = "replica behind, restart-grace";
-    let builder = || Server::builder().config(GRACE);
+    let builder = || builder().config(GRACE);
     promoted(Promotion::Behind, &plan_of_grace(), builder, None, name, &[Rule::EarlyEnd]);
 }
 
@@ -213,7 +221,7 @@ const CLUSTER_ERRORS: &[&str] = &["MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "LO
 /// In a cluster each lock is in a slot of its own.
 fn clustered(builder: ClusterBuilder, name: &'static str, fault: &'static [FaultKind]) {
     let random = Random::from_environment();
-    let cluster = builder.start();
+    let cluster = builder.config(&format!("lock.claim-lease {CLAIM_LEASE_MS}")).start();
     let keys: Vec<String> =
         (0..KEYS).map(|at| key_in(cluster.fresh_slot(at % cluster.masters()), "k")).collect();
     let promise = Promise {

@@ -114,6 +114,7 @@ fn missing(history: &History, promise: &Promise) -> Vec<String> {
     };
     let has_waited = |op: &Op| acquires(op, true) && op.answered - op.sent > 5_000;
     let is_granted = |op: &Op| matches!(op.answer, Answer::Granted(_));
+    let has_ticket = |op: &Op| matches!(op.answer, Answer::Ticket(_));
     let all_kept = promise.may_break.is_empty();
     let meets_holds = |kind: FaultKind| {
         let found = holds::derive(history, promise.terms.loses_writes).holds;
@@ -125,7 +126,7 @@ fn missing(history: &History, promise: &Promise) -> Vec<String> {
         history.faults().iter().any(|fault| fault.kind == kind && meets(fault))
     };
     let mut due = vec![
-        ("a grant at once", has(&|op| acquires(op, false) && is_granted(op))),
+        ("a grant at once", has(&|op| acquires(op, false) && !op.ask.queues() && is_granted(op))),
         ("a refusal", has(&|op| acquires(op, false) && op.answer == Answer::Null)),
         ("a grant after waiting", has(&|op| has_waited(op) && is_granted(op))),
         ("a wait in vain", has(&|op| has_waited(op) && op.answer == Answer::Null)),
@@ -136,6 +137,10 @@ fn missing(history: &History, promise: &Promise) -> Vec<String> {
         ),
         ("a time to live", has(&|op| matches!(op.ask, Ask::Expire { .. }) && op.answer == Answer::Yes)),
         ("a wait that was seen and withdrawn", has_withdrawn(history)),
+        ("a place in the queue", has(&|op| acquires(op, false) && has_ticket(op))),
+        ("a place after a wait", has(&|op| acquires(op, true) && has_ticket(op))),
+        ("a place that was kept", has_kept(history, &has_ticket)),
+        ("a place that was granted the lock", has_kept(history, &is_granted)),
         ("a client that gave up", has(&|op| op.answer == Answer::GaveUp)),
         ("a lease set anew", has(&|op| matches!(op.ask, Ask::Extend { .. }) && op.answer == Answer::Yes)),
         ("a release", has(&|op| matches!(op.ask, Ask::Release { .. }) && op.answer == Answer::Yes)),
@@ -147,6 +152,22 @@ fn missing(history: &History, promise: &Promise) -> Vec<String> {
     .collect::<Vec<_>>();
     due.extend(promise.faults.iter().map(|kind| (format!("a hold at a {kind}"), meets_holds(*kind))));
     due.into_iter().filter_map(|(what, is_there)| (!is_there).then_some(what)).collect()
+}
+
+/// Whether a request with a place in the queue was answered like that after one of its token had been told its ticket: the
+/// same one, if it is a ticket.
+fn has_kept(history: &History, is_such: &dyn Fn(&Op) -> bool) -> bool {
+    let (ops, tokens) = (history.ops(), history.by_token());
+    tokens.values().any(|places| {
+        let told = |op: &Op| matches!(op.answer, Answer::Ticket(_));
+        let mut kept = places.iter().map(|place| &ops[*place]).skip_while(|op| !told(op));
+        let first = kept.next();
+        kept.any(|op| {
+            op.ask.queues()
+                && is_such(op)
+                && (!told(op) || first.is_some_and(|first| first.answer == op.answer))
+        })
+    })
 }
 
 /// Whether a request was seen waiting, a release was sent after that, and it was answered with null.

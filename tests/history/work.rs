@@ -18,6 +18,9 @@ pub(crate) const SHORT_LEASES_MS: &[u64] = &[30, 120, 250, 250];
 /// How often a request whose outcome is not known is repeated.
 const REPETITIONS: usize = 6;
 
+/// How often a client asks again that has a place in the queue.
+const PLACE_REPETITIONS: usize = 30;
+
 /// A client at work.
 pub(crate) struct Worker<'a> {
     pub(crate) client: HistoryClient<'a>,
@@ -37,7 +40,10 @@ struct Job {
     lease_ms: u64,
     /// Whether it says that it is the outermost. Its retries do not make the lease shorter then.
     names_level: bool,
+    /// How long it waits on its connection: all of the time, or for a slice of it where it has a place in the queue.
     block_ms: Option<u64>,
+    /// How long its place is kept while nobody waits there.
+    queue_ms: Option<u64>,
     session: bool,
 }
 
@@ -57,8 +63,14 @@ impl Job {
             lease_ms: self.lease_ms,
             level: self.names_level.then_some(1),
             block_ms: self.block_ms,
+            queue_ms: self.queue_ms,
             session: self.session,
         }
+    }
+
+    /// The same, to be answered at once.
+    fn ask_again(&self) -> Ask {
+        Self { block_ms: None, key: self.key.clone(), token: self.token.clone(), ..*self }.acquire()
     }
 
     /// What work that was called by this one asks for: it is not to wait, for its caller holds the lock.
@@ -70,6 +82,7 @@ impl Job {
             lease_ms,
             level: Some(level),
             block_ms: Some(0),
+            queue_ms: None,
             session: self.session,
         }
     }
@@ -91,7 +104,8 @@ impl Worker<'_> {
     /// One piece of work, from the wish for a lock to its end.
     pub(crate) fn work(&mut self) {
         let job = self.next_job();
-        if let Some(held) = self.acquire(&job) {
+        let held = if job.queue_ms.is_some() { self.acquire_by_place(&job) } else { self.acquire(&job) };
+        if let Some(held) = held {
             self.hold(&job, held);
             self.end(&job);
         } else {
@@ -132,10 +146,18 @@ impl Worker<'_> {
             4..7 => Some(self.between(5, 60)),
             _ => Some(self.between(60, 800)),
         };
+        // Some of them for less than it takes them to come again.
+        let queue_ms = match self.random.below(12) {
+            0..4 => Some(self.between(150, 600)),
+            4 => Some(self.between(10, 60)),
+            _ => None,
+        };
+        let slice_ms = self.one_in(2).then(|| self.between(20, 80));
+        let block_ms = if queue_ms.is_some() { slice_ms } else { block_ms };
         let token = format!("{}-{}", self.name, self.done);
-        let session = self.one_in(7);
+        let session = queue_ms.is_none() && self.one_in(5);
         let names_level = self.one_in(2);
-        Job { key: self.keys[at].clone(), token, limit, lease_ms, names_level, block_ms, session }
+        Job { key: self.keys[at].clone(), token, limit, lease_ms, names_level, block_ms, queue_ms, session }
     }
 
     /// Asks until it is known what came of it, or the client loses interest.
@@ -196,6 +218,63 @@ impl Worker<'_> {
         }
     }
 
+    /// Has a place in the queue, and asks again and again whether it is its turn, over whatever connection there is, until
+    /// it is or the client loses interest.
+    fn acquire_by_place(&mut self, job: &Job) -> Option<Held> {
+        for _ in 0..PLACE_REPETITIONS {
+            let Told { answer, sent } = if job.block_ms.is_some() && self.one_in(6) {
+                self.acquire_twice(job)
+            } else {
+                let give_up = self.one_in(8).then(|| Duration::from_millis(self.between(1, 40)));
+                self.client.request(&job.acquire(), give_up)
+            };
+            match answer {
+                Answer::Granted(fence) => {
+                    return Some(Held { fence, lease_end: lease_end(sent, job.lease_ms) });
+                }
+                Answer::Null => return None,
+                // It dies. Nobody comes to claim what its place is granted.
+                Answer::Ticket(_) if self.one_in(25) => {
+                    if self.one_in(2) {
+                        self.client.close_all();
+                    }
+                    return None;
+                }
+                Answer::Ticket(_) if self.one_in(25) => break,
+                Answer::Unconfirmed if self.one_in(2) => break,
+                // This claims what was granted meanwhile, too.
+                Answer::Ticket(_) if self.one_in(12) => {
+                    self.client.request(&job.extend(job.lease_ms), None);
+                }
+                Answer::Ticket(_) if job.block_ms.is_some() => self.pause(10),
+                Answer::Ticket(_) => {
+                    let pause_ms = self.between(20, 80);
+                    thread::sleep(Duration::from_millis(pause_ms));
+                }
+                _ => self.pause(20),
+            }
+        }
+        let is_withdrawn = self.release(job, 1);
+        if is_withdrawn && self.one_in(2) {
+            self.client.request(&job.check(), None);
+        }
+        None
+    }
+
+    /// Asks over another connection while the first request waits, as a client does that believes the first one lost.
+    fn acquire_twice(&mut self, job: &Job) -> Told {
+        let patience = Duration::from_millis(self.between(5, 20));
+        match self.client.request_patiently(&job.acquire(), patience) {
+            Patient::Told(told) => told,
+            Patient::Pending(pending) => {
+                let again = self.client.request(&job.ask_again(), None);
+                let first = self.client.finish_pending(pending);
+                // Whichever was granted the lock; the lease begins with the last of them, but that need not be the second.
+                if matches!(first.answer, Answer::Granted(_)) { first } else { again }
+            }
+        }
+    }
+
     /// Holds the lock for a while, and does with it what holders do.
     fn hold(&mut self, job: &Job, mut held: Held) {
         // Most do so for a moment, some for as long as their lease, or longer.
@@ -250,7 +329,7 @@ impl Worker<'_> {
             Answer::Granted(fence) => *held = Held { fence, lease_end: asked },
             _ => held.lease_end = held.lease_end.min(asked),
         }
-        answer != Answer::Null
+        !matches!(answer, Answer::Null | Answer::Ticket(_))
     }
 
     /// Calls work that takes the same lock, now and then work that does so in its turn.

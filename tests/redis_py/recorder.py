@@ -12,7 +12,7 @@ import weakref
 import redis
 
 # A try has its reply within this time, what it was to wait not counted, or none: then the library gives up after 5 s.
-TERMS = "terms fences=one-sequence patience=5000.000 writes=kept errors=DEADLOCK"
+TERMS = "terms fences=one-sequence patience=5000.000 claim=5000.000 writes=kept errors=DEADLOCK"
 
 
 class Recorder:

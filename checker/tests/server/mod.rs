@@ -34,13 +34,31 @@ pub(crate) enum Defect {
     ForgivingLevels,
     /// A release leaves the wait of its token.
     DeafToRelease,
+    /// Who repeats a request has a new place behind all others.
+    LostPlaces,
+    /// Nobody has a place who does not wait.
+    NoPlaces,
+    /// Who waits is served before who has a place.
+    PlacesComeLast,
+    /// All who ask for the same lock have the same ticket.
+    SharedTickets,
+    /// Tickets go down.
+    FallingTickets,
+    /// A grant can be claimed after it has ended.
+    EndlessClaims,
 }
 
 const CLIENTS: usize = 6;
 const KEYS: [&str; 2] = ["k0", "k1"];
 
+/// What is granted to a place in the queue lasts no longer until it is claimed.
+pub(crate) const CLAIM_LEASE_MS: u64 = 40;
+
 /// The longest way of a request to the server, or of a reply to the client.
 const LONGEST_WAY: u64 = 3_000;
+
+/// A client that has a place in the queue takes so long now and then to ask again.
+const DAWDLES: Micros = 50_000;
 
 /// A wait that is forgotten ends so much after its time.
 const FORGOTTEN: Micros = 60_000;
@@ -52,6 +70,8 @@ pub(crate) fn history(seed: u64, steps: usize, defect: Option<Defect>) -> Histor
         random: seed,
         now: 1_000,
         last_fence: 0,
+        last_ticket: 0,
+        unclaimed: BTreeMap::new(),
         clients: (0..CLIENTS).map(|_| Client::default()).collect(),
         locks: BTreeMap::new(),
         strays: Vec::new(),
@@ -95,10 +115,13 @@ struct Held {
     tie: Option<ConnectionId>,
 }
 
+/// Somebody in the queue.
 struct Waiting {
-    from: ConnectionId,
-    sent: Micros,
+    /// The request that waits for its answer, by its connection and when it was sent. Without one it is a mere place.
+    request: Option<(ConnectionId, Micros)>,
+    /// When the request is answered in vain, or the place is gone.
     until: Micros,
+    ticket: u64,
     ask: Ask,
 }
 
@@ -124,6 +147,9 @@ struct World {
     random: u64,
     now: Micros,
     last_fence: u64,
+    last_ticket: u64,
+    /// What was granted to places, by key and token.
+    unclaimed: BTreeMap<(String, String), u64>,
     clients: Vec<Client>,
     locks: BTreeMap<String, Lock>,
     strays: Vec<Stray>,
@@ -155,6 +181,9 @@ impl World {
                     }
                     continue;
                 }
+                if answer.is_none() && ask.queues() {
+                    self.take_place(&ask, None, moment);
+                }
                 for lock in self.locks.values_mut() {
                     lock.holds.retain(|hold| hold.tie != Some(from));
                 }
@@ -171,8 +200,7 @@ impl World {
                 while let Some(place) =
                     self.lock(key).queue.iter().position(|waiting| waiting.until <= moment)
                 {
-                    let waiting = self.lock(key).queue.remove(place);
-                    self.answer(waiting.from, waiting.sent, moment, waiting.ask, Answer::Null);
+                    self.time_is_up(key, place, moment);
                 }
                 self.serve(key, moment);
             }
@@ -191,10 +219,77 @@ impl World {
         self.locks.entry(key.to_owned()).or_default()
     }
 
+    /// A request has waited for so long, or a place has been kept for so long.
+    fn time_is_up(&mut self, key: &str, place: usize, moment: Micros) {
+        let keeps_places = !self.has(Defect::NoPlaces);
+        let waiting = &mut self.lock(key).queue[place];
+        let (request, ticket, ask) = (waiting.request.take(), waiting.ticket, waiting.ask.clone());
+        let queue_ms = queue_ms(&ask).filter(|_| keeps_places);
+        match (request, queue_ms) {
+            (Some(_), Some(queue_ms)) => waiting.until = moment + queue_ms * 1000,
+            _ => drop(self.lock(key).queue.remove(place)),
+        }
+        if let Some((from, sent)) = request {
+            let answer = queue_ms.map_or(Answer::Null, |_| Answer::Ticket(ticket));
+            self.answer(from, sent, moment, ask, answer);
+        }
+    }
+
+    /// Whoever asks comes to the queue, or stays where it is; the request of its token that waited there is answered.
+    fn take_place(&mut self, ask: &Ask, request: Option<(ConnectionId, Micros)>, moment: Micros) -> u64 {
+        let (key, token) = (ask.key().unwrap(), ask.token());
+        let block_ms = match ask {
+            Ask::Acquire { block_ms, .. } => block_ms.unwrap_or(0),
+            _ => 0,
+        };
+        let span = match (request, self.defect) {
+            (None, _) => queue_ms(ask).unwrap_or(0) * 1000,
+            (_, Some(Defect::ImpatientWaits)) => block_ms * 500,
+            (_, Some(Defect::ForgottenWaits)) => block_ms * 1000 + FORGOTTEN,
+            _ => block_ms * 1000,
+        };
+        self.last_ticket += 1;
+        let new = match self.defect {
+            Some(Defect::SharedTickets) => 1,
+            Some(Defect::FallingTickets) => 1_000_000 - self.last_ticket,
+            _ => self.last_ticket,
+        };
+        let loses_places = self.has(Defect::LostPlaces);
+        let queue = &mut self.lock(key).queue;
+        let mut waiting = Waiting { request, until: moment + span, ticket: new, ask: ask.clone() };
+        let place = queue.iter().position(|waiting| waiting.ask.token() == token);
+        let before = match place {
+            Some(place) if loses_places => {
+                queue.push(waiting);
+                Some(queue.remove(place))
+            }
+            Some(place) => {
+                waiting.ticket = queue[place].ticket;
+                Some(std::mem::replace(&mut queue[place], waiting))
+            }
+            None => {
+                queue.push(waiting);
+                None
+            }
+        };
+        let ticket = before.as_ref().filter(|_| !loses_places).map_or(new, |before| before.ticket);
+        if let Some(Waiting { request: Some((from, sent)), ticket, ask, .. }) = before {
+            let answer = queue_ms(&ask).map_or(Answer::Null, |_| Answer::Ticket(ticket));
+            self.answer(from, sent, moment, ask, answer);
+        }
+        ticket
+    }
+
     fn serve(&mut self, key: &str, moment: Micros) {
         loop {
-            let last = self.lock(key).queue.len().saturating_sub(1);
-            let place = if self.has(Defect::LastComesFirst) { last } else { 0 };
+            let queue = &self.lock(key).queue;
+            let last = queue.len().saturating_sub(1);
+            let who_waits = queue.iter().position(|waiting| waiting.request.is_some()).unwrap_or(0);
+            let place = match self.defect {
+                Some(Defect::LastComesFirst) => last,
+                Some(Defect::PlacesComeLast) => who_waits,
+                _ => 0,
+            };
             let Some(ask) = self.lock(key).queue.get(place).map(|waiting| waiting.ask.clone()) else {
                 return;
             };
@@ -202,8 +297,13 @@ impl World {
                 return;
             }
             let waiting = self.lock(key).queue.remove(place);
-            let fence = self.grant(&ask, waiting.from, moment);
-            self.answer(waiting.from, waiting.sent, moment, ask, Answer::Granted(fence));
+            if let Some((from, sent)) = waiting.request {
+                let fence = self.grant(&ask, from, moment);
+                self.answer(from, sent, moment, ask, Answer::Granted(fence));
+            } else {
+                let fence = self.grant(&shortened(&ask), (0, 0), moment);
+                self.unclaimed.insert((key.to_owned(), ask.token().unwrap().to_owned()), fence);
+            }
         }
     }
 
@@ -238,6 +338,9 @@ impl World {
     fn decide(&mut self, ask: &Ask, from: ConnectionId, moment: Micros) -> Option<Answer> {
         let (key, token) = (ask.key()?, ask.token());
         let admits = self.admits(ask);
+        let unclaimed = self.unclaimed.get(&(key.to_owned(), token.unwrap_or_default().to_owned())).copied();
+        let unclaimed = unclaimed.filter(|_| self.has(Defect::EndlessClaims));
+        let keeps_places = !self.has(Defect::NoPlaces);
         let [deaf_to_ttl, short_levels, from_nothing, end_holds, forgiving] = [
             Defect::DeafToTtl,
             Defect::ShortLevels,
@@ -264,7 +367,11 @@ impl World {
             (Ask::Acquire { .. }, None) if lock.queue.is_empty() && admits => {
                 Answer::Granted(self.grant(ask, from, moment))
             }
+            (Ask::Acquire { .. }, None) if unclaimed.is_some() => Answer::Granted(unclaimed.unwrap()),
             (Ask::Acquire { block_ms: Some(_), .. }, None) => return None,
+            (Ask::Acquire { .. }, None) if ask.queues() && keeps_places => {
+                Answer::Ticket(self.take_place(ask, None, moment))
+            }
             (Ask::Acquire { .. }, None) => Answer::Null,
             (Ask::Extend { lease_ms, .. }, Some(held)) => {
                 held.deadline = moment + lease_ms * 1000;
@@ -313,7 +420,9 @@ impl World {
         let place = lock.queue.iter().position(|waiting| waiting.ask.token() == Some(token));
         if let Some(place) = place.filter(|_| !is_deaf && lock.holds.iter().all(|hold| hold.token != token)) {
             let waiting = lock.queue.remove(place);
-            self.answer(waiting.from, waiting.sent, moment, waiting.ask, Answer::Null);
+            if let Some((from, sent)) = waiting.request {
+                self.answer(from, sent, moment, waiting.ask, Answer::Null);
+            }
         }
     }
 
@@ -324,8 +433,11 @@ impl World {
             return;
         }
         if let Some((sent, ask)) = self.clients[at].waits.clone() {
-            if self.below(8) == 0 {
-                self.give_up(at, sent, &ask);
+            match self.below(16) {
+                0 | 1 => self.give_up(at, sent, &ask),
+                2 if ask.queues() => self.come_back(at, sent, &ask),
+                3 if ask.queues() => self.go_away(at, sent, &ask),
+                _ => {}
             }
             return;
         }
@@ -334,7 +446,9 @@ impl World {
         let ask = self.choose(at);
         let from = (at, self.clients[at].connection);
         let waits = matches!(ask, Ask::Acquire { block_ms: Some(_), .. });
-        if self.below(10) == 0 {
+        // Nothing is certain of a lock's end any more once it is not known whether a time to live comes.
+        let may_stray = !matches!(ask, Ask::Expire { .. }) || self.below(4) == 0;
+        if may_stray && self.below(10) == 0 {
             let at = self.now + self.below(if waits { 10_000 } else { 60_000 });
             self.strays.push(Stray { at, from, ask: ask.clone(), sent: waits.then_some(sent) });
             if waits {
@@ -351,16 +465,31 @@ impl World {
     }
 
     fn wait(&mut self, from: ConnectionId, sent: Micros, moment: Micros, ask: Ask) {
-        let Ask::Acquire { key, block_ms: Some(block_ms), .. } = &ask else { return };
-        let until = moment
-            + match self.defect {
-                Some(Defect::ImpatientWaits) => block_ms * 500,
-                Some(Defect::ForgottenWaits) => block_ms * 1000 + FORGOTTEN,
-                _ => block_ms * 1000,
-            };
         self.clients[from.0].waits = Some((sent, ask.clone()));
-        let key = key.clone();
-        self.lock(&key).queue.push(Waiting { from, sent, until, ask });
+        self.take_place(&ask, Some((from, sent)), moment);
+    }
+
+    /// A client asks again over its next connection, as if the first were lost.
+    fn come_back(&mut self, at: usize, since: Micros, wait: &Ask) {
+        let ask = without_block(wait);
+        let sent = self.now.saturating_sub(self.below(LONGEST_WAY)).max(since + 1);
+        let (client, connection) = (at, self.clients[at].connection + 1);
+        let answer = self.decide(&ask, (client, connection), self.now).unwrap();
+        let answered = self.now + 1 + self.below(LONGEST_WAY);
+        self.clients[at].free = self.clients[at].free.max(answered);
+        self.ops.push(Op { sent, answered, client, connection, node: 0, ask, answer });
+    }
+
+    /// The connection of a client is lost while it waits, and its place is kept.
+    fn go_away(&mut self, at: usize, since: Micros, wait: &Ask) {
+        let (now, from) = (self.now, (at, self.clients[at].connection));
+        let queue = &mut self.lock(wait.key().unwrap()).queue;
+        let mut own = queue.iter_mut().filter(|waiting| waiting.request == Some((from, since)));
+        if let Some(waiting) = own.next() {
+            waiting.request = None;
+            waiting.until = now + queue_ms(wait).unwrap() * 1000;
+            self.answer(from, since, now, wait.clone(), Answer::GaveUp);
+        }
     }
 
     /// A client withdraws what it waits for, over its next connection.
@@ -394,9 +523,11 @@ impl World {
             let limit =
                 [Limit::Shared, Limit::Most(2), Limit::EXCLUSIVE, Limit::EXCLUSIVE][self.below(4) as usize];
             let block_ms = (self.below(3) != 0).then_some(10 + self.below(60));
-            let (token, session) = (format!("c{at}-{}", self.clients[at].work), self.below(4) == 0);
+            let queue_ms = (self.below(4) == 0).then_some(10 + self.below(80));
+            let session = queue_ms.is_none() && self.below(3) == 0;
+            let token = format!("c{at}-{}", self.clients[at].work);
             let level = (self.below(2) == 0).then_some(1);
-            return Ask::Acquire { key, token, limit, lease_ms, level, block_ms, session };
+            return Ask::Acquire { key, token, limit, lease_ms, level, block_ms, queue_ms, session };
         };
         let (key, token) = (wants.key().unwrap().to_owned(), wants.token().unwrap().to_owned());
         let inner = 2 + self.below(2) as u16;
@@ -422,7 +553,7 @@ impl World {
     fn answer(&mut self, from: ConnectionId, sent: Micros, moment: Micros, ask: Ask, answer: Answer) {
         let answered = moment + 1 + self.below(LONGEST_WAY);
         let (at, connection) = from;
-        let repeats = self.below(2) == 0;
+        let (repeats, waits_on, dawdles) = (self.below(2) == 0, self.below(8) != 0, self.below(4) == 0);
         let client = &mut self.clients[at];
         (client.free, client.waits) = (client.free.max(answered), None);
         match (&ask, &answer) {
@@ -435,6 +566,12 @@ impl World {
             }
             (Ask::Acquire { .. }, Answer::Granted(_)) if ask.is_inner() => {}
             (Ask::Acquire { .. }, Answer::Granted(_)) => client.wants = Some(ask.clone()),
+            (Ask::Acquire { .. }, Answer::Ticket(_)) => {
+                client.wants = Some(ask.clone());
+                let repetition = if repeats { without_block(&ask) } else { ask.clone() };
+                client.again = waits_on.then_some(repetition);
+                client.free += if dawdles { DAWDLES } else { 0 };
+            }
             (Ask::Acquire { .. }, _) => client.wants = None,
             (Ask::Release { .. }, _) if ask.releases_all() => client.wants = None,
             _ => {}
@@ -453,5 +590,39 @@ fn most(limit: Limit) -> usize {
 /// The request of an inner level, which waits for nothing.
 fn inner_of(ask: Ask, inner: u16, shorter_ms: u64) -> Ask {
     let Ask::Acquire { key, token, limit, session, .. } = ask else { return ask };
-    Ask::Acquire { key, token, limit, lease_ms: shorter_ms, level: Some(inner), block_ms: None, session }
+    Ask::Acquire {
+        key,
+        token,
+        limit,
+        lease_ms: shorter_ms,
+        level: Some(inner),
+        block_ms: None,
+        queue_ms: None,
+        session,
+    }
+}
+
+fn queue_ms(ask: &Ask) -> Option<u64> {
+    match ask {
+        Ask::Acquire { queue_ms, .. } => *queue_ms,
+        _ => None,
+    }
+}
+
+/// As it is granted to a place.
+fn shortened(ask: &Ask) -> Ask {
+    let mut ask = ask.clone();
+    if let Ask::Acquire { lease_ms, .. } = &mut ask {
+        *lease_ms = (*lease_ms).min(CLAIM_LEASE_MS);
+    }
+    ask
+}
+
+/// A request that is answered at once, whatever it asks for.
+fn without_block(ask: &Ask) -> Ask {
+    let mut ask = ask.clone();
+    if let Ask::Acquire { block_ms, .. } = &mut ask {
+        *block_ms = None;
+    }
+    ask
 }

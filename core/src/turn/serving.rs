@@ -54,6 +54,9 @@ impl Turn<'_> {
                 }
             }
             What::Renewal { limit, level } => {
+                if self.lock.tolerates(undo.fence, limit, self.now) {
+                    self.make_room(limit, Some(undo.fence));
+                }
                 if let Some(hold) = self.lock.undo_renewal(undo.fence, limit, level, self.now).cloned() {
                     self.outcome.has_promised = true;
                     self.outcome.changes.push(Change::Set(hold, Cause::Undone));
