@@ -16,10 +16,10 @@ use crate::support::{Random, Server};
 pub(crate) const HOLD: Duration = Duration::from_millis(1);
 
 /// Within which time all have begun.
-const START: Duration = Duration::from_millis(10);
+pub(crate) const START: Duration = Duration::from_millis(10);
 
 /// The lock they want.
-const KEY: &str = "contested";
+pub(crate) const KEY: &str = "contested";
 
 /// What a client does once it has given the lock back.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub(crate) enum Appetite {
 }
 
 /// How long, in microseconds.
-const ELSEWHERE_US: Range<usize> = 5_000..15_000;
+pub(crate) const ELSEWHERE_US: Range<usize> = 5_000..15_000;
 
 /// What a client does.
 #[derive(Clone, Copy, PartialEq, Eq)]

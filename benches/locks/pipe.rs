@@ -17,6 +17,11 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
+    /// Nothing to send, and what comes nevertheless.
+    pub(crate) fn unasked(replies: &str) -> Self {
+        Self { wire: Vec::new(), replies: replies.into() }
+    }
+
     /// Adds a command and what it is answered with, `?` standing for any byte.
     pub(crate) fn push<A: AsRef<[u8]>>(&mut self, arguments: &[A], reply: &str) {
         write!(self.wire, "*{}\r\n", arguments.len()).unwrap();

@@ -9,5 +9,6 @@ pub(crate) mod mass_expiry;
 pub(crate) mod memory;
 pub(crate) mod pairs;
 pub(crate) mod per_hold;
+pub(crate) mod places;
 pub(crate) mod sessions;
 pub(crate) mod stall;

@@ -5,6 +5,11 @@ pub(crate) fn median(figures: &[f64]) -> f64 {
     percentile(figures, 50.0)
 }
 
+/// The median of each round.
+pub(crate) fn medians(rounds: &[Vec<f64>]) -> Vec<f64> {
+    rounds.iter().map(|round| median(round)).collect()
+}
+
 /// The smallest figure that so many percent of them do not exceed. There must be one at least.
 pub(crate) fn percentile(figures: &[f64], percent: f64) -> f64 {
     let mut sorted = figures.to_vec();

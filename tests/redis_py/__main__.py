@@ -1,12 +1,15 @@
 """redis-py as it comes, behind a proxy that loses replies: never two holders, and nothing held by nobody for longer than its
 lease. `make test-redis-py` runs it; REDIS_SERVER chooses the server.
 
-  test_replies.py   one lost reply at a time, and giving up: what redis-py does is said there
-  test_levels.py    the same with LEVEL
-  test_asyncio.py   the same with redis.asyncio, and 300 cancellations around a grant
-  test_workload.py  threads, random work, random faults; judged by history.py
-  test_history.py   history.py finds what it is there to find
-  proxy.py          the proxy; server.py: a server for each file, and what the tests share
+  test_replies.py         one lost reply at a time, and giving up: what redis-py does is said there
+  test_levels.py          the same with LEVEL
+  test_asyncio.py         the same with redis.asyncio, and 300 cancellations around a grant
+  test_places.py          QUEUE: clients that time out, whose connections are killed, or that die; transactions, scripts
+  test_places_lost.py     QUEUE while replies and messages are lost
+  test_places_asyncio.py  QUEUE by fifty tasks on one connection
+  test_workload.py        threads, random work, random faults; judged by history.py
+  test_history.py         history.py finds what it is there to find
+  proxy.py                the proxy; server.py: a server for each file, and what the tests share; places.py: for QUEUE
 
 What a client must do, and what these tests do: send a TOKEN of its own; send RELEASE in `finally`, whatever came of ACQUIRE,
 from another pool than the one that waits; take a 0 of RELEASE for an end as well, as the first one may have done it.

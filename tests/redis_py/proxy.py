@@ -89,6 +89,20 @@ class EachOnce:
         return self.fault
 
 
+class OnceThen(EachOnce):
+    """The same, and something happens before the client can repeat it."""
+
+    def __init__(self, fault, names, then):
+        super().__init__(fault, names)
+        self.then = then
+
+    def of_reply(self, words):
+        fault = super().of_reply(words)
+        if fault:
+            self.then()
+        return fault
+
+
 class Connection:
     def __init__(self, proxy, client):
         self.proxy, self.client, self.port = proxy, client, client.getpeername()[1]
@@ -149,12 +163,15 @@ class Connection:
     def replies(self):
         for reply in self.values_from(self.server):
             if reply[:1] == b">":
-                self.deliver(reply)
+                if self.proxy.loses_messages and b"smessage" in reply:
+                    self.proxy.count("message")
+                else:
+                    self.deliver(reply)
                 continue
             with self.lock:
                 words = self.asked.pop(0)
             fault = None
-            if words[0].upper().startswith(b"LOCK."):
+            if words[0].upper().startswith(self.proxy.hits):
                 self.proxy.replied.append((words, reply))
                 fault = self.proxy.fault_of_reply(words)
             if fault == "swallow":
@@ -199,6 +216,10 @@ class Proxy:
     def __init__(self, server_port):
         self.server_port = server_port
         self.faults, self.half_open, self.seconds = None, False, 0.05
+        # The replies to what begins so have faults. A transaction is told in that to EXEC.
+        self.hits = (b"LOCK.",)
+        # Those of sharded channels, for clients of RESP3.
+        self.loses_messages = False
         # Told the client's port before a connection is cut.
         self.closing = lambda port: None
         self.sent, self.replied, self.counts = [], [], {}
@@ -224,17 +245,17 @@ class Proxy:
                 # It ended before it was in the list.
                 self.forget(connection)
 
-    def _count(self, fault):
+    def count(self, fault):
         if fault:
             with self.lock:
                 self.counts[fault] = self.counts.get(fault, 0) + 1
         return fault
 
     def fault_of_request(self, words):
-        return self._count(self.faults and self.faults.of_request(words))
+        return self.count(self.faults and self.faults.of_request(words))
 
     def fault_of_reply(self, words):
-        return self._count(self.faults and self.faults.of_reply(words))
+        return self.count(self.faults and self.faults.of_reply(words))
 
     def forget(self, connection):
         with self.lock:
@@ -253,7 +274,7 @@ class Proxy:
         for each in [choose(chosen)] if choose and chosen else chosen:
             self.closing(each.port)
             each.close()
-            self._count("cut off")
+            self.count("cut off")
 
     def stop(self):
         # A thread that accepts is not woken by close alone.

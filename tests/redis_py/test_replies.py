@@ -151,7 +151,7 @@ class LostReplies(LockTest):
         self.assert_nothing_left()
 
     def test_a_session_with_a_delay_comes_back_to_the_same_hold(self):
-        self.needs("SESSION", "DELAY", 1)
+        self.needs_delay()
         self.proxy.faults = EachOnce("close")
         _, fence = self.client().execute_command(
             "LOCK.ACQUIRE", self.key, "PX", 30000, "TOKEN", "mine", "SESSION", "DELAY", 5000)
@@ -166,7 +166,6 @@ class LostReplies(LockTest):
 
 class Waits(LockTest):
     def test_a_repeated_wait_keeps_its_place_by_queue(self):
-        self.needs("QUEUE", 1)
         self.hold()
         first = Call(self.client(), "LOCK.ACQUIRE", self.key, "PX", 30000, "TOKEN", "first", "OWNER", "first",
                      "BLOCK", 20000, "QUEUE", 8000)
@@ -222,7 +221,6 @@ class Waits(LockTest):
         self.give_up_elsewhere()
 
     def test_who_gives_up_by_release_from_another_pool_gives_up_its_place(self):
-        self.needs("QUEUE", 1)
         self.give_up_elsewhere("QUEUE", 60000)
 
     def give_up_elsewhere(self, *place):

@@ -7,7 +7,7 @@
 //! - the milliseconds of `remaining`, `age`, `waited` and `timeout`, and the second number of LOCK.CHECK, may be off by
 //!   [`SLACK_MS`], and so may the numbers of `client`, `session` and `address`, which are about connections;
 //! - blanks at the end of a line do not count, nor does a line such as `(3.00s)`: redis-cli says how long it took, where
-//!   that was long.
+//!   that was long. Nor does what it says of how to stop reading messages.
 //!
 //! A line after the prompt of redis-cli goes to one of its own. So nothing may stand there that is about a connection, as
 //! SELECT or MULTI is.
@@ -25,7 +25,8 @@
 //! 2) (integer) 1700000000000001
 //! ```
 //!
-//! `(waits)` says that the server has the client wait, and what stands below `B gets:` is what it has waited for.
+//! `(waits)` says that the server has the client wait, and what stands below `B gets:` is what it has waited for. A terminal
+//! that has subscribed only reads from then on, and what stands below `S gets:` are messages.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use std::cmp::Ordering;
@@ -42,6 +43,12 @@ const PROMPT: &str = "127.0.0.1:6379> ";
 
 /// What is written below a command that waits.
 const WAITS: &str = "(waits)";
+
+/// How a command begins after which a terminal only reads messages.
+const SUBSCRIBE: &str = "SSUBSCRIBE ";
+
+/// How redis-cli says how to stop that.
+const READS_MESSAGES: &str = "Reading messages...";
 
 /// What a terminal is asked to say behind the output of each command.
 const END: &str = "end-of-output";
@@ -147,6 +154,10 @@ impl<'a> Stage<'a> {
             Call::Typed(_) => alone(&mut redis_cli(self.server), &format!("{text}\n")),
             Call::In(name, _) => {
                 let terminal = self.terminals.entry(name).or_insert_with(|| Terminal::open(self.server));
+                if text.starts_with(SUBSCRIBE) {
+                    terminal.subscribe(text);
+                    return terminal.read_lines(step.output.len());
+                }
                 terminal.type_in(text);
                 if step.output == [WAITS] {
                     terminal.wait_blocked(self.server);
@@ -156,6 +167,9 @@ impl<'a> Stage<'a> {
             }
             Call::Gets(name) => {
                 let terminal = self.terminals.get_mut(&name).unwrap();
+                if terminal.listens {
+                    return terminal.read_lines(step.output.len());
+                }
                 assert!(terminal.waits, "{name} does not wait");
                 terminal.waits = false;
                 self.read(name)
@@ -172,10 +186,12 @@ impl<'a> Stage<'a> {
         output
     }
 
-    /// The end of the text, at which nobody may be left waiting.
+    /// The end of the text, at which nobody may be left waiting, nor have messages that are not written.
     pub(crate) fn close(self) {
         for (name, terminal) in &self.terminals {
             assert!(!terminal.waits, "{name} still waits");
+            let unread: Vec<String> = terminal.lines.try_iter().filter(|line| !is_aside(line)).collect();
+            assert!(unread.is_empty(), "{name} got more: {unread:?}");
         }
     }
 }
@@ -196,12 +212,13 @@ fn alone(cli: &mut Command, input: &str) -> String {
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success() && errors.is_empty(), "{cli:?}: {}, {errors}", output.status);
     let text = String::from_utf8(output.stdout).unwrap();
-    text.lines().filter(|line| !is_duration(line)).flat_map(|line| [line, "\n"]).collect()
+    text.lines().filter(|line| !is_aside(line)).flat_map(|line| [line, "\n"]).collect()
 }
 
-fn is_duration(line: &str) -> bool {
+/// Whether redis-cli says this on its own account.
+fn is_aside(line: &str) -> bool {
     let seconds = line.strip_prefix('(').and_then(|line| line.strip_suffix("s)"));
-    seconds.is_some_and(|seconds| seconds.parse::<f64>().is_ok())
+    line.starts_with(READS_MESSAGES) || seconds.is_some_and(|seconds| seconds.parse::<f64>().is_ok())
 }
 
 fn spawn(cli: &mut Command) -> Child {
@@ -216,6 +233,8 @@ struct Terminal {
     client: i64,
     /// Whether the end of a command's output has still to come.
     waits: bool,
+    /// Whether it only reads messages.
+    listens: bool,
 }
 
 impl Terminal {
@@ -225,7 +244,7 @@ impl Terminal {
         let output = BufReader::new(child.stdout.take().unwrap());
         let (sender, lines) = channel();
         thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        let mut terminal = Self { child, input, lines, client: 0, waits: false };
+        let mut terminal = Self { child, input, lines, client: 0, waits: false, listens: false };
         terminal.type_in("CLIENT ID");
         let (id, _) = terminal.read();
         terminal.client = id.trim().strip_prefix("(integer) ").unwrap().parse().unwrap();
@@ -233,8 +252,14 @@ impl Terminal {
     }
 
     fn type_in(&mut self, text: &str) {
-        assert!(!self.waits, "it waits, and reads no further: {text}");
+        assert!(!self.waits && !self.listens, "it reads no further: {text}");
         self.input.write_all(format!("{text}\nECHO {END}\n").as_bytes()).unwrap();
+    }
+
+    fn subscribe(&mut self, text: &str) {
+        assert!(!self.waits && !self.listens, "it reads no further: {text}");
+        self.input.write_all(format!("{text}\n").as_bytes()).unwrap();
+        self.listens = true;
     }
 
     fn wait_blocked(&mut self, server: &Server) {
@@ -250,12 +275,29 @@ impl Terminal {
         loop {
             match self.lines.recv_timeout(PATIENCE) {
                 Ok(line) if line.contains(END) => return (output, true),
-                Ok(line) if is_duration(&line) => {}
+                Ok(line) if is_aside(&line) => {}
                 Ok(line) => output.extend([&line, "\n"]),
                 Err(RecvTimeoutError::Disconnected) => return (output, false),
                 Err(RecvTimeoutError::Timeout) => panic!("no reply within {PATIENCE:?}, after: {output}"),
             }
         }
+    }
+
+    /// So many lines of messages, or what came of them.
+    fn read_lines(&mut self, count: usize) -> String {
+        let mut output = String::new();
+        let mut left = count;
+        while left > 0 {
+            match self.lines.recv_timeout(PATIENCE) {
+                Ok(line) if is_aside(&line) => {}
+                Ok(line) => {
+                    output.extend([&line, "\n"]);
+                    left -= 1;
+                }
+                Err(_) => return output,
+            }
+        }
+        output
     }
 }
 

@@ -36,7 +36,7 @@ impl Crowd {
 }
 
 /// Before a turn is measured: time enough for all to be served once, where they wait in order.
-const WARM_UP: Duration = Duration::from_millis(1000);
+pub(super) const WARM_UP: Duration = Duration::from_millis(1000);
 
 /// PINGs by which is measured what commands at the pace of a contended lock cost.
 const PING_TURNS: usize = 500;
@@ -140,7 +140,7 @@ impl Seen {
 }
 
 /// How many commands of these clients the server has run, by its own count.
-fn calls(info: &mut Client, means: Means) -> usize {
+pub(super) fn calls(info: &mut Client, means: Means) -> usize {
     let text = info.call(&["INFO", "commandstats"]).text();
     let calls = |command: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix("cmdstat_")?.strip_prefix(command));

@@ -2,7 +2,9 @@
 
 mod queue;
 
-use queue::{Others, Queue, RELAY, Seen, Side};
+use queue::{Others, Queue, RELAY, Seen};
+
+pub(super) use queue::Side;
 
 use crate::cores::Cores;
 use crate::cpu;

@@ -99,13 +99,17 @@ fn bytes_each(count: usize, reply: &str, command: impl Fn(usize) -> Vec<String>)
     let mut client = server.client();
     let before = used_memory(&mut client);
     fill(&server, count, reply, command);
-    // The buffers of the connection that filled it are not part of the locks.
-    wait_until("the other connection is gone", PATIENCE, || {
-        client.info("clients", "connected_clients") == "1"
-    });
+    until_alone(&mut client);
     (used_memory(&mut client) - before) / count as f64
 }
 
-fn used_memory(client: &mut Client) -> f64 {
+/// Waits until no other connection is left: the buffers of the one that sent the commands are no part of what they left.
+pub(super) fn until_alone(client: &mut Client) {
+    wait_until("the other connection is gone", PATIENCE, || {
+        client.info("clients", "connected_clients") == "1"
+    });
+}
+
+pub(super) fn used_memory(client: &mut Client) -> f64 {
     client.info("memory", "used_memory").parse().unwrap()
 }

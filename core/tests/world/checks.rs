@@ -182,10 +182,14 @@ fn is_same(hold: &Hold, holder: &Holder) -> bool {
         && hold.session() == holder.session
 }
 
-/// Each client is told what the contract says, once, and in its order.
+/// Each client is told what the contract says, once, and in its order. Whose client has gone before it was told may be
+/// called before or after another such.
 fn each_is_told_what_the_contract_says(told: &[(ClientId, Reply)], expected: &[(ClientId, Reply)]) -> bool {
     let of = |replies: &[(ClientId, Reply)], client| -> Vec<Reply> {
-        replies.iter().filter(|(other, _)| *other == client).map(|(_, reply)| reply.clone()).collect()
+        let mut replies: Vec<Reply> =
+            replies.iter().filter(|(other, _)| *other == client).map(|(_, reply)| reply.clone()).collect();
+        replies.sort_by_key(|reply| if let Reply::Called(number) = reply { *number } else { 0 });
+        replies
     };
     let mut clients = told.iter().chain(expected).map(|(client, _)| *client);
     clients.all(|client| of(told, client) == of(expected, client))

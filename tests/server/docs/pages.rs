@@ -7,11 +7,12 @@ use std::path::Path;
 use super::readme::{file, make_calls, root};
 
 /// Every page, and the folder from which its links lead.
-const PAGES: [(&str, &str); 9] = [
+const PAGES: [(&str, &str); 10] = [
     ("README.md", ""),
     ("CONTRIBUTING.md", ""),
     ("CHANGELOG.md", ""),
     ("docs/benchmarks.md", "docs"),
+    ("docs/clients.md", "docs"),
     ("docs/cost.md", "docs"),
     ("docs/design.md", "docs"),
     ("docs/losses.md", "docs"),
@@ -159,19 +160,22 @@ fn every_invariant_is_named_in_the_design() {
 #[test]
 fn every_test_file_is_compiled() {
     let mut seen = 0;
-    for folder in fs::read_dir(root().join("tests/server")).unwrap() {
-        let folder = folder.unwrap().path();
-        if !folder.is_dir() {
-            continue;
-        }
-        let declared = fs::read_to_string(folder.join("mod.rs")).unwrap();
+    let mut folders = vec![root().join("tests/server")];
+    while let Some(folder) = folders.pop() {
+        let map = ["mod.rs", "main.rs"].iter().find_map(|name| fs::read_to_string(folder.join(name)).ok());
         for entry in fs::read_dir(&folder).unwrap() {
             let path = entry.unwrap().path();
             let name = path.file_stem().unwrap().to_str().unwrap();
-            if path.extension().is_some_and(|extension| extension == "rs") && name != "mod" {
+            let holds_files = path.join("mod.rs").exists();
+            let is_file = path.extension().is_some_and(|extension| extension == "rs");
+            if (is_file && !["mod", "main"].contains(&name)) || holds_files {
                 let line = format!("mod {name};");
-                assert!(declared.lines().any(|declared| declared == line), "{}", path.display());
+                let declared = map.as_ref().is_some_and(|map| map.lines().any(|declared| declared == line));
+                assert!(declared, "{}", path.display());
                 seen += 1;
+            }
+            if holds_files {
+                folders.push(path);
             }
         }
     }

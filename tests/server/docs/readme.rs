@@ -1,5 +1,5 @@
-//! The README and docs/operations.md, held to their word: their sessions are run, their settings loaded, the reference
-//! compared with the server's own.
+//! The README, docs/operations.md and docs/clients.md, held to their word: their sessions are run, their settings loaded, the
+//! reference compared with the server's own.
 //!
 //! Their `console` blocks are sessions, see [`transcript`].
 
@@ -12,7 +12,7 @@ use crate::support::transcript::{Kind, Known, SLACK_MS, Stage, blocks, kind, ste
 use crate::support::waiter::{is_blocked, wait_blocked};
 use crate::support::{Client, PATIENCE, Reply, Server, Version, Waiter, ok_grant, wait_until};
 
-const DOCUMENTS: [&str; 2] = ["README.md", "docs/operations.md"];
+const DOCUMENTS: [&str; 3] = ["README.md", "docs/operations.md", "docs/clients.md"];
 
 #[test]
 fn every_session_comes_out_as_it_is_written() {
@@ -75,6 +75,9 @@ fn every_error_is_the_one_the_server_gives() {
         format!("{fixed} OWNER {long}"),
         format!("{fixed} BLOCK -1"),
         format!("{fixed} BLOCK 3153600000001"),
+        format!("{fixed} TOKEN t QUEUE -1"),
+        format!("{fixed} TOKEN t QUEUE 0"),
+        format!("{fixed} QUEUE 1"),
         "LOCK.ACQUIRE plain".to_owned(),
     ]
     .iter()
@@ -176,10 +179,19 @@ fn the_users_may_do_what_is_said_of_them() {
     let (acquire, release) = ("LOCK.ACQUIRE order:1", "LOCK.RELEASE order:1 t");
     let (extend, check) = ("LOCK.EXTEND order:1 t", "LOCK.CHECK order:1 t");
     let (info, break_) = ("LOCK.INFO order:1", "LOCK.BREAK order:1");
+    let subscriptions =
+        [("SSUBSCRIBE order:1", true), ("SUNSUBSCRIBE order:1", true), ("SSUBSCRIBE other", false)];
+    for (call, is_listeners) in subscriptions {
+        for user in ["app", "cluster", "listener", "viewer", "operator"] {
+            let reply = client.run(&format!("ACL DRYRUN {user} {call}"));
+            assert_eq!(reply.text() == "OK", user == "listener" && is_listeners, "{user}: {call}: {reply:?}");
+        }
+    }
     let control = ["SCAN 0", "CLIENT LIST", "CLIENT UNBLOCK 1", "CLIENT KILL ID 1"];
     let mut may: BTreeMap<&str, Vec<&str>> = BTreeMap::from([
         ("app", vec![acquire, release, extend, check]),
         ("cluster", vec![acquire, release, extend, check]),
+        ("listener", vec![]),
         ("viewer", vec![check, info]),
         ("operator", vec![info, break_, "LOCK.INFO other", "LOCK.BREAK other"]),
         ("changer", vec![check, info, "LOCK.INFO other"]),
@@ -189,7 +201,7 @@ fn the_users_may_do_what_is_said_of_them() {
         may.get_mut("changer").unwrap().extend([acquire, release, extend, break_, "LOCK.BREAK other"]);
         may.get_mut("careful").unwrap().extend([break_, "LOCK.BREAK other"]);
     }
-    for user in ["app", "cluster", "viewer", "operator"] {
+    for user in ["app", "cluster", "listener", "viewer", "operator"] {
         for call in control {
             let reply = client.run(&format!("ACL DRYRUN {user} {call}"));
             assert_eq!(reply.text() == "OK", user == "operator", "{user}: {call}: {reply:?}");
@@ -252,10 +264,11 @@ fn what_is_not_there_yet_is_not_there() {
 // --- what an operator is told
 
 #[test]
-fn a_lock_takes_about_200_bytes_and_a_waiter_about_35_kilobytes() {
+fn a_lock_takes_about_200_bytes_a_place_330_and_a_waiter_about_35_kilobytes() {
     const LOCKS: i64 = 20_000;
+    const PLACES: i64 = 10_000;
     const WAITERS: i64 = 200;
-    let server = Server::start();
+    let server = Server::builder().module_args("max-waiters 20000 max-waiters-per-key 20000").start();
     let mut client = server.client();
     let mut used = || client.info("memory", "used_memory").parse::<i64>().unwrap();
     let empty = used();
@@ -263,6 +276,13 @@ fn a_lock_takes_about_200_bytes_and_a_waiter_about_35_kilobytes() {
     (0..LOCKS).for_each(|n| drop(acquire(&mut holder, &format!("lock:{n:07}"))));
     let a_lock = (used() - empty) / LOCKS;
     assert!((100..=300).contains(&a_lock), "{a_lock} bytes");
+
+    let before = used();
+    for n in 0..PLACES {
+        holder.run(&format!("LOCK.ACQUIRE lock:0000000 TOKEN {n:032x} QUEUE 600000")).int();
+    }
+    let a_place = (used() - before) / PLACES;
+    assert!((250..=400).contains(&a_place), "{a_place} bytes");
 
     let mut waiters: Vec<Client> = (0..WAITERS).map(|_| server.client()).collect();
     waiters.iter_mut().for_each(|waiter| drop(waiter.run("PING")));

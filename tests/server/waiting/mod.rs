@@ -7,6 +7,7 @@ mod hand_over;
 mod late_commands;
 mod levels;
 mod one_turn;
+mod places;
 mod queue;
 mod reentrant_waits;
 mod rights;

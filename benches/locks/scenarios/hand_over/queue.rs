@@ -6,7 +6,7 @@ use crate::fill::{hold_by_many, hold_crowd};
 use crate::loads::{ONE, TOKEN_LEN, granted, token};
 use crate::open_files::OTHER_FILES;
 use crate::pipe::{Batch, Pipe};
-use crate::stats::{count, median, percentile, ratios, typical};
+use crate::stats::{count, median, medians, percentile, ratios, typical};
 use crate::support::Server;
 
 /// Hand-overs in one turn.
@@ -14,7 +14,7 @@ pub(super) const RELAY: usize = 100;
 
 /// Where the client runs, seen from the server.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Side {
+pub(in crate::scenarios) enum Side {
     /// On another core, which has to be woken up, as a client of a server mostly is.
     Apart,
     /// On the same core: nothing sleeps, and all there is to see is the work.
@@ -22,9 +22,9 @@ pub(super) enum Side {
 }
 
 impl Side {
-    pub(super) const ALL: [Self; 2] = [Self::Apart, Self::Together];
+    pub(in crate::scenarios) const ALL: [Self; 2] = [Self::Apart, Self::Together];
 
-    pub(super) fn name(self) -> &'static str {
+    pub(in crate::scenarios) fn name(self) -> &'static str {
         match self {
             Self::Apart => "another",
             Self::Together => "the server's",
@@ -158,10 +158,6 @@ impl Queue {
         row.push(format!("{:.2}", self.to(first, side)));
         row
     }
-}
-
-fn medians(rounds: &[Vec<f64>]) -> Vec<f64> {
-    rounds.iter().map(|round| median(round)).collect()
 }
 
 impl Member {
