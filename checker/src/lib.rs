@@ -92,15 +92,15 @@ pub enum Rule {
     TimeToLive,
     /// A hold, or a wait, that went on after its release.
     Release,
+    /// A place in the queue that was lost while it was kept, or a ticket that belongs to two, or a grant that is told of
+    /// after its end.
+    Place,
     /// A wait, or any answer, that took too long.
     LateAnswer,
     /// A wait that was given up before its time.
     EarlyNull,
     /// Somebody was served before who had come first.
     Overtaking,
-    /// A place in the queue that was lost while it was kept, or a ticket that belongs to two, or a grant that is told of
-    /// after its end.
-    Place,
     /// No reply, or one of the wrong kind, or an error that nothing explains.
     Reply,
 }
@@ -144,10 +144,10 @@ impl fmt::Display for Rule {
             Self::Level => "level",
             Self::TimeToLive => "time to live",
             Self::Release => "release",
+            Self::Place => "place",
             Self::LateAnswer => "late answer",
             Self::EarlyNull => "early null",
             Self::Overtaking => "overtaking",
-            Self::Place => "place",
             Self::Reply => "reply",
         })
     }

@@ -77,5 +77,6 @@ pub const IS_BROKEN: bool = cfg!(any(
     feature = "broken-admission",
     feature = "broken-fence",
     feature = "broken-level",
+    feature = "broken-place",
     feature = "broken-release"
 ));

@@ -240,7 +240,7 @@ impl Worker<'_> {
                     }
                     return None;
                 }
-                Answer::Ticket(_) if self.one_in(25) => break,
+                Answer::Ticket(_) if self.one_in(12) => break,
                 Answer::Unconfirmed if self.one_in(2) => break,
                 // This claims what was granted meanwhile, too.
                 Answer::Ticket(_) if self.one_in(12) => {
@@ -254,9 +254,22 @@ impl Worker<'_> {
                 _ => self.pause(20),
             }
         }
+        self.give_up_place(job)
+    }
+
+    /// Ends its place, or what that was granted. Now and then it thinks better of it, and begins anew.
+    fn give_up_place(&mut self, job: &Job) -> Option<Held> {
         let is_withdrawn = self.release(job, 1);
         if is_withdrawn && self.one_in(2) {
+            self.pause(10);
             self.client.request(&job.check(), None);
+        }
+        if is_withdrawn && self.one_in(2) {
+            let Told { answer, sent } = self.client.request(&job.ask_again(), None);
+            if let Answer::Granted(fence) = answer {
+                return Some(Held { fence, lease_end: lease_end(sent, job.lease_ms) });
+            }
+            self.release(job, 1);
         }
         None
     }
