@@ -1,7 +1,7 @@
 //! What clients that waited are told.
 
 use crate::fence::Fence;
-use crate::queue::Ticket;
+use crate::queue::{Ticket, Waiter};
 use crate::refusal::Refusal;
 use crate::session::ClientId;
 use crate::token::Token;
@@ -17,6 +17,13 @@ pub enum Answer {
     Queued(Ticket),
     /// It cannot be served any more.
     Refused(Refusal),
+}
+
+impl Waiter {
+    /// What its client is told when a newer request of its token takes its place.
+    pub(crate) fn when_superseded(&self, ticket: Ticket) -> Answer {
+        if self.keep.is_some() { Answer::Queued(ticket) } else { Answer::NotAvailable }
+    }
 }
 
 /// What a client that waited was granted. If it cannot be told, [`crate::Table::abandoned`] has that undone.

@@ -335,8 +335,11 @@ impl HoldMut<'_> {
     }
 
     /// Leaves the hold to be claimed within `claim_ms`: its lease is no longer than that, or than `known`, which its token
-    /// has known of before.
+    /// has known of before. What a connection keeps alive is left as it is.
     pub(crate) fn leave_to_claim(&mut self, claim_ms: u64, known: Option<Lease>, now: Moment) {
+        if self.session().is_some() {
+            return;
+        }
         let deadline = now.plus_ms(claim_ms);
         let most = known.map_or(Lease { ms: claim_ms, deadline }, |known| Lease {
             ms: known.ms.max(claim_ms),

@@ -213,7 +213,7 @@ impl Queues {
     }
 
     /// The ticket of a token that waits for a key.
-    fn ticket_of(&self, key: DbKey<'_>, token: &Token) -> Option<Ticket> {
+    pub(crate) fn ticket_of(&self, key: DbKey<'_>, token: &Token) -> Option<Ticket> {
         self.queues.get(key)?.by_token.get(token).copied()
     }
 

@@ -228,7 +228,7 @@ impl Table {
     pub fn join(&mut self, key: DbKey<'_>, joining: Joining) -> Joined {
         let (ticket, superseded) = self.queues.join(key, joining);
         let superseded = superseded.and_then(|older| {
-            let answer = if older.keep.is_some() { Answer::Queued(ticket) } else { Answer::NotAvailable };
+            let answer = older.when_superseded(ticket);
             Some((older.client?, answer))
         });
         Joined { ticket, superseded }

@@ -216,8 +216,11 @@ impl Turn<'_> {
 
     /// A token that was granted the lock waits for it no longer.
     fn give_up_place(&mut self, token: &Token) {
-        if let Some(older) = self.table.queues.withdraw(self.key, token) {
-            self.tell(older.client, Answer::NotAvailable);
+        let ticket = self.table.queues.ticket_of(self.key, token);
+        if let Some((ticket, older)) =
+            ticket.and_then(|ticket| Some((ticket, self.table.queues.remove(ticket)?)))
+        {
+            self.tell(older.client, older.when_superseded(ticket));
         }
         self.serve();
     }

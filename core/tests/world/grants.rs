@@ -249,8 +249,10 @@ fn undo(
                 seen.push("left to be claimed");
                 called.push(number);
                 let (known_ms, known_end) = known.unwrap_or((0, now));
-                holder.lease_ms = holder.lease_ms.min(CLAIM_MS.max(known_ms));
-                holder.end = holder.end.min(now.plus_ms(CLAIM_MS).max(known_end));
+                if holder.session.is_none() {
+                    holder.lease_ms = holder.lease_ms.min(CLAIM_MS.max(known_ms));
+                    holder.end = holder.end.min(now.plus_ms(CLAIM_MS).max(known_end));
+                }
             }
             continue;
         }

@@ -399,7 +399,8 @@ impl Model {
             if let Some(older) = self.head(spot) {
                 self.saw("granted at once at the head of the queue");
                 self.waiting.retain(|waiter| waiter.number != older.number);
-                self.answer_waiter(&older, Reply::Null);
+                let is_kept = older.request.queue_ms.is_some();
+                self.answer_waiter(&older, if is_kept { Reply::Queued(older.number) } else { Reply::Null });
             }
             self.note_grant(spot);
             let fence = self.grant(spot, token.clone(), &request, client);
