@@ -226,12 +226,7 @@ impl Table {
 
     /// A request waits from now on.
     pub fn join(&mut self, key: DbKey<'_>, joining: Joining) -> Joined {
-        let asks_for = (joining.waiter.limit, joining.waiter.level);
         let (ticket, superseded) = self.queues.join(key, joining);
-        if superseded.as_ref().is_some_and(|older| (older.limit, older.level) != asks_for) {
-            // The newer request may ask for less, and be served at the end of the turn of the server's loop.
-            self.undos.mark(key);
-        }
         let superseded = superseded.and_then(|older| {
             let answer = if older.keep.is_some() { Answer::Queued(ticket) } else { Answer::NotAvailable };
             Some((older.client?, answer))

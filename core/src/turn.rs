@@ -4,7 +4,7 @@
 //!
 //! - G2. First what is marked at the key is undone ([`crate::undo`]). So nobody comes between an event and its
 //!   consequences.
-//! - G3, G4. Then the request is judged. A token that does not hold the lock yet is admitted only if nobody waits.
+//! - G3, G4. Then the request is judged. A token that does not hold the lock yet is admitted only if nobody waits ahead of it.
 //! - G6. Then the queue is served: the first waiter is granted the lock if the rule of admission allows it, then the next,
 //!   until one has to wait. A waiter whose time is over gets null instead.
 //! - G7. During the restart grace ([`crate::grace`]) nobody is granted more than it is known to hold: neither a new hold
@@ -182,7 +182,9 @@ impl Turn<'_> {
                 self.serve();
                 Ok(Acquired::Granted(token.clone(), undo.fence))
             }
-            (Verdict::Grant, _) if !self.table.queues.is_waited_for(self.key) && !self.is_in_grace() => {
+            (Verdict::Grant, token)
+                if self.is_next(token.as_ref(), wait.is_some()) && !self.is_in_grace() =>
+            {
                 let fence = self.draw_fence().ok_or(Refusal::FencesExhausted)?;
                 let token = request.token.clone().unwrap_or_else(make_token);
                 let terms = Terms {
@@ -192,7 +194,11 @@ impl Turn<'_> {
                     owner: request.owner,
                     session: request.session.then(connection),
                 };
-                self.grant(Hold::grant(terms, fence, self.now), false);
+                let has_waited = self.table.queues.is_waited_for(self.key);
+                self.grant(Hold::grant(terms, fence, self.now), has_waited);
+                if has_waited {
+                    self.give_up_place(&token);
+                }
                 Ok(Acquired::Granted(token, fence))
             }
             _ => match wait {
@@ -200,6 +206,20 @@ impl Turn<'_> {
                 Some(wait) => self.wait(request, wait, make_token),
             },
         }
+    }
+
+    /// Whether nobody waits ahead of a request (G4). The token may head the queue itself, and ask again for less.
+    fn is_next(&self, token: Option<&Token>, may_wait: bool) -> bool {
+        !self.table.queues.is_waited_for(self.key)
+            || may_wait && self.table.queues.head(self.key).is_some_and(|head| Some(&head.token) == token)
+    }
+
+    /// A token that was granted the lock waits for it no longer.
+    fn give_up_place(&mut self, token: &Token) {
+        if let Some(older) = self.table.queues.withdraw(self.key, token) {
+            self.tell(older.client, Answer::NotAvailable);
+        }
+        self.serve();
     }
 
     fn wait(
@@ -369,9 +389,10 @@ impl Turn<'_> {
         if !self.circumstances.authority.may_grant || !self.table.has_business_at(self.key) {
             return;
         }
-        for undo in self.table.undos.take_mark(self.key) {
-            self.undo(undo);
-        }
+        let mut undos = self.table.undos.take_mark(self.key);
+        // First holds end whose connections have closed, so that nobody is called for one of them.
+        undos.sort_by_key(|undo| undo.is_about_a_grant());
+        undos.into_iter().for_each(|undo| self.undo(undo));
         self.serve();
     }
 }

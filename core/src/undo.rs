@@ -56,7 +56,7 @@ pub enum What {
 
 impl Undo {
     /// Whether it is dropped once somebody was told that the token holds.
-    fn is_about_a_grant(self) -> bool {
+    pub(crate) fn is_about_a_grant(self) -> bool {
         !matches!(self.what, What::Session(_))
     }
 

@@ -138,8 +138,9 @@ const OUTCOMES_IN_A_CLUSTER: [&str; 22] = [
 ];
 
 /// What has to come to pass where there are places.
-const OUTCOMES_AT_PLACES: [&str; 13] = [
+const OUTCOMES_AT_PLACES: [&str; 14] = [
     "granted again after waiting",
+    "granted at once at the head of the queue",
     "granted to a place",
     "left to be claimed",
     "place asked for again",

@@ -91,13 +91,13 @@ impl Model {
             let others: Vec<u16> =
                 limits.iter().filter(|(fence, _)| *fence != holder.fence).map(|(_, limit)| *limit).collect();
             let before = seen.len();
+            if holder.session.is_some_and(|client| !open.contains(&client)) {
+                seen.push("session ended");
+                return false;
+            }
             let is_undone = undo(holder, &others, now, &mut seen, &mut called);
             has_promised |= seen[before..].iter().any(|what| *what != "grant undone");
-            let is_orphan = holder.session.is_some_and(|client| !open.contains(&client));
-            if is_orphan {
-                seen.push("session ended");
-            }
-            !is_undone && !is_orphan
+            !is_undone
         });
         seen.into_iter().for_each(|what| self.saw(what));
         called.into_iter().for_each(|number| self.reply(subscriber(spot), Reply::Called(number)));

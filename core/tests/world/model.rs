@@ -395,10 +395,16 @@ impl Model {
             self.tell(spot, fence);
             self.serve(spot);
             self.reply(client, Reply::Granted(token, Fence::new(fence).unwrap()));
-        } else if !holds && admits && !is_held_back && self.queue(spot).next().is_none() {
+        } else if !holds && admits && !is_held_back && self.is_next(spot, &token, &request) {
+            if let Some(older) = self.head(spot) {
+                self.saw("granted at once at the head of the queue");
+                self.waiting.retain(|waiter| waiter.number != older.number);
+                self.answer_waiter(&older, Reply::Null);
+            }
             self.note_grant(spot);
             let fence = self.grant(spot, token.clone(), &request, client);
             self.tell(spot, fence);
+            self.serve(spot);
             self.reply(client, Reply::Granted(token, Fence::new(fence).unwrap()));
         } else if request.block_ms.is_none() && request.queue_ms.is_none() {
             self.saw(if holds { "change of limit not available" } else { "not available" });
@@ -413,6 +419,12 @@ impl Model {
                 Ok(_) => {}
             }
         }
+    }
+
+    /// Whether nobody waits ahead of the token. It may head the queue itself, and ask again.
+    fn is_next(&self, spot: Spot, token: &Token, request: &Request) -> bool {
+        let may_wait = request.block_ms.is_some() || request.queue_ms.is_some();
+        self.head(spot).is_none_or(|head| may_wait && head.token == *token)
     }
 
     fn note_renewal(&mut self, spot: Spot, token: &Token, request: &Request) {

@@ -40,7 +40,7 @@ impl Way {
             Self::Blocked => "a connection each, BLOCK".to_owned(),
             Self::Places(Notice::Message) => "one connection, QUEUE and messages".to_owned(),
             Self::Places(Notice::Repeat(pause)) => {
-                format!("one connection, QUEUE every {} ms", pause.as_millis())
+                format!("one connection, QUEUE every {} to {} ms", pause.as_millis() / 2, pause.as_millis())
             }
             Self::Idle => "nobody".to_owned(),
         }
@@ -221,13 +221,14 @@ fn method(effort: &Effort, repeats: &Seen, blocked: &Seen) -> String {
         "{CLIENTS} clients want one lock, hold it for {hold} ms and are busy elsewhere for 5 to 15 ms, as under \
          *Contention*. They wait on a connection each with `LOCK.ACQUIRE BLOCK`. Or they share one connection: they ask \
          with QUEUE, a second connection subscribes to the channel of the lock, and whoever is called by a message asks \
-         again and so claims the lock. Or there is no such connection, and they ask again every {repeat} ms until they \
+         again and so claims the lock. Or there is no such connection, and they ask again every {half} to {repeat} ms until they \
          are granted the lock: then it is idle from each release until the next of them asks, and changes hands \
          {slower:.1} times less often than among those that wait on connections. On the connection that they share a \
          PING is sent every {ping} ms, and for comparison on one on which nothing else happens. The ways take turns on \
          one server, {rounds} rounds, {seconds} s each and {warm_up} s before that which do not count. All is looked \
          after by one thread. Figures are as under *Contention*; those of PINGs are medians of the rounds' percentiles.",
         hold = HOLD.as_millis(),
+        half = REPEAT.as_millis() / 2,
         repeat = REPEAT.as_millis(),
         slower = median(&ratios(&blocked.grants_per_s, &repeats.grants_per_s)),
         ping = super::shared::PING_EVERY.as_millis(),

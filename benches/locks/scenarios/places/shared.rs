@@ -29,8 +29,8 @@ const TO_BE_SURE: Duration = Duration::from_secs(2);
 pub(super) enum Notice {
     /// By the message with its ticket.
     Message,
-    /// It asks again after so much time, and the first time at any moment before that: clients that all began at once would
-    /// miss each other's release again and again.
+    /// It asks again after so much time, or after any that is between this and half of it: clients that come to ask in step
+    /// miss each other's release again and again, by a moment each time.
     Repeat(Duration),
 }
 
@@ -283,8 +283,8 @@ impl Shared {
         let client = &mut self.clients[number];
         client.state = State::Queued;
         self.queued += 1;
-        let before = client.ticket.replace(ticket);
-        if let Some(before) = before.filter(|before| *before != ticket) {
+        let before = client.ticket.replace(ticket).filter(|before| *before != ticket);
+        if let Some(before) = before {
             self.by_ticket.remove(&before);
             self.lost_turns += 1;
         }
@@ -294,8 +294,7 @@ impl Shared {
         }
         let pause = match self.notice {
             Notice::Message => TO_BE_SURE,
-            Notice::Repeat(pause) if before.is_some() => pause,
-            Notice::Repeat(pause) => pause.mul_f64(self.random.below(1000) as f64 / 1e3),
+            Notice::Repeat(pause) => pause.mul_f64(0.5 + self.random.below(1000) as f64 / 2e3),
         };
         self.pause(number, at + pause);
     }

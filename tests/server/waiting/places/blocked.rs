@@ -152,6 +152,83 @@ fn a_grant_that_could_not_be_told_is_called_where_its_lock_went() {
     }
 }
 
+/// Somebody else was told with its token before: the lease that began then is not cut.
+#[test]
+fn a_grant_that_was_claimed_before_its_client_is_killed_keeps_its_lease() {
+    for claiming in [
+        "LOCK.ACQUIRE k TOKEN b PX 700000",
+        "LOCK.ACQUIRE k TOKEN b PX 700000 QUEUE 600000",
+        "LOCK.EXTEND k b PX 700000",
+    ] {
+        for transaction in [false, true] {
+            let server = Server::start();
+            let mut client = server.client();
+            acquire(&mut client, "k TOKEN a PX 600000");
+            let mut waiter = Waiter::new(&server, "k TOKEN b PX 600000 BLOCK 0 QUEUE 600000");
+            let kill = format!("CLIENT KILL ID {}", waiter.id);
+            let mut commands = vec!["LOCK.RELEASE k a", claiming, &kill];
+            if transaction {
+                commands.insert(0, "MULTI");
+                commands.push("EXEC");
+            }
+            let replies = client.run_all(&commands);
+            assert!(replies.iter().all(|reply| !reply.is_error()), "{replies:?}");
+            waiter.closed();
+            wait_blocked(&server, 0);
+            let left = remaining(&mut client, "k", "b");
+            assert!(left > Some(600_000), "{claiming}, in a transaction {transaction}: {left:?}");
+        }
+    }
+}
+
+#[test]
+fn a_grant_that_was_given_back_before_its_client_is_killed_is_not_called() {
+    for giving_back in ["LOCK.RELEASE k b", "DEL k", "LOCK.BREAK k"] {
+        let (server, mut client) = held();
+        let mut listener = Listener::of(&server, "k");
+        let mut waiter = Waiter::new(&server, "k TOKEN b BLOCK 0 QUEUE 600000");
+        let behind = place(&mut client, "k TOKEN c QUEUE 600000");
+        let kill = format!("CLIENT KILL ID {}", waiter.id);
+        client.run_all(&["MULTI", "LOCK.RELEASE k a", giving_back, &kill, "EXEC"]);
+        waiter.closed();
+        listener.hears(behind);
+        listener.heard_nothing();
+        assert_eq!(client.run("LOCK.CHECK k b"), null(&client), "{giving_back}");
+        release(&mut client, "k", "c");
+        assert_left_in_peace(&server, "k");
+    }
+}
+
+/// More than the server answers in one turn of its loop.
+#[test]
+fn a_crowd_of_readers_that_is_granted_and_killed_in_one_turn_is_called_to_the_last() {
+    const CROWD: usize = 700;
+    let (mut server, mut client) = held();
+    let mut listener = Listener::of(&server, "k");
+    let waiters: Vec<Client> = (0..CROWD)
+        .map(|n| {
+            let mut client = server.client();
+            let request = format!("LOCK.ACQUIRE k TOKEN r{n} SHARED PX 700000 BLOCK 0 QUEUE 600000");
+            client.send(&request.split(' ').collect::<Vec<_>>());
+            client
+        })
+        .collect();
+    wait_blocked(&server, CROWD);
+    client.run_all(&["LOCK.RELEASE k a", "CLIENT KILL TYPE normal SKIPME yes"]);
+    let mut called: Vec<i64> = (0..CROWD).map(|_| listener.ticket()).collect();
+    called.sort_unstable();
+    called.dedup();
+    assert_eq!(called.len(), CROWD, "each once");
+    listener.heard_nothing();
+    assert_eq!(crate::support::locks::held(&mut client, "k"), 700);
+    for n in 0..CROWD {
+        let left = remaining(&mut client, "k", format!("r{n}"));
+        assert!(left.is_some() && left <= Some(600_000), "r{n}: {left:?}");
+    }
+    drop(waiters);
+    server.assert_alive();
+}
+
 /// What decides is the order in which the server looks at things; either way the lock is the waiter's.
 #[test]
 fn a_release_and_the_end_of_the_connection_in_one_turn_leave_the_lock_to_the_token() {
@@ -408,9 +485,12 @@ fn an_upgrade_that_could_not_be_told_keeps_the_lease_of_its_hold() {
     let mut client = server.client();
     let first = acquire(&mut client, "k TOKEN a SHARED PX 600000");
     acquire(&mut client, "k TOKEN b SHARED PX 600000");
+    let number = place(&mut client, "k TOKEN a LIMIT 1 PX 500000 QUEUE 600000");
     let upgrade = Waiter::new(&server, "k TOKEN a LIMIT 1 PX 500000 BLOCK 0 QUEUE 600000");
+    let mut listener = Listener::of(&server, "k");
     client.run_all(&["LOCK.RELEASE k b", &format!("CLIENT KILL ID {}", upgrade.id)]);
-    wait_blocked(&server, 0);
+    listener.hears(number);
+    assert_eq!(field(&holder(&mut client, "k"), "limit"), Reply::Int(1), "it is not undone");
     assert!(remaining(&mut client, "k", "a") > Some(300_000));
     assert_eq!(field(&holder(&mut client, "k"), "fence"), Reply::Int(first.fence));
 }

@@ -18,6 +18,7 @@ mod cluster;
 mod connections;
 mod durability;
 mod endings;
+mod histories;
 mod info;
 mod order;
 mod replies;
