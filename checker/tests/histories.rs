@@ -260,6 +260,11 @@ fn a_hold_that_is_gone_before_its_time_is_found() {
         assert_eq!(broken(&format!("{start}{found_gone}"))[0], Rule::EarlyEnd, "{found_gone}");
         assert_good(&format!("{start}{}", found_gone.replace("50 51", "50 100")));
     }
+    // A replica that has just been started may know of nothing yet. But it does not say so where a master is asked for.
+    let replica = format!("{start}50 51 c0.0 n1 check k a => null\n 40 60 fault n1 kill");
+    assert_good(&replica);
+    assert_eq!(broken(&replica.replace("40 60", "40 49")), [Rule::EarlyEnd]);
+    assert_eq!(broken(&replica.replace("check k a => null", "release k a => no")), [Rule::EarlyEnd]);
     // Another limit may be refused.
     assert_good(&format!("{start}50 51 c0.0 n0 acquire k a limit=2 lease=100 => null"));
 }
