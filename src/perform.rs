@@ -195,12 +195,13 @@ impl<'c> OpenLock<'c> {
             }
         }
         fault::point(self.at.key, "passed-on");
-        // Whoever hears of it finds the hold, here and on a replica.
-        for ticket in &self.outcome.calls {
-            context.publish_to_shard(name, ticket.number());
-        }
         if !self.outcome.changes.is_empty() {
             self.leave_key(self.outcome.has_promised, end.due);
+        }
+        // Whoever hears of it finds the hold, here and on a replica.
+        let (context, name) = (self.key.context(), self.key.name());
+        for ticket in &self.outcome.calls {
+            context.publish_to_shard(name, ticket.number());
         }
         if !end.is_quiet {
             timer::arm(context);
