@@ -178,7 +178,7 @@ fn a_connection_that_breaks_on_a_slot_that_arrives_leaves_its_place() {
 }
 
 #[test]
-fn a_place_on_a_slot_that_does_not_come_after_all_is_given_up() {
+fn on_a_slot_that_does_not_come_after_all_a_repeat_is_sent_back() {
     let cluster = patient();
     let slot = cluster.fresh_slot(0);
     let key = key_in(slot, "k");
