@@ -419,6 +419,28 @@ fn a_repeat_with_block_alone_is_granted_in_the_turn_of_the_place() {
 }
 
 #[test]
+fn who_asks_for_less_and_is_granted_it_at_once_ends_the_older_wait_as_any_repeat_does() {
+    for (older, newer) in [("BLOCK 0 QUEUE 600000", "QUEUE 600000"), ("BLOCK 0", "BLOCK 0 QUEUE 600000")] {
+        let server = patient();
+        let mut client = server.client();
+        acquire(&mut client, "k TOKEN r SHARED PX 600000");
+        let mut waiter = Waiter::new(&server, &format!("k TOKEN b {older}"));
+        let mut listener = Listener::of(&server, "k");
+        let grant = claim(&mut client, &format!("k TOKEN b SHARED PX 700000 {newer}"));
+        let told = waiter.reply();
+        if older.contains("QUEUE") {
+            ticket(&told);
+        } else {
+            assert_eq!(told, null(&waiter.client));
+        }
+        assert_eq!(leases(&mut client, "k"), [600_000, 700_000]);
+        assert_eq!(waiting(&mut client, "k"), 0);
+        assert_eq!(claim(&mut client, "k TOKEN b PX 700000"), grant);
+        listener.heard_nothing();
+    }
+}
+
+#[test]
 fn a_repeat_with_neither_leaves_the_older_request_waiting() {
     let (server, mut client) = held();
     let mut older = Waiter::new(&server, "k TOKEN b BLOCK 0 QUEUE 600000");
