@@ -216,11 +216,9 @@ impl Turn<'_> {
 
     /// A token that was granted the lock waits for it no longer.
     fn give_up_place(&mut self, token: &Token) {
-        let ticket = self.table.queues.ticket_of(self.key, token);
-        if let Some((ticket, older)) =
-            ticket.and_then(|ticket| Some((ticket, self.table.queues.remove(ticket)?)))
-        {
-            self.tell(older.client, older.when_superseded(ticket));
+        if let Some(ticket) = self.table.queues.ticket_of(self.key, token) {
+            let older = self.table.queues.remove(ticket);
+            older.into_iter().for_each(|older| self.tell(older.client, older.when_superseded(ticket)));
         }
         self.serve();
     }
