@@ -588,3 +588,59 @@ fn a_grant_to_a_kept_place_that_its_token_has_extended_is_not_cut() {
     );
     assert_eq!(world.model.live(A).map(|holder| holder.lease_ms).collect::<Vec<_>>(), [20]);
 }
+
+#[test]
+fn an_extension_saves_no_other_grant_of_the_key() {
+    let world = follow(
+        "a transaction pauses the clients and extends the lease of one of two readers whom nobody was told of",
+        &[
+            Step::Acquire(1, A, Request::of(0, 30)),
+            Step::Acquire(2, A, Request::of(1, 30).limit(0).block(0)),
+            Step::Acquire(3, A, Request::of(2, 30).limit(0).block(0)),
+            Step::Release(1, A, 0, 1),
+            Step::Disconnect(2),
+            Step::Disconnect(3),
+            Step::Pause(true),
+            Step::Extend(4, A, 2, Some(20)),
+            Step::Pause(false),
+            Step::EndTurn,
+        ],
+    );
+    assert_eq!(world.model.live(A).map(|holder| holder.fence).collect::<Vec<_>>(), [3]);
+}
+
+#[test]
+fn a_session_is_not_cut_when_a_change_of_its_limit_at_a_kept_place_could_not_be_told() {
+    let world = follow(
+        "a reader with a session asks on another connection to become the writer, and that closes",
+        &[
+            Step::Acquire(1, A, Request::of(0, 1000).limit(0).session()),
+            Step::Acquire(2, A, Request::of(1, 30).limit(0)),
+            Step::Acquire(3, A, Request::of(0, 5000).limit(1).block(0).queue(9)),
+            Step::Release(2, A, 1, 1),
+            Step::Disconnect(3),
+            Step::EndTurn,
+        ],
+    );
+    assert_eq!(
+        world.model.live(A).map(|holder| (holder.limit, holder.lease_ms)).collect::<Vec<_>>(),
+        [(1, 5000)]
+    );
+}
+
+#[test]
+fn a_change_of_limit_at_a_kept_place_leaves_time_to_claim_it_however_short_the_lease_was() {
+    let world = follow(
+        "a reader whose lease is nearly over asks to become the writer, and closes its connection",
+        &[
+            Step::Acquire(1, A, Request::of(0, 30).limit(0)),
+            Step::Acquire(2, A, Request::of(1, CLAIM_MS - 1).limit(0)),
+            Step::Acquire(3, A, Request::of(1, 30).limit(1).block(0).queue(9)),
+            Step::Release(1, A, 0, 1),
+            Step::Disconnect(3),
+            Step::EndTurn,
+        ],
+    );
+    let left = world.model.live(A).map(|holder| (holder.lease_ms, world.model.now.ms_until(holder.end)));
+    assert_eq!(left.collect::<Vec<_>>(), [(CLAIM_MS, CLAIM_MS)]);
+}
