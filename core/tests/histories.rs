@@ -551,6 +551,7 @@ fn a_hold_that_was_granted_twice_and_told_of_by_nobody_stands_if_one_of_the_two_
         let steps = granted_twice(first, second);
         let title = format!("a reader that waited becomes the writer: {first:?}, {second:?}");
         assert_eq!(left_when_closed(&title, &steps, &[2, 3]), left, "{title}");
+        assert_eq!(left_when_closed(&title, &steps, &[3, 2]), left, "the later first: {title}");
         assert_eq!(left_when_closed(&title, &steps, &[2]), [(1, 20)], "the later is told: {title}");
     }
 }
@@ -567,6 +568,7 @@ fn a_limit_that_was_changed_twice_and_told_of_by_nobody_stands_if_one_of_the_two
         let steps = changed_twice(first, second);
         let title = format!("a reader asks for less and less: {first:?}, {second:?}");
         assert_eq!(left_when_closed(&title, &steps, &[2, 3]), left, "{title}");
+        assert_eq!(left_when_closed(&title, &steps, &[3, 2]), left, "the later first: {title}");
         assert_eq!(left_when_closed(&title, &steps, &[2]), [(1, 30)], "the later is told: {title}");
     }
 }
