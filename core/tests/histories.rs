@@ -646,3 +646,24 @@ fn a_change_of_limit_at_a_kept_place_leaves_time_to_claim_it_however_short_the_l
     let left = world.model.live(A).map(|holder| (holder.lease_ms, world.model.now.ms_until(holder.end)));
     assert_eq!(left.collect::<Vec<_>>(), [(CLAIM_MS, CLAIM_MS)]);
 }
+
+#[test]
+fn a_session_that_has_closed_ends_though_a_change_of_its_limit_was_lost_as_well() {
+    for change in [Request::of(0, 1000).limit(1), Request::of(0, 1000).limit(1).queue(9)] {
+        for closed in [[1, 3], [3, 1]] {
+            let world = follow(
+                "a reader with a session asks on another connection to become the writer, and both close",
+                &[
+                    Step::Acquire(1, A, Request::of(0, 1000).limit(0).session()),
+                    Step::Acquire(2, A, Request::of(1, 30).limit(0)),
+                    Step::Acquire(3, A, change.block(0)),
+                    Step::Release(2, A, 1, 1),
+                    Step::Disconnect(closed[0]),
+                    Step::Disconnect(closed[1]),
+                    Step::EndTurn,
+                ],
+            );
+            assert_eq!(world.model.live(A).count(), 0, "{change:?}, {closed:?}");
+        }
+    }
+}
