@@ -227,6 +227,20 @@ fn who_cannot_wait_on_its_connection_waits_without_it_if_its_place_is_kept() {
     assert_eq!(joining(alone).without_connection(), None);
 }
 
+#[test]
+fn a_place_is_due_when_the_time_to_keep_it_is_over_and_stands_where_it_stood_until_then() {
+    let mut table = Table::new();
+    join(&mut table, Waiter { until: Some(at(4)), ..waiter(10, Some(7), Limit::EXCLUSIVE) }, false);
+    assert_eq!(table.next_due(0), Some(at(4)));
+    table.closed(7, at(2));
+    assert_eq!(table.next_due(0), Some(at(2 + QUEUE_MS)));
+    assert!(table.is_unmarked(), "nobody has come nearer to its turn");
+    join(&mut table, waiter(11, Some(8), Limit::EXCLUSIVE), false);
+    assert_eq!(table.time_out(at(2 + QUEUE_MS), usize::MAX), [], "nobody is told");
+    assert!(table.is_marked(A), "who stood behind it may have its turn");
+    assert_eq!((table.queues().len(), table.next_due(0)), (1, None));
+}
+
 /// Ends a hold that ten places wait for, with room for so little that the rest has to follow in other turns. Returns what
 /// came out of each turn.
 fn served_bit_by_bit(waiter: impl Fn(u64) -> Waiter, now: Moment) -> Vec<Outcome> {
