@@ -667,3 +667,22 @@ fn a_session_that_has_closed_ends_though_a_change_of_its_limit_was_lost_as_well(
         }
     }
 }
+
+#[test]
+fn who_holds_nothing_any_more_is_no_deadlock_for_one_who_changes_its_limit() {
+    let world = follow(
+        "the lease of a reader that waits to become the writer ends, and another asks for the same",
+        &[
+            Step::Acquire(1, A, Request::of(0, 5).limit(0)),
+            Step::Acquire(2, A, Request::of(1, 30).limit(0)),
+            Step::Acquire(4, A, Request::of(2, 30).limit(0)),
+            Step::Acquire(3, A, Request::of(0, 30).limit(1).block(0)),
+            Step::Pass(5),
+            Step::EndTurn,
+            Step::Acquire(2, A, Request::of(1, 30).limit(1).block(0)),
+            Step::Release(4, A, 2, 1),
+            Step::EndTurn,
+        ],
+    );
+    assert_granted(&world, 2);
+}

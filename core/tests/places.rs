@@ -8,6 +8,7 @@ use lock_core::answer::Answer;
 use lock_core::outcome::{Acquired, Authority, Cause, Change, Circumstances, WaitOptions};
 use lock_core::queue::{Joining, Keep, Waiter, WaiterLimits};
 use lock_core::request::Acquire;
+use lock_core::turn::check;
 use lock_core::{
     ClientId, DbKey, Fence, Hold, Limit, Lock, Moment, Outcome, Table, Terms, Ticket, Token, Turn,
 };
@@ -174,6 +175,17 @@ fn a_grant_that_could_not_be_told_is_left_to_be_claimed_and_ends_unclaimed() {
 }
 
 #[test]
+fn a_grant_that_a_check_has_told_of_is_not_cut() {
+    let mut lock = held_by(1, Limit::EXCLUSIVE);
+    let (mut table, _) = granted(&mut lock, false);
+    assert!(check(Some(&lock), &mut table, A, &token(10), START).is_some());
+    table.closed(7, START);
+    let ((), outcome) = turn((&mut table, &mut lock), START, usize::MAX, |_| ());
+    assert!(outcome.changes.is_empty() && outcome.calls.is_empty(), "{outcome:?}");
+    assert_eq!(lock.hold_of(&token(10), START).map(Hold::lease_ms), Some(30_000));
+}
+
+#[test]
 fn a_change_of_limit_that_could_not_be_told_leaves_a_hold_that_its_token_knows_of() {
     let mut lock = held_by(1, Limit::SHARED);
     let known = Terms { token: token(10), limit: Limit::SHARED, lease_ms: 20, owner: None, session: None };
@@ -215,6 +227,19 @@ fn who_asks_for_a_place_again_has_waited_since_the_first_time() {
     assert_eq!(join(&mut table, again, false), ticket);
     let waiter = table.queues().waiter(ticket).unwrap();
     assert_eq!((waiter.since, waiter.until), (START, Some(at(3 + QUEUE_MS))));
+}
+
+#[test]
+fn a_place_is_given_up_by_its_client_and_not_by_a_master_or_a_file() {
+    let (mut table, mut lock) = (Table::new(), held_by(1, Limit::EXCLUSIVE));
+    join(&mut table, waiter(10, None, Limit::EXCLUSIVE), false);
+    for (from_master, left) in [(true, 1), (false, 0)] {
+        let (released, outcome) = turn((&mut table, &mut lock), START, usize::MAX, |turn| {
+            turn.release(&token(10), 1, || from_master)
+        });
+        assert!(!released, "it held nothing");
+        assert_eq!((table.queues().len(), outcome.places_ended), (left, 1 - left));
+    }
 }
 
 #[test]
