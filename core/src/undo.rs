@@ -198,11 +198,18 @@ impl Undos {
             later.undo = later.undo.map(|later| undo.before(later));
             return None;
         }
-        match key {
-            Some(key) => self.add(key.as_key(), undo),
-            None => self.under_way.push(undo),
-        }
-        Some(undo)
+        let marked = match &key {
+            Some(key) => self.marks.at(key.as_key()),
+            None => &mut self.under_way,
+        };
+        // A later grant of the same hold may have been lost first.
+        let is_later = |other: &&mut Undo| other.fence == undo.fence && other.is_about_a_grant();
+        let Some(later) = marked.iter_mut().find(is_later) else {
+            marked.push(undo);
+            return Some(undo);
+        };
+        *later = undo.before(*later);
+        Some(*later)
     }
 
     /// What would undo the grant of a client that is still to be told.

@@ -10,7 +10,7 @@ use lock_core::queue::WaiterLimits;
 use world::checks::World;
 use world::server::Server;
 use world::steps::Whose::{self, Arriving, Elsewhere, Nobodys, Ours};
-use world::steps::{NOT_OURS_MS, Reply, Request, SPOTS, Spot, Step, token};
+use world::steps::{CLAIM_MS, NOT_OURS_MS, Reply, Request, SPOTS, Spot, Step, token};
 use world::trace::Trace;
 
 const CLIENTS: u64 = 7;
@@ -503,4 +503,186 @@ fn a_session_whose_end_nobody_told_of_ends_with_its_lease_and_is_handed_over() {
     server.take(Step::Pass(1000), &made);
     let told = server.take(Step::EndTurn, &made);
     assert!(matches!(told[..], [(3, Reply::Granted(..))]), "{told:?}");
+}
+
+/// A hold of a token was granted, then its limit was changed, by two requests that waited on the connections 2 and 3; and
+/// nobody was told of either.
+fn granted_twice(first: Request, second: Request) -> Vec<Step> {
+    vec![
+        Step::Acquire(1, A, Request::of(0, 30)),
+        Step::Acquire(2, A, first.block(0)),
+        Step::Acquire(4, A, Request::of(2, 30).limit(0).block(0)),
+        Step::Release(1, A, 0, 1),
+        Step::Acquire(3, A, second.block(0)),
+        Step::Release(5, A, 2, 1),
+    ]
+}
+
+/// The limit of a hold was changed twice, by two requests that waited on the connections 2 and 3; and nobody was told of
+/// either.
+fn changed_twice(first: Request, second: Request) -> Vec<Step> {
+    vec![
+        Step::Acquire(1, A, Request::of(0, 30).limit(0)),
+        Step::Acquire(1, A, Request::of(1, 30).limit(0)),
+        Step::Acquire(1, A, Request::of(2, 30).limit(0)),
+        Step::Acquire(2, A, first.block(0)),
+        Step::Release(5, A, 0, 1),
+        Step::Acquire(3, A, second.block(0)),
+        Step::Release(5, A, 2, 1),
+    ]
+}
+
+/// The limit and the length of the lease of each hold once these connections have closed, the first of them first.
+fn left_when_closed(title: &str, steps: &[Step], clients: &[ClientId]) -> Vec<(u16, u64)> {
+    let closed: Vec<Step> = clients.iter().map(|client| Step::Disconnect(*client)).collect();
+    let world = follow(title, &[steps, &closed, &[Step::EndTurn]].concat());
+    world.model.live(A).map(|holder| (holder.limit, holder.lease_ms)).collect()
+}
+
+#[test]
+fn a_hold_that_was_granted_twice_and_told_of_by_nobody_stands_if_one_of_the_two_kept_its_place() {
+    let (reader, writer) = (Request::of(1, 30).limit(0), Request::of(1, 20).limit(1));
+    for (first, second, left) in [
+        (reader, writer, vec![]),
+        (reader, writer.queue(9), vec![(1, CLAIM_MS)]),
+        (reader.queue(9), writer, vec![(1, CLAIM_MS)]),
+        (reader.queue(9), writer.queue(9), vec![(1, CLAIM_MS)]),
+    ] {
+        let steps = granted_twice(first, second);
+        let title = format!("a reader that waited becomes the writer: {first:?}, {second:?}");
+        assert_eq!(left_when_closed(&title, &steps, &[2, 3]), left, "{title}");
+        assert_eq!(left_when_closed(&title, &steps, &[3, 2]), left, "the later first: {title}");
+        assert_eq!(left_when_closed(&title, &steps, &[2]), [(1, 20)], "the later is told: {title}");
+    }
+}
+
+#[test]
+fn a_limit_that_was_changed_twice_and_told_of_by_nobody_stands_if_one_of_the_two_kept_its_place() {
+    let (few, one) = (Request::of(1, 30).limit(2), Request::of(1, 30).limit(1));
+    for (first, second, left) in [
+        (few, one, vec![(0, 30)]),
+        (few, one.queue(9), vec![(1, 30)]),
+        (few.queue(9), one, vec![(1, 30)]),
+        (few.queue(9), one.queue(9), vec![(1, 30)]),
+    ] {
+        let steps = changed_twice(first, second);
+        let title = format!("a reader asks for less and less: {first:?}, {second:?}");
+        assert_eq!(left_when_closed(&title, &steps, &[2, 3]), left, "{title}");
+        assert_eq!(left_when_closed(&title, &steps, &[3, 2]), left, "the later first: {title}");
+        assert_eq!(left_when_closed(&title, &steps, &[2]), [(1, 30)], "the later is told: {title}");
+    }
+}
+
+#[test]
+fn a_grant_to_a_kept_place_that_its_token_has_extended_is_not_cut() {
+    let world = follow(
+        "a transaction pauses the clients and extends the lease of a grant that nobody was told of",
+        &[
+            Step::Acquire(1, A, Request::of(0, 30)),
+            Step::Acquire(2, A, Request::of(1, 30).block(0).queue(9)),
+            Step::Release(1, A, 0, 1),
+            Step::Disconnect(2),
+            Step::Pause(true),
+            Step::Extend(3, A, 1, Some(20)),
+            Step::Pause(false),
+            Step::EndTurn,
+        ],
+    );
+    assert_eq!(world.model.live(A).map(|holder| holder.lease_ms).collect::<Vec<_>>(), [20]);
+}
+
+#[test]
+fn an_extension_saves_no_other_grant_of_the_key() {
+    let world = follow(
+        "a transaction pauses the clients and extends the lease of one of two readers whom nobody was told of",
+        &[
+            Step::Acquire(1, A, Request::of(0, 30)),
+            Step::Acquire(2, A, Request::of(1, 30).limit(0).block(0)),
+            Step::Acquire(3, A, Request::of(2, 30).limit(0).block(0)),
+            Step::Release(1, A, 0, 1),
+            Step::Disconnect(2),
+            Step::Disconnect(3),
+            Step::Pause(true),
+            Step::Extend(4, A, 2, Some(20)),
+            Step::Pause(false),
+            Step::EndTurn,
+        ],
+    );
+    assert_eq!(world.model.live(A).map(|holder| holder.fence).collect::<Vec<_>>(), [3]);
+}
+
+#[test]
+fn a_session_is_not_cut_when_a_change_of_its_limit_at_a_kept_place_could_not_be_told() {
+    let world = follow(
+        "a reader with a session asks on another connection to become the writer, and that closes",
+        &[
+            Step::Acquire(1, A, Request::of(0, 1000).limit(0).session()),
+            Step::Acquire(2, A, Request::of(1, 30).limit(0)),
+            Step::Acquire(3, A, Request::of(0, 5000).limit(1).block(0).queue(9)),
+            Step::Release(2, A, 1, 1),
+            Step::Disconnect(3),
+            Step::EndTurn,
+        ],
+    );
+    assert_eq!(
+        world.model.live(A).map(|holder| (holder.limit, holder.lease_ms)).collect::<Vec<_>>(),
+        [(1, 5000)]
+    );
+}
+
+#[test]
+fn a_change_of_limit_at_a_kept_place_leaves_time_to_claim_it_however_short_the_lease_was() {
+    let world = follow(
+        "a reader whose lease is nearly over asks to become the writer, and closes its connection",
+        &[
+            Step::Acquire(1, A, Request::of(0, 30).limit(0)),
+            Step::Acquire(2, A, Request::of(1, CLAIM_MS - 1).limit(0)),
+            Step::Acquire(3, A, Request::of(1, 30).limit(1).block(0).queue(9)),
+            Step::Release(1, A, 0, 1),
+            Step::Disconnect(3),
+            Step::EndTurn,
+        ],
+    );
+    let left = world.model.live(A).map(|holder| (holder.lease_ms, world.model.now.ms_until(holder.end)));
+    assert_eq!(left.collect::<Vec<_>>(), [(CLAIM_MS, CLAIM_MS)]);
+}
+
+#[test]
+fn a_session_that_has_closed_ends_though_a_change_of_its_limit_was_lost_as_well() {
+    for change in [Request::of(0, 1000).limit(1), Request::of(0, 1000).limit(1).queue(9)] {
+        for closed in [[1, 3], [3, 1]] {
+            let world = follow(
+                "a reader with a session asks on another connection to become the writer, and both close",
+                &[
+                    Step::Acquire(1, A, Request::of(0, 1000).limit(0).session()),
+                    Step::Acquire(2, A, Request::of(1, 30).limit(0)),
+                    Step::Acquire(3, A, change.block(0)),
+                    Step::Release(2, A, 1, 1),
+                    Step::Disconnect(closed[0]),
+                    Step::Disconnect(closed[1]),
+                    Step::EndTurn,
+                ],
+            );
+            assert_eq!(world.model.live(A).count(), 0, "{change:?}, {closed:?}");
+        }
+    }
+}
+
+#[test]
+fn who_holds_nothing_any_more_is_no_deadlock_for_one_who_changes_its_limit() {
+    let world = follow(
+        "the lease of a reader that waits to become the writer ends, and another asks for the same",
+        &[
+            Step::Acquire(1, A, Request::of(0, 5).limit(0)),
+            Step::Acquire(2, A, Request::of(1, 30).limit(0)),
+            Step::Acquire(4, A, Request::of(2, 30).limit(0)),
+            Step::Acquire(3, A, Request::of(0, 30).limit(1).block(0)),
+            Step::Pass(5),
+            Step::EndTurn,
+            Step::Acquire(2, A, Request::of(1, 30).limit(1).block(0)),
+            Step::Release(4, A, 2, 1),
+            Step::EndTurn,
+        ],
+    );
+    assert_granted(&world, 2);
 }
