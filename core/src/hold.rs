@@ -124,15 +124,6 @@ impl Identity {
     }
 }
 
-/// How long a hold lasts: the length of its lease, and when it ends.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Lease {
-    /// The length, in milliseconds.
-    pub ms: u64,
-    /// When it ends.
-    pub deadline: Moment,
-}
-
 /// What the terms of a hold do not say: its fence, when it was granted, when its lease ends, and its level.
 #[derive(Clone, Copy, Debug)]
 pub struct GrantState {
@@ -155,10 +146,10 @@ impl Hold {
         Self::restore(Terms { lease_ms, ..terms }, GrantState { fence, granted_at: now, deadline, level: 1 })
     }
 
-    /// The same hold, granted to a place without a connection, and left to its token to claim it (G13).
-    pub(crate) fn unclaimed(self) -> Self {
-        let identity = Identity::from(Parts { is_unclaimed: true, ..self.identity.parts() });
-        Self { identity, ..self }
+    /// The same hold, granted to a place without a connection, and left to its token to claim it within `claim_ms` (G13).
+    pub(crate) fn unclaimed(mut self, claim_ms: u64, now: Moment) -> Self {
+        self.lend().leave_to_claim(claim_ms, None, now);
+        self
     }
 
     /// A hold that was granted before, here or elsewhere.
@@ -239,11 +230,6 @@ impl Hold {
     /// When its lease ends: the first moment at which it is not live any more.
     pub fn deadline(&self) -> Moment {
         self.deadline
-    }
-
-    /// Its lease: how long it is, and when it ends.
-    pub(crate) fn lease(&self) -> Lease {
-        Lease { ms: self.lease_ms, deadline: self.deadline }
     }
 
     /// Whether it was granted to a place without a connection, and nobody has claimed it yet (G13).
@@ -334,19 +320,14 @@ impl HoldMut<'_> {
         }
     }
 
-    /// Leaves the hold to be claimed within `claim_ms`: its lease is no longer than that, or than `known`, which its token
-    /// has known of before. What a connection keeps alive is left as it is.
-    pub(crate) fn leave_to_claim(&mut self, claim_ms: u64, known: Option<Lease>, now: Moment) {
+    /// Leaves the hold to be claimed within `claim_ms`: its lease ends then, or when its token knows that it does. The length
+    /// of the lease stays, for when it is claimed. What a connection keeps alive is left as it is.
+    pub(crate) fn leave_to_claim(&mut self, claim_ms: u64, known: Option<Moment>, now: Moment) {
         if self.session().is_some() {
             return;
         }
-        let deadline = now.plus_ms(claim_ms);
-        let most = known.map_or(Lease { ms: claim_ms, deadline }, |known| Lease {
-            ms: known.ms.max(claim_ms),
-            deadline: known.deadline.max(deadline),
-        });
-        self.0.lease_ms = self.lease_ms.min(most.ms);
-        self.0.deadline = self.deadline.min(most.deadline);
+        let claim_end = now.plus_ms(claim_ms);
+        self.0.deadline = self.deadline.min(known.map_or(claim_end, |known| known.max(claim_end)));
         if known.is_none() {
             self.0.identity = Identity::from(Parts { is_unclaimed: true, ..self.identity.parts() });
         }

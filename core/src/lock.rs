@@ -8,7 +8,7 @@ use core::mem;
 
 use crate::deadlines::DeadlineId;
 use crate::fence::Fence;
-use crate::hold::{Hold, Lease, Limit};
+use crate::hold::{Hold, Limit};
 use crate::holds::{Holds, Kind};
 use crate::session::ClientId;
 use crate::time::Moment;
@@ -210,13 +210,13 @@ impl Lock {
         })
     }
 
-    /// Leaves the hold with this fence to be claimed within `claim_ms` (G13), and returns it as it is now. `known` is the
-    /// lease that its token has known of before. `None` if the hold has ended.
+    /// Leaves the hold with this fence to be claimed within `claim_ms` (G13), and returns it as it is now. `known` is
+    /// when its lease ended, as far as its token knows, if it held the lock before. `None` if the hold has ended.
     pub(crate) fn leave_to_claim(
         &mut self,
         fence: Fence,
         claim_ms: u64,
-        known: Option<Lease>,
+        known: Option<Moment>,
         now: Moment,
     ) -> Option<&Hold> {
         self.hold(fence).filter(|hold| hold.is_live(now))?;

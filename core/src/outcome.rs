@@ -113,11 +113,14 @@ pub struct Outcome {
     pub candidate: Option<Ticket>,
 }
 
+/// A call counts as so many steps, for it is published to any number of subscribers.
+const STEPS_OF_A_CALL: usize = 16;
+
 impl Outcome {
     /// How much was done besides one change that was asked for: holds that were changed, clients that were answered, places
     /// that were called or have ended.
     pub fn work(&self) -> usize {
-        let told = self.answers.len().saturating_add(self.calls.len());
+        let told = self.answers.len().saturating_add(self.calls.len().saturating_mul(STEPS_OF_A_CALL));
         self.changes.len().saturating_add(told).saturating_add(self.places_ended).saturating_sub(1)
     }
 }

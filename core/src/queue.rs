@@ -57,8 +57,9 @@ pub struct Waiter {
 pub struct Keep {
     /// For how long, in milliseconds, from when no connection waits there any more.
     pub for_ms: NonZeroU64,
-    /// The name of the user that asked last, whose rights count when nobody waits on a connection.
-    pub user: Box<[u8]>,
+    /// The name of the user that asked last, whose rights count when nobody waits on a connection. `None` if no user asked,
+    /// but the server itself or a module.
+    pub user: Option<Box<[u8]>>,
 }
 
 /// A request that will wait as soon as its client is blocked, if it is to be: see [`crate::Table::join`].
@@ -105,6 +106,18 @@ impl Ticket {
     /// The number that clients see. No other ticket of this server has it.
     pub fn number(self) -> u64 {
         self.0.unsigned_abs()
+    }
+
+    /// Whether it goes ahead.
+    pub fn is_ahead(self) -> bool {
+        self < Self::FIRST_BEHIND
+    }
+
+    /// The ticket with the same number that goes ahead, or does not. So who goes ahead no longer stands where it would have
+    /// stood from the start.
+    fn going(self, ahead: bool) -> Self {
+        let number = self.0.saturating_abs();
+        Self(if ahead { number.saturating_neg() } else { number })
     }
 }
 
@@ -235,7 +248,7 @@ impl Queues {
 
     /// Those who go ahead: holders, when they came, who wait to change their limit.
     pub(crate) fn ahead(&self, key: DbKey<'_>) -> impl Iterator<Item = (Ticket, &Waiter)> {
-        self.places(key).take_while(|(ticket, _)| *ticket < Ticket::FIRST_BEHIND)
+        self.places(key).take_while(|(ticket, _)| ticket.is_ahead())
     }
 
     /// Whether `client` waits.
@@ -277,25 +290,37 @@ impl Queues {
     /// A ticket in front of all, or behind all. Its number is above `above` and was never given before.
     fn next_ticket(&mut self, ahead: bool, above: u64) -> Ticket {
         self.given = self.given.max(i64::try_from(above).unwrap_or(0)).saturating_add(1);
-        Ticket(if ahead { self.given.saturating_neg() } else { self.given })
+        Ticket(self.given).going(ahead)
     }
 
-    /// Lets a request wait: behind all others, or ahead of them. A token that waits already keeps its ticket and the time since when it has
-    /// waited, and the request that was there is returned. Returns the ticket, too.
+    /// Lets a request wait: behind all others, or ahead of them. A token that waits already keeps the number of its ticket and the
+    /// time since when it has waited, and the request that was there is returned. Returns the ticket, too.
     pub(crate) fn join(&mut self, key: DbKey<'_>, joining: Joining) -> (Ticket, Option<Waiter>) {
         let Joining { mut waiter, ahead, above } = joining;
         let older = self.ticket_of(key, &waiter.token);
         let superseded = older.and_then(|ticket| self.remove(ticket));
         let kept = older.filter(|_| !cfg!(feature = "broken-place"));
-        let ticket = kept.unwrap_or_else(|| self.next_ticket(ahead, above));
+        let ticket = kept.map_or_else(|| self.next_ticket(ahead, above), |ticket| ticket.going(ahead));
         if let Some(older) = &superseded {
             waiter.since = older.since;
         }
-        self.enqueue(key, ticket, &waiter.token);
+        self.seat(ticket, Seat { waiter, keys: SmallVec::from_elem(key.into(), 1) });
+        (ticket, superseded)
+    }
+
+    fn seat(&mut self, ticket: Ticket, seat: Seat) {
+        let Seat { waiter, keys } = &seat;
+        keys.iter().for_each(|key| self.enqueue(key.as_key(), ticket, &waiter.token));
         self.by_client.extend(waiter.client.map(|client| (client, ticket)));
         self.timeouts.extend(waiter.until.map(|until| (until, ticket)));
-        self.seats.insert(ticket, Box::new(Seat { waiter, keys: SmallVec::from_elem(key.into(), 1) }));
-        (ticket, superseded)
+        self.seats.insert(ticket, Box::new(seat));
+    }
+
+    /// Who went ahead does not any more, since its hold has ended.
+    pub(crate) fn step_back(&mut self, ticket: Ticket) {
+        if let Some(seat) = self.unseat(ticket) {
+            self.seat(ticket.going(false), seat);
+        }
     }
 
     fn enqueue(&mut self, key: DbKey<'_>, ticket: Ticket, token: &Token) {
@@ -361,7 +386,12 @@ impl Queues {
 
     /// Takes the request with this ticket out of its queues.
     pub(crate) fn remove(&mut self, ticket: Ticket) -> Option<Waiter> {
-        let Seat { waiter, keys } = *self.seats.remove(&ticket)?;
+        self.unseat(ticket).map(|seat| seat.waiter)
+    }
+
+    fn unseat(&mut self, ticket: Ticket) -> Option<Seat> {
+        let seat = *self.seats.remove(&ticket)?;
+        let Seat { waiter, keys } = &seat;
         if let Some(client) = waiter.client {
             self.by_client.remove(&client);
         }
@@ -371,7 +401,7 @@ impl Queues {
         for key in keys {
             self.dequeue(key.as_key(), ticket, &waiter.token);
         }
-        Some(waiter)
+        Some(seat)
     }
 
     /// The keys that the request with this ticket waits for.

@@ -14,7 +14,7 @@ use crate::grace::Grace;
 use crate::hold::Hold;
 use crate::key::{Database, DbKey, OwnedDbKey};
 use crate::lock::Lock;
-use crate::queue::{EndedWait, Joining, Queues, Ticket};
+use crate::queue::{Joining, Queues, Ticket};
 use crate::session::{ClientId, SessionIndex};
 use crate::time::Moment;
 use crate::undo::{Undo, Undos, What};
@@ -244,8 +244,9 @@ impl Table {
         self.undos.undo_for(client)
     }
 
-    /// Ends the waits whose time is up, at most `at_most`. Returns who is told what.
+    /// Ends the waits whose time is up, at most `at_most`, and as many times to claim something. Returns who is told what.
     pub fn time_out(&mut self, now: Moment, at_most: usize) -> Vec<(ClientId, Answer)> {
+        self.undos.end_claims(now, at_most);
         let mut answers = Vec::new();
         for _ in 0..at_most {
             let Some(ticket) = self.queues.late(now) else { break };
@@ -261,12 +262,11 @@ impl Table {
     /// Ends a wait, whose place may be kept. Otherwise it may have stood in somebody's way.
     fn end_wait(&mut self, ticket: Ticket, now: Moment) -> Option<(ClientId, Answer)> {
         let keys = self.queues.keys_of(ticket);
-        let EndedWait { client, is_kept } = self.queues.end_wait(ticket, now)?;
-        if !is_kept {
+        let ended = self.queues.end_wait(ticket, now)?;
+        if !ended.is_kept {
             keys.iter().for_each(|key| self.touched(key.as_key()));
         }
-        let answer = if is_kept { Answer::Queued(ticket) } else { Answer::NotAvailable };
-        client.map(|client| (client, answer))
+        Some((ended.client?, ended.answer(ticket)))
     }
 
     /// All waiters of a key stop waiting. Those with a connection are redirected.
@@ -367,10 +367,11 @@ impl Table {
         self.undos.take_mark(key)
     }
 
-    /// When the next lease, wait or grace is due.
+    /// When the next lease, wait, claim or grace is due.
     pub fn next_due(&self, grace_ms: u64) -> Option<Moment> {
         let lease = self.deadlines.first().map(|due| due.deadline);
-        [lease, self.queues.next_timeout(), self.grace.until(grace_ms)].into_iter().flatten().min()
+        let waits = [self.queues.next_timeout(), self.undos.next_claim_end()];
+        waits.into_iter().chain([lease, self.grace.until(grace_ms)]).flatten().min()
     }
 
     /// The first lock that is due by `now`.

@@ -179,6 +179,9 @@ impl Turn<'_> {
                 };
                 let undo = self.renew(token, renewal).ok_or(Refusal::Internal)?;
                 self.table.undos.learned(self.key, undo.fence);
+                if wait.is_some() {
+                    self.give_up_place(token);
+                }
                 self.serve();
                 Ok(Acquired::Granted(token.clone(), undo.fence))
             }
@@ -198,6 +201,7 @@ impl Turn<'_> {
                 self.grant(Hold::grant(terms, fence, self.now), has_waited);
                 if has_waited {
                     self.give_up_place(&token);
+                    self.serve();
                 }
                 Ok(Acquired::Granted(token, fence))
             }
@@ -214,13 +218,12 @@ impl Turn<'_> {
             || may_wait && self.table.queues.head(self.key).is_some_and(|head| Some(&head.token) == token)
     }
 
-    /// A token that was granted the lock waits for it no longer.
+    /// A token that was granted what it asked for waits no longer for what it asked for before.
     fn give_up_place(&mut self, token: &Token) {
         if let Some(ticket) = self.table.queues.ticket_of(self.key, token) {
             let older = self.table.queues.remove(ticket);
             older.into_iter().for_each(|older| self.tell(older.client, older.when_superseded(ticket)));
         }
-        self.serve();
     }
 
     fn wait(

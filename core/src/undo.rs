@@ -9,16 +9,17 @@
 //! lock moves to another key, the undo follows it.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::mem;
 
 use crate::fence::Fence;
-use crate::hold::{Lease, Limit};
+use crate::hold::Limit;
 use crate::key::{Database, DbKey, DbKeyMap, OwnedDbKey};
 use crate::lock::Lock;
 use crate::queue::Ticket;
 use crate::session::ClientId;
+use crate::time::Moment;
 
 /// What must be undone about a hold.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,11 +48,29 @@ pub enum What {
     Unclaimed {
         /// The ticket.
         ticket: Ticket,
-        /// The lease that its token knew of, if it held the lock before.
-        known: Option<Lease>,
+        /// What its token knew of, if it held the lock before.
+        known: Option<Known>,
     },
     /// The connection that kept it alive has closed: it ends, unless another connection keeps it alive by now.
     Session(ClientId),
+}
+
+/// What a token knew of its hold before a renewal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Known {
+    /// When its lease ended.
+    pub deadline: Moment,
+    /// The limit it had.
+    pub limit: Limit,
+    /// The level it had.
+    pub level: u16,
+}
+
+impl Known {
+    /// What gives it back.
+    fn undo(self) -> What {
+        What::Renewal { limit: self.limit, level: self.level }
+    }
 }
 
 impl Undo {
@@ -66,7 +85,10 @@ impl Undo {
             (What::Grant, What::Unclaimed { ticket, .. }) => {
                 Self { what: What::Unclaimed { ticket, known: None }, ..self }
             }
-            (What::Renewal { .. }, What::Unclaimed { .. }) => later,
+            (What::Renewal { limit, level }, What::Unclaimed { ticket, known }) => {
+                let known = known.map(|known| Known { limit, level, ..known });
+                Self { what: What::Unclaimed { ticket, known }, ..self }
+            }
             _ => self,
         }
     }
@@ -92,6 +114,8 @@ pub struct Undos {
     last: Option<OwnedDbKey>,
     untold: BTreeMap<UntoldId, Untold>,
     untold_by_client: BTreeMap<ClientId, UntoldId>,
+    /// Renewals at places without a connection, which are undone if they are not claimed by then (G13).
+    to_claim: BTreeSet<(Moment, UntoldId)>,
     next_number: u64,
     /// Undos of locks that have left their keys and may arrive under others.
     under_way: Vec<Undo>,
@@ -111,6 +135,7 @@ impl Undos {
             last: None,
             untold: BTreeMap::new(),
             untold_by_client: BTreeMap::new(),
+            to_claim: BTreeSet::new(),
             next_number: 0,
             under_way: Vec::new(),
         }
@@ -157,10 +182,37 @@ impl Undos {
 
     /// A client has been granted something, and is still to be told. It is told of one grant at a time.
     pub(crate) fn granted(&mut self, client: ClientId, key: DbKey<'_>, undo: Undo) {
+        let id = self.note(key, undo);
+        self.untold_by_client.insert(client, id);
+    }
+
+    /// A hold was renewed at a place without a connection. It gets back what it was, unless its token claims it by then.
+    pub(crate) fn left_to_claim(&mut self, key: DbKey<'_>, fence: Fence, known: Known, until: Moment) {
+        let id = self.note(key, Undo { fence, what: known.undo() });
+        self.to_claim.insert((until, id));
+    }
+
+    fn note(&mut self, key: DbKey<'_>, undo: Undo) -> UntoldId {
         let id = (undo.fence, self.next_number);
         self.next_number = self.next_number.saturating_add(1);
         self.untold.insert(id, Untold { key: Some(key.into()), undo: Some(undo) });
-        self.untold_by_client.insert(client, id);
+        id
+    }
+
+    /// When the time to claim a renewal ends next.
+    pub(crate) fn next_claim_end(&self) -> Option<Moment> {
+        self.to_claim.first().map(|(until, _)| *until)
+    }
+
+    /// The time to claim renewals has ended, of at most `at_most`: what nobody has claimed is to be undone.
+    pub(crate) fn end_claims(&mut self, now: Moment, at_most: usize) {
+        for _ in 0..at_most {
+            let Some((until, id)) = self.to_claim.first().copied().filter(|(until, _)| *until <= now) else {
+                return;
+            };
+            self.to_claim.remove(&(until, id));
+            self.lose(id);
+        }
     }
 
     /// A client is told that its token has the hold with this fence. From now on the hold stands, even if a waiter of
@@ -192,6 +244,10 @@ impl Undos {
     /// is still to be told, with that one, should it be lost as well. Returns what is to be undone now.
     pub(crate) fn lost(&mut self, client: ClientId) -> Option<Undo> {
         let id = self.untold_by_client.remove(&client)?;
+        self.lose(id)
+    }
+
+    fn lose(&mut self, id: UntoldId) -> Option<Undo> {
         let Untold { key, undo } = self.untold.remove(&id)?;
         let undo = undo?;
         if let Some((_, later)) = self.untold.range_mut(id..=(id.0, u64::MAX)).next() {

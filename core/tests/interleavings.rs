@@ -77,7 +77,8 @@ fn next_steps(world: &World, scene: &Scene, came: ClientId) -> Vec<Step> {
     let leases = world.server.table.deadlines().first().map(|due| due.deadline);
     let waits = world.server.table.queues().next_timeout();
     let grace = world.model.grace_since.map(|since| since.plus_ms(world.model.grace_ms));
-    let ends = [leases, waits, grace].into_iter().flatten().filter(|end| *end > now);
+    let next = world.server.table.next_due(world.model.grace_ms);
+    let ends = [leases, waits, grace, next].into_iter().flatten().filter(|end| *end > now);
     steps.extend(ends.map(|end| Step::Pass(now.ms_until(end))));
     steps.push(Step::EndTurn);
     steps.extend(scene.events);
@@ -136,7 +137,7 @@ fn fingerprint(mut world: World) -> u64 {
         for hold in holds {
             let left = left(now, Some(hold.deadline()));
             let holder = world.model.holders.iter().find(|(_, holder)| holder.fence == hold.fence().get());
-            let promised = holder.map(|(_, holder)| &holder.promised);
+            let promised = holder.map(|(_, holder)| promises(now, holder));
             let (limit, level, session) = (hold.limit(), hold.level(), hold.session());
             let mut buffer = [0; LONGEST_SPELLED];
             let token = hold.token_text(&mut buffer);
@@ -164,7 +165,7 @@ fn fingerprint(mut world: World) -> u64 {
             What::Session(client) => (Some(client), None, None),
             What::Grant => (None, Some(place_of(&world.model.holders, undo.fence)), None),
             What::Unclaimed { known, .. } => {
-                let known = known.map(|known| (known.ms, left(now, Some(known.deadline))));
+                let known = known.map(|known| (left(now, Some(known.deadline)), known.limit, known.level));
                 (None, Some(place_of(&world.model.holders, undo.fence)), Some(known))
             }
             What::Renewal { .. } => (None, None, None),
@@ -184,6 +185,18 @@ fn fingerprint(mut world: World) -> u64 {
     let mut hasher = DefaultHasher::new();
     text.hash(&mut hasher);
     hasher.finish()
+}
+
+/// What is still to be told or claimed of a hold, without the time of day.
+fn promises(now: Moment, holder: &world::model::Holder) -> Vec<String> {
+    let promises = holder.promised.iter().map(|promise| {
+        let kept = promise
+            .kept
+            .map(|(_, known)| known.map(|known| (left(now, Some(known.end)), known.limit, known.level)));
+        let until = left(now, promise.until);
+        format!("{} {:?} {kept:?} {until} {}", promise.client, promise.before, promise.is_lost)
+    });
+    promises.collect()
 }
 
 /// Milliseconds left until a moment: 0 when it has passed, -1 when there is none.

@@ -8,12 +8,12 @@ use crate::fence::Fence;
 use crate::hold::{Hold, Limit, Terms};
 use crate::lock::{Renewal, Verdict};
 use crate::outcome::{Authority, Cause, Change};
-use crate::queue::{EndedWait, Ticket, Waiter};
+use crate::queue::{Ticket, Waiter};
 use crate::refusal::Refusal;
 use crate::request::is_inner;
 use crate::session::ClientId;
 use crate::token::Token;
-use crate::undo::{Undo, What};
+use crate::undo::{Known, Undo, What};
 
 /// How many ended holds are removed at a time before a grant.
 const ENDED_AT_ONCE: usize = 64;
@@ -41,8 +41,10 @@ impl Turn<'_> {
             What::Grant => self.end_hold(undo.fence, Cause::Undone),
             What::Unclaimed { ticket, known } => {
                 let claim_ms = self.circumstances.claim_ms;
-                let left = self.lock.leave_to_claim(undo.fence, claim_ms, known, self.now).cloned();
+                let deadline = known.map(|known| known.deadline);
+                let left = self.lock.leave_to_claim(undo.fence, claim_ms, deadline, self.now).cloned();
                 if let Some(hold) = left {
+                    self.leave_renewal_to_claim(undo.fence, known);
                     self.outcome.has_promised = true;
                     self.outcome.changes.push(Change::Set(hold, Cause::LeftToClaim));
                     self.outcome.calls.push(ticket);
@@ -54,6 +56,9 @@ impl Turn<'_> {
                 }
             }
             What::Renewal { limit, level } => {
+                if !self.lock.hold(undo.fence).is_some_and(|hold| hold.is_live(self.now)) {
+                    return;
+                }
                 if self.lock.tolerates(undo.fence, limit, self.now) {
                     self.make_room(limit, Some(undo.fence));
                 }
@@ -129,7 +134,7 @@ impl Turn<'_> {
             self.table.undos.mark(self.key);
             return;
         }
-        self.dismiss_orphans();
+        self.put_those_ahead_right();
         loop {
             let Some((ticket, head)) = self.table.queues.places(self.key).next() else { return };
             let is_late = head.until.is_some_and(|until| until <= self.now);
@@ -154,12 +159,19 @@ impl Turn<'_> {
         }
     }
 
-    /// Answers requests of inner levels whose outer hold is gone: they could only be granted what they did not ask for.
-    fn dismiss_orphans(&mut self) {
+    /// Who goes ahead and holds nothing any more stands where it would have stood from the start (G5). On an inner level it
+    /// could only be granted what it did not ask for, and is told so (G11).
+    fn put_those_ahead_right(&mut self) {
         let ahead = self.table.queues.ahead(self.key);
-        let orphans: Vec<Ticket> =
-            ahead.filter(|(_, waiter)| self.is_orphan(waiter)).map(|(ticket, _)| ticket).collect();
-        orphans.into_iter().for_each(|ticket| self.dismiss(ticket));
+        let gone: Vec<Ticket> =
+            ahead.filter(|(_, waiter)| !self.holds(Some(&waiter.token))).map(|(ticket, _)| ticket).collect();
+        for ticket in gone {
+            if self.table.queues.waiter(ticket).is_some_and(|waiter| is_inner(waiter.level)) {
+                self.dismiss(ticket);
+            } else {
+                self.table.queues.step_back(ticket);
+            }
+        }
     }
 
     fn dismiss(&mut self, ticket: Ticket) {
@@ -170,8 +182,8 @@ impl Turn<'_> {
 
     /// Ends a wait whose time is over. The place may be kept without the connection.
     fn end_wait(&mut self, ticket: Ticket) {
-        if let Some(EndedWait { client, is_kept }) = self.table.queues.end_wait(ticket, self.now) {
-            self.tell(client, if is_kept { Answer::Queued(ticket) } else { Answer::NotAvailable });
+        if let Some(ended) = self.table.queues.end_wait(ticket, self.now) {
+            self.tell(ended.client, ended.answer(ticket));
         }
     }
 
@@ -185,12 +197,17 @@ impl Turn<'_> {
         if !has_right {
             return self.tell(waiter.client, Answer::Refused(Refusal::NoPermission));
         }
-        let known = self.lock.hold_of(&waiter.token, self.now).map(Hold::lease);
+        let known = self.lock.hold_of(&waiter.token, self.now).map(|hold| Known {
+            deadline: hold.deadline(),
+            limit: hold.limit(),
+            level: hold.level(),
+        });
         let granted = if known.is_some() { self.renew_waiter(&waiter) } else { self.grant_waiter(&waiter) };
         let Some(undo) = granted else {
             return self.tell(waiter.client, Answer::Refused(Refusal::FencesExhausted));
         };
         let Some(client) = waiter.client else {
+            self.leave_renewal_to_claim(undo.fence, known);
             self.outcome.calls.push(ticket);
             return;
         };
@@ -201,15 +218,20 @@ impl Turn<'_> {
         self.tell(Some(client), Answer::Granted(grant));
     }
 
-    /// How long the lease of a waiter is at first, in milliseconds: without a connection, until it is claimed.
-    fn first_lease_ms(&self, waiter: &Waiter) -> u64 {
-        let claim_ms = if waiter.client.is_some() { u64::MAX } else { self.circumstances.claim_ms };
-        waiter.lease_ms.min(claim_ms)
+    /// A hold that was renewed without a connection gets back what its token knew of, unless it is claimed in time.
+    fn leave_renewal_to_claim(&mut self, fence: Fence, known: Option<Known>) {
+        if let Some(known) = known {
+            let until = self.now.plus_ms(self.circumstances.claim_ms);
+            self.table.undos.left_to_claim(self.key, fence, known, until);
+        }
     }
 
     fn renew_waiter(&mut self, waiter: &Waiter) -> Option<Undo> {
         let renewal = Renewal {
-            lease_ms: self.first_lease_ms(waiter),
+            lease_ms: match waiter.client {
+                Some(_) => waiter.lease_ms,
+                None => waiter.lease_ms.min(self.circumstances.claim_ms),
+            },
             limit: waiter.limit,
             owner: waiter.owner.as_deref(),
             session: waiter.client.filter(|_| waiter.session),
@@ -225,12 +247,13 @@ impl Turn<'_> {
         let terms = Terms {
             token: waiter.token.clone(),
             limit: waiter.limit.unwrap_or(Limit::EXCLUSIVE),
-            lease_ms: self.first_lease_ms(waiter),
+            lease_ms: waiter.lease_ms,
             owner: waiter.owner.as_deref(),
             session: waiter.client.filter(|_| waiter.session),
         };
         let hold = Hold::grant(terms, fence, self.now);
-        self.grant(if waiter.client.is_some() { hold } else { hold.unclaimed() }, true);
+        let claim_ms = self.circumstances.claim_ms;
+        self.grant(if waiter.client.is_some() { hold } else { hold.unclaimed(claim_ms, self.now) }, true);
         Some(Undo { fence, what: What::Grant })
     }
 

@@ -221,7 +221,9 @@ fn grants_follow_the_queue(served: &Served) -> bool {
     let position = |ticket: &Ticket| served.before.iter().position(|other| other == ticket);
     let still = served.after.iter().filter_map(position).min().unwrap_or(usize::MAX);
     served.granted.iter().all(|granted| {
-        let granted: Option<Vec<usize>> = granted.iter().map(position).collect();
+        // Who went ahead may have had to step back.
+        let granted = granted.iter().filter(|ticket| !ticket.is_ahead());
+        let granted: Option<Vec<usize>> = granted.map(position).collect();
         granted.is_some_and(|granted| {
             granted.is_sorted_by(|a, b| a < b) && granted.last().is_none_or(|last| *last < still)
         })

@@ -35,7 +35,22 @@ impl Model {
         late
     }
 
+    /// What was left to be claimed is lost.
+    fn end_claims(&mut self, at_most: usize) {
+        let now = self.now;
+        let promised = self.holders.iter_mut().flat_map(|(_, holder)| {
+            let fence = holder.fence;
+            holder.promised.iter_mut().map(move |promise| (fence, promise))
+        });
+        let mut over: Vec<_> = promised
+            .filter(|(_, promise)| !promise.is_lost && promise.until.is_some_and(|until| until <= now))
+            .collect();
+        over.sort_by_key(|(fence, promise)| (promise.until, *fence));
+        over.into_iter().take(at_most).for_each(|(_, promise)| promise.is_lost = true);
+    }
+
     pub(super) fn time_out(&mut self, at_most: usize) {
+        self.end_claims(at_most);
         for (_, number) in self.late().into_iter().take(at_most) {
             self.saw("timed out");
             let client = self.waiting.iter().find(|waiter| waiter.number == number).unwrap().client;

@@ -2,7 +2,7 @@
 
 use lock_core::{ClientId, Fence, Moment, Refusal, Token};
 
-use super::model::{Holder, Model, Promise, Waiting, most};
+use super::model::{Holder, Known, Model, Promise, Waiting, most};
 use super::steps::{CLAIM_MS, Reply, Request, Spot, Whose, subscriber};
 
 impl Model {
@@ -118,11 +118,27 @@ impl Model {
                 && this.hold_of(spot, &waiter.token).is_none()
         };
         let orphan = |this: &Self| this.queue(spot).find(|waiter| is_orphan(this, waiter)).cloned();
+        self.put_those_ahead_right(spot);
         while let Some(orphan) = orphan(self) {
             self.saw("inner wait without its outer hold");
             self.waiting.retain(|waiter| waiter.number != orphan.number);
             self.answer_waiter(&orphan, Reply::Null);
         }
+    }
+
+    /// Who waits to change a limit, and whose hold has ended, stands where it would have stood from the start.
+    fn put_those_ahead_right(&mut self, spot: Spot) {
+        let is_gone = |this: &Self, waiter: &Waiting| {
+            let is_inner = waiter.request.level.is_some_and(|level| level > 1);
+            waiter.is_ahead && !is_inner && this.hold_of(spot, &waiter.token).is_none()
+        };
+        let gone = self.queue(spot).filter(|waiter| is_gone(self, waiter)).map(|waiter| waiter.number);
+        for number in gone.collect::<Vec<_>>() {
+            self.saw("not ahead any more");
+            let gone = self.waiting.iter_mut().find(|waiter| waiter.number == number);
+            gone.unwrap().is_ahead = false;
+        }
+        self.sort();
     }
 
     pub(super) fn serve(&mut self, spot: Spot) {
@@ -188,7 +204,7 @@ impl Model {
     fn admit(&mut self, spot: Spot, head: &Waiting) {
         self.note_waiter(head);
         let Some(client) = head.client else { return self.call(spot, head) };
-        let known = self.hold_of(spot, &head.token).map(|holder| (holder.lease_ms, holder.end));
+        let known = self.known(spot, &head.token);
         let (fence, before) = if known.is_some() {
             self.saw(if head.is_ahead { "upgraded after waiting" } else { "granted again after waiting" });
             let (fence, before) = self.renew(spot, &head.token, &head.request, client);
@@ -198,25 +214,35 @@ impl Model {
             (self.grant(spot, head.token.clone(), &head.request, client), None)
         };
         let kept = head.request.queue_ms.map(|_| (head.number, known));
-        let promise = Promise { client, before, kept, is_lost: false };
+        let promise = Promise { client, before, kept, until: None, is_lost: false };
         self.hold_of_mut(spot, &head.token).unwrap().promised.push(promise);
         self.answer(client, Reply::Granted(head.token.clone(), Fence::new(fence).unwrap()));
     }
 
+    fn known(&self, spot: Spot, token: &Token) -> Option<Known> {
+        let known = |holder: &Holder| Known { end: holder.end, limit: holder.limit, level: holder.level };
+        self.hold_of(spot, token).map(known)
+    }
+
     /// Grants the lock to a place at which nobody waits on a connection.
     fn call(&mut self, spot: Spot, head: &Waiting) {
-        let lease_ms = head.request.lease_ms.min(CLAIM_MS);
-        let request = Request { lease_ms, ..head.request };
-        match self.hold_of(spot, &head.token).map(|holder| (holder.lease_ms, holder.end)) {
-            Some((lease_ms, end)) => {
+        let until = self.now.plus_ms(CLAIM_MS);
+        match self.known(spot, &head.token) {
+            Some(known) => {
                 self.saw("upgraded at a place");
+                let lease_before = self.hold_of(spot, &head.token).unwrap().lease_ms;
+                let request = Request { lease_ms: head.request.lease_ms.min(CLAIM_MS), ..head.request };
                 self.renew(spot, &head.token, &request, head.user);
                 let holder = self.hold_of_mut(spot, &head.token).unwrap();
-                (holder.lease_ms, holder.end) = (holder.lease_ms.max(lease_ms), holder.end.max(end));
+                (holder.lease_ms, holder.end) =
+                    (holder.lease_ms.max(lease_before), holder.end.max(known.end));
+                holder.promised.push(to_claim(known, until));
             }
             None => {
                 self.saw("granted to a place");
-                self.grant(spot, head.token.clone(), &request, head.user);
+                self.grant(spot, head.token.clone(), &head.request, head.user);
+                let holder = self.hold_of_mut(spot, &head.token).unwrap();
+                holder.end = holder.end.min(until);
             }
         }
         self.reply(subscriber(spot), Reply::Called(head.number));
@@ -248,11 +274,11 @@ fn undo(
             if holder.is_live(now) {
                 seen.push("left to be claimed");
                 called.push(number);
-                let (known_ms, known_end) = known.unwrap_or((0, now));
+                let until = now.plus_ms(CLAIM_MS);
                 if holder.session.is_none() {
-                    holder.lease_ms = holder.lease_ms.min(CLAIM_MS.max(known_ms));
-                    holder.end = holder.end.min(now.plus_ms(CLAIM_MS).max(known_end));
+                    holder.end = holder.end.min(known.map_or(until, |known| known.end.max(until)));
                 }
+                holder.promised.extend(known.map(|known| to_claim(known, until)));
             }
             continue;
         }
@@ -260,6 +286,12 @@ fn undo(
             seen.push("grant undone");
             return true;
         };
+        if !holder.is_live(now) {
+            continue;
+        }
+        if lost.until.is_some() {
+            seen.push("upgrade unclaimed");
+        }
         seen.push("upgrade undone");
         // Others may have been let in meanwhile, whom the limit it had would not tolerate.
         if others.len() < others.iter().chain([&limit]).map(|limit| most(*limit)).min().unwrap() {
@@ -270,13 +302,21 @@ fn undo(
     false
 }
 
+/// What is given back if nobody claims it.
+fn to_claim(known: Known, until: Moment) -> Promise {
+    let before = Some((known.limit, known.level));
+    Promise { client: 0, before, kept: None, until: Some(until), is_lost: false }
+}
+
 /// A grant that nobody was told of is told with a later one of the same hold, or undone with it. It is not undone where
 /// either is kept.
 fn leave_to_later(lost: Promise, later: &mut Promise) {
     match (lost.kept, later.kept, lost.before) {
         (Some(_), ..) => later.kept = lost.kept,
         (None, Some((number, _)), None) => later.kept = Some((number, None)),
-        (None, Some(_), Some(_)) => {}
+        (None, Some((number, known)), Some((limit, level))) => {
+            later.kept = Some((number, known.map(|known| Known { limit, level, ..known })));
+        }
         (None, None, before) => later.before = before,
     }
 }

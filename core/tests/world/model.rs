@@ -8,7 +8,7 @@
 //! 2. A grant is undone unless somebody was told of it: the client that waited, or another that came with the token and
 //!    was granted again, or was told that the lease is extended. An upgrade that is undone gives the hold back the limit it
 //!    had and the level, if it was less; the lease runs on.
-//! 3. Who waits to change a limit goes ahead even if its hold ends meanwhile.
+//! 3. Who waits to change a limit, and whose hold ends meanwhile, stands where it would have stood from the start.
 //! 4. What a retry does not name stays as it is.
 //! 5. Where a key is not this server's, a command that comes for it all the same is judged as ever, but nobody who waits is
 //!    granted it. Who waits is told where to go: when something happens there, and when a look at all who wait comes by;
@@ -50,15 +50,25 @@ pub(crate) struct Holder {
     pub(crate) promised: Vec<Promise>,
 }
 
+/// What a token knew of its hold before it was granted again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Known {
+    pub(crate) end: Moment,
+    pub(crate) limit: u16,
+    pub(crate) level: u16,
+}
+
 /// A grant that nobody was told of yet.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Promise {
     pub(crate) client: ClientId,
     /// What it changed, if the token held already: the limit there was, and the level.
     pub(crate) before: Option<(u16, u16)>,
-    /// The place, if it is kept without the client: its number, and the lease there was, with its length, if the token held
-    /// already. Then the grant stands, to be claimed.
-    pub(crate) kept: Option<(usize, Option<(u64, Moment)>)>,
+    /// The place, if it is kept without the client: its number, and what there was, if the token held already. Then the grant
+    /// stands, to be claimed.
+    pub(crate) kept: Option<(usize, Option<Known>)>,
+    /// Until when it can be claimed, if nobody waits to be told. Then it is lost.
+    pub(crate) until: Option<Moment>,
     /// Whether the client has gone.
     pub(crate) is_lost: bool,
 }
@@ -393,14 +403,14 @@ impl Model {
             self.note_renewal(spot, &token, &request);
             let (fence, _) = self.renew(spot, &token, &request, client);
             self.tell(spot, fence);
+            if request.block_ms.is_some() || request.queue_ms.is_some() {
+                self.give_up_place(spot, &token);
+            }
             self.serve(spot);
             self.reply(client, Reply::Granted(token, Fence::new(fence).unwrap()));
         } else if !holds && admits && !is_held_back && self.is_next(spot, &token, &request) {
-            if let Some(older) = self.head(spot) {
+            if self.give_up_place(spot, &token) {
                 self.saw("granted at once at the head of the queue");
-                self.waiting.retain(|waiter| waiter.number != older.number);
-                let is_kept = older.request.queue_ms.is_some();
-                self.answer_waiter(&older, if is_kept { Reply::Queued(older.number) } else { Reply::Null });
             }
             self.note_grant(spot);
             let fence = self.grant(spot, token.clone(), &request, client);
@@ -420,6 +430,17 @@ impl Model {
                 Ok(_) => {}
             }
         }
+    }
+
+    /// A token that was granted what it asked for waits no longer for what it asked for before. False if it did not.
+    fn give_up_place(&mut self, spot: Spot, token: &Token) -> bool {
+        let Some(older) = self.queue(spot).find(|waiter| waiter.token == *token).cloned() else {
+            return false;
+        };
+        self.waiting.retain(|waiter| waiter.number != older.number);
+        let is_kept = older.request.queue_ms.is_some();
+        self.answer_waiter(&older, if is_kept { Reply::Queued(older.number) } else { Reply::Null });
+        true
     }
 
     /// Whether nobody waits ahead of the token. It may head the queue itself, and ask again.
@@ -492,7 +513,8 @@ impl Model {
         {
             let (superseded, was_kept, number) =
                 (older.client, older.request.queue_ms.is_some(), older.number);
-            *older = Waiting { is_ahead: older.is_ahead, number, ..waiter };
+            *older = Waiting { number, ..waiter };
+            self.sort();
             match superseded {
                 Some(client) if was_kept => {
                     self.saw("superseded at a place");
@@ -521,6 +543,14 @@ impl Model {
         self.waiting.insert(index, waiter);
         self.places += 1;
         Ok(self.places - 1)
+    }
+
+    /// Those ahead come first, the newest in front. The others stand as they came.
+    pub(super) fn sort(&mut self) {
+        self.waiting.sort_by_key(|waiter| {
+            let number = waiter.number as i64;
+            if waiter.is_ahead { -1 - number } else { number }
+        });
     }
 
     fn another_upgrades(&self, spot: Spot, token: &Token) -> bool {

@@ -415,7 +415,8 @@ impl Steps<'_> {
         let result = step(&mut self.resume());
         while let Some(ticket) = self.outcome.candidate {
             let waiter = self.table.queues().waiter(ticket).unwrap();
-            let user = waiter.client.or_else(|| Some(user_named(&waiter.keep.as_ref()?.user))).unwrap();
+            let user =
+                waiter.client.or_else(|| Some(user_named(waiter.keep.as_ref()?.user.as_ref()?))).unwrap();
             let has_right = !self.forbidden.contains(&user);
             self.resume().judge_candidate(has_right);
         }
@@ -456,7 +457,7 @@ impl Server {
             level: request.level,
         };
         let limits = self.limits;
-        let keep = acquire.queue_ms.map(|for_ms| Keep { for_ms, user: client.to_le_bytes().into() });
+        let keep = acquire.queue_ms.map(|for_ms| Keep { for_ms, user: Some(client.to_le_bytes().into()) });
         let blocked = request.block_ms.map(|_| client);
         let may_wait = blocked.is_some() || keep.is_some();
         let wait = may_wait.then_some(WaitOptions { client: blocked, keep, limits });

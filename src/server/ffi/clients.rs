@@ -1,12 +1,14 @@
 //! What the server knows of its clients and their users.
 
 use std::ffi::{CStr, c_void};
+use std::io;
 use std::net::IpAddr;
 use std::ptr::NonNull;
 
 use redis_module::raw::{self, RedisModuleClientInfo, RedisModuleUser};
 
 use super::args::OwnedRedisString;
+use super::call::Reply;
 use super::{Context, OK, RedisString};
 
 impl Context {
@@ -40,11 +42,29 @@ impl Context {
         unsafe { OwnedRedisString::adopt(self, api!(RedisModule_GetClientUserNameById(self.raw(), client))) }
     }
 
-    /// The name of the user whose command runs; in a script or function, of the user that called it.
-    pub(crate) fn current_user(&self) -> Box<[u8]> {
-        // SAFETY: the server makes a string for the caller, or returns null.
-        let name = unsafe { OwnedRedisString::adopt(self, api!(RedisModule_GetCurrentUserName(self.raw()))) };
-        name.map(|name| name.name().bytes().into()).unwrap_or_default()
+    /// The name of the user whose command runs; in a script or function, of the user that called it. `None` if there is no
+    /// user, as when another module sends the command on its own account.
+    pub(crate) fn current_user(&self) -> Option<Box<[u8]>> {
+        let name = self.user_name(self.client()).or_else(|| {
+            if !self.has_user() {
+                return None;
+            }
+            // SAFETY: there is a user, which the server does not check; it makes a string for the caller.
+            unsafe { OwnedRedisString::adopt(self, api!(RedisModule_GetCurrentUserName(self.raw()))) }
+        });
+        name.map(|name| name.name().bytes().into())
+    }
+
+    /// Whether the running command has a user. Servers before Redis 8 and Valkey 8.1 crash if they are asked for the name
+    /// of one that does not exist. So this has a command run as the user. If the user has no right to it the server says
+    /// so, and if there is no user it says something else.
+    fn has_user(&self) -> bool {
+        // SAFETY: the format names a C string, which is what is passed, and has the command run as the user.
+        let reply = unsafe {
+            api!(RedisModule_Call(self.raw(), c"ACL".as_ptr(), c"cC".as_ptr(), c"WHOAMI".as_ptr()))
+        };
+        let why_not = io::Error::last_os_error().kind();
+        Reply::new(reply).is_some() || why_not == io::ErrorKind::PermissionDenied
     }
 
     /// Whether the user of a waiting client may run `command` on `key` now. True for a client that is gone or has no user.

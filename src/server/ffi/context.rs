@@ -150,11 +150,13 @@ impl Context {
     }
 
     /// Publishes a number on the sharded channel with the name of a key: to subscribers of this server, and in a cluster of
-    /// every node of the shard.
-    pub(crate) fn publish_to_shard(&self, key: RedisString<'_>, number: u64) {
-        let Some(text) = OwnedRedisString::new(self, number.to_string().as_bytes()) else { return };
+    /// every node of the shard. Returns how many of this server receive it.
+    pub(crate) fn publish_to_shard(&self, key: RedisString<'_>, number: u64) -> usize {
+        let Some(text) = OwnedRedisString::new(self, number.to_string().as_bytes()) else { return 0 };
         // SAFETY: the context and both strings are valid for the length of the call.
-        unsafe { api!(RedisModule_PublishMessageShard(self.raw(), key.raw(), text.name().raw())) };
+        let receivers =
+            unsafe { api!(RedisModule_PublishMessageShard(self.raw(), key.raw(), text.name().raw())) };
+        receivers.try_into().unwrap_or(0)
     }
 
     /// Tells the server what the module handles itself: read errors while loading, and signalling which keys have changed.
