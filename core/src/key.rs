@@ -82,6 +82,11 @@ impl<T> DbKeyMap<T> {
         self.databases.entry(at.database).or_default().entry(at.key.into()).or_default()
     }
 
+    /// Sets the value for this key.
+    pub(crate) fn insert(&mut self, at: DbKey<'_>, value: T) {
+        self.databases.entry(at.database).or_default().insert(at.key.into(), value);
+    }
+
     pub(crate) fn remove(&mut self, at: DbKey<'_>) -> Option<T> {
         let database = self.databases.get_mut(&at.database)?;
         let removed = database.remove(at.key);

@@ -108,11 +108,42 @@ impl Ticket {
     }
 }
 
-/// The waiters of one key, in the order in which they are served.
+/// The waiters of one key, in the order in which they are served. Most keys that are waited for have one waiter, which takes
+/// no memory here.
+#[derive(Debug)]
+enum Queue {
+    One(Ticket),
+    Many(Box<Many>),
+}
+
 #[derive(Debug, Default)]
-struct Queue {
+struct Many {
     tickets: BTreeSet<Ticket>,
     by_token: BTreeMap<Token, Ticket>,
+}
+
+impl Queue {
+    fn tickets(&self) -> impl Iterator<Item = Ticket> {
+        let (one, many) = match self {
+            Self::One(ticket) => (Some(*ticket), None),
+            Self::Many(many) => (None, Some(&many.tickets)),
+        };
+        one.into_iter().chain(many.into_iter().flatten().copied())
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::One(_) => 1,
+            Self::Many(many) => many.tickets.len(),
+        }
+    }
+}
+
+impl Many {
+    fn insert(&mut self, token: Token, ticket: Ticket) {
+        self.tickets.insert(ticket);
+        self.by_token.insert(token, ticket);
+    }
 }
 
 /// Where a request waits.
@@ -173,7 +204,7 @@ impl Queues {
 
     /// The number of waiters of a key.
     pub fn len_at(&self, key: DbKey<'_>) -> usize {
-        self.queues.get(key).map_or(0, |queue| queue.tickets.len())
+        self.queues.get(key).map_or(0, Queue::len)
     }
 
     /// Whether somebody waits for a key.
@@ -188,8 +219,8 @@ impl Queues {
 
     /// The same with their tickets.
     pub fn places(&self, key: DbKey<'_>) -> impl Iterator<Item = (Ticket, &Waiter)> {
-        let tickets = self.queues.get(key).into_iter().flat_map(|queue| &queue.tickets);
-        tickets.filter_map(|ticket| Some((*ticket, self.waiter(*ticket)?)))
+        let tickets = self.queues.get(key).into_iter().flat_map(Queue::tickets);
+        tickets.filter_map(|ticket| Some((ticket, self.waiter(ticket)?)))
     }
 
     /// Who has this ticket.
@@ -214,7 +245,12 @@ impl Queues {
 
     /// The ticket of a token that waits for a key.
     pub(crate) fn ticket_of(&self, key: DbKey<'_>, token: &Token) -> Option<Ticket> {
-        self.queues.get(key)?.by_token.get(token).copied()
+        match self.queues.get(key)? {
+            Queue::One(ticket) => {
+                self.waiter(*ticket).filter(|waiter| waiter.token == *token).map(|_| *ticket)
+            }
+            Queue::Many(many) => many.by_token.get(token).copied(),
+        }
     }
 
     /// Whether a request of this token may wait for this key. It always may if the token already waits there.
@@ -255,13 +291,43 @@ impl Queues {
         if let Some(older) = &superseded {
             waiter.since = older.since;
         }
-        let queue = self.queues.at(key);
-        queue.tickets.insert(ticket);
-        queue.by_token.insert(waiter.token.clone(), ticket);
+        self.enqueue(key, ticket, &waiter.token);
         self.by_client.extend(waiter.client.map(|client| (client, ticket)));
         self.timeouts.extend(waiter.until.map(|until| (until, ticket)));
         self.seats.insert(ticket, Box::new(Seat { waiter, keys: SmallVec::from_elem(key.into(), 1) }));
         (ticket, superseded)
+    }
+
+    fn enqueue(&mut self, key: DbKey<'_>, ticket: Ticket, token: &Token) {
+        match self.queues.get_mut(key) {
+            None => self.queues.insert(key, Queue::One(ticket)),
+            Some(Queue::Many(many)) => many.insert(token.clone(), ticket),
+            Some(queue @ Queue::One(_)) => {
+                let mut many = Many::default();
+                for ticket in queue.tickets() {
+                    let first = self.seats.get(&ticket).map(|seat| seat.waiter.token.clone());
+                    first.into_iter().for_each(|token| many.insert(token, ticket));
+                }
+                many.insert(token.clone(), ticket);
+                *queue = Queue::Many(Box::new(many));
+            }
+        }
+    }
+
+    fn dequeue(&mut self, key: DbKey<'_>, ticket: Ticket, token: &Token) {
+        let left = match self.queues.get_mut(key) {
+            Some(Queue::Many(many)) => {
+                many.tickets.remove(&ticket);
+                many.by_token.remove(token);
+                (many.tickets.len(), many.tickets.first().copied())
+            }
+            _ => (0, None),
+        };
+        match left {
+            (1, Some(ticket)) => self.queues.insert(key, Queue::One(ticket)),
+            (_, Some(_)) => {}
+            (_, None) => drop(self.queues.remove(key)),
+        }
     }
 
     /// The ticket of a client that waits.
@@ -303,12 +369,7 @@ impl Queues {
             self.timeouts.remove(&(until, ticket));
         }
         for key in keys {
-            let Some(queue) = self.queues.get_mut(key.as_key()) else { continue };
-            queue.tickets.remove(&ticket);
-            queue.by_token.remove(&waiter.token);
-            if queue.tickets.is_empty() {
-                self.queues.remove(key.as_key());
-            }
+            self.dequeue(key.as_key(), ticket, &waiter.token);
         }
         Some(waiter)
     }
@@ -359,9 +420,11 @@ impl Queues {
     pub fn is_consistent(&self) -> bool {
         let seats_agree = self.seats.iter().all(|(ticket, seat)| {
             let stands = |key: &OwnedDbKey| {
-                self.queues.get(key.as_key()).is_some_and(|queue| {
-                    queue.tickets.contains(ticket) && queue.by_token.get(&seat.waiter.token) == Some(ticket)
-                })
+                self.ticket_of(key.as_key(), &seat.waiter.token) == Some(*ticket)
+                    && self
+                        .queues
+                        .get(key.as_key())
+                        .is_some_and(|queue| queue.tickets().any(|it| it == *ticket))
             };
             let timeout = seat.waiter.until.map(|until| (until, *ticket));
             !seat.keys.is_empty()
@@ -373,13 +436,15 @@ impl Queues {
                 && timeout.is_none_or(|timeout| self.timeouts.contains(&timeout))
         });
         let places: usize = self.seats.values().map(|seat| seat.keys.len()).sum();
-        let tickets: usize = self.queues.iter().map(|(_, queue)| queue.tickets.len()).sum();
-        let tokens: usize = self.queues.iter().map(|(_, queue)| queue.by_token.len()).sum();
+        let tickets: usize = self.queues.iter().map(|(_, queue)| queue.len()).sum();
+        let is_sound = |queue: &Queue| match queue {
+            Queue::One(_) => true,
+            Queue::Many(many) => many.tickets.len() > 1 && many.tickets.len() == many.by_token.len(),
+        };
         let with_timeout = self.seats.values().filter(|seat| seat.waiter.until.is_some()).count();
         seats_agree
             && tickets == places
-            && tokens == places
-            && self.queues.iter().all(|(_, queue)| !queue.tickets.is_empty())
+            && self.queues.iter().all(|(_, queue)| is_sound(queue))
             && self.by_client.len() == self.seats.values().filter(|seat| seat.waiter.client.is_some()).count()
             && self.timeouts.len() == with_timeout
     }
