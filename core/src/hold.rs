@@ -320,8 +320,8 @@ impl HoldMut<'_> {
         }
     }
 
-    /// Leaves the hold to be claimed within `claim_ms`: its lease ends then, or when its token knows that it does. The length
-    /// of the lease stays, for when it is claimed. What a connection keeps alive is left as it is.
+    /// Leaves the hold to be claimed within `claim_ms`: its lease is no longer than that. If its token held the lock before,
+    /// it ends no earlier than is `known` to it. What a connection keeps alive is left as it is.
     pub(crate) fn leave_to_claim(&mut self, claim_ms: u64, known: Option<Moment>, now: Moment) {
         if self.session().is_some() {
             return;
@@ -329,6 +329,7 @@ impl HoldMut<'_> {
         let claim_end = now.plus_ms(claim_ms);
         self.0.deadline = self.deadline.min(known.map_or(claim_end, |known| known.max(claim_end)));
         if known.is_none() {
+            self.0.lease_ms = self.lease_ms.min(claim_ms);
             self.0.identity = Identity::from(Parts { is_unclaimed: true, ..self.identity.parts() });
         }
     }

@@ -119,7 +119,7 @@ fn called() -> (Table, Lock) {
     assert!(released);
     assert_eq!((&outcome.calls[..], &outcome.answers[..]), (&[ticket][..], &[][..]));
     let hold = lock.hold_of(&token(10), START).unwrap();
-    assert_eq!((hold.lease_ms(), hold.owner(), hold.session()), (30_000, None, None));
+    assert_eq!((hold.lease_ms(), hold.owner(), hold.session()), (CLAIM_MS, None, None));
     assert_eq!(hold.deadline(), at(CLAIM_MS));
     assert!(hold.is_unclaimed());
     (table, lock)
@@ -172,7 +172,7 @@ fn a_grant_that_could_not_be_told_is_left_to_be_claimed_and_ends_unclaimed() {
     table.closed(7, START);
     let ((), outcome) = turn((&mut table, &mut lock), START, usize::MAX, |_| ());
     let [Change::Set(hold, Cause::LeftToClaim)] = &outcome.changes[..] else { panic!("{outcome:?}") };
-    assert_eq!((hold.lease_ms(), hold.deadline()), (30_000, at(CLAIM_MS)));
+    assert_eq!((hold.lease_ms(), hold.deadline()), (CLAIM_MS, at(CLAIM_MS)));
     assert_eq!(outcome.calls, [ticket]);
     assert!(outcome.has_promised, "a time to live of the key is to go");
     assert_eq!(cause_of_the_end(&mut table, &mut lock), Cause::Unclaimed);

@@ -242,7 +242,7 @@ impl Model {
                 self.saw("granted to a place");
                 self.grant(spot, head.token.clone(), &head.request, head.user);
                 let holder = self.hold_of_mut(spot, &head.token).unwrap();
-                holder.end = holder.end.min(until);
+                (holder.lease_ms, holder.end) = (holder.lease_ms.min(CLAIM_MS), holder.end.min(until));
             }
         }
         self.reply(subscriber(spot), Reply::Called(head.number));
@@ -277,6 +277,9 @@ fn undo(
                 let until = now.plus_ms(CLAIM_MS);
                 if holder.session.is_none() {
                     holder.end = holder.end.min(known.map_or(until, |known| known.end.max(until)));
+                    if known.is_none() {
+                        holder.lease_ms = holder.lease_ms.min(CLAIM_MS);
+                    }
                 }
                 holder.promised.extend(known.map(|known| to_claim(known, until)));
             }
