@@ -22,6 +22,7 @@ pub(crate) mod cluster;
 pub(crate) mod errors;
 mod launch;
 pub(crate) mod ledger;
+mod library;
 pub(crate) mod load;
 pub(crate) mod locks;
 pub(crate) mod page;
@@ -46,6 +47,7 @@ pub(crate) mod wording;
 
 pub(crate) use client::{Client, ToArgument, cmd};
 pub(crate) use launch::{Builder, START_DEADLINE, free_port, loopback};
+pub(crate) use library::compile;
 pub(crate) use locks::{Grant, field, ok_grant};
 pub(crate) use pair::{Pair, caught_up};
 pub(crate) use random::Random;

@@ -6,12 +6,11 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tempfile::TempDir;
 
-use crate::support::{Builder, Client, PATIENCE, Server, wait_until};
+use crate::support::{Builder, Client, PATIENCE, Server, compile, wait_until};
 
 /// Seconds.
 pub(crate) const HOUR: i64 = 3_600;
@@ -29,7 +28,7 @@ impl WallClock {
         let shift = File::create(folder.path().join("shift")).unwrap();
         let clock = Self { folder, shift };
         clock.set(0);
-        compile(&clock.library());
+        compile(Path::new("tests/support/wall_clock.c"), &clock.library());
         clock
     }
 
@@ -66,15 +65,6 @@ impl WallClock {
         }
         server
     }
-}
-
-fn compile(library: &Path) {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/wall_clock.c");
-    let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
-    let mut command = Command::new(&compiler);
-    command.args(["-shared", "-fPIC", "-O2", "-o"]).arg(library).arg(source).arg("-ldl");
-    let output = command.output().unwrap_or_else(|error| panic!("starting {}: {error}", compiler.display()));
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 fn server_time(client: &mut Client) -> i64 {
