@@ -75,7 +75,7 @@ impl fmt::Display for Refusal {
             )
             }
             Self::QueueFull(setting) => {
-                write!(f, "QUEUEFULL too many clients are waiting: try again later, or raise {setting}")
+                write!(f, "QUEUEFULL too many clients and places are waiting: try again later, or raise {setting}")
             }
             Self::Deadlock => f.write_str(
                 "DEADLOCK another holder of this lock already waits to change its limit: release the lock, then acquire it again",

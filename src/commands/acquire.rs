@@ -44,7 +44,7 @@ pub(super) const SPEC: CommandSpec = CommandSpec {
     keys: Some(Keys::First(Access::Write)),
     arity: -2,
     summary:
-        c"Acquires a lock, or waits for it. Returns its token and fence, or null when it is not available.",
+        c"Acquires a lock, or waits for it. Returns its token and fence; null or a ticket when it is not available.",
     complexity:
         c"O(log(H)) with H holds on the lock, and O(log(H)) for each waiter that the request makes room for",
     args: &[

@@ -548,8 +548,8 @@ impl Model {
     /// Those ahead come first, the newest in front. The others stand as they came.
     pub(super) fn sort(&mut self) {
         self.waiting.sort_by_key(|waiter| {
-            let number = waiter.number as i64;
-            if waiter.is_ahead { -1 - number } else { number }
+            let number = if waiter.is_ahead { usize::MAX - waiter.number } else { waiter.number };
+            (!waiter.is_ahead, number)
         });
     }
 
