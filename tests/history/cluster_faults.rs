@@ -14,6 +14,10 @@ use crate::support::{Random, Server, wait_until};
 /// A failover that has not come about by then is given up by the servers, and to be asked for again.
 const GIVEN_UP: Duration = Duration::from_secs(6);
 
+/// When a replica whose votes were lost has become a master at the latest. It asks for votes anew only after four times the
+/// node timeout, whatever it is told meanwhile.
+const ELECTION_DEADLINE: Duration = AGREEMENT_DEADLINE.saturating_mul(3);
+
 /// A cluster under clients.
 pub(crate) struct Clustered {
     cluster: Cluster,
@@ -93,7 +97,7 @@ impl Clustered {
         faults.during(FaultKind::Failover, None, &format!("to n{replica}"), || {
             let mut client = self.cluster.client(replica);
             let mut asked: Option<Instant> = None;
-            wait_until("the replica is a master", AGREEMENT_DEADLINE, || {
+            wait_until("the replica is a master", ELECTION_DEADLINE, || {
                 if asked.is_none_or(|asked| asked.elapsed() > GIVEN_UP) {
                     client.run("CLUSTER FAILOVER");
                     asked = Some(Instant::now());
