@@ -12,30 +12,23 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any, Optional, Protocol
+from typing import Any, Optional
 
+from ._lease import Lease
 from ._steps import now
-
-
-class Kept(Protocol):
-    #: Rises when what is due has changed.
-    version: int
-
-    def tend(self) -> Optional[float]:
-        """Does what is due, and says when to come again, or None when that is never."""
 
 
 class Keeper:
     def __init__(self) -> None:
         self._turn = threading.Condition()
-        self._due: list[tuple[float, int, int, weakref.ref[Kept]]] = []
+        self._due: list[tuple[float, int, int, weakref.ref[Lease]]] = []
         self._count = itertools.count()
         self._thread: Optional[threading.Thread] = None
 
-    def watch(self, kept: Kept, at: float) -> None:
-        """Tends it from `at` on, as long as somebody else has it: who drops a held lock lets its lease run out."""
+    def watch(self, lease: Lease, at: float) -> None:
+        """Tends it from `at` on, as long as somebody else has it."""
         with self._turn:
-            heapq.heappush(self._due, (at, next(self._count), kept.version, weakref.ref(kept)))
+            heapq.heappush(self._due, (at, next(self._count), lease.version, weakref.ref(lease)))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="redis-lock keeper", daemon=True)
                 self._thread.start()
@@ -47,11 +40,11 @@ class Keeper:
                 while not self._due or self._due[0][0] > now():
                     self._turn.wait(max(0.0, self._due[0][0] - now()) if self._due else None)
                 _, _, version, ref = heapq.heappop(self._due)
-            kept = ref()
-            again = kept.tend() if kept is not None and kept.version == version else None
-            if kept is not None and again is not None:
-                self.watch(kept, again)
-            del kept
+            lease = ref()
+            again = lease.tend() if lease is not None and lease.version == version else None
+            if lease is not None and again is not None:
+                self.watch(lease, again)
+            del lease
 
 
 keeper = Keeper()

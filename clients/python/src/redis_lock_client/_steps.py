@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 from .errors import LockLostError, TooFewReplicasError, code_of, passes, reraise
 
 # All in seconds.
+LEASE = 30.0  # of who names none
 PAUSE = 0.1  # between a request that failed and the next one
 REPEAT = 2.0  # between requests of one who waits: less than lock.claim-lease, with room for a slow reply
 QUEUE = 15.0  # how long the place is kept: longer than it takes to come back after a broken connection
@@ -46,7 +47,7 @@ class Options:
     """What was asked for."""
 
     name: str
-    lease: float = 30.0
+    lease: float = LEASE
     wait: Optional[float] = None
     limit: int = 1  # 0: shared
     owner: Optional[str] = None

@@ -10,7 +10,7 @@ from typing import Any, Optional, Union
 
 from ._keeper import in_background
 from ._server import AnyRedis, Server, Session
-from ._steps import PATIENCE, Options, acquiring, options_of
+from ._steps import LEASE, PATIENCE, Options, acquiring, options_of
 from .errors import LockLostError, NotAcquiredError, passes
 from .held import HeldLock, Hold
 
@@ -35,7 +35,7 @@ class LockClient:
         self,
         name: str,
         *,
-        lease: float = 30.0,
+        lease: Optional[float] = None,
         wait: Optional[float] = None,
         shared: bool = False,
         limit: Optional[int] = None,
@@ -49,7 +49,8 @@ class LockClient:
     ) -> Optional[HeldLock]:
         """The held lock, or None when it is not available.
 
-        lease     seconds until the lock ends by itself. It is renewed each third of that, unless `renew` is False.
+        lease     seconds until the lock ends by itself, 30 if nothing is said. It is renewed each third of that, unless
+                  `renew` is False.
         wait      seconds to wait for it: 0 not at all, None without end.
         shared    with any number of others that ask for it so.
         limit     with others, up to so many holders together; 1, alone, if nothing is said.
@@ -62,7 +63,7 @@ class LockClient:
         """
         outer = self._outer(name) if level is None and token is None else None
         options = options_of(
-            name=name, lease=lease, wait=wait, shared=shared, limit=limit, owner=owner, session=session, replicas=replicas,
+            name=name, lease=lease or (outer.hold.seconds if outer else LEASE), wait=wait, shared=shared, limit=limit, owner=owner, session=session, replicas=replicas,
             at_least=at_least, renew=renew, token=outer.token if outer else token,
             level=outer.level + 1 if outer else level or 1,
         )  # fmt: skip
@@ -77,7 +78,7 @@ class LockClient:
             with outer.hold.extending if outer else contextlib.nullcontext():
                 grant = remote.perform(acquiring(options))
                 if outer and grant:
-                    outer.hold.confirm(max(grant.ends, outer.hold.ends), max(options.lease, outer.hold.lease))
+                    outer.hold.confirm(max(grant.ends, outer.hold.ends), max(options.lease, outer.hold.seconds))
             if grant is not None:
                 return HeldLock(outer.hold if outer else Hold(remote, options, grant), options, outer)
             remote.end()

@@ -10,7 +10,8 @@ from typing import Optional, Protocol
 from redis.exceptions import RedisError
 
 from ._keeper import in_background, keeper
-from ._steps import Grant, Options, now
+from ._lease import Lease
+from ._steps import Grant, Options
 from .errors import LockLostError
 
 
@@ -27,57 +28,38 @@ class Remote(Protocol):
         """The hold has ended."""
 
 
-class Hold:
-    """The hold of one token, whatever its level: its lease, and whether it is lost."""
+class Hold(Lease):
+    """The hold of one token."""
 
     def __init__(self, remote: Remote, options: Options, grant: Grant) -> None:
-        self.remote, self.options, self.fence = remote, options, grant.fence
-        self.acquired, self.lost, self.version = now(), threading.Event(), 0
+        self.remote = remote
         # Extensions go one by one, so that what is said last is what the server did last.
         self.extending = threading.Lock()
-        self._lock, self._callbacks = threading.Lock(), list[Callable[[], object]]()
-        self._renewing = self._over = False
-        self.confirm(grant.ends, options.lease)
+        super().__init__(options, grant, threading.Event())
 
-    def confirm(self, ends: float, lease: float) -> None:
-        with self._lock:
-            self.ends, self.lease = ends, lease
-            self._renew_at = ends - lease * 2 / 3
-            self.version += 1
-        keeper.watch(self, self._renew_at if self.options.renew else ends)
+    def watch(self, at: float) -> None:
+        keeper.watch(self, at)
 
-    @property
-    def remaining(self) -> float:
-        return 0.0 if self._over else max(0.0, self.ends - now())
+    def tell(self, callback: Callable[[], object]) -> None:
+        in_background(callback)
 
-    def tend(self) -> Optional[float]:
-        if self._over:
-            return None
-        if now() >= self.ends:
-            self.lose()
-            return None
-        with self._lock:
-            due = self.options.renew and not self._renewing
-            if due and now() >= self._renew_at:
-                self._renewing, due = True, False
-                in_background(self._renew)
-            return min(self._renew_at, self.ends) if due else self.ends
+    def renew(self) -> None:
+        in_background(self._renew)
 
     def _renew(self) -> None:
         try:
             with self.extending:
-                if not self._over:
-                    self.extend(self.lease)
+                if self.remaining:
+                    self.extend(self.seconds)
         except RedisError:
-            # Not confirmed: when the lease ends it is lost.
             pass
         finally:
-            self._renewing = False
+            self.renewed()
 
-    def extend(self, lease: float) -> None:
+    def extend(self, seconds: float) -> None:
         """With `extending`."""
         try:
-            ends = self.remote.extend(self.options, lease, self.ends)
+            ends = self.remote.extend(self.options, seconds, self.ends)
         except RedisError:
             if self.options.session:
                 # Its connection is gone, and the lock with it.
@@ -85,32 +67,8 @@ class Hold:
             raise
         if ends is None:
             self.lose()
-        elif not self._over:
-            self.confirm(ends, lease)
-
-    def lose(self) -> None:
-        if self.end():
-            self.tell_lost()
-
-    def tell_lost(self) -> None:
-        with self._lock:
-            self.lost.set()
-            callbacks, self._callbacks = self._callbacks, []
-        for each in callbacks:
-            in_background(each)
-
-    def end(self) -> bool:
-        """Nothing says from now on that it is held. Whether something did until now."""
-        with self._lock:
-            was, self._over = not self._over, True
-        return was
-
-    def on_lost(self, callback: Callable[[], object]) -> None:
-        with self._lock:
-            if not self.lost.is_set():
-                self._callbacks.append(callback)
-                return
-        callback()
+        elif self.remaining:
+            self.confirm(ends, seconds)
 
 
 class HeldLock:
@@ -135,7 +93,7 @@ class HeldLock:
         return self.remaining > 0
 
     def on_lost(self, callback: Callable[[], object]) -> None:
-        """Calls this once when the lock is lost, in a thread of its own; now, if it is."""
+        """Calls this once when the lock is lost, in a thread of its own. At once, if it is lost already."""
         self.hold.on_lost(callback)
 
     def extend(self, lease: Optional[float] = None) -> bool:
@@ -143,7 +101,7 @@ class HeldLock:
         what redis-py does when the server cannot be asked."""
         with self.hold.extending:
             if self.held:
-                self.hold.extend(lease or self.hold.lease)
+                self.hold.extend(lease or self.hold.seconds)
         return self.held
 
     def release(self) -> bool:

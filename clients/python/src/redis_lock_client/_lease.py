@@ -1,0 +1,86 @@
+"""The lease of a hold by our own clock: when it is renewed, when it is over, and who is told."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, Optional
+
+from ._steps import Grant, Options, now
+
+
+class Lease:
+    """Of the hold of one token, whatever its level. The clients with threads and with asyncio add how they wait."""
+
+    def __init__(self, options: Options, grant: Grant, lost: Any) -> None:
+        self.options, self.fence, self.acquired, self.lost = options, grant.fence, now(), lost
+        #: Rises when what is due has changed.
+        self.version = 0
+        self._lock, self._callbacks = threading.Lock(), list[Callable[[], object]]()
+        self._renewing = self._over = False
+        self.confirm(grant.ends, options.lease)
+
+    def watch(self, at: float) -> None:
+        """Calls `tend` at that time, as long as this object is there: who drops a held lock lets its lease run out."""
+        raise NotImplementedError
+
+    def renew(self) -> None:
+        """Begins a renewal, at whose end `renewed` is called."""
+        raise NotImplementedError
+
+    def tell(self, callback: Callable[[], object]) -> None:
+        raise NotImplementedError
+
+    def confirm(self, ends: float, seconds: float) -> None:
+        with self._lock:
+            self.ends, self.seconds = ends, seconds
+            self._renew_at = ends - seconds * 2 / 3
+            self.version += 1
+        self.watch(min(self._renew_at, ends) if self.options.renew else ends)
+
+    def tend(self) -> Optional[float]:
+        """Does what is due, and says when to come again, or None when that is never."""
+        if self._over:
+            return None
+        if now() >= self.ends:
+            self.lose()
+            return None
+        with self._lock:
+            waits = self.options.renew and not self._renewing
+            if not waits or now() < self._renew_at:
+                return self._renew_at if waits else self.ends
+            self._renewing = True
+        self.renew()
+        return self.ends
+
+    def renewed(self) -> None:
+        """Or not: when nothing confirms it, it is lost at its end."""
+        self._renewing = False
+
+    @property
+    def remaining(self) -> float:
+        return 0.0 if self._over else max(0.0, self.ends - now())
+
+    def end(self) -> bool:
+        """Nothing says from now on that it is held. Whether something did until now."""
+        with self._lock:
+            was, self._over = not self._over, True
+        return was
+
+    def lose(self) -> None:
+        if self.end():
+            self.tell_lost()
+
+    def tell_lost(self) -> None:
+        with self._lock:
+            self.lost.set()
+            callbacks, self._callbacks = self._callbacks, []
+        for each in callbacks:
+            self.tell(each)
+
+    def on_lost(self, callback: Callable[[], object]) -> None:
+        with self._lock:
+            if not self.lost.is_set():
+                self._callbacks.append(callback)
+                return
+        self.tell(callback)
