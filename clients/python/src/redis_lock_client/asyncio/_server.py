@@ -205,8 +205,9 @@ class Session(Performer):
         own, self._own = self._own, None
         if own is not None:
             if own.connection is not None:
+                # Also where a request is under way.
                 await own.connection.disconnect(nowait=True)
-            await own.connection_pool.disconnect()
+            await own.aclose(close_connection_pool=True)
 
 
 def like(client: redis.Redis, *, single: bool = False, **other: Any) -> redis.Redis:
