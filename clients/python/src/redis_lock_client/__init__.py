@@ -12,6 +12,7 @@ from .errors import (
     WrongTypeError,
 )
 from .held import HeldLock
+from .redlock import Redlock
 
 __all__ = [
     "DeadlockError",
@@ -22,6 +23,7 @@ __all__ = [
     "NotAcquiredError",
     "NotPermittedError",
     "QueueFullError",
+    "Redlock",
     "TooFewReplicasError",
     "WrongTypeError",
 ]

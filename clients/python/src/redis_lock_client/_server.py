@@ -18,7 +18,8 @@ from redis.sentinel import SentinelConnectionPool
 
 from ._routes import Slots, settings_of
 from ._steps import (
-    PAUSE, REPEAT, TIMEOUT, Ask, Options, Pause, Step, Steps, Words, extending, ms, now, releasing,
+    PAUSE, REPEAT, TIMEOUT, Ask, AskInTurn, Grant, Options, Pause, Step, Steps, Words, acquiring, extending, ms, now,
+    releasing,
 )  # fmt: skip
 
 T = TypeVar("T")
@@ -41,6 +42,9 @@ class Performer:
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
 
+    def acquire(self, options: Options) -> Optional[Grant]:
+        return self.perform(acquiring(options))
+
     def extend(self, options: Options, lease: float, until: float) -> Optional[float]:
         return self.perform(extending(options, lease, until))
 
@@ -50,9 +54,10 @@ class Performer:
     def _do(self, step: Step) -> Any:
         if isinstance(step, Pause):
             return time.sleep(step.seconds)
-        if isinstance(step, Ask):
-            return self.ask(step.words, step.replicas)
-        return self.ask_in_turn(step.words, step.wait)
+        if isinstance(step, AskInTurn):
+            return self.ask_in_turn(step.words, step.wait)
+        assert isinstance(step, Ask)
+        return self.ask(step.words, step.replicas)
 
     def ask(self, words: Words, replicas: int) -> Any:
         raise NotImplementedError
@@ -64,11 +69,15 @@ class Performer:
 class Server(Performer):
     """One server, the master that Sentinels name, or the node of a cluster that has the lock."""
 
-    def __init__(self, client: AnyRedis, blocked: int) -> None:
+    def __init__(self, client: AnyRedis, blocked: int, **settings: Any) -> None:
         self._cluster = client if isinstance(client, redis.RedisCluster) else None
-        self._single = None if isinstance(client, redis.RedisCluster) else like(client)
+        self._single = None if isinstance(client, redis.RedisCluster) else like(client, **settings)
         self._nodes, self._slots = dict[tuple[str, int], redis.Redis](), Slots()
         self._blocked = threading.Semaphore(blocked)
+
+    def for_hold(self, options: Options) -> Union[Server, Session]:
+        """What is asked for this hold."""
+        return Session(self, options) if options.session else self
 
     def end(self) -> None:
         """A hold has ended, of which there is nothing here to close: see Session."""

@@ -111,6 +111,14 @@ class AskInTurn:
 
 
 @dataclass(frozen=True)
+class AskAll:
+    """Send this to several servers at once: all, or those with these numbers. The reply has that of each, or its error."""
+
+    words: Words
+    only: Optional[tuple[int, ...]] = None
+
+
+@dataclass(frozen=True)
 class Pause:
     seconds: float
 
@@ -121,7 +129,7 @@ class Grant:
     ends: float  # by our own clock
 
 
-Step = Union[Ask, AskInTurn, Pause]
+Step = Union[Ask, AskInTurn, AskAll, Pause]
 Steps = Generator[Step, Any, T]
 
 

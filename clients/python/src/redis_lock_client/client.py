@@ -9,8 +9,9 @@ from types import TracebackType
 from typing import Any, Optional, Union
 
 from ._keeper import in_background
-from ._server import AnyRedis, Server, Session
-from ._steps import LEASE, PATIENCE, Options, acquiring, options_of
+from ._majority import Majority
+from ._server import AnyRedis, Server
+from ._steps import LEASE, PATIENCE, Options, options_of
 from .errors import LockLostError, NotAcquiredError, passes
 from .held import HeldLock, Hold
 
@@ -23,7 +24,10 @@ class LockClient:
     """
 
     def __init__(self, client: AnyRedis, *, blocked: int = 32) -> None:
-        self._server = Server(client, blocked)
+        self._begin(Server(client, blocked))
+
+    def _begin(self, server: Union[Server, Majority]) -> None:
+        self._server = server
         self._mine = threading.local()
 
     def lock(self, name: str, **how: Any) -> Acquiring:
@@ -73,10 +77,10 @@ class LockClient:
         return held
 
     def _acquire(self, options: Options, outer: Optional[HeldLock]) -> Optional[HeldLock]:
-        remote: Union[Server, Session] = Session(self._server, options) if options.session else self._server
+        remote = self._server.for_hold(options)
         try:
             with outer.hold.extending if outer else contextlib.nullcontext():
-                grant = remote.perform(acquiring(options))
+                grant = remote.acquire(options)
                 if outer and grant:
                     outer.hold.confirm(max(grant.ends, outer.hold.ends), max(options.lease, outer.hold.seconds))
             if grant is not None:

@@ -18,6 +18,9 @@ from .errors import LockLostError
 class Remote(Protocol):
     """What it is held of: a server, or the majority of several."""
 
+    def acquire(self, options: Options) -> Optional[Grant]:
+        """None when it is not available."""
+
     def extend(self, options: Options, lease: float, until: float) -> Optional[float]:
         """When the lease ends, or None when the lock is lost. Raises when that cannot be said."""
 

@@ -2,5 +2,6 @@
 
 from .client import LockClient
 from .held import HeldLock
+from .redlock import Redlock
 
-__all__ = ["HeldLock", "LockClient"]
+__all__ = ["HeldLock", "LockClient", "Redlock"]

@@ -21,7 +21,8 @@ from redis.exceptions import (
 
 from .._routes import Slots, settings_of
 from .._steps import (
-    PATIENCE, REPEAT, TIMEOUT, Ask, Options, Pause, Step, Steps, Words, extending, ms, releasing,
+    PATIENCE, REPEAT, TIMEOUT, Ask, AskInTurn, Grant, Options, Pause, Step, Steps, Words, acquiring, extending, ms,
+    releasing,
 )  # fmt: skip
 from ._calls import Calls
 
@@ -64,6 +65,9 @@ class Performer:
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
 
+    async def acquire(self, options: Options) -> Optional[Grant]:
+        return await self.perform(acquiring(options))
+
     async def extend(self, options: Options, lease: float, until: float) -> Optional[float]:
         return await self.perform(extending(options, lease, until))
 
@@ -73,9 +77,10 @@ class Performer:
     async def _do(self, step: Step) -> Any:
         if isinstance(step, Pause):
             return await asyncio.sleep(step.seconds)
-        if isinstance(step, Ask):
-            return await self.ask(step.words, step.replicas)
-        return await self.ask_in_turn(step.words, step.wait)
+        if isinstance(step, AskInTurn):
+            return await self.ask_in_turn(step.words, step.wait)
+        assert isinstance(step, Ask)
+        return await self.ask(step.words, step.replicas)
 
     async def ask(self, words: Words, replicas: int) -> Any:
         raise NotImplementedError
@@ -87,11 +92,15 @@ class Performer:
 class Server(Performer):
     """One server, the master that Sentinels name, or the node of a cluster that has the lock."""
 
-    def __init__(self, client: AnyRedis) -> None:
+    def __init__(self, client: AnyRedis, **settings: Any) -> None:
         self._cluster = client if isinstance(client, redis.RedisCluster) else None
-        self._single = None if isinstance(client, redis.RedisCluster) else like(client)
+        self._single = None if isinstance(client, redis.RedisCluster) else like(client, **settings)
         self._nodes, self._slots = dict[tuple[str, int], redis.Redis](), Slots()
         self._calls = dict[redis.Redis, Calls]()
+
+    def for_hold(self, options: Options) -> Union[Server, Session]:
+        """What is asked for this hold."""
+        return Session(self, options) if options.session else self
 
     async def end(self) -> None:
         """A hold has ended, of which there is nothing here to close: see Session."""

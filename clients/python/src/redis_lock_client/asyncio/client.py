@@ -8,10 +8,11 @@ import weakref
 from types import TracebackType
 from typing import Any, Optional, Union
 
-from .._steps import LEASE, Grant, Options, acquiring, options_of
+from .._steps import LEASE, Grant, Options, options_of
 from ..errors import LockLostError, NotAcquiredError, passes
-from ._server import AnyRedis, Server, Session, keep, uncancelled
-from .held import HeldLock, Hold
+from ._majority import Majority
+from ._server import AnyRedis, Server, keep, uncancelled
+from .held import HeldLock, Hold, Remote
 
 
 class LockClient:
@@ -23,7 +24,10 @@ class LockClient:
     """
 
     def __init__(self, client: AnyRedis) -> None:
-        self._server = Server(client)
+        self._begin(Server(client))
+
+    def _begin(self, server: Union[Server, Majority]) -> None:
+        self._server = server
         self._mine: weakref.WeakKeyDictionary[
             asyncio.Task[Any], weakref.WeakValueDictionary[str, HeldLock]
         ] = weakref.WeakKeyDictionary()
@@ -63,7 +67,7 @@ class LockClient:
         return held
 
     async def _acquire(self, options: Options, outer: Optional[HeldLock]) -> Optional[HeldLock]:
-        remote: Union[Server, Session] = Session(self._server, options) if options.session else self._server
+        remote = self._server.for_hold(options)
         asking = keep(asyncio.ensure_future(self._ask(remote, options, outer)))
         try:
             # The task is not cancelled with this one, but by `_give_up`, which waits for its end.
@@ -83,16 +87,16 @@ class LockClient:
             raise
 
     async def _ask(
-        self, remote: Union[Server, Session], options: Options, outer: Optional[HeldLock]
+        self, remote: Remote, options: Options, outer: Optional[HeldLock]
     ) -> Optional[Grant]:
         async with outer.hold.extending if outer else contextlib.nullcontext():
-            grant = await remote.perform(acquiring(options))
+            grant = await remote.acquire(options)
             if outer and grant:
                 outer.hold.confirm(max(grant.ends, outer.hold.ends), max(options.lease, outer.hold.seconds))
             return grant
 
     async def _give_up(
-        self, asking: asyncio.Future[Any], remote: Union[Server, Session], options: Options
+        self, asking: asyncio.Future[Any], remote: Remote, options: Options
     ) -> None:
         """Whatever the server did last, nothing is held and nobody waits."""
         asking.cancel()

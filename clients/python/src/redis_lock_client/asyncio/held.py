@@ -20,6 +20,9 @@ from ._server import keep, uncancelled
 class Remote(Protocol):
     """What it is held of: a server, or the majority of several."""
 
+    async def acquire(self, options: Options) -> Optional[Grant]:
+        """None when it is not available."""
+
     async def extend(self, options: Options, lease: float, until: float) -> Optional[float]:
         """When the lease ends, or None when the lock is lost. Raises when that cannot be said."""
 
