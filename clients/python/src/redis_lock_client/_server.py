@@ -201,7 +201,11 @@ def timeout_of(client: redis.Redis) -> float:
 def send(client: redis.Redis, words: Words, replicas: int = 0, asking: bool = False) -> Any:
     """The reply; with `replicas` a pair, of the reply and of how many have what was written so far."""
     if not replicas and not asking:
-        return client.execute_command(*words)
+        try:
+            return client.execute_command(*words)
+        except ValueError as error:
+            # From a connection that another thread has closed, at the end of a session or of all.
+            raise ConnectionError("The connection was closed.") from error
     with client.pipeline(transaction=False) as pipe:
         if asking:
             pipe.execute_command("ASKING")
