@@ -71,22 +71,22 @@ class LockClient:
             at_least=at_least, renew=renew, token=outer.token if outer else token,
             level=outer.level + 1 if outer else level or 1,
         )  # fmt: skip
-        held = self._acquire(options, outer)
-        if held is not None and level is None:
-            self._held_by_this_thread()[name] = held
-        return held
+        return self._acquire(options, outer, known=level is None)
 
-    def _acquire(self, options: Options, outer: Optional[HeldLock]) -> Optional[HeldLock]:
+    def _acquire(self, options: Options, outer: Optional[HeldLock], known: bool) -> Optional[HeldLock]:
         remote = self._server.for_hold(options)
         try:
             with outer.hold.extending if outer else contextlib.nullcontext():
                 grant = remote.acquire(options)
                 if outer and grant:
                     outer.hold.confirm(max(grant.ends, outer.hold.ends), max(options.lease, outer.hold.seconds))
-            if grant is not None:
-                return HeldLock(outer.hold if outer else Hold(remote, options, grant), options, outer)
-            remote.end()
-            return None
+            if grant is None:
+                remote.end()
+                return None
+            held = HeldLock(outer.hold if outer else Hold(remote, options, grant), options, outer)
+            if known:
+                self._held_by_this_thread()[options.name] = held
+            return held
         except BaseException as error:
             remote.end()
             if outer and isinstance(error, LockLostError):
@@ -128,11 +128,18 @@ class Acquiring:
         self._held: list[HeldLock] = []
 
     def __enter__(self) -> HeldLock:
-        held: Optional[HeldLock] = self._client.acquire(self._name, **self._how)
-        if held is None:
-            raise NotAcquiredError("The lock did not become available in time.", lock_name=self._name)
-        self._held.append(held)
-        return held
+        held: Optional[HeldLock] = None
+        try:
+            held = self._client.acquire(self._name, **self._how)
+            if held is not None:
+                self._held.append(held)
+                return held
+        except BaseException:
+            # Interrupted between two lines of this.
+            if held is not None:
+                held.release()
+            raise
+        raise NotAcquiredError("The lock did not become available in time.", lock_name=self._name)
 
     def __exit__(
         self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]

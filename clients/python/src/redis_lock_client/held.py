@@ -111,22 +111,22 @@ class HeldLock:
         """Whether it was held until now. When it is not known, because no server answers, it is counted as held."""
         if self._released:
             return False
-        was_held, self._released = self.held, True
+        was_held = self.held
         last = self._outer is None
-        if not was_held:
-            self.hold.lose()
-        if last:
-            self.hold.end()
         keep = self._options.at_least
         keep_until = self.hold.acquired + keep if keep and was_held and last else 0.0
-        release = self.hold.remote.release
         try:
-            done = release(self._options, keep_until)
+            self._released = True
+            if not was_held:
+                self.hold.lose()
+            if last:
+                self.hold.end()
+            done = self.hold.remote.release(self._options, keep_until)
         except RedisError:
             done = None
         except BaseException:
             # Interrupted: it is released all the same.
-            in_background(release, self._options, keep_until, lasting=True)
+            in_background(self.hold.remote.release, self._options, keep_until, lasting=True)
             raise
         finally:
             if last:
