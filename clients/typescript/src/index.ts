@@ -5,3 +5,4 @@ export { HeldLock } from "./held.js";
 export type { AnyClient, IoRedis, NodeRedis } from "./libraries.js";
 export { Locks, type LocksOptions, type Work } from "./locks.js";
 export type { AcquireOptions } from "./options.js";
+export { Redlock } from "./redlock.js";
