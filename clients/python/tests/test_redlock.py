@@ -159,13 +159,28 @@ class RedlockTest:
         self.assertTrue(held.release())
 
     def test_three_servers_that_restarted_empty_give_a_second_majority(self):
-        """The hole that the documentation names, and that lock.restart-grace is for."""
+        """The hole that the documentation names. Where there is no file at all, lock.restart-grace does not close it."""
         held = self.one.acquire(LOCK)
         ports = [*(self.restart_empty(number).port for number in range(3)), *self.ports[3:]]
         other = type(self).kind(ports)
         self.addCleanup(other.close)
         second = other.acquire(LOCK, wait=1)
         self.assertIsNotNone(second)
+        self.assertTrue(held.held)
+
+    def test_restart_grace_keeps_servers_that_forgot_from_a_second_majority(self):
+        # They have a file, from before the lock.
+        for direct in self.direct[:3]:
+            direct.save()
+        held = self.one.acquire(LOCK)
+        again = [
+            self.restart_empty(number, "--dir", self.servers[number].folder, "--lock.restart-grace", "30000")
+            for number in range(3)
+        ]
+        ports = [*(each.port for each in again), *self.ports[3:]]
+        other = type(self).kind(ports)
+        self.addCleanup(other.close)
+        self.assertIsNone(other.acquire(LOCK, wait=1))
         self.assertTrue(held.held)
 
     def test_contenders_take_turns(self):
