@@ -27,6 +27,9 @@ class Remote(Protocol):
     def release(self, options: Options, keep_until: float) -> Optional[bool]:
         """Whether it was held until now, or None when that is not known."""
 
+    def hung_up(self) -> bool:
+        """Of a session: whether its connection is gone."""
+
     def end(self) -> None:
         """The hold has ended."""
 
@@ -39,6 +42,9 @@ class Hold(Lease):
         # Extensions go one by one, so that what is said last is what the server did last.
         self.extending = threading.Lock()
         super().__init__(options, grant, threading.Event())
+
+    def hung_up(self) -> bool:
+        return self.options.session and self.remote.hung_up()
 
     def watch(self, at: float) -> None:
         keeper.watch(self, at)

@@ -19,7 +19,7 @@ from redis.exceptions import (
     AskError, ClusterDownError, ConnectionError, MovedError, RedisClusterException, RedisError, ResponseError,
 )  # fmt: skip
 
-from .._routes import Slots, settings_of
+from .._routes import Slots, closed_by_peer, settings_of
 from .._steps import (
     PATIENCE, REPEAT, TIMEOUT, Ask, AskInTurn, Grant, Options, Pause, Step, Steps, Words, acquiring, extending, ms,
     releasing,
@@ -101,6 +101,9 @@ class Server(Performer):
     def for_hold(self, options: Options) -> Union[Server, Session]:
         """What is asked for this hold."""
         return Session(self, options) if options.session else self
+
+    def hung_up(self) -> bool:
+        return False
 
     async def end(self) -> None:
         """A hold has ended, of which there is nothing here to close: see Session."""
@@ -209,6 +212,11 @@ class Session(Performer):
 
     async def ask_in_turn(self, words: Words, wait: Optional[float]) -> Any:
         return await self.ask((*words, "BLOCK", 0 if wait is None else ms(wait)), 0)
+
+    def hung_up(self) -> bool:
+        own = self._own
+        writer = getattr(own.connection, "_writer", None) if own is not None else None
+        return writer is None or closed_by_peer(writer.get_extra_info("socket"))
 
     async def end(self) -> None:
         own, self._own = self._own, None

@@ -29,6 +29,9 @@ class Remote(Protocol):
     async def release(self, options: Options, keep_until: float) -> Optional[bool]:
         """Whether it was held until now, or None when that is not known."""
 
+    def hung_up(self) -> bool:
+        """Of a session: whether its connection is gone."""
+
     async def end(self) -> None:
         """The hold has ended."""
 
@@ -42,6 +45,9 @@ class Hold(Lease):
         self.extending = asyncio.Lock()
         self._timer: Optional[asyncio.TimerHandle] = None
         super().__init__(options, grant, asyncio.Event())
+
+    def hung_up(self) -> bool:
+        return self.options.session and self.remote.hung_up()
 
     def watch(self, at: float) -> None:
         if self._timer is not None:
