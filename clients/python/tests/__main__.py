@@ -8,7 +8,8 @@
   test_redlock.py       Redlock over five servers
   test_lock_class.py    the tests of redis-py for its own lock
   test_readme.py        the programs of README.md
-  support.py            clients of both kinds, driven alike; program.py, as_lock_class.py: for test_kill.py, test_lock_class.py
+  support.py            clients of both kinds, driven alike
+  program.py            for test_kill.py; as_lock_class.py: for test_lock_class.py
 
 Run with REDIS_LOCK_MODULE, the files go at the same time; they mostly wait. Names of files as arguments choose some.
 """
@@ -21,7 +22,10 @@ import time
 
 here = os.path.dirname(os.path.abspath(__file__))
 # Long, and each has a server of its own.
-APART = {"test_cases.py": ("ThreadsResp2", "ThreadsResp3", "TasksResp2", "TasksResp3"), "test_redlock.py": ("Threads", "Tasks")}
+APART = {
+    "test_cases.py": ("ThreadsResp2", "ThreadsResp3", "TasksResp2", "TasksResp3"),
+    "test_redlock.py": ("Threads", "Tasks"),
+}
 
 
 def main():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from types import TracebackType
@@ -53,7 +54,11 @@ class Hold(Lease):
         in_background(callback)
 
     def renew(self) -> None:
-        in_background(self._renew)
+        try:
+            in_background(self._renew)
+        except RuntimeError:
+            self.renewed()
+            raise
 
     def _renew(self) -> None:
         try:
@@ -127,7 +132,9 @@ class HeldLock:
                 self.hold.lose()
             if last:
                 self.hold.end()
-            done = self.hold.remote.release(self._options, keep_until)
+            # An extension on its way must not come after the one that keeps the lock.
+            with self.hold.extending if keep_until else contextlib.nullcontext():
+                done = self.hold.remote.release(self._options, keep_until)
         except RedisError:
             done = None
         except BaseException:

@@ -32,16 +32,23 @@ AnyRedis = Union[redis.Redis, redis.RedisCluster]
 _going_on: set[asyncio.Future[Any]] = set()
 
 
-def keep(task: asyncio.Future[T]) -> asyncio.Future[T]:
-    """The loop alone would forget it."""
+def keep(work: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
+    """A task that the loop does not forget, and that does not complain if nobody asks how it ended."""
+
+    def done(task: asyncio.Future[Any]) -> None:
+        _going_on.discard(task)
+        if not task.cancelled():
+            task.exception()
+
+    task = asyncio.ensure_future(work)
     _going_on.add(task)
-    task.add_done_callback(_going_on.discard)
+    task.add_done_callback(done)
     return task
 
 
 async def uncancelled(work: Coroutine[Any, Any, T]) -> T:
     """Does it to its end. Whoever is cancelled meanwhile waits for that, if it does not take too long."""
-    task = keep(asyncio.ensure_future(work))
+    task = keep(work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
@@ -118,7 +125,7 @@ class Server(Performer):
     async def ask(self, words: Words, replicas: int = 0) -> Any:
         # What the server reads after LOCK.RELEASE would take the lock again: so a request that is cancelled is waited
         # for, which does not take long, as it does not block.
-        request = asyncio.ensure_future(self._ask(words, replicas))
+        request = keep(self._ask(words, replicas))
         try:
             return await asyncio.shield(request)
         except asyncio.CancelledError:
@@ -197,7 +204,7 @@ class Session(Performer):
             return await self._server.ask(words)
         if self._own is None:
             self._own = like(await self._server.node(self._name), socket_timeout=self._timeout, single=True)
-        request = asyncio.ensure_future(send(self._own, words, replicas))
+        request = keep(send(self._own, words, replicas))
         try:
             return await asyncio.shield(request)
         except BaseException as error:

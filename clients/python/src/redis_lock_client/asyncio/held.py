@@ -58,7 +58,7 @@ class Hold(Lease):
         asyncio.get_running_loop().call_soon(callback)
 
     def renew(self) -> None:
-        keep(asyncio.ensure_future(self._renew()))
+        keep(self._renew())
 
     async def _renew(self) -> None:
         try:
@@ -142,7 +142,9 @@ class HeldLock:
         keep_for = self._options.at_least
         keep_until = self.hold.acquired + keep_for if keep_for and was_held and last else 0.0
         try:
-            done = await self.hold.remote.release(self._options, keep_until)
+            # An extension on its way must not come after the one that keeps the lock.
+            async with self.hold.extending if keep_until else contextlib.nullcontext():
+                done = await self.hold.remote.release(self._options, keep_until)
         except RedisError:
             done = None
         finally:
