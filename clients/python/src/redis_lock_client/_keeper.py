@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, Optional
 
 from ._lease import Lease
-from ._steps import now
+from ._steps import PAUSE, now
 
 
 class Keeper:
@@ -41,10 +41,18 @@ class Keeper:
                     self._turn.wait(max(0.0, self._due[0][0] - now()) if self._due else None)
                 _, _, version, ref = heapq.heappop(self._due)
             lease = ref()
-            again = lease.tend() if lease is not None and lease.version == version else None
-            if lease is not None and again is not None:
-                self.watch(lease, again)
+            if lease is not None and lease.version == version:
+                self._tend(lease)
             del lease
+
+    def _tend(self, lease: Lease) -> None:
+        try:
+            again = lease.tend()
+        except RuntimeError:
+            # No thread can be started. Perhaps one can later.
+            again = now() + PAUSE
+        if again is not None:
+            self.watch(lease, again)
 
 
 keeper = Keeper()

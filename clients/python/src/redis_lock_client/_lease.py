@@ -8,6 +8,9 @@ from typing import Any, Optional
 
 from ._steps import Grant, Options, now
 
+# How often a session looks whether its connection is still there, in seconds.
+LOOK = 0.1
+
 
 class Lease:
     """Of the hold of one token, whatever its level. The clients with threads and with asyncio add how they wait."""
@@ -31,6 +34,10 @@ class Lease:
     def tell(self, callback: Callable[[], object]) -> None:
         raise NotImplementedError
 
+    def hung_up(self) -> bool:
+        """Whether the server has closed the connection of a session."""
+        raise NotImplementedError
+
     def confirm(self, ends: float, seconds: float) -> None:
         with self._lock:
             self.ends, self.seconds = ends, seconds
@@ -42,16 +49,17 @@ class Lease:
         """Does what is due, and says when to come again, or None when that is never."""
         if self._over:
             return None
-        if now() >= self.ends:
+        if not self.remaining:
             self.lose()
             return None
         with self._lock:
             waits = self.options.renew and not self._renewing
-            if not waits or now() < self._renew_at:
-                return self._renew_at if waits else self.ends
-            self._renewing = True
-        self.renew()
-        return self.ends
+            due = waits and now() >= self._renew_at
+            self._renewing = self._renewing or due
+        if due:
+            self.renew()
+        again = self._renew_at if waits and not due else self.ends
+        return min(again, now() + LOOK) if self.options.session else again
 
     def renewed(self) -> None:
         """Or not: when nothing confirms it, it is lost at its end."""
@@ -59,7 +67,7 @@ class Lease:
 
     @property
     def remaining(self) -> float:
-        return 0.0 if self._over else max(0.0, self.ends - now())
+        return 0.0 if self._over or self.hung_up() else max(0.0, self.ends - now())
 
     def end(self) -> bool:
         """Nothing says from now on that it is held. Whether something did until now."""

@@ -31,6 +31,9 @@ class Majority(Performer):
     def release(self, options: Options, keep_until: float = 0.0) -> Optional[bool]:
         return self.perform(_redlock.releasing(options, len(self._servers), keep_until))
 
+    def hung_up(self) -> bool:
+        return False
+
     def end(self) -> None:
         """There is nothing to close."""
 

@@ -6,6 +6,7 @@ have emptied would hold up a release. The library does not repeat commands here,
 
 from __future__ import annotations
 
+import select
 from typing import Any, Optional
 
 from redis.crc import key_slot
@@ -29,6 +30,18 @@ def settings_of(settings: dict[str, Any], retry: Any) -> dict[str, Any]:
     ours["socket_timeout"] = ours.get("socket_timeout") or TIMEOUT
     ours["socket_connect_timeout"] = ours.get("socket_connect_timeout") or TIMEOUT
     return ours
+
+
+def closed_by_peer(sock: Any) -> bool:
+    """Whether the other side has closed it, as far as the system can say. Reads nothing, so that others may."""
+    if sock is None or sock.fileno() < 0:
+        return True
+    if not hasattr(select, "poll"):
+        return False
+    poll = select.poll()
+    # Linux says so by this; others by POLLHUP, which is always reported.
+    poll.register(sock.fileno(), getattr(select, "POLLRDHUP", 0))
+    return bool(poll.poll(0))
 
 
 class Slots:

@@ -16,7 +16,7 @@ from redis.exceptions import (
 from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool
 
-from ._routes import Slots, settings_of
+from ._routes import Slots, closed_by_peer, settings_of
 from ._steps import (
     PAUSE, REPEAT, TIMEOUT, Ask, AskInTurn, Grant, Options, Pause, Step, Steps, Words, acquiring, extending, ms, now,
     releasing,
@@ -78,6 +78,9 @@ class Server(Performer):
     def for_hold(self, options: Options) -> Union[Server, Session]:
         """What is asked for this hold."""
         return Session(self, options) if options.session else self
+
+    def hung_up(self) -> bool:
+        return False
 
     def end(self) -> None:
         """A hold has ended, of which there is nothing here to close: see Session."""
@@ -174,6 +177,10 @@ class Session(Performer):
 
     def ask_in_turn(self, words: Words, wait: Optional[float]) -> Any:
         return self.ask((*words, "BLOCK", 0 if wait is None else ms(wait)), 0)
+
+    def hung_up(self) -> bool:
+        own = self._own
+        return own is None or closed_by_peer(getattr(own.connection, "_sock", None))
 
     def end(self) -> None:
         own, self._own = self._own, None

@@ -67,9 +67,9 @@ class LockClient:
         """
         outer = self._outer(name) if level is None and token is None else None
         options = options_of(
-            name=name, lease=lease or (outer.hold.seconds if outer else LEASE), wait=wait, shared=shared, limit=limit, owner=owner, session=session, replicas=replicas,
-            at_least=at_least, renew=renew, token=outer.token if outer else token,
-            level=outer.level + 1 if outer else level or 1,
+            name=name, lease=lease or (outer.hold.seconds if outer else LEASE), wait=wait, shared=shared, limit=limit,
+            owner=owner, session=session, replicas=replicas, at_least=at_least, renew=renew,
+            token=outer.token if outer else token, level=outer.level + 1 if outer else level or 1,
         )  # fmt: skip
         return self._acquire(options, outer, known=level is None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from types import TracebackType
@@ -27,6 +28,9 @@ class Remote(Protocol):
     def release(self, options: Options, keep_until: float) -> Optional[bool]:
         """Whether it was held until now, or None when that is not known."""
 
+    def hung_up(self) -> bool:
+        """Of a session: whether its connection is gone."""
+
     def end(self) -> None:
         """The hold has ended."""
 
@@ -40,6 +44,9 @@ class Hold(Lease):
         self.extending = threading.Lock()
         super().__init__(options, grant, threading.Event())
 
+    def hung_up(self) -> bool:
+        return self.options.session and self.remote.hung_up()
+
     def watch(self, at: float) -> None:
         keeper.watch(self, at)
 
@@ -47,7 +54,11 @@ class Hold(Lease):
         in_background(callback)
 
     def renew(self) -> None:
-        in_background(self._renew)
+        try:
+            in_background(self._renew)
+        except RuntimeError:
+            self.renewed()
+            raise
 
     def _renew(self) -> None:
         try:
@@ -121,7 +132,9 @@ class HeldLock:
                 self.hold.lose()
             if last:
                 self.hold.end()
-            done = self.hold.remote.release(self._options, keep_until)
+            # An extension on its way must not come after the one that keeps the lock.
+            with self.hold.extending if keep_until else contextlib.nullcontext():
+                done = self.hold.remote.release(self._options, keep_until)
         except RedisError:
             done = None
         except BaseException:

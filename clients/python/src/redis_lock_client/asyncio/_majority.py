@@ -29,6 +29,9 @@ class Majority(Performer):
     async def release(self, options: Options, keep_until: float = 0.0) -> Optional[bool]:
         return await self.perform(_redlock.releasing(options, len(self._servers), keep_until))
 
+    def hung_up(self) -> bool:
+        return False
+
     async def end(self) -> None:
         """There is nothing to close."""
 

@@ -19,7 +19,7 @@ from redis.exceptions import (
     AskError, ClusterDownError, ConnectionError, MovedError, RedisClusterException, RedisError, ResponseError,
 )  # fmt: skip
 
-from .._routes import Slots, settings_of
+from .._routes import Slots, closed_by_peer, settings_of
 from .._steps import (
     PATIENCE, REPEAT, TIMEOUT, Ask, AskInTurn, Grant, Options, Pause, Step, Steps, Words, acquiring, extending, ms,
     releasing,
@@ -32,16 +32,23 @@ AnyRedis = Union[redis.Redis, redis.RedisCluster]
 _going_on: set[asyncio.Future[Any]] = set()
 
 
-def keep(task: asyncio.Future[T]) -> asyncio.Future[T]:
-    """The loop alone would forget it."""
+def keep(work: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
+    """A task that the loop does not forget, and that does not complain if nobody asks how it ended."""
+
+    def done(task: asyncio.Future[Any]) -> None:
+        _going_on.discard(task)
+        if not task.cancelled():
+            task.exception()
+
+    task = asyncio.ensure_future(work)
     _going_on.add(task)
-    task.add_done_callback(_going_on.discard)
+    task.add_done_callback(done)
     return task
 
 
 async def uncancelled(work: Coroutine[Any, Any, T]) -> T:
     """Does it to its end. Whoever is cancelled meanwhile waits for that, if it does not take too long."""
-    task = keep(asyncio.ensure_future(work))
+    task = keep(work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
@@ -102,6 +109,9 @@ class Server(Performer):
         """What is asked for this hold."""
         return Session(self, options) if options.session else self
 
+    def hung_up(self) -> bool:
+        return False
+
     async def end(self) -> None:
         """A hold has ended, of which there is nothing here to close: see Session."""
 
@@ -115,7 +125,7 @@ class Server(Performer):
     async def ask(self, words: Words, replicas: int = 0) -> Any:
         # What the server reads after LOCK.RELEASE would take the lock again: so a request that is cancelled is waited
         # for, which does not take long, as it does not block.
-        request = asyncio.ensure_future(self._ask(words, replicas))
+        request = keep(self._ask(words, replicas))
         try:
             return await asyncio.shield(request)
         except asyncio.CancelledError:
@@ -194,7 +204,7 @@ class Session(Performer):
             return await self._server.ask(words)
         if self._own is None:
             self._own = like(await self._server.node(self._name), socket_timeout=self._timeout, single=True)
-        request = asyncio.ensure_future(send(self._own, words, replicas))
+        request = keep(send(self._own, words, replicas))
         try:
             return await asyncio.shield(request)
         except BaseException as error:
@@ -209,6 +219,11 @@ class Session(Performer):
 
     async def ask_in_turn(self, words: Words, wait: Optional[float]) -> Any:
         return await self.ask((*words, "BLOCK", 0 if wait is None else ms(wait)), 0)
+
+    def hung_up(self) -> bool:
+        own = self._own
+        writer = getattr(own.connection, "_writer", None) if own is not None else None
+        return writer is None or closed_by_peer(writer.get_extra_info("socket"))
 
     async def end(self) -> None:
         own, self._own = self._own, None

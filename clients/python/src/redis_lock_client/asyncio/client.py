@@ -68,7 +68,7 @@ class LockClient:
 
     async def _acquire(self, options: Options, outer: Optional[HeldLock]) -> Optional[HeldLock]:
         remote = self._server.for_hold(options)
-        asking = keep(asyncio.ensure_future(self._ask(remote, options, outer)))
+        asking = keep(self._ask(remote, options, outer))
         try:
             # The task is not cancelled with this one, but by `_give_up`, which waits for its end.
             grant = await asyncio.shield(asking)
@@ -81,7 +81,7 @@ class LockClient:
                 outer.hold.lose()
             giving_up = self._give_up(asking, remote, options)
             if isinstance(error, Exception) and passes(error):
-                keep(asyncio.ensure_future(giving_up))
+                keep(giving_up)
             else:
                 await uncancelled(giving_up)
             raise

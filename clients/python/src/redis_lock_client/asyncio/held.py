@@ -29,6 +29,9 @@ class Remote(Protocol):
     async def release(self, options: Options, keep_until: float) -> Optional[bool]:
         """Whether it was held until now, or None when that is not known."""
 
+    def hung_up(self) -> bool:
+        """Of a session: whether its connection is gone."""
+
     async def end(self) -> None:
         """The hold has ended."""
 
@@ -43,6 +46,9 @@ class Hold(Lease):
         self._timer: Optional[asyncio.TimerHandle] = None
         super().__init__(options, grant, asyncio.Event())
 
+    def hung_up(self) -> bool:
+        return self.options.session and self.remote.hung_up()
+
     def watch(self, at: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
@@ -52,7 +58,7 @@ class Hold(Lease):
         asyncio.get_running_loop().call_soon(callback)
 
     def renew(self) -> None:
-        keep(asyncio.ensure_future(self._renew()))
+        keep(self._renew())
 
     async def _renew(self) -> None:
         try:
@@ -136,7 +142,9 @@ class HeldLock:
         keep_for = self._options.at_least
         keep_until = self.hold.acquired + keep_for if keep_for and was_held and last else 0.0
         try:
-            done = await self.hold.remote.release(self._options, keep_until)
+            # An extension on its way must not come after the one that keeps the lock.
+            async with self.hold.extending if keep_until else contextlib.nullcontext():
+                done = await self.hold.remote.release(self._options, keep_until)
         except RedisError:
             done = None
         finally:
