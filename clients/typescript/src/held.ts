@@ -181,7 +181,10 @@ export class HeldLock implements AsyncDisposable {
     this.hold.end();
     const keepUntil = this.options.atLeast && wasHeld ? this.hold.acquired + this.options.atLeast : 0;
     try {
-      return await this.#release(wasHeld, this.options, keepUntil);
+      // An extension on its way must not come after the one that keeps the lock.
+      return await (keepUntil
+        ? this.hold.inTurn(() => this.#release(wasHeld, this.options, keepUntil))
+        : this.#release(wasHeld, this.options));
     } finally {
       this.hold.remote.end();
     }
