@@ -1,28 +1,14 @@
 /** Giving up around the moment of the grant leaves neither a hold nor a place. */
 
 import assert from "node:assert/strict";
-import { randomInt } from "node:crypto";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { AcquireOptions, Locks } from "../src/index.js";
-import { KINDS, Server, locksOf, type Kind } from "./support.js";
+import { KINDS, SEED, Server, locksOf, random, type Kind } from "./support.js";
 
 const TIMES = 300;
 // Longer than any test: what is left is seen.
 const LEASE = 600_000;
-
-/** The same numbers for the same seed (mulberry32). */
-function random(seed: number): () => number {
-  return () => {
-    seed = (seed + 0x6d2b79f5) | 0;
-    let bits = Math.imul(seed ^ (seed >>> 15), 1 | seed);
-    bits = (bits + Math.imul(bits ^ (bits >>> 7), 61 | bits)) ^ bits;
-    return ((bits ^ (bits >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
-const SEED = Number(process.env.REDIS_LOCK_SEED) || randomInt(2 ** 32);
-console.log(`REDIS_LOCK_SEED=${SEED}`);
 
 for (const kind of [KINDS.nodeRedis3, KINDS.ioRedis3]) {
   describe(kind.name, () => {

@@ -108,6 +108,8 @@ export class Proxy {
   readonly sent: string[] = [];
   /** No reply to a LOCK.* command comes any more. */
   stalled = false;
+  /** Draws a fault for the reply to a LOCK.* command. */
+  draw: () => Fault | undefined = () => undefined;
   private readonly faults: [fault: Fault, command: string][] = [];
 
   private constructor(
@@ -138,12 +140,14 @@ export class Proxy {
   faultOf(command: string): Fault | undefined {
     if (this.stalled && command.startsWith("LOCK.")) return "swallow";
     const next = this.faults.findIndex(([, of]) => of === command);
-    return next < 0 ? undefined : this.faults.splice(next, 1)[0]![0];
+    if (next >= 0) return this.faults.splice(next, 1)[0]![0];
+    return command.startsWith("LOCK.") ? this.draw() : undefined;
   }
 
-  /** Closes all connections, on both sides. */
-  cut(): void {
-    for (const each of this.connections) each.close();
+  /** Closes connections, on both sides: all, or the one that is chosen. */
+  cut(choose?: (some: Connection[]) => Connection | undefined): void {
+    const all = [...this.connections];
+    for (const each of choose ? [choose(all)] : all) each?.close();
   }
 
   stop(): void {
