@@ -72,7 +72,11 @@ test_typescript() {
         else
             # Most of them mostly wait; what takes the processor would make them late.
             node --test --test-concurrency=3 --test-reporter=spec build/test/cases-*.test.js
-            node --test --test-concurrency=1 --test-reporter=spec $(ls build/test/*.test.js | grep -v /cases-)
+            local file others=()
+            for file in build/test/*.test.js; do
+                [[ $file == */cases-* ]] || others+=("$file")
+            done
+            node --test --test-concurrency=1 --test-reporter=spec "${others[@]}"
         fi
     )
 }

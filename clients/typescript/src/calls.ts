@@ -75,6 +75,10 @@ export class Calls {
     }
   }
 
+  reconnect(): void {
+    this.#link?.close();
+  }
+
   close(): void {
     this.#closed = true;
     this.#link?.close();

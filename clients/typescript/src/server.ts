@@ -99,8 +99,15 @@ export class Server extends Steps {
 
   /** What an error says of the node that has the lock. */
   learn(name: string, address: string | null, error: unknown): void {
-    if (address === null) return;
     const code = codeOf(error);
+    if (address === null) {
+      // It is no master any more. New connections go to the one that Sentinels, or a name, stand for now.
+      if (code === "READONLY" || code === "MASTERDOWN") {
+        this.#links.get(null)?.close();
+        this.#calls.get(null)?.reconnect();
+      }
+      return;
+    }
     if (code === "MOVED") {
       this.#moved.set(slotOf(name), target(error, address)!);
     } else if (error instanceof NoReplyError || code === "CLUSTERDOWN") {

@@ -65,13 +65,17 @@ class Connection {
     }
     values(client, (request) => {
       const command = commandOf(request);
-      if (command.startsWith("LOCK.")) proxy.sent.push(command);
+      if (command.startsWith("LOCK.")) {
+        proxy.sent.push(command);
+        proxy.seen(command, "request");
+      }
       // A subscription is confirmed by a message.
       if (!command.endsWith("SUBSCRIBE")) this.asked.push(command);
       this.server.write(request);
     });
     values(this.server, (reply) => {
       const command = MESSAGE.test(reply.toString("latin1", 0, 40)) ? "" : (this.asked.shift() ?? "");
+      if (command) proxy.seen(command, "reply");
       const fault = proxy.faultOf(command);
       this.last = this.last.then(() => this.deliver(Buffer.from(reply), fault));
     });
@@ -110,6 +114,8 @@ export class Proxy {
   stalled = false;
   /** Draws a fault for the reply to a LOCK.* command. */
   draw: () => Fault | undefined = () => undefined;
+  /** Told each LOCK.* command before the server has it, and before its reply is told. */
+  seen: (command: string, when: "request" | "reply") => void = () => {};
   private readonly faults: [fault: Fault, command: string][] = [];
 
   private constructor(
