@@ -43,7 +43,7 @@ class Lease:
             self.ends, self.seconds = ends, seconds
             self._renew_at = ends - seconds * 2 / 3
             self.version += 1
-        self.watch(min(self._renew_at, ends) if self.options.renew else ends)
+        self.watch(self._sooner(self._renew_at if self.options.renew else ends))
 
     def tend(self) -> Optional[float]:
         """Does what is due, and says when to come again, or None when that is never."""
@@ -58,8 +58,11 @@ class Lease:
             self._renewing = self._renewing or due
         if due:
             self.renew()
-        again = self._renew_at if waits and not due else self.ends
-        return min(again, now() + LOOK) if self.options.session else again
+        return self._sooner(self._renew_at if waits and not due else self.ends)
+
+    def _sooner(self, at: float) -> float:
+        """A session looks again and again whether its connection is there."""
+        return min(at, now() + LOOK) if self.options.session else at
 
     def renewed(self) -> None:
         """Or not: when nothing confirms it, it is lost at its end."""
