@@ -19,6 +19,16 @@ TIMES = 300
 LEASE = 600.0
 
 
+class Late:
+    """Requests for the lock reach the server late, though the client has closed the connection."""
+
+    def of_request(self, words):
+        return "late" if words[0] == b"LOCK.ACQUIRE" else None
+
+    def of_reply(self, words):
+        return None
+
+
 class Cancellation(ServerTest):
     def setUp(self):
         super().setUp()
@@ -87,6 +97,28 @@ class Cancellation(ServerTest):
             for start in range(0, TIMES, 5):
                 await asyncio.gather(*(one(name) for name in names[start : start + 5]))
         await some.aclose()
+
+    def test_a_request_that_is_on_its_way_when_its_task_is_cancelled_is_not_read_after_the_release(self):
+        async def cancel():
+            some = redis.asyncio.Redis(port=self.proxy.port)
+            async with redis_lock_client.asyncio.LockClient(some) as client:
+                # Connected, so that the request is what is under way.
+                await client.acquire("another", wait=0)
+                self.proxy.faults, self.proxy.half_open, self.proxy.seconds = Late(), True, 0.5
+                task = asyncio.create_task(client.acquire(self.lock, lease=LEASE, **how))
+                await asyncio.sleep(0.2)
+                self.assertEqual(self.proxy.counts.get("late"), number)
+                task.cancel()
+                with self.assertRaises(asyncio.CancelledError):
+                    await task
+                self.proxy.faults = None
+            await some.aclose()
+
+        for number, how in enumerate(({"wait": 0}, {"wait": 5}), 1):
+            with self.subTest(how):
+                asyncio.run(cancel())
+                time.sleep(1)
+                self.assertEqual(self.info()["held"] + self.info()["waiting"], 0)
 
     def test_300_threads_that_are_interrupted_around_the_grant_leave_nothing(self):
         def interrupt(*_):

@@ -251,9 +251,11 @@ class Tasks(Routes, unittest.TestCase):
 
     def made(self, some):
         async def begin():
-            return redis_lock_client.asyncio.LockClient(some())
+            given = some()
+            return given, redis_lock_client.asyncio.LockClient(given)
 
-        client = Loop.run(begin())
+        given, client = Loop.run(begin())
+        self.addCleanup(lambda: Loop.run(given.aclose()))
         self.addCleanup(lambda: Loop.run(client.close()))
         return client
 

@@ -21,6 +21,8 @@ class Lease:
         self.version = 0
         self._lock, self._callbacks = threading.Lock(), list[Callable[[], object]]()
         self._renewing = self._over = False
+        self.ends = self._renew_at = grant.ends
+        self.seconds = options.lease
         self.confirm(grant.ends, options.lease)
 
     def watch(self, at: float) -> None:
@@ -39,18 +41,18 @@ class Lease:
         raise NotImplementedError
 
     def confirm(self, ends: float, seconds: float) -> None:
+        """What comes too late does not count any more."""
+        if not self.remaining:
+            return
         with self._lock:
             self.ends, self.seconds = ends, seconds
             self._renew_at = ends - seconds * 2 / 3
             self.version += 1
-        self.watch(min(self._renew_at, ends) if self.options.renew else ends)
+        self.watch(self._sooner(self._renew_at if self.options.renew else ends))
 
     def tend(self) -> Optional[float]:
         """Does what is due, and says when to come again, or None when that is never."""
-        if self._over:
-            return None
         if not self.remaining:
-            self.lose()
             return None
         with self._lock:
             waits = self.options.renew and not self._renewing
@@ -58,8 +60,11 @@ class Lease:
             self._renewing = self._renewing or due
         if due:
             self.renew()
-        again = self._renew_at if waits and not due else self.ends
-        return min(again, now() + LOOK) if self.options.session else again
+        return self._sooner(self._renew_at if waits and not due else self.ends)
+
+    def _sooner(self, at: float) -> float:
+        """A session looks again and again whether its connection is there."""
+        return min(at, now() + LOOK) if self.options.session else at
 
     def renewed(self) -> None:
         """Or not: when nothing confirms it, it is lost at its end."""
@@ -67,7 +72,15 @@ class Lease:
 
     @property
     def remaining(self) -> float:
-        return 0.0 if self._over or self.hung_up() else max(0.0, self.ends - now())
+        """The seconds that are left. Once this is 0 it stays so: the lock is lost, or was released."""
+        with self._lock:
+            if self._over:
+                return 0.0
+            left = 0.0 if self.hung_up() else self.ends - now()
+            self._over = left <= 0
+        if left <= 0:
+            self.tell_lost()
+        return max(0.0, left)
 
     def end(self) -> bool:
         """Nothing says from now on that it is held. Whether something did until now."""

@@ -81,7 +81,7 @@ class Hold(Lease):
             raise
         if ends is None:
             self.lose()
-        elif self.remaining:
+        else:
             self.confirm(ends, seconds)
 
 
@@ -128,8 +128,6 @@ class HeldLock:
         keep_until = self.hold.acquired + keep if keep and was_held and last else 0.0
         try:
             self._released = True
-            if not was_held:
-                self.hold.lose()
             if last:
                 self.hold.end()
             # An extension on its way must not come after the one that keeps the lock.

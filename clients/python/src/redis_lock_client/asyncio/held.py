@@ -43,6 +43,7 @@ class Hold(Lease):
         self.remote = remote
         # Extensions go one by one, so that what is said last is what the server did last.
         self.extending = asyncio.Lock()
+        self._loop = asyncio.get_running_loop()
         self._timer: Optional[asyncio.TimerHandle] = None
         super().__init__(options, grant, asyncio.Event())
 
@@ -52,10 +53,15 @@ class Hold(Lease):
     def watch(self, at: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(max(0.0, at - now()), _tend, weakref.ref(self))
+        self._timer = self._loop.call_later(max(0.0, at - now()), _tend, weakref.ref(self))
 
     def tell(self, callback: Callable[[], object]) -> None:
-        asyncio.get_running_loop().call_soon(callback)
+        self._loop.call_soon(callback)
+
+    def tell_lost(self) -> None:
+        # Whoever looks at what remains may be the first to see it, even from another thread.
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(super().tell_lost)
 
     def renew(self) -> None:
         keep(self._renew())
@@ -80,7 +86,7 @@ class Hold(Lease):
             raise
         if ends is None:
             self.lose()
-        elif self.remaining:
+        else:
             self.confirm(ends, seconds)
 
 
@@ -131,8 +137,6 @@ class HeldLock:
         if self._released:
             return False
         was_held, self._released = self.held, True
-        if not was_held:
-            self.hold.lose()
         return await uncancelled(self._release(was_held))
 
     async def _release(self, was_held: bool) -> bool:
