@@ -132,15 +132,20 @@ export class HeldLock implements AsyncDisposable {
   readonly fence: number;
   /** Aborted once the lock is lost. */
   readonly lost: AbortSignal;
+  /** @internal */
+  readonly owner: object;
+  /** @internal */
+  readonly hold: Hold;
+  readonly #options: Options;
+  readonly #isInner: boolean;
   #released = false;
 
   /** @internal */
-  constructor(
-    readonly owner: object,
-    readonly hold: Hold,
-    private readonly options: Options,
-    private readonly isInner = false,
-  ) {
+  constructor(owner: object, hold: Hold, options: Options, isInner = false) {
+    this.owner = owner;
+    this.hold = hold;
+    this.#options = options;
+    this.#isInner = isInner;
     this.name = options.name;
     this.token = options.token;
     this.level = options.level;
@@ -177,14 +182,14 @@ export class HeldLock implements AsyncDisposable {
     const wasHeld = this.held;
     this.#released = true;
     if (!wasHeld) this.hold.lose();
-    if (this.isInner) return this.hold.inTurn(() => this.#releaseInner(wasHeld));
+    if (this.#isInner) return this.hold.inTurn(() => this.#releaseInner(wasHeld));
     this.hold.end();
-    const keepUntil = this.options.atLeast && wasHeld ? this.hold.acquired + this.options.atLeast : 0;
+    const keepUntil = this.#options.atLeast && wasHeld ? this.hold.acquired + this.#options.atLeast : 0;
     try {
       // An extension on its way must not come after the one that keeps the lock.
       return await (keepUntil
-        ? this.hold.inTurn(() => this.#release(wasHeld, this.options, keepUntil))
-        : this.#release(wasHeld, this.options));
+        ? this.hold.inTurn(() => this.#release(wasHeld, this.#options, keepUntil))
+        : this.#release(wasHeld, this.#options));
     } finally {
       this.hold.remote.end();
     }
@@ -194,8 +199,8 @@ export class HeldLock implements AsyncDisposable {
   async #releaseInner(wasHeld: boolean): Promise<boolean> {
     const { inner } = this.hold;
     if (inner.at(-1) !== this) return wasHeld;
-    let { options } = this as HeldLock;
-    while (inner.at(-1)?.released) options = inner.pop()!.options;
+    let options = this.#options;
+    while (inner.at(-1)?.released) options = inner.pop()!.#options;
     return this.#release(wasHeld, options);
   }
 

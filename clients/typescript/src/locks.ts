@@ -87,6 +87,8 @@ export class Locks implements AsyncDisposable {
         return null;
       }
       if (!outer) return new HeldLock(this, new Hold(remote, options, grant), options);
+      // It was lost by our own clock meanwhile, and nothing says after that that it is held.
+      if (!outer.remaining) throw new LockLostError("The outer level was lost.");
       if (remote !== outer.remote) remote.end();
       outer.confirm(Math.max(grant.ends, outer.ends), Math.max(options.lease, outer.lease));
       return new HeldLock(this, outer, options, true);

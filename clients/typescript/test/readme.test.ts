@@ -44,7 +44,7 @@ async function output(name: string, program: string): Promise<string> {
     });
   const source = join(folder, `${name}.ts`);
   writeFileSync(source, text);
-  const strict = "--strict --skipLibCheck --target es2022 --module nodenext --lib es2022,esnext.disposable".split(" ");
+  const strict = "--strict --skipLibCheck --target es2022 --module nodenext".split(" ");
   const tsc = join(PACKAGE, "node_modules/typescript/bin/tsc");
   await run(process.execPath, [tsc, ...strict, source], { cwd: folder }).catch((error: { stdout: string }) =>
     assert.fail(error.stdout),

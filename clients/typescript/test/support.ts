@@ -9,6 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Redis } from "ioredis";
+import { Redis as Redis5 } from "ioredis5";
 import { createClient } from "redis";
 import { createClient as createClient5 } from "redis5";
 import { Locks, type AnyClient } from "../src/index.js";
@@ -144,11 +145,11 @@ function nodeRedis(version: string, create: typeof createClient, RESP: 2 | 3): K
   };
 }
 
-function ioRedis(protocol: 2 | 3): Kind {
+function ioRedis(version: string, create: typeof Redis, protocol: 2 | 3): Kind {
   return {
-    name: `ioredis, RESP${protocol}`,
+    name: `ioredis ${version}, RESP${protocol}`,
     async client(port, login = {}) {
-      const client = new Redis({ host: "127.0.0.1", port, protocol, ...login });
+      const client = new create({ host: "127.0.0.1", port, protocol, ...login });
       client.on("error", () => {});
       return [client, () => client.disconnect()];
     },
@@ -159,8 +160,9 @@ export const KINDS = {
   nodeRedis2: nodeRedis("6", createClient, 2),
   nodeRedis3: nodeRedis("6", createClient, 3),
   nodeRedis5: nodeRedis("5", createClient5 as never, 2),
-  ioRedis2: ioRedis(2),
-  ioRedis3: ioRedis(3),
+  ioRedis2: ioRedis("6", Redis, 2),
+  ioRedis3: ioRedis("6", Redis, 3),
+  ioRedis5: ioRedis("5", Redis5 as never, 2),
 };
 
 export async function locksOf(
