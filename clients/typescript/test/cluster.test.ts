@@ -9,11 +9,11 @@ import { Locks, type AnyClient } from "../src/index.js";
 import { slotOf } from "../src/slots.js";
 import { Server, eventually } from "./support.js";
 
+const SETTINGS = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
 let nodes: Server[];
 
 async function startCluster(): Promise<void> {
-  const settings = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
-  nodes = await Promise.all([0, 1, 2].map(() => Server.start(...settings)));
+  nodes = await Promise.all([0, 1, 2].map(() => Server.start(...SETTINGS)));
   const [first] = nodes;
   for (const [number, node] of nodes.entries()) {
     await node.call("CLUSTER", "SET-CONFIG-EPOCH", number + 1);
@@ -58,6 +58,22 @@ async function finishMove(slot: number, to: Server, from: Server): Promise<void>
   for (const node of [to, from, ...nodes.filter((each) => each !== to && each !== from)]) {
     await node.call("CLUSTER", "SETSLOT", slot, "NODE", id);
   }
+}
+
+/** A fourth node, that takes over the slots of the first once that is gone. */
+async function startReplica(): Promise<Server> {
+  const replica = await Server.start(...SETTINGS, "--cluster-replica-validity-factor", "0");
+  await replica.call("CLUSTER", "MEET", "127.0.0.1", nodes[1]!.port);
+  const id = await idOf(nodes[0]!);
+  const follows = (): Promise<boolean> => replica.call("CLUSTER", "REPLICATE", id).then(() => true, () => false);
+  assert(await eventually(follows, 20_000));
+  const up = async (): Promise<boolean> => (await replica.direct.info("replication")).includes("master_link_status:up");
+  assert(await eventually(up, 20_000));
+  // All have to know it, or it gets no votes.
+  for (const node of nodes) {
+    assert(await eventually(async () => String(await node.call("CLUSTER", "NODES")).includes(`:${replica.port}@`), 20_000));
+  }
+  return replica;
 }
 
 const LIBRARIES: Record<string, () => Promise<[AnyClient, () => void]>> = {
@@ -174,4 +190,30 @@ describe("cluster", () => {
       });
     });
   }
+
+  test("a replica that takes over has hold and waiter, for all libraries", async () => {
+    const replica = await startReplica();
+    const clients = await Promise.all(Object.values(LIBRARIES).map((connect) => connect()));
+    const all = clients.map(([client]) => new Locks(client, { timeout: 1_000 }));
+    try {
+      const first: string[] = [];
+      for (let number = 0; first.length < all.length; number++) {
+        if ((await ownerOf(`failover ${number}`)) === nodes[0]) first.push(`failover ${number}`);
+      }
+      const held = await Promise.all(all.map((locks, each) => locks.acquire(first[each]!, { lease: 60_000, replicas: 1 })));
+      const waiting = all.map((locks, each) => locks.acquire(first[each]!, { wait: 60_000 }));
+      for (const name of first) await nodes[0]!.becomes(name, { held: 1, waiting: 1 });
+      nodes[0]!.stop();
+      for (const name of first) {
+        const there = (): Promise<boolean> => replica.becomes(name, { held: 1, waiting: 1 }, 100).then(() => true, () => false);
+        assert(await eventually(there, 30_000), "the waiter has not come to the new master");
+      }
+      for (const each of held) assert(await each.release());
+      for (const each of await Promise.all(waiting)) assert(each && (await each.release()));
+    } finally {
+      for (const locks of all) await locks.close();
+      for (const [, end] of clients) end();
+      replica.stop();
+    }
+  });
 });
