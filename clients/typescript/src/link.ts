@@ -4,39 +4,33 @@ import { NoReplyError, codeOf } from "./errors.js";
 import type { Connection, Library, Listener } from "./libraries.js";
 
 export class Link {
-  #open = true;
-  readonly #connection: Promise<Connection>;
-  readonly #closed: Promise<never>;
-  #close!: (error: unknown) => void;
+  /** Why it is closed. */
+  #error: unknown;
+  readonly #opened: Promise<Connection>;
+  readonly #ready: Promise<Connection>;
+  /** What fails those who wait for a reply. */
+  readonly #asking = new Set<(error: unknown) => void>();
 
   constructor(
     library: Library,
     address: string | null,
     private readonly timeout: number,
-    onClosed: (link: Link) => void,
+    private readonly onClosed: (link: Link) => void,
     listener: Partial<Listener> = {},
   ) {
-    this.#closed = new Promise((_, reject) => {
-      this.#close = (error) => {
-        if (!this.#open) return;
-        this.#open = false;
-        reject(error);
-        void opened.then(closeQuietly, () => {});
-        onClosed(this);
-      };
-    });
-    this.#closed.catch(() => {});
-    const opened = library.open(address, {
+    this.#opened = library.open(address, {
       // What the server says to a wrong password is no lost connection.
       closed: (cause) => this.#close(codeOf(cause) ? cause : new NoReplyError("The connection was closed.", { cause })),
       message: listener.message ?? (() => {}),
       moved: listener.moved ?? (() => {}),
     });
-    this.#connection = opened.then(async (connection) => {
+    this.#ready = this.#opened.then(async (connection) => {
       await connection.ready;
       return connection;
     });
-    this.#connection.catch((cause: unknown) => this.#close(new NoReplyError("No connection.", { cause })));
+    this.#ready.catch((cause: unknown) =>
+      this.#close(codeOf(cause) ? cause : new NoReplyError("There is no connection.", { cause })),
+    );
   }
 
   /** The reply. Closes the connection when none comes in time: what the server has not read yet, it must not read later. */
@@ -62,23 +56,38 @@ export class Link {
   }
 
   async #use<T>(how: (connection: Connection) => Promise<T>, timeout: number): Promise<T> {
-    const late = (): void => this.#close(new NoReplyError(`No reply within ${timeout} ms.`));
+    const late = (): void => this.#close(new NoReplyError("No reply has come in time."));
     let timer = setTimeout(late, this.timeout);
+    let fail!: (error: unknown) => void;
     try {
-      const connection = await Promise.race([this.#connection, this.#closed]);
-      clearTimeout(timer);
-      if (timeout < 2 ** 31) timer = setTimeout(late, timeout);
-      const replied = how(connection);
-      replied.catch(() => {});
-      return await Promise.race([replied, this.#closed]);
+      return await new Promise<T>((resolve, reject) => {
+        fail = reject;
+        this.#asking.add(fail);
+        const ask = (connection: Connection): Promise<T> => {
+          if (this.#error) throw this.#error;
+          clearTimeout(timer);
+          if (timeout < 2 ** 31) timer = setTimeout(late, timeout);
+          return how(connection);
+        };
+        this.#ready.then(ask).then(resolve, reject);
+      });
     } catch (error) {
       if (codeOf(error) || error instanceof NoReplyError) throw error;
-      const lost = new NoReplyError("No reply: the connection was lost.", { cause: error });
+      const lost = new NoReplyError("The connection was lost.", { cause: error });
       this.#close(lost);
       throw lost;
     } finally {
       clearTimeout(timer);
+      this.#asking.delete(fail);
     }
+  }
+
+  #close(error: unknown): void {
+    if (this.#error) return;
+    this.#error = error;
+    for (const fail of this.#asking) fail(error);
+    void this.#opened.then(closeQuietly, () => {});
+    this.onClosed(this);
   }
 }
 
