@@ -102,7 +102,7 @@ export class Locks implements AsyncDisposable {
     }
   }
 
-  /** Closes the connections. What is held then lasts until its lease ends. */
+  /** Closes the connections. What is held then lasts until its lease ends, and sessions end at once. */
   async close(): Promise<void> {
     this.#place.close();
   }

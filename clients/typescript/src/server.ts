@@ -186,6 +186,7 @@ class OwnConnection extends Steps {
     this.#link = undefined;
     link?.close();
     this.ended();
+    this.onEnd?.();
   }
 
   async #on<T>(how: (link: Link) => Promise<T>): Promise<T> {

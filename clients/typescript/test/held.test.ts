@@ -173,7 +173,10 @@ for (const kind of [KINDS.nodeRedis3, KINDS.ioRedis3]) {
     test("closed locks ask nothing any more", async () => {
       const [some, end] = await locksOf(kind, server.port);
       await some.acquire("closed", { lease: 300, renew: false });
+      const session = await some.acquire("closed-session", { session: true });
       await end();
+      assert(!session.held && session.lost.aborted);
+      await isFree("closed-session");
       await assert.rejects(some.acquire("closed"), /closed/);
       await isFree("closed");
     });
