@@ -11,7 +11,8 @@ from typing import Any, Optional, Union
 from .._steps import LEASE, Grant, Options, options_of
 from ..errors import LockLostError, NotAcquiredError, passes
 from ._majority import Majority
-from ._server import AnyRedis, Server, keep, uncancelled
+from ._server import AnyRedis, Server
+from ._tasks import keep, stop, uncancelled
 from .held import HeldLock, Hold, Remote
 
 
@@ -99,8 +100,7 @@ class LockClient:
         self, asking: asyncio.Future[Any], remote: Remote, options: Options
     ) -> None:
         """Whatever the server did last, nothing is held and nobody waits."""
-        asking.cancel()
-        await asyncio.wait({asking})
+        await stop(asking)
         await remote.end()
         await self._server.release(options)
 
