@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 import weakref
 from types import TracebackType
 from typing import Any, Optional, Union
 
+from redis.exceptions import ResponseError
+
 from ._keeper import in_background
 from ._majority import Majority
 from ._server import AnyRedis, Server
-from ._steps import LEASE, PATIENCE, Options, options_of
-from .errors import LockLostError, NotAcquiredError, passes
+from ._steps import LEASE, PATIENCE, PAUSE, Options, options_of
+from .errors import LockError, LockLostError, NotAcquiredError, passes
 from .held import HeldLock, Hold
 
 
@@ -50,6 +53,7 @@ class LockClient:
         replicas: int = 0,
         at_least: float = 0.0,
         renew: bool = True,
+        _into: Optional[list[HeldLock]] = None,
     ) -> Optional[HeldLock]:
         """The held lock, or None when it is not available.
 
@@ -71,9 +75,11 @@ class LockClient:
             owner=owner, session=session, replicas=replicas, at_least=at_least, renew=renew,
             token=outer.token if outer else token, level=outer.level + 1 if outer else level or 1,
         )  # fmt: skip
-        return self._acquire(options, outer, known=level is None)
+        return self._acquire(options, outer, known=level is None, into=[] if _into is None else _into)
 
-    def _acquire(self, options: Options, outer: Optional[HeldLock], known: bool) -> Optional[HeldLock]:
+    def _acquire(
+        self, options: Options, outer: Optional[HeldLock], known: bool, into: list[HeldLock]
+    ) -> Optional[HeldLock]:
         remote = self._server.for_hold(options)
         try:
             with outer.hold.extending if outer else contextlib.nullcontext():
@@ -86,6 +92,7 @@ class LockClient:
             held = HeldLock(outer.hold if outer else Hold(remote, options, grant), options, outer)
             if known:
                 self._held_by_this_thread()[options.name] = held
+            into.append(held)
             return held
         except BaseException as error:
             remote.end()
@@ -96,9 +103,16 @@ class LockClient:
 
     def _give_up(self, options: Options, error: BaseException) -> None:
         """Whatever the server did last, nothing is held and nobody waits: not even a second interrupt stops this."""
-        release = in_background(self._server.release, options, lasting=True)
+        answered = isinstance(error, ResponseError) or isinstance(error, LockError)
+        release = in_background(self._release, options, 1 if answered else 2, lasting=True)
         if not (isinstance(error, Exception) and passes(error)):
             release.join(PATIENCE)
+
+    def _release(self, options: Options, times: int) -> None:
+        # The server may read a request that was under way, on a connection that was closed, after the first of these.
+        for number in range(times):
+            time.sleep(PAUSE if number else 0)
+            self._server.release(options)
 
     def _held_by_this_thread(self) -> weakref.WeakValueDictionary[str, HeldLock]:
         if not hasattr(self._mine, "held"):
@@ -128,16 +142,16 @@ class Acquiring:
         self._held: list[HeldLock] = []
 
     def __enter__(self) -> HeldLock:
-        held: Optional[HeldLock] = None
+        # An interrupt may come between the return of `acquire` and the next line here. The list has the lock before.
+        got: list[HeldLock] = []
         try:
-            held = self._client.acquire(self._name, **self._how)
-            if held is not None:
-                self._held.append(held)
-                return held
+            self._client.acquire(self._name, _into=got, **self._how)
+            if got:
+                self._held += got
+                return got[0]
         except BaseException:
-            # Interrupted between two lines of this.
-            if held is not None:
-                held.release()
+            for each in got:
+                each.release()
             raise
         raise NotAcquiredError("The lock did not become available in time.", lock_name=self._name)
 

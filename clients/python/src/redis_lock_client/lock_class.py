@@ -18,7 +18,7 @@ from redis.exceptions import LockNotOwnedError, RedisError, ResponseError
 from redis.lock import Lock as RedisLock
 
 from ._steps import QUEUE, Words, ms
-from .asyncio._server import uncancelled
+from .asyncio._tasks import uncancelled
 from .errors import code_of
 
 # Of a lock without a timeout: the longest that lock.max-lease allows by default.

@@ -14,6 +14,7 @@ import redis.asyncio as redis
 from redis.exceptions import ConnectionError, RedisError, TimeoutError
 
 from .._steps import PAUSE, REPEAT, now
+from ._tasks import keep, stop
 
 # How long a ticket is remembered that was called before the reply that names it, and a subscription that nobody uses.
 KEPT = 5.0
@@ -22,7 +23,7 @@ KEPT = 5.0
 class Calls:
     def __init__(self, server: redis.Redis) -> None:
         self._pubsub = server.pubsub()
-        self._reader: Optional[asyncio.Task[None]] = None
+        self._reader: Optional[asyncio.Future[None]] = None
         self._subscribed: dict[str, asyncio.Future[bool]] = {}
         self._users: Counter[str] = Counter()
         self._waiting: dict[tuple[str, int], asyncio.Future[None]] = {}
@@ -39,7 +40,7 @@ class Calls:
         except (RedisError, OSError):
             return False
         if self._reader is None or self._reader.done():
-            self._reader = asyncio.create_task(self._read())
+            self._reader = keep(self._read())
         await asyncio.wait({confirmed}, timeout=REPEAT)
         return confirmed.done() and confirmed.result()
 
@@ -61,8 +62,7 @@ class Calls:
 
     async def close(self) -> None:
         if self._reader is not None:
-            self._reader.cancel()
-            await asyncio.wait({self._reader})
+            await stop(self._reader)
         await self._pubsub.aclose()
 
     def _forget_later(self, name: str) -> None:
@@ -71,7 +71,7 @@ class Calls:
     def _forget(self, name: str) -> None:
         if name not in self._users and name in self._subscribed:
             del self._subscribed[name]
-            asyncio.ensure_future(self._unsubscribe(name))
+            keep(self._unsubscribe(name))
 
     async def _unsubscribe(self, name: str) -> None:
         try:

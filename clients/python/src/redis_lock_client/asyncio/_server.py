@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
 from typing import Any, Optional, TypeVar, Union
 
 import redis.asyncio as redis
@@ -21,40 +20,14 @@ from redis.exceptions import (
 
 from .._routes import Slots, closed_by_peer, settings_of
 from .._steps import (
-    PATIENCE, REPEAT, TIMEOUT, Ask, AskInTurn, Grant, Options, Pause, Step, Steps, Words, acquiring, extending, ms,
+    REPEAT, TIMEOUT, Ask, AskInTurn, Grant, Options, Pause, Step, Steps, Words, acquiring, extending, ms,
     releasing,
 )  # fmt: skip
 from ._calls import Calls
+from ._tasks import keep, stop, to_its_end
 
 T = TypeVar("T")
 AnyRedis = Union[redis.Redis, redis.RedisCluster]
-
-_going_on: set[asyncio.Future[Any]] = set()
-
-
-def keep(work: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
-    """A task that the loop does not forget, and that does not complain if nobody asks how it ended."""
-
-    def done(task: asyncio.Future[Any]) -> None:
-        _going_on.discard(task)
-        if not task.cancelled():
-            task.exception()
-
-    task = asyncio.ensure_future(work)
-    _going_on.add(task)
-    task.add_done_callback(done)
-    return task
-
-
-async def uncancelled(work: Coroutine[Any, Any, T]) -> T:
-    """Does it to its end. Whoever is cancelled meanwhile waits for that, if it does not take too long."""
-    task = keep(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait({task}, timeout=PATIENCE)
-        raise
-
 
 class Performer:
     """Performs steps, each as `ask` and `ask_in_turn` say."""
@@ -125,12 +98,7 @@ class Server(Performer):
     async def ask(self, words: Words, replicas: int = 0) -> Any:
         # What the server reads after LOCK.RELEASE would take the lock again: so a request that is cancelled is waited
         # for, which does not take long, as it does not block.
-        request = keep(self._ask(words, replicas))
-        try:
-            return await asyncio.shield(request)
-        except asyncio.CancelledError:
-            await asyncio.wait({request})
-            raise
+        return await to_its_end(self._ask(words, replicas))
 
     async def _ask(self, words: Words, replicas: int) -> Any:
         name = str(words[1])
@@ -213,8 +181,7 @@ class Session(Performer):
             if isinstance(error, RedisError):
                 await self._server.learn(self._name, error)
             else:
-                request.cancel()
-                await asyncio.wait({request})
+                await stop(request)
             raise
 
     async def ask_in_turn(self, words: Words, wait: Optional[float]) -> Any:

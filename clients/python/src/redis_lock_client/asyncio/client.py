@@ -8,10 +8,11 @@ import weakref
 from types import TracebackType
 from typing import Any, Optional, Union
 
-from .._steps import LEASE, Grant, Options, options_of
+from .._steps import LEASE, PAUSE, Grant, Options, options_of
 from ..errors import LockLostError, NotAcquiredError, passes
 from ._majority import Majority
-from ._server import AnyRedis, Server, keep, uncancelled
+from ._server import AnyRedis, Server
+from ._tasks import keep, stop, uncancelled
 from .held import HeldLock, Hold, Remote
 
 
@@ -79,11 +80,10 @@ class LockClient:
         except BaseException as error:
             if outer and isinstance(error, LockLostError):
                 outer.hold.lose()
-            giving_up = self._give_up(asking, remote, options)
             if isinstance(error, Exception) and passes(error):
-                keep(giving_up)
+                keep(self._give_up(asking, remote, options, 2))
             else:
-                await uncancelled(giving_up)
+                await uncancelled(self._give_up(asking, remote, options, 1))
             raise
 
     async def _ask(
@@ -95,14 +95,14 @@ class LockClient:
                 outer.hold.confirm(max(grant.ends, outer.hold.ends), max(options.lease, outer.hold.seconds))
             return grant
 
-    async def _give_up(
-        self, asking: asyncio.Future[Any], remote: Remote, options: Options
-    ) -> None:
+    async def _give_up(self, asking: asyncio.Future[Any], remote: Remote, options: Options, times: int) -> None:
         """Whatever the server did last, nothing is held and nobody waits."""
-        asking.cancel()
-        await asyncio.wait({asking})
+        await stop(asking)
         await remote.end()
-        await self._server.release(options)
+        # The server may read a request that was not answered, on a connection that was closed, after the first of these.
+        for number in range(times):
+            await asyncio.sleep(PAUSE if number else 0)
+            await self._server.release(options)
 
     def _held_by_this_task(self) -> weakref.WeakValueDictionary[str, HeldLock]:
         task = asyncio.current_task()

@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 from .._lease import Lease
 from .._steps import Grant, Options, now
 from ..errors import LockLostError
-from ._server import keep, uncancelled
+from ._tasks import keep, uncancelled
 
 
 class Remote(Protocol):
