@@ -40,7 +40,13 @@ export class Server {
         stdio: "ignore",
       });
       server.#process = child;
-      server.direct = new Redis({ port: server.port, host: "127.0.0.1", protocol: 3, replyMapping: "resp3" });
+      server.direct = new Redis({
+        port: server.port,
+        host: "127.0.0.1",
+        protocol: 3,
+        replyMapping: "resp3",
+        maxRetriesPerRequest: 0,
+      });
       server.direct.on("error", () => {});
       const ours = async (): Promise<boolean> => {
         if (child.exitCode !== null) return true;
