@@ -1,7 +1,7 @@
 # Shortcuts. What they do in more than a line is in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test test-matrix test-redis-py simulate soak converge stress history history-proof fault-proof check bench cost servers
+.PHONY: help setup build run test test-matrix test-redis-py test-clients simulate soak converge stress history history-proof fault-proof check bench cost servers
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s  %s\n", $$1, $$2 }' Makefile
@@ -25,6 +25,10 @@ test-matrix: test servers ## Run them on each server of `make servers` too
 test-redis-py: ## Run redis-py as it comes behind a proxy that loses replies, on redis-server (REDIS_SERVER)
 	@scripts/setup.sh pip
 	@scripts/with-module.sh scripts/redis-py.sh
+
+test-clients: ## Run the clients' own tests, on redis-server (REDIS_SERVER)
+	@scripts/setup.sh pip
+	@scripts/with-module.sh scripts/clients.sh
 
 simulate: ## Run 20,000 random histories of each kind through the core and a model of it (SIMULATION_RUNS)
 	@SIMULATION_RUNS=$${SIMULATION_RUNS:-20000} cargo test --release --package lock-core --test simulation

@@ -14,10 +14,13 @@ Fault of a request:
 """
 
 import random
+import re
 import socket
 import threading
 import time
 
+# What a subscriber is sent: with RESP2 an array, like a reply.
+MESSAGE = re.compile(rb">|\*3\r\n\$\d+\r\n(smessage|ssubscribe|sunsubscribe)\r\n")
 REPLY_FAULTS = ("swallow", "close", "cut", "delay", "trickle")
 
 
@@ -150,8 +153,10 @@ class Connection:
                     time.sleep(self.proxy.seconds)
                     if self.client_gone and not self.proxy.half_open:
                         break
-            with self.lock:
-                self.asked.append(words)
+            if not words[0].upper().endswith(b"SUBSCRIBE"):
+                # A subscription is confirmed by a message.
+                with self.lock:
+                    self.asked.append(words)
             try:
                 self.server.sendall(request)
             except OSError:
@@ -162,14 +167,15 @@ class Connection:
 
     def replies(self):
         for reply in self.values_from(self.server):
-            if reply[:1] == b">":
+            if MESSAGE.match(reply):
                 if self.proxy.loses_messages and b"smessage" in reply:
                     self.proxy.count("message")
                 else:
                     self.deliver(reply)
                 continue
             with self.lock:
-                words = self.asked.pop(0)
+                # Nothing was asked where a subscription is refused.
+                words = self.asked.pop(0) if self.asked else [b""]
             fault = None
             if words[0].upper().startswith(self.proxy.hits):
                 self.proxy.replied.append((words, reply))

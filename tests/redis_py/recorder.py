@@ -83,7 +83,7 @@ def as_written(words):
         lease = options.get("PX") or int(options["EX"]) * 1000
         limit = options.get("LIMIT", "shared" if "SHARED" in options else "1")
         text = f"acquire {key} {options['TOKEN']} limit={limit} lease={lease}"
-        for option in ("LEVEL", "BLOCK"):
+        for option in ("LEVEL", "BLOCK", "QUEUE"):
             if option in options:
                 text += f" {option.lower()}={options[option]}"
         return text + (" session" if "SESSION" in options else "")
@@ -111,7 +111,7 @@ def answer_to(name, reply):
     if reply is None:
         return "null"
     if name == "LOCK.ACQUIRE":
-        return f"granted {reply[1]}"
+        return f"ticket {reply}" if isinstance(reply, int) else f"granted {reply[1]}"
     if name == "LOCK.CHECK":
         return f"held {reply[0]} {reply[1]}"
     return "yes" if reply else "no"

@@ -18,9 +18,10 @@ running = []
 
 
 class Server:
-    """On a free port, in a folder of its own. Stopped at the end of Python too, whatever ends it."""
+    """On a free port, in a folder of its own, with further arguments. Stopped at the end of Python too, whatever ends
+    it."""
 
-    def __init__(self):
+    def __init__(self, *arguments):
         module = os.path.abspath(os.environ["REDIS_LOCK_MODULE"])
         self.folder = tempfile.mkdtemp(prefix="redis-lock-py-")
         running.append(self)
@@ -31,7 +32,7 @@ class Server:
             self.log = open(os.path.join(self.folder, "log"), "w+")
             self.process = subprocess.Popen(
                 [os.environ.get("REDIS_SERVER") or "redis-server", "--port", str(self.port), "--bind", "127.0.0.1",
-                 "--dir", self.folder, "--save", "", "--appendonly", "no", "--loadmodule", module],
+                 "--dir", self.folder, "--save", "", "--appendonly", "no", "--loadmodule", module, *arguments],
                 stdout=self.log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
             if self._answers():
                 return

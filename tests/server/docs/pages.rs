@@ -7,7 +7,7 @@ use std::path::Path;
 use super::readme::{file, make_calls, root};
 
 /// Every page, and the folder from which its links lead.
-const PAGES: [(&str, &str); 10] = [
+const PAGES: [(&str, &str); 14] = [
     ("README.md", ""),
     ("CONTRIBUTING.md", ""),
     ("CHANGELOG.md", ""),
@@ -18,6 +18,10 @@ const PAGES: [(&str, &str); 10] = [
     ("docs/losses.md", "docs"),
     ("docs/operations.md", "docs"),
     ("tests/README.md", "tests"),
+    ("clients/README.md", "clients"),
+    ("clients/cases/README.md", "clients/cases"),
+    ("clients/python/README.md", "clients/python"),
+    ("clients/typescript/README.md", "clients/typescript"),
 ];
 
 /// Pages that name files, tests and targets.

@@ -1,0 +1,107 @@
+"""The lease of a hold by our own clock: when it is renewed, when it is over, and who is told."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, Optional
+
+from ._steps import Grant, Options, now
+
+# How often a session looks whether its connection is still there, in seconds.
+LOOK = 0.1
+
+
+class Lease:
+    """Of the hold of one token, whatever its level. The clients with threads and with asyncio add how they wait."""
+
+    def __init__(self, options: Options, grant: Grant, lost: Any) -> None:
+        self.options, self.fence, self.acquired, self.lost = options, grant.fence, now(), lost
+        #: Rises when what is due has changed.
+        self.version = 0
+        self._lock, self._callbacks = threading.Lock(), list[Callable[[], object]]()
+        self._renewing = self._over = False
+        self.ends = self._renew_at = grant.ends
+        self.seconds = options.lease
+        self.confirm(grant.ends, options.lease)
+
+    def watch(self, at: float) -> None:
+        """Calls `tend` at that time, as long as this object is there: who drops a held lock lets its lease run out."""
+        raise NotImplementedError
+
+    def renew(self) -> None:
+        """Begins a renewal, at whose end `renewed` is called."""
+        raise NotImplementedError
+
+    def tell(self, callback: Callable[[], object]) -> None:
+        raise NotImplementedError
+
+    def hung_up(self) -> bool:
+        """Whether the server has closed the connection of a session."""
+        raise NotImplementedError
+
+    def confirm(self, ends: float, seconds: float) -> None:
+        """What comes too late does not count any more."""
+        if not self.remaining:
+            return
+        with self._lock:
+            self.ends, self.seconds = ends, seconds
+            self._renew_at = ends - seconds * 2 / 3
+            self.version += 1
+        self.watch(self._sooner(self._renew_at if self.options.renew else ends))
+
+    def tend(self) -> Optional[float]:
+        """Does what is due, and says when to come again, or None when that is never."""
+        if not self.remaining:
+            return None
+        with self._lock:
+            waits = self.options.renew and not self._renewing
+            due = waits and now() >= self._renew_at
+            self._renewing = self._renewing or due
+        if due:
+            self.renew()
+        return self._sooner(self._renew_at if waits and not due else self.ends)
+
+    def _sooner(self, at: float) -> float:
+        """A session looks again and again whether its connection is there."""
+        return min(at, now() + LOOK) if self.options.session else at
+
+    def renewed(self) -> None:
+        """Or not: when nothing confirms it, it is lost at its end."""
+        self._renewing = False
+
+    @property
+    def remaining(self) -> float:
+        """The seconds that are left. Once this is 0 it stays so: the lock is lost, or was released."""
+        with self._lock:
+            if self._over:
+                return 0.0
+            left = 0.0 if self.hung_up() else self.ends - now()
+            self._over = left <= 0
+        if left <= 0:
+            self.tell_lost()
+        return max(0.0, left)
+
+    def end(self) -> bool:
+        """Nothing says from now on that it is held. Whether something did until now."""
+        with self._lock:
+            was, self._over = not self._over, True
+        return was
+
+    def lose(self) -> None:
+        if self.end():
+            self.tell_lost()
+
+    def tell_lost(self) -> None:
+        with self._lock:
+            self.lost.set()
+            callbacks, self._callbacks = self._callbacks, []
+        for each in callbacks:
+            self.tell(each)
+
+    def on_lost(self, callback: Callable[[], object]) -> None:
+        with self._lock:
+            if not self.lost.is_set():
+                self._callbacks.append(callback)
+                return
+        self.tell(callback)

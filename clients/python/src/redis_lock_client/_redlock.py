@@ -1,0 +1,86 @@
+"""The Redlock algorithm, as steps: see https://redis.io/docs/latest/develop/clients/patterns/distributed-locks/
+
+One token, asked of all servers at once. It is held when a majority has granted it while something is left of the lease,
+less what the clocks of the servers may differ by. What was granted by fewer is given back at once, and asked for again
+after a time at random, or those who contend would do so in step and split the servers again. There is no queue: who waits
+in several could wait for ever for one who waits there too.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any, Optional
+
+from redis.exceptions import RedisError
+
+from ._steps import PAUSE, AskAll, Grant, Options, Pause, Steps, now
+from .errors import LockLostError, passes, reraise
+
+RETRY = 0.2  # seconds, at most, between two tries
+TRIES = 3  # to release at a server whose reply was lost; what is held there otherwise ends with its lease
+
+
+def drift(lease: float) -> float:
+    """By how much a lease may end sooner at a server than here: 1 % for the clocks, 2 ms for their resolution."""
+    return lease * 0.01 + 0.002
+
+
+def acquiring(options: Options, servers: int) -> Steps[Optional[Grant]]:
+    if options.session or options.replicas:
+        raise ValueError("with several servers there are neither sessions nor replicas")
+    deadline = float("inf") if options.wait is None else now() + options.wait
+    quorum = servers // 2 + 1
+    while True:
+        sent = now()
+        replies = yield AskAll(options.acquire())
+        granted = [int(reply[1]) for reply in replies if isinstance(reply, list)]
+        ends = sent + options.lease - drift(options.lease)
+        if len(granted) >= quorum and now() < ends:
+            return Grant(max(granted), ends)
+        yield from releasing(options, servers)
+        # With so many it cannot be had.
+        _raise_if(replies, servers - quorum, options, final=now() >= deadline)
+        if options.level > 1:
+            raise LockLostError("The outer level does not hold the lock any more.", lock_name=options.name)
+        if now() >= deadline:
+            return None
+        yield Pause(min(deadline - now(), random.uniform(RETRY / 4, RETRY)))
+
+
+def extending(options: Options, lease: float, until: float, servers: int) -> Steps[Optional[float]]:
+    quorum = servers // 2 + 1
+    while True:
+        sent = now()
+        replies = yield AskAll(options.acquire() if options.level > 1 else options.extend(lease))
+        errors = [reply for reply in replies if isinstance(reply, Exception)]
+        yes = sum(bool(reply) for reply in replies) - len(errors)
+        if yes >= quorum:
+            return sent + lease - drift(lease)
+        if yes + len(errors) < quorum:
+            return None
+        if now() + PAUSE >= until:
+            raise errors[-1]
+        yield Pause(min(PAUSE, lease / 10))
+
+
+def releasing(options: Options, servers: int, keep_until: float = 0.0) -> Steps[Optional[bool]]:
+    yes, left = 0, tuple(range(servers))
+    for _ in range(TRIES):
+        rest = keep_until - now()
+        replies = yield AskAll(options.extend(rest) if rest > 0 else options.release(), left)
+        yes += sum(reply == 1 for reply in replies)
+        left = tuple(each for each, reply in zip(left, replies) if isinstance(reply, Exception) and passes(reply))
+        if not left:
+            break
+    quorum = servers // 2 + 1
+    return True if yes >= quorum else None if yes + len(left) >= quorum else False
+
+
+def _raise_if(replies: Sequence[Any], more_than: int, options: Options, final: bool) -> None:
+    """The first error, when there are too many: at once those that do not pass."""
+    errors = [reply for reply in replies if isinstance(reply, RedisError)]
+    lasting = [error for error in errors if not passes(error)]
+    for some in (lasting, errors if final else []):
+        if len(some) > more_than:
+            reraise(some[0], options.name)

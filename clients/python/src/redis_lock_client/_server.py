@@ -1,0 +1,226 @@
+"""Performs steps at the server, with threads: connections, redirections, and how one waits."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import threading
+import time
+from typing import Any, Optional, TypeVar, Union
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AskError, ClusterDownError, ConnectionError, MovedError, RedisClusterException, RedisError, ResponseError,
+)  # fmt: skip
+from redis.retry import Retry
+from redis.sentinel import SentinelConnectionPool
+
+from ._routes import Slots, closed_by_peer, settings_of
+from ._steps import (
+    PAUSE, REPEAT, TIMEOUT, Ask, AskInTurn, Grant, Options, Pause, Step, Steps, Words, acquiring, extending, ms, now,
+    releasing,
+)  # fmt: skip
+
+T = TypeVar("T")
+AnyRedis = Union[redis.Redis, redis.RedisCluster]
+
+
+class Performer:
+    """Performs steps, each as `ask` and `ask_in_turn` say."""
+
+    def perform(self, steps: Steps[T]) -> T:
+        try:
+            step = next(steps)
+            while True:
+                try:
+                    reply = self._do(step)
+                except RedisError as error:
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(reply)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+
+    def acquire(self, options: Options) -> Optional[Grant]:
+        return self.perform(acquiring(options))
+
+    def extend(self, options: Options, lease: float, until: float) -> Optional[float]:
+        return self.perform(extending(options, lease, until))
+
+    def release(self, options: Options, keep_until: float = 0.0) -> Optional[bool]:
+        return self.perform(releasing(options, keep_until))
+
+    def _do(self, step: Step) -> Any:
+        if isinstance(step, Pause):
+            return time.sleep(step.seconds)
+        if isinstance(step, AskInTurn):
+            return self.ask_in_turn(step.words, step.wait)
+        assert isinstance(step, Ask)
+        return self.ask(step.words, step.replicas)
+
+    def ask(self, words: Words, replicas: int) -> Any:
+        raise NotImplementedError
+
+    def ask_in_turn(self, words: Words, wait: Optional[float]) -> Any:
+        raise NotImplementedError
+
+
+class Server(Performer):
+    """One server, the master that Sentinels name, or the node of a cluster that has the lock."""
+
+    def __init__(self, client: AnyRedis, blocked: int, **settings: Any) -> None:
+        self._cluster = client if isinstance(client, redis.RedisCluster) else None
+        self._single = None if isinstance(client, redis.RedisCluster) else like(client, **settings)
+        self._nodes, self._slots = dict[tuple[str, int], redis.Redis](), Slots()
+        self._blocked = threading.Semaphore(blocked)
+
+    def for_hold(self, options: Options) -> Union[Server, Session]:
+        """What is asked for this hold."""
+        return Session(self, options) if options.session else self
+
+    def hung_up(self) -> bool:
+        return False
+
+    def end(self) -> None:
+        """A hold has ended, of which there is nothing here to close: see Session."""
+
+    def close(self) -> None:
+        for each in (self._single, *self._nodes.values()):
+            if each is not None:
+                each.connection_pool.disconnect()
+
+    def ask(self, words: Words, replicas: int = 0) -> Any:
+        name = str(words[1])
+        try:
+            return send(self.node(name), words, replicas)
+        except RedisError as error:
+            if isinstance(error, AskError) and not isinstance(error, MovedError):
+                return send(self._node_at(error.host, int(error.port)), words, replicas, asking=True)
+            self.learn(name, error)
+            raise
+
+    def ask_in_turn(self, words: Words, wait: Optional[float]) -> Any:
+        left = float("inf") if wait is None else wait
+        if self._blocked.acquire(blocking=False):
+            # Well below the socket timeout: the end of BLOCK is a reply, and not a lost one.
+            block = min(left, REPEAT, timeout_of(self.node(str(words[1]))) / 2)
+            until = now() + min(block, PAUSE)
+            try:
+                reply = self.ask((*words, "BLOCK", ms(block)))
+            finally:
+                self._blocked.release()
+            # Some connections cannot block: Valkey's with RESP3 and subscriptions.
+            pause = until - now()
+        else:
+            reply = self.ask(words)
+            # At random, or many would come to ask in step.
+            pause = min(left, random.uniform(REPEAT / 2, REPEAT))
+        if isinstance(reply, int) and pause > 0:
+            time.sleep(pause)
+        return reply
+
+    def node(self, name: str) -> redis.Redis:
+        if self._single is not None:
+            return self._single
+        return self._node_at(*(self._slots.owner(name) or self._ask_library(name)))
+
+    def _ask_library(self, name: str) -> tuple[str, int]:
+        assert self._cluster is not None
+        try:
+            node = self._cluster.get_node_from_key(name)
+        except (RedisClusterException, KeyError) as error:
+            raise ConnectionError(f"No node has the slot: {error}") from error
+        if node is None:
+            raise ConnectionError("No node has the slot.")
+        return node.host, int(node.port)
+
+    def _node_at(self, host: str, port: int) -> redis.Redis:
+        assert self._cluster is not None
+        if (host, port) not in self._nodes:
+            template = self._cluster.get_default_node().redis_connection
+            self._nodes[host, port] = like(template, host=host, port=port)
+        return self._nodes[host, port]
+
+    def learn(self, name: str, error: RedisError) -> None:
+        """What an error says of the node that has the lock."""
+        if self._cluster is None:
+            return
+        if isinstance(error, MovedError):
+            self._slots.moved(name, error)
+        elif not isinstance(error, ResponseError) or isinstance(error, ClusterDownError):
+            self._slots.forget(name)
+            with contextlib.suppress(RedisError, RedisClusterException):
+                self._cluster.nodes_manager.initialize()
+
+
+class Session(Performer):
+    """A connection of its own for one hold, which ends with it. What releases the hold goes by another one."""
+
+    def __init__(self, server: Server, options: Options) -> None:
+        self._server, self._name = server, options.name
+        self._timeout = None if options.wait is None else options.wait + TIMEOUT
+        self._own: Optional[redis.Redis] = None
+
+    def ask(self, words: Words, replicas: int) -> Any:
+        if words[0] == "LOCK.RELEASE":
+            return self._server.ask(words)
+        if self._own is None:
+            self._own = like(self._server.node(self._name), socket_timeout=self._timeout, single_connection_client=True)
+        try:
+            return send(self._own, words, replicas)
+        except RedisError as error:
+            # By the next connection the hold would not be tied to anything.
+            self.end()
+            self._server.learn(self._name, error)
+            raise
+
+    def ask_in_turn(self, words: Words, wait: Optional[float]) -> Any:
+        return self.ask((*words, "BLOCK", 0 if wait is None else ms(wait)), 0)
+
+    def hung_up(self) -> bool:
+        own = self._own
+        return own is None or closed_by_peer(getattr(own.connection, "_sock", None))
+
+    def end(self) -> None:
+        own, self._own = self._own, None
+        if own is not None:
+            own.connection_pool.disconnect()
+
+
+def like(client: redis.Redis, **other: Any) -> redis.Redis:
+    """A client with the same settings, connections of its own, and those settings that are given."""
+    pool = client.connection_pool
+    single = other.pop("single_connection_client", False)
+    settings = {**settings_of(pool.connection_kwargs, Retry(NoBackoff(), 0)), **other}
+    settings["connection_class"] = pool.connection_class
+    if isinstance(pool, SentinelConnectionPool):
+        ours: redis.ConnectionPool = SentinelConnectionPool(pool.service_name, pool.sentinel_manager, **settings)
+    else:
+        ours = redis.ConnectionPool(**settings)
+    return redis.Redis(connection_pool=ours, single_connection_client=single)
+
+
+def timeout_of(client: redis.Redis) -> float:
+    return float(client.connection_pool.connection_kwargs["socket_timeout"] or TIMEOUT)
+
+
+def send(client: redis.Redis, words: Words, replicas: int = 0, asking: bool = False) -> Any:
+    """The reply; with `replicas` a pair, of the reply and of how many have what was written so far."""
+    if not replicas and not asking:
+        try:
+            return client.execute_command(*words)
+        except ValueError as error:
+            # From a connection that another thread has closed, at the end of a session or of all.
+            raise ConnectionError("The connection was closed.") from error
+    with client.pipeline(transaction=False) as pipe:
+        if asking:
+            pipe.execute_command("ASKING")
+        pipe.execute_command(*words)
+        if replicas:
+            pipe.execute_command("WAIT", replicas, ms(min(1.0, timeout_of(client) / 2)))
+        replies = pipe.execute(raise_on_error=False)[asking:]
+    for each in replies:
+        if isinstance(each, Exception):
+            raise each
+    return replies if replicas else replies[0]

@@ -1,0 +1,144 @@
+"""The client for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import weakref
+from types import TracebackType
+from typing import Any, Optional, Union
+
+from .._steps import LEASE, PAUSE, Grant, Options, options_of
+from ..errors import LockLostError, NotAcquiredError, passes
+from ._majority import Majority
+from ._server import AnyRedis, Server
+from ._tasks import keep, stop, uncancelled
+from .held import HeldLock, Hold, Remote
+
+
+class LockClient:
+    """Locks of the server that a redis.asyncio client is for: Redis, also of Sentinels, or RedisCluster.
+
+    It has connections of its own, with the settings of that client. Tasks that wait use none, but for sessions: they have
+    places in the queue, and one subscription says whose turn it is. Without the right to subscribe they ask every second
+    or two.
+    """
+
+    def __init__(self, client: AnyRedis) -> None:
+        self._begin(Server(client))
+
+    def _begin(self, server: Union[Server, Majority]) -> None:
+        self._server = server
+        self._mine: weakref.WeakKeyDictionary[
+            asyncio.Task[Any], weakref.WeakValueDictionary[str, HeldLock]
+        ] = weakref.WeakKeyDictionary()
+
+    def lock(self, name: str, **how: Any) -> Acquiring:
+        """`async with client.lock("order:44") as held:` takes what `acquire` takes, raises NotAcquiredError when the lock
+        does not become available, and LockLostError at the end when it was lost before."""
+        return Acquiring(self, name, how)
+
+    async def acquire(
+        self,
+        name: str,
+        *,
+        lease: Optional[float] = None,
+        wait: Optional[float] = None,
+        shared: bool = False,
+        limit: Optional[int] = None,
+        owner: Optional[str] = None,
+        level: Optional[int] = None,
+        token: Optional[str] = None,
+        session: bool = False,
+        replicas: int = 0,
+        at_least: float = 0.0,
+        renew: bool = True,
+    ) -> Optional[HeldLock]:
+        """The held lock, or None when it is not available. See redis_lock_client.LockClient.acquire: all is the same,
+        with the task for the thread."""
+        outer = self._outer(name) if level is None and token is None else None
+        options = options_of(
+            name=name, lease=lease or (outer.hold.seconds if outer else LEASE), wait=wait, shared=shared, limit=limit,
+            owner=owner, session=session, replicas=replicas, at_least=at_least, renew=renew,
+            token=outer.token if outer else token, level=outer.level + 1 if outer else level or 1,
+        )  # fmt: skip
+        held = await self._acquire(options, outer)
+        if held is not None and level is None:
+            self._held_by_this_task()[name] = held
+        return held
+
+    async def _acquire(self, options: Options, outer: Optional[HeldLock]) -> Optional[HeldLock]:
+        remote = self._server.for_hold(options)
+        asking = keep(self._ask(remote, options, outer))
+        try:
+            # The task is not cancelled with this one, but by `_give_up`, which waits for its end.
+            grant = await asyncio.shield(asking)
+            if grant is not None:
+                return HeldLock(outer.hold if outer else Hold(remote, options, grant), options, outer)
+            await remote.end()
+            return None
+        except BaseException as error:
+            if outer and isinstance(error, LockLostError):
+                outer.hold.lose()
+            if isinstance(error, Exception) and passes(error):
+                keep(self._give_up(asking, remote, options, 2))
+            else:
+                await uncancelled(self._give_up(asking, remote, options, 1))
+            raise
+
+    async def _ask(
+        self, remote: Remote, options: Options, outer: Optional[HeldLock]
+    ) -> Optional[Grant]:
+        async with outer.hold.extending if outer else contextlib.nullcontext():
+            grant = await remote.acquire(options)
+            if outer and grant:
+                outer.hold.confirm(max(grant.ends, outer.hold.ends), max(options.lease, outer.hold.seconds))
+            return grant
+
+    async def _give_up(self, asking: asyncio.Future[Any], remote: Remote, options: Options, times: int) -> None:
+        """Whatever the server did last, nothing is held and nobody waits."""
+        await stop(asking)
+        await remote.end()
+        # The server may read a request that was not answered, on a connection that was closed, after the first of these.
+        for number in range(times):
+            await asyncio.sleep(PAUSE if number else 0)
+            await self._server.release(options)
+
+    def _held_by_this_task(self) -> weakref.WeakValueDictionary[str, HeldLock]:
+        task = asyncio.current_task()
+        assert task is not None
+        return self._mine.setdefault(task, weakref.WeakValueDictionary())
+
+    def _outer(self, name: str) -> Optional[HeldLock]:
+        held = self._held_by_this_task().get(name)
+        return held.not_released() if held else None
+
+    async def close(self) -> None:
+        """Closes the connections. What is held then lasts until its lease ends."""
+        await self._server.close()
+
+    async def __aenter__(self) -> LockClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+class Acquiring:
+    """What `async with` acquires, each time anew."""
+
+    def __init__(self, client: Any, name: str, how: dict[str, Any]) -> None:
+        self._client, self._name, self._how = client, name, how
+        self._held: list[HeldLock] = []
+
+    async def __aenter__(self) -> HeldLock:
+        held: Optional[HeldLock] = await self._client.acquire(self._name, **self._how)
+        if held is None:
+            raise NotAcquiredError("The lock did not become available in time.", lock_name=self._name)
+        self._held.append(held)
+        return held
+
+    async def __aexit__(
+        self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        await self._held.pop().__aexit__(kind, error, trace)

@@ -1,0 +1,175 @@
+"""A lock that is held, for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import weakref
+from collections.abc import Callable
+from types import TracebackType
+from typing import Optional, Protocol
+
+from redis.exceptions import RedisError
+
+from .._lease import Lease
+from .._steps import Grant, Options, now
+from ..errors import LockLostError
+from ._tasks import keep, uncancelled
+
+
+class Remote(Protocol):
+    """What it is held of: a server, or the majority of several."""
+
+    async def acquire(self, options: Options) -> Optional[Grant]:
+        """None when it is not available."""
+
+    async def extend(self, options: Options, lease: float, until: float) -> Optional[float]:
+        """When the lease ends, or None when the lock is lost. Raises when that cannot be said."""
+
+    async def release(self, options: Options, keep_until: float) -> Optional[bool]:
+        """Whether it was held until now, or None when that is not known."""
+
+    def hung_up(self) -> bool:
+        """Of a session: whether its connection is gone."""
+
+    async def end(self) -> None:
+        """The hold has ended."""
+
+
+class Hold(Lease):
+    """The hold of one token."""
+
+    def __init__(self, remote: Remote, options: Options, grant: Grant) -> None:
+        self.remote = remote
+        # Extensions go one by one, so that what is said last is what the server did last.
+        self.extending = asyncio.Lock()
+        self._loop = asyncio.get_running_loop()
+        self._timer: Optional[asyncio.TimerHandle] = None
+        super().__init__(options, grant, asyncio.Event())
+
+    def hung_up(self) -> bool:
+        return self.options.session and self.remote.hung_up()
+
+    def watch(self, at: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(max(0.0, at - now()), _tend, weakref.ref(self))
+
+    def tell(self, callback: Callable[[], object]) -> None:
+        self._loop.call_soon(callback)
+
+    def tell_lost(self) -> None:
+        # Whoever looks at what remains may be the first to see it, even from another thread.
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(super().tell_lost)
+
+    def renew(self) -> None:
+        keep(self._renew())
+
+    async def _renew(self) -> None:
+        try:
+            with contextlib.suppress(RedisError):
+                async with self.extending:
+                    if self.remaining:
+                        await self.extend(self.seconds)
+        finally:
+            self.renewed()
+
+    async def extend(self, seconds: float) -> None:
+        """With `extending`."""
+        try:
+            ends = await self.remote.extend(self.options, seconds, self.ends)
+        except RedisError:
+            if self.options.session:
+                # Its connection is gone, and the lock with it.
+                self.lose()
+            raise
+        if ends is None:
+            self.lose()
+        else:
+            self.confirm(ends, seconds)
+
+
+def _tend(ref: weakref.ref[Hold]) -> None:
+    hold = ref()
+    if hold is not None:
+        again = hold.tend()
+        if again is not None:
+            hold.watch(again)
+
+
+class HeldLock:
+    """A lock that is held, or one level of it. `async with` releases it at the end, and raises LockLostError if it was
+    lost before that."""
+
+    def __init__(self, hold: Hold, options: Options, outer: Optional[HeldLock] = None) -> None:
+        self.name, self.token, self.level, self.fence = options.name, options.token, options.level, hold.fence
+        #: Set once the lock is lost.
+        self.lost: asyncio.Event = hold.lost
+        self.hold, self._options, self._released = hold, options, False
+        self._outer = outer
+
+    @property
+    def remaining(self) -> float:
+        """The seconds that are left of the lease, counted from before it was asked for."""
+        return 0.0 if self._released else self.hold.remaining
+
+    @property
+    def held(self) -> bool:
+        """Whether it is held, as far as is known here. Never again once it is lost or released."""
+        return self.remaining > 0
+
+    def on_lost(self, callback: Callable[[], object]) -> None:
+        """Calls this once when the lock is lost, in the next turn of the loop. So too if it is lost already."""
+        self.hold.on_lost(callback)
+
+    async def extend(self, lease: Optional[float] = None) -> bool:
+        """Begins the lease anew, from now on with another length if one is given. False when the lock is lost. Raises
+        what redis-py does when the server cannot be asked."""
+        async with self.hold.extending:
+            if self.held:
+                await uncancelled(self.hold.extend(lease or self.hold.seconds))
+        return self.held
+
+    async def release(self) -> bool:
+        """Whether it was held until now. When it is not known, because no server answers, it is counted as held. It is
+        released all the same when this is cancelled."""
+        if self._released:
+            return False
+        was_held, self._released = self.held, True
+        return await uncancelled(self._release(was_held))
+
+    async def _release(self, was_held: bool) -> bool:
+        last = self._outer is None
+        if last:
+            self.hold.end()
+        keep_for = self._options.at_least
+        keep_until = self.hold.acquired + keep_for if keep_for and was_held and last else 0.0
+        try:
+            # An extension on its way must not come after the one that keeps the lock.
+            async with self.hold.extending if keep_until else contextlib.nullcontext():
+                done = await self.hold.remote.release(self._options, keep_until)
+        except RedisError:
+            done = None
+        finally:
+            if last:
+                await self.hold.remote.end()
+        if done is False and was_held:
+            self.hold.tell_lost()
+        return was_held and done is not False
+
+    async def __aenter__(self) -> HeldLock:
+        return self
+
+    async def __aexit__(
+        self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        if not self._released and not await self.release() and error is None:
+            raise LockLostError("The lock was lost before the work was done.", lock_name=self.name)
+
+    def not_released(self) -> Optional[HeldLock]:
+        """This, or the next outer level that was not released yet."""
+        level: Optional[HeldLock] = self
+        while level is not None and level._released:
+            level = level._outer
+        return level

@@ -1,0 +1,163 @@
+"""A lock that is held, for threads."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Optional, Protocol
+
+from redis.exceptions import RedisError
+
+from ._keeper import in_background, keeper
+from ._lease import Lease
+from ._steps import Grant, Options
+from .errors import LockLostError
+
+
+class Remote(Protocol):
+    """What it is held of: a server, or the majority of several."""
+
+    def acquire(self, options: Options) -> Optional[Grant]:
+        """None when it is not available."""
+
+    def extend(self, options: Options, lease: float, until: float) -> Optional[float]:
+        """When the lease ends, or None when the lock is lost. Raises when that cannot be said."""
+
+    def release(self, options: Options, keep_until: float) -> Optional[bool]:
+        """Whether it was held until now, or None when that is not known."""
+
+    def hung_up(self) -> bool:
+        """Of a session: whether its connection is gone."""
+
+    def end(self) -> None:
+        """The hold has ended."""
+
+
+class Hold(Lease):
+    """The hold of one token."""
+
+    def __init__(self, remote: Remote, options: Options, grant: Grant) -> None:
+        self.remote = remote
+        # Extensions go one by one, so that what is said last is what the server did last.
+        self.extending = threading.Lock()
+        super().__init__(options, grant, threading.Event())
+
+    def hung_up(self) -> bool:
+        return self.options.session and self.remote.hung_up()
+
+    def watch(self, at: float) -> None:
+        keeper.watch(self, at)
+
+    def tell(self, callback: Callable[[], object]) -> None:
+        in_background(callback)
+
+    def renew(self) -> None:
+        try:
+            in_background(self._renew)
+        except RuntimeError:
+            self.renewed()
+            raise
+
+    def _renew(self) -> None:
+        try:
+            with self.extending:
+                if self.remaining:
+                    self.extend(self.seconds)
+        except RedisError:
+            pass
+        finally:
+            self.renewed()
+
+    def extend(self, seconds: float) -> None:
+        """With `extending`."""
+        try:
+            ends = self.remote.extend(self.options, seconds, self.ends)
+        except RedisError:
+            if self.options.session:
+                # Its connection is gone, and the lock with it.
+                self.lose()
+            raise
+        if ends is None:
+            self.lose()
+        else:
+            self.confirm(ends, seconds)
+
+
+class HeldLock:
+    """A lock that is held, or one level of it. `with` releases it at the end, and raises LockLostError if it was lost
+    before that."""
+
+    def __init__(self, hold: Hold, options: Options, outer: Optional[HeldLock] = None) -> None:
+        self.name, self.token, self.level, self.fence = options.name, options.token, options.level, hold.fence
+        #: Set once the lock is lost.
+        self.lost = hold.lost
+        self.hold, self._options, self._released = hold, options, False
+        self._outer = outer
+
+    @property
+    def remaining(self) -> float:
+        """The seconds that are left of the lease, counted from before it was asked for."""
+        return 0.0 if self._released else self.hold.remaining
+
+    @property
+    def held(self) -> bool:
+        """Whether it is held, as far as is known here. Never again once it is lost or released."""
+        return self.remaining > 0
+
+    def on_lost(self, callback: Callable[[], object]) -> None:
+        """Calls this once when the lock is lost, in a thread of its own. At once, if it is lost already."""
+        self.hold.on_lost(callback)
+
+    def extend(self, lease: Optional[float] = None) -> bool:
+        """Begins the lease anew, from now on with another length if one is given. False when the lock is lost. Raises
+        what redis-py does when the server cannot be asked."""
+        with self.hold.extending:
+            if self.held:
+                self.hold.extend(lease or self.hold.seconds)
+        return self.held
+
+    def release(self) -> bool:
+        """Whether it was held until now. When it is not known, because no server answers, it is counted as held."""
+        if self._released:
+            return False
+        was_held = self.held
+        last = self._outer is None
+        keep = self._options.at_least
+        keep_until = self.hold.acquired + keep if keep and was_held and last else 0.0
+        try:
+            self._released = True
+            if last:
+                self.hold.end()
+            # An extension on its way must not come after the one that keeps the lock.
+            with self.hold.extending if keep_until else contextlib.nullcontext():
+                done = self.hold.remote.release(self._options, keep_until)
+        except RedisError:
+            done = None
+        except BaseException:
+            # Interrupted: it is released all the same.
+            in_background(self.hold.remote.release, self._options, keep_until, lasting=True)
+            raise
+        finally:
+            if last:
+                self.hold.remote.end()
+        if done is False and was_held:
+            self.hold.tell_lost()
+        return was_held and done is not False
+
+    def __enter__(self) -> HeldLock:
+        return self
+
+    def __exit__(
+        self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        if not self._released and not self.release() and error is None:
+            raise LockLostError("The lock was lost before the work was done.", lock_name=self.name)
+
+    def not_released(self) -> Optional[HeldLock]:
+        """This, or the next outer level that was not released yet."""
+        level: Optional[HeldLock] = self
+        while level is not None and level._released:
+            level = level._outer
+        return level

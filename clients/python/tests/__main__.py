@@ -1,0 +1,67 @@
+"""The tests of the client, against real servers. `make test-clients` runs it; REDIS_SERVER chooses the server.
+
+  test_cases.py         the cases of clients/cases: threads and tasks, RESP2 and RESP3
+  test_cancellation.py  300 cancellations around the grant, of each kind
+  test_kill.py          clients that are killed at every step
+  test_history.py       random work behind a proxy that loses replies, judged by checker/
+  test_routes.py        Sentinels and a cluster: failover, slots that move
+  test_redlock.py       Redlock over five servers
+  test_lock_class.py    the tests of redis-py for its own lock
+  test_readme.py        the programs of README.md
+  support.py            clients of both kinds, driven alike
+  program.py            for test_kill.py; as_lock_class.py: for test_lock_class.py
+
+Run with REDIS_LOCK_MODULE, the files go at the same time; they mostly wait. Names of files as arguments choose some.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import time
+
+here = os.path.dirname(os.path.abspath(__file__))
+# Long, and each has a server of its own.
+APART = {
+    "test_cases.py": ("ThreadsResp2", "ThreadsResp3", "TasksResp2", "TasksResp3"),
+    "test_redlock.py": ("Threads", "Tasks"),
+}
+
+
+def main():
+    chosen = sys.argv[1:] or sorted(each for each in os.listdir(here) if re.fullmatch(r"test_\w+\.py", each))
+    began = time.monotonic()
+    runs = [
+        (" ".join((name, *some)), subprocess.Popen(
+            [sys.executable, "-B", "-W", "ignore::ResourceWarning", os.path.join(here, name), "-v", *some],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+        for name in chosen for some in [[each] for each in APART.get(name, ())] or [[]]
+    ]  # fmt: skip
+    try:
+        totals = [report(*run) for run in runs]
+    finally:
+        for _, run in runs:
+            run.terminate()
+    passed, failed, skipped = map(sum, zip(*totals))
+    broken = any(run.returncode for _, run in runs)
+    print(f"test result: {'FAILED' if broken else 'ok'}. {passed} passed; {failed} failed; 0 ignored; {skipped} skipped; "
+          f"finished in {time.monotonic() - began:.0f} s")  # fmt: skip
+    return broken
+
+
+def report(name, run):
+    text, _ = run.communicate()
+    print(f"{name}:\n{text}", flush=True)
+    end = text.rsplit("\n\n", 1)[-1]
+    ran = sum(map(int, re.findall(r"^Ran (\d+) test", text, re.M)))
+    failed = sum(map(int, re.findall(r"(?:failures|errors)=(\d+)", end)))
+    skipped = sum(map(int, re.findall(r"skipped=(\d+)", end)))
+    # Where the report of the servers wants it, as the other tests do.
+    if os.environ.get("REDIS_LOCK_SKIPPED"):
+        with open(os.environ["REDIS_LOCK_SKIPPED"], "a") as file:
+            for test, reason in re.findall(r"^(test_\w+) .*\.\.\. skipped '(.*)'$", text, re.M):
+                file.write(f"clients/python {test}: {reason}\n")
+    return ran - failed - skipped, failed, skipped
+
+
+sys.exit(main())

@@ -1,0 +1,100 @@
+/** One connection, used until the first thing goes wrong on it. */
+
+import { NoReplyError, codeOf } from "./errors.js";
+import type { Connection, Library, Listener } from "./libraries.js";
+
+export class Link {
+  /** Why it is closed. */
+  #error: unknown;
+  readonly #opened: Promise<Connection>;
+  readonly #ready: Promise<Connection>;
+  /** What fails those who wait for a reply. */
+  readonly #asking = new Set<(error: unknown) => void>();
+
+  constructor(
+    library: Library,
+    address: string | null,
+    private readonly timeout: number,
+    private readonly onClosed: (link: Link) => void,
+    listener: Partial<Listener> = {},
+  ) {
+    this.#opened = library.open(address, {
+      // What the server says to a wrong password is no lost connection.
+      closed: (cause) => this.#close(codeOf(cause) ? cause : new NoReplyError("The connection was closed.", { cause })),
+      message: listener.message ?? (() => {}),
+      moved: listener.moved ?? (() => {}),
+    });
+    this.#ready = this.#opened.then(async (connection) => {
+      await connection.ready;
+      return connection;
+    });
+    this.#ready.catch((cause: unknown) =>
+      this.#close(codeOf(cause) ? cause : new NoReplyError("There is no connection.", { cause })),
+    );
+  }
+
+  /** The reply. Closes the connection when none comes in time: what the server has not read yet, it must not read later. */
+  ask(words: string[], timeout = this.timeout): Promise<unknown> {
+    return this.#use((connection) => connection.send(words), timeout);
+  }
+
+  /** The replies to two commands, with nothing between them. */
+  askBoth(first: string[], second: string[]): Promise<[unknown, unknown]> {
+    return this.#use((each) => Promise.all([each.send(first), each.send(second)]), this.timeout);
+  }
+
+  subscribe(channel: string): Promise<unknown> {
+    return this.#use((connection) => connection.subscribe(channel), this.timeout);
+  }
+
+  unsubscribe(channel: string): Promise<unknown> {
+    return this.#use((connection) => connection.unsubscribe(channel), this.timeout);
+  }
+
+  close(): void {
+    this.#close(new NoReplyError("The connection was closed."));
+  }
+
+  async #use<T>(how: (connection: Connection) => Promise<T>, timeout: number): Promise<T> {
+    const late = (): void => this.#close(new NoReplyError("No reply has come in time."));
+    let timer = setTimeout(late, this.timeout);
+    let fail!: (error: unknown) => void;
+    try {
+      return await new Promise<T>((resolve, reject) => {
+        fail = reject;
+        this.#asking.add(fail);
+        const ask = (connection: Connection): Promise<T> => {
+          if (this.#error) throw this.#error;
+          clearTimeout(timer);
+          if (timeout < 2 ** 31) timer = setTimeout(late, timeout);
+          return how(connection);
+        };
+        this.#ready.then(ask).then(resolve, reject);
+      });
+    } catch (error) {
+      if (codeOf(error) || error instanceof NoReplyError) throw error;
+      const lost = new NoReplyError("The connection was lost.", { cause: error });
+      this.#close(lost);
+      throw lost;
+    } finally {
+      clearTimeout(timer);
+      this.#asking.delete(fail);
+    }
+  }
+
+  #close(error: unknown): void {
+    if (this.#error) return;
+    this.#error = error;
+    for (const fail of this.#asking) fail(error);
+    void this.#opened.then(closeQuietly, () => {});
+    this.onClosed(this);
+  }
+}
+
+function closeQuietly(connection: Connection): void {
+  try {
+    connection.close();
+  } catch {
+    // It was closed already.
+  }
+}

@@ -1,0 +1,115 @@
+/** Acquiring: the way to a held lock, and the ways out of it. */
+
+import { LockLostError, NotAcquiredError, passes } from "./errors.js";
+import { HeldLock, Hold, outerOf } from "./held.js";
+import { libraryOf, type AnyClient } from "./libraries.js";
+import { Options, PATIENCE, type AcquireOptions } from "./options.js";
+import { Server } from "./server.js";
+import { sleep, type Remote } from "./steps.js";
+
+export interface LocksOptions {
+  /** Milliseconds to wait for a reply; by default what the client is set to, or 5,000. */
+  timeout?: number | undefined;
+}
+
+/** @internal */
+export interface Place extends Remote {
+  /** What is asked for this hold, or for a level of a hold that has a connection already. */
+  forHold(options: Options, outer?: Remote): Remote;
+  close(): void;
+}
+
+/**
+ * Locks of the server that this client of node-redis or ioredis is for, also a cluster client.
+ *
+ * It has connections of its own, with the settings of that client: one for all who ask, one for the messages that say
+ * whose turn it is, and one for each hold with `session` or `replicas`.
+ */
+export class Locks implements AsyncDisposable {
+  readonly #place: Place;
+
+  constructor(client: AnyClient, options?: LocksOptions);
+  /** @internal */
+  constructor(client: null, options: LocksOptions | undefined, place: Place);
+  constructor(client: AnyClient | null, options: LocksOptions = {}, place?: Place) {
+    this.#place = place ?? new Server(libraryOf(client!), options.timeout);
+  }
+
+  /** The held lock, or null when it is not available within `wait`. */
+  acquire(name: string, how?: AcquireOptions & { wait?: undefined }): Promise<HeldLock>;
+  acquire(name: string, how: AcquireOptions): Promise<HeldLock | null>;
+  async acquire(name: string, how: AcquireOptions = {}): Promise<HeldLock | null> {
+    const outer = how.level === undefined && how.token === undefined ? outerOf(this, name) : undefined;
+    how.signal?.throwIfAborted();
+    const held = await (outer ? this.#acquireInner(name, how, outer) : this.#acquire(new Options(name, how), how.signal));
+    if (!held && how.wait === undefined) throw new NotAcquiredError("Somebody has released the token that waited.");
+    return held;
+  }
+
+  /**
+   * Does the work while the lock is held, and releases it, whatever ends the work. The signal is aborted when the lock is
+   * lost, or when `how.signal` is. Throws NotAcquiredError when it does not become available, and LockLostError when it was
+   * lost before the end.
+   */
+  async using<T>(name: string, work: Work<T>): Promise<T>;
+  async using<T>(name: string, how: AcquireOptions, work: Work<T>): Promise<T>;
+  async using<T>(name: string, how: AcquireOptions | Work<T>, work?: Work<T>): Promise<T> {
+    if (typeof how === "function") return this.using(name, {}, how);
+    const held = await this.acquire(name, how);
+    if (!held) throw new NotAcquiredError("The lock did not become available in time.");
+    const signal = how.signal ? AbortSignal.any([held.lost, how.signal]) : held.lost;
+    let result;
+    try {
+      result = await held.run(() => work!(signal, held));
+    } catch (error) {
+      await held.release();
+      throw error;
+    }
+    await held[Symbol.asyncDispose]();
+    return result;
+  }
+
+  #acquireInner(name: string, how: AcquireOptions, { hold, token, level }: HeldLock): Promise<HeldLock | null> {
+    return hold.inTurn(() => {
+      const { session } = hold.options;
+      const next = (hold.inner.at(-1)?.level ?? level) + 1;
+      return this.#acquire(new Options(name, { lease: hold.lease, ...how, session, token, level: next }), how.signal, hold);
+    });
+  }
+
+  async #acquire(options: Options, signal?: AbortSignal, outer?: Hold): Promise<HeldLock | null> {
+    const remote = this.#place.forHold(options, outer?.remote);
+    try {
+      const grant = await remote.acquire(options, signal);
+      signal?.throwIfAborted();
+      if (!grant) {
+        if (remote !== outer?.remote) remote.end();
+        return null;
+      }
+      if (!outer) return new HeldLock(this, new Hold(remote, options, grant), options);
+      // It was lost by our own clock meanwhile, and nothing says after that that it is held.
+      if (!outer.remaining) throw new LockLostError("The outer level was lost.");
+      if (remote !== outer.remote) remote.end();
+      outer.confirm(Math.max(grant.ends, outer.ends), Math.max(options.lease, outer.lease));
+      return new HeldLock(this, outer, options, true);
+    } catch (error) {
+      if (error instanceof LockLostError) outer?.lose();
+      if (remote !== outer?.remote) remote.end();
+      // Whatever the server did last, nothing is held and nobody waits.
+      const givenUp = this.#place.release(options);
+      if (!passes(error)) await Promise.race([givenUp, sleep(PATIENCE)]);
+      throw error;
+    }
+  }
+
+  /** Closes the connections. What is held then lasts until its lease ends, and sessions end at once. */
+  async close(): Promise<void> {
+    this.#place.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}
+
+export type Work<T> = (signal: AbortSignal, held: HeldLock) => Promise<T> | T;

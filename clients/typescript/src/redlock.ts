@@ -1,0 +1,121 @@
+/**
+ * The Redlock algorithm: see https://redis.io/docs/latest/develop/clients/patterns/distributed-locks/
+ *
+ * One token, asked of all servers at once. It is held when a majority has granted it while something is left of the lease,
+ * less what the clocks of the servers may differ by. What was granted by fewer is given back at once, and asked for again
+ * after a time at random, or those who contend would do so in step and split the servers again. There is no queue: who
+ * waits in several could wait for ever for one who waits there too.
+ */
+
+import { LockLostError, codeOf, forCaller, passes } from "./errors.js";
+import { libraryOf, type AnyClient } from "./libraries.js";
+import { Locks, type LocksOptions, type Place } from "./locks.js";
+import { PAUSE, now, type Options, type Words } from "./options.js";
+import { Server } from "./server.js";
+import { sleep, type Grant, type Remote } from "./steps.js";
+
+const RETRY = 200; // at most, between two tries
+const TRIES = 3; // to release at a server whose reply was lost; what is held there otherwise ends with its lease
+const TIMEOUT = 300; // or one server that is away would use up the lease
+
+/**
+ * The same over several independent servers. One server with a replica, `replicas: 1` and fences is the better choice for
+ * almost everybody: the README says why.
+ */
+export class Redlock extends Locks {
+  constructor(clients: readonly AnyClient[], options: LocksOptions = {}) {
+    super(null, options, new Majority(clients, options.timeout ?? TIMEOUT));
+  }
+}
+
+/** By how much a lease may end sooner at a server than here: 1 % for the clocks, 2 ms for their resolution. */
+const drift = (lease: number): number => lease * 0.01 + 2;
+
+type Reply = { server: Server; reply?: unknown; error?: unknown };
+
+class Majority implements Place {
+  readonly #servers: readonly Server[];
+  readonly #quorum: number;
+
+  constructor(clients: readonly AnyClient[], timeout: number) {
+    this.#servers = clients.map((client) => new Server(libraryOf(client), timeout));
+    this.#quorum = Math.floor(clients.length / 2) + 1;
+  }
+
+  forHold(options: Options): Remote {
+    if (options.session || options.replicas) throw new TypeError("with several servers there are neither sessions nor replicas");
+    return this;
+  }
+
+  async acquire(options: Options, signal?: AbortSignal): Promise<Grant | null> {
+    const deadline = now() + options.wait;
+    for (;;) {
+      signal?.throwIfAborted();
+      const sent = now();
+      const replies = await this.#askAll(options.acquire());
+      const fences = replies.flatMap(({ reply }) => (Array.isArray(reply) ? [Number(reply[1])] : []));
+      const ends = sent + options.lease - drift(options.lease);
+      if (fences.length >= this.#quorum && now() < ends) return { fence: Math.max(...fences), ends };
+      await this.release(options);
+      const final = now() >= deadline;
+      this.#throwIfTooMany(replies, final);
+      if (options.level > 1) throw new LockLostError("The outer level does not hold the lock any more.");
+      if (final) return null;
+      await sleep(Math.min(deadline - now(), RETRY / 4 + (Math.random() * RETRY * 3) / 4), signal);
+    }
+  }
+
+  async extend(options: Options, lease: number, until: number): Promise<number | null> {
+    const words = options.level > 1 ? options.acquire(lease) : options.extend(lease);
+    for (;;) {
+      const sent = now();
+      const replies = await this.#askAll(words);
+      const errors = replies.filter(({ error }) => error !== undefined && codeOf(error) !== "WRONGTYPE");
+      const yes = replies.filter(({ reply }) => reply).length;
+      if (yes >= this.#quorum) return sent + lease - drift(lease);
+      if (yes + errors.length < this.#quorum) return null;
+      if (now() + PAUSE >= until) throw forCaller(errors.at(-1)!.error);
+      await sleep(Math.min(PAUSE, lease / 10));
+    }
+  }
+
+  async release(options: Options, keepUntil = 0): Promise<boolean | null> {
+    let left = this.#servers;
+    let yes = 0;
+    for (let tries = 0; tries < TRIES && left.length; tries++) {
+      const rest = keepUntil - now();
+      const replies = await this.#askAll(rest > 0 ? options.extend(rest) : options.release(), left);
+      yes += replies.filter(({ reply }) => reply === 1).length;
+      left = replies.filter(({ error }) => passes(error)).map(({ server }) => server);
+    }
+    return yes >= this.#quorum ? true : yes + left.length >= this.#quorum ? null : false;
+  }
+
+  end(): void {
+    // There is nothing to close.
+  }
+
+  close(): void {
+    for (const each of this.#servers) each.close();
+  }
+
+  #askAll(words: Words, servers = this.#servers): Promise<Reply[]> {
+    return Promise.all(
+      servers.map((server) =>
+        server.ask(words).then(
+          (reply): Reply => ({ server, reply }),
+          (error: unknown): Reply => ({ server, error }),
+        ),
+      ),
+    );
+  }
+
+  /** The first error, when there are so many that it cannot be had: at once those that do not pass. */
+  #throwIfTooMany(replies: Reply[], final: boolean): void {
+    const errors = replies.filter(({ error }) => error !== undefined);
+    const lasting = errors.filter(({ error }) => !passes(error));
+    for (const some of [lasting, final ? errors : []]) {
+      if (some.length > this.#servers.length - this.#quorum) throw forCaller(some[0]!.error);
+    }
+  }
+}

@@ -1,0 +1,4 @@
+import { runCases } from "./cases.js";
+import { KINDS } from "./support.js";
+
+runCases(KINDS.nodeRedis5);

@@ -1,0 +1,104 @@
+#!/usr/bin/env bash
+# Runs the tests of the clients, each in an environment that its language's own package manager makes: under target, or for
+# npm in clients/typescript/node_modules. Takes the name of one client as an argument, and after it names of files of its
+# tests. Wants REDIS_LOCK_MODULE, as scripts/with-module.sh gives it.
+set -euo pipefail
+. "$(dirname "$0")/common.sh"
+
+test_python() {
+    local python=$target/clients/python
+    local tests=clients/python/tests
+    local wanted=$tests/requirements.txt
+
+    if ! cmp -s "$wanted" "$python/installed"; then
+        rm -rf "$python"
+        python3 -m venv "$python" ||
+            die 'python3 cannot make an environment for the client: its module venv or ensurepip fails, see above.'
+        "$python/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$wanted" ||
+            die "pip cannot get what $wanted names, see above: is there a network, or a package index that pip may use?"
+        cp "$wanted" "$python/installed"
+    fi
+    # As it comes to whoever installs it from the folder. The build leaves its traces beside the sources, so it has a copy.
+    rm -rf "$python/source"
+    cp -r clients/python "$python/source"
+    "$python/bin/python" -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --force-reinstall \
+        "$python/source"
+    (cd clients/python && "$python/bin/mypy" --cache-dir "$python/mypy")
+
+    # The tests of redis-py are in its source distribution alone. Without it they are skipped, and the reason is said.
+    local redis_py
+    redis_py=$(sed -n 's/^redis==//p' "$wanted")
+    if [[ ! -d $python/redis-$redis_py ]]; then
+        if "$python/bin/python" -m pip download --quiet --disable-pip-version-check --no-deps --no-binary redis \
+            --dest "$python" "redis==$redis_py"; then
+            tar -xzf "$python/redis-$redis_py.tar.gz" -C "$python"
+        fi
+    fi
+    if [[ -d $python/redis-$redis_py ]]; then
+        export REDIS_PY_TESTS=$python/redis-$redis_py
+    fi
+
+    "$python/bin/python" -B "$tests" "$@"
+}
+
+# Says by name what this machine cannot run, also to the report that scripts/on-each-server.sh makes.
+skip() {
+    echo "skipped: clients/$1: $2"
+    [[ -z ${REDIS_LOCK_SKIPPED:-} ]] || echo "clients/$1: $2" >>"$REDIS_LOCK_SKIPPED"
+}
+
+test_typescript() {
+    local folder=clients/typescript
+    if ! have node || ! have npm; then
+        skip typescript 'node or npm is not there'
+        return
+    fi
+    if ! node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 11) ? 0 : 1)'; then
+        skip typescript "node $(node --version) is older than 20.11"
+        return
+    fi
+    if ! cmp -s "$folder/package-lock.json" "$folder/node_modules/.installed"; then
+        if ! npm --prefix "$folder" ci --silent --no-audit --no-fund --ignore-scripts; then
+            die "npm cannot get what $folder/package-lock.json names, see above: is there a network, or a registry that npm may use?"
+        fi
+        cp "$folder/package-lock.json" "$folder/node_modules/.installed"
+    fi
+    (
+        cd "$folder"
+        rm -rf build
+        node_modules/.bin/tsc
+        if (($#)); then
+            node --test --test-concurrency=1 --test-reporter=spec "${@/#/build/test/}"
+        else
+            # Most of them mostly wait; what takes the processor would make them late.
+            node --test --test-concurrency=3 --test-reporter=spec build/test/cases-*.test.js
+            local file others=()
+            for file in build/test/*.test.js; do
+                [[ $file == */cases-* ]] || others+=("$file")
+            done
+            node --test --test-concurrency=1 --test-reporter=spec "${others[@]}"
+        fi
+    )
+}
+
+# What judges histories.
+cargo build --quiet --package lock-checker
+export REDIS_LOCK_CHECKER=$target/debug/check-history
+export REDIS_SERVER=$server
+
+if (($#)); then
+    client=$1
+    shift
+    "test_$client" "$@"
+else
+    failed=()
+    for client in python typescript; do
+        # In a shell of its own, where the first failure ends it: `||` would let it go on.
+        set +e
+        (set -e && "test_$client")
+        status=$?
+        set -e
+        ((status == 0)) || failed+=("$client")
+    done
+    ((!${#failed[@]})) || die "The tests of these clients have failed: ${failed[*]}"
+fi
