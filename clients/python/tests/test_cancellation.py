@@ -45,7 +45,7 @@ class Cancellation(ServerTest):
         self.assertEqual(left, [])
         print(self.counts, flush=True)
         # Otherwise it has not happened around the grant.
-        self.assertGreater(min(self.counts.values()), TIMES / 20)
+        self.assertGreater(min(self.counts.values()), TIMES / 100)
 
     def test_300_tasks_that_are_cancelled_around_the_grant_leave_nothing(self):
         names = [f"task-{number}" for number in range(TIMES)]
@@ -76,7 +76,7 @@ class Cancellation(ServerTest):
             # Away from the moment at which it has subscribed.
             await asyncio.sleep(0.01)
             freed = asyncio.create_task(free(name, self.random.random() * 0.004))
-            await asyncio.sleep(self.random.random() * 0.008)
+            await asyncio.sleep(self.random.random() * 0.012)
             cancelled = cancel(task)
             if asyncio.iscoroutine(cancelled):
                 await cancelled

@@ -175,6 +175,9 @@ class CasesTest:
         with redis.Redis(port=replica.port) as client:
             client.replicaof("127.0.0.1", self.server.port)
             self.assertTrue(eventually(lambda: client.info("replication").get("master_link_status") == "up", 20))
+        # The master counts it a little later.
+        self.direct.set("replicated", "yes")
+        self.assertTrue(eventually(lambda: self.direct.wait(1, 1000) == 1, 20))
 
     def run_case(self, case):
         if "replica" in case.get("needs", ()):

@@ -67,8 +67,12 @@ class Lease:
         return min(at, now() + LOOK) if self.options.session else at
 
     def renewed(self) -> None:
-        """Or not: when nothing confirms it, it is lost at its end."""
-        self._renewing = False
+        """Or not: then it is tried again, and lost when its time is over."""
+        with self._lock:
+            self._renewing = False
+            self._renew_at = max(self._renew_at, now() + self.seconds / 10)
+            self.version += 1
+        self.watch(self._sooner(min(self._renew_at, self.ends)))
 
     @property
     def remaining(self) -> float:
