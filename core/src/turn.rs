@@ -101,11 +101,6 @@ impl<'a> Turn<'a> {
         Self { lock, table, key, now: circumstances.now, circumstances, outcome }
     }
 
-    /// When it takes place.
-    pub fn now(&self) -> Moment {
-        self.now
-    }
-
     /// The waiter that is granted the lock next, if its user still has the right to take it.
     pub fn candidate(&self) -> Option<Ticket> {
         self.outcome.candidate

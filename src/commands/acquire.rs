@@ -73,8 +73,9 @@ impl Command for Acquire {
         if request.session && !TABLE.with(|table| table.sessions().is_open(context.client())) {
             return Err(Refusal::NoConnection);
         }
+        // Before the turn, in which no command of the server may be called.
+        let wait = wait_options(context, &request);
         let acquired = turn(context, args, |turn| {
-            let wait = wait_options(context, &request);
             turn.acquire(&request, || context.client(), wait, entropy::new_token)
         })??;
         match acquired {
