@@ -1,7 +1,7 @@
 //! What clients that waited are told.
 
 use crate::fence::Fence;
-use crate::queue::{EndedWait, Ticket, Waiter};
+use crate::queue::{Ticket, Waiter};
 use crate::refusal::Refusal;
 use crate::session::ClientId;
 use crate::token::Token;
@@ -17,13 +17,6 @@ pub enum Answer {
     Queued(Ticket),
     /// It cannot be served any more.
     Refused(Refusal),
-}
-
-impl EndedWait {
-    /// What the client is told that waited at the place with this ticket.
-    pub(crate) fn answer(self, ticket: Ticket) -> Answer {
-        if self.is_kept { Answer::Queued(ticket) } else { Answer::NotAvailable }
-    }
 }
 
 impl Waiter {

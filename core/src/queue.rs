@@ -161,18 +161,9 @@ impl Many {
 
 /// Where a request waits.
 #[derive(Clone, Debug)]
-struct Seat {
-    waiter: Waiter,
-    keys: SmallVec<[OwnedDbKey; 1]>,
-}
-
-/// What has become of a place whose wait has ended, see [`Queues::end_wait`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct EndedWait {
-    /// The connection that waited there, if one did.
-    pub(crate) client: Option<ClientId>,
-    /// Whether the place is kept.
-    pub(crate) is_kept: bool,
+pub(crate) struct Seat {
+    pub(crate) waiter: Waiter,
+    pub(crate) keys: SmallVec<[OwnedDbKey; 1]>,
 }
 
 /// All queues of a server.
@@ -365,23 +356,18 @@ impl Queues {
         self.remove(self.ticket_of(key, token)?)
     }
 
-    /// The wait at a place has ended: its connection has gone, or its time is over. If a connection waited there and QUEUE
-    /// says so, the place is kept from now on without it. Otherwise it is removed.
-    pub(crate) fn end_wait(&mut self, ticket: Ticket, now: Moment) -> Option<EndedWait> {
+    /// The connection at a place goes, and the place is kept without it from now on. Returns the connection. `None`, and
+    /// nothing has changed, if none waits there or QUEUE was not asked for.
+    pub(crate) fn step_aside(&mut self, ticket: Ticket, now: Moment) -> Option<ClientId> {
         let waiter = &mut self.seats.get_mut(&ticket)?.waiter;
-        let (Some(client), Some(keep)) = (waiter.client, &waiter.keep) else {
-            let Waiter { client, .. } = self.remove(ticket)?;
-            return Some(EndedWait { client, is_kept: false });
-        };
-        let until = now.plus_ms(keep.for_ms.get());
-        waiter.client = None;
-        let before = waiter.until.replace(until);
-        if let Some(before) = before {
+        let until = now.plus_ms(waiter.keep.as_ref()?.for_ms.get());
+        let client = waiter.client.take()?;
+        if let Some(before) = waiter.until.replace(until) {
             self.timeouts.remove(&(before, ticket));
         }
         self.timeouts.insert((until, ticket));
         self.by_client.remove(&client);
-        Some(EndedWait { client: Some(client), is_kept: true })
+        Some(client)
     }
 
     /// Takes the request with this ticket out of its queues.
@@ -389,7 +375,8 @@ impl Queues {
         self.unseat(ticket).map(|seat| seat.waiter)
     }
 
-    fn unseat(&mut self, ticket: Ticket) -> Option<Seat> {
+    /// The same, with the keys that it waited for.
+    pub(crate) fn unseat(&mut self, ticket: Ticket) -> Option<Seat> {
         let seat = *self.seats.remove(&ticket)?;
         let Seat { waiter, keys } = &seat;
         if let Some(client) = waiter.client {
@@ -402,11 +389,6 @@ impl Queues {
             self.dequeue(key.as_key(), ticket, &waiter.token);
         }
         Some(seat)
-    }
-
-    /// The keys that the request with this ticket waits for.
-    pub(crate) fn keys_of(&self, ticket: Ticket) -> SmallVec<[OwnedDbKey; 1]> {
-        self.seats.get(&ticket).map(|seat| seat.keys.clone()).unwrap_or_default()
     }
 
     /// When the next waiter stops waiting.

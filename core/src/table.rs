@@ -14,7 +14,7 @@ use crate::grace::Grace;
 use crate::hold::Hold;
 use crate::key::{Database, DbKey, OwnedDbKey};
 use crate::lock::Lock;
-use crate::queue::{Joining, Queues, Ticket};
+use crate::queue::{Joining, Queues, Seat, Ticket, Waiter};
 use crate::session::{ClientId, SessionIndex};
 use crate::time::Moment;
 use crate::undo::{Undo, Undos, What};
@@ -212,9 +212,7 @@ impl Table {
     /// A client cannot be answered any more: it leaves its queue for good, and what it was granted and not told is undone.
     pub fn abandoned(&mut self, client: ClientId) -> Option<Undo> {
         if let Some(ticket) = self.queues.ticket_of_client(client) {
-            let keys = self.queues.keys_of(ticket);
-            self.queues.remove(ticket);
-            keys.iter().for_each(|key| self.touched(key.as_key()));
+            self.take_out(ticket);
         }
         self.undos.lost(client)
     }
@@ -259,14 +257,19 @@ impl Table {
         self.end_wait(self.queues.ticket_of_client(client)?, now)
     }
 
-    /// Ends a wait, whose place may be kept. Otherwise it may have stood in somebody's way.
+    /// Ends a wait, whose place may be kept. Returns who is told what.
     fn end_wait(&mut self, ticket: Ticket, now: Moment) -> Option<(ClientId, Answer)> {
-        let keys = self.queues.keys_of(ticket);
-        let ended = self.queues.end_wait(ticket, now)?;
-        if !ended.is_kept {
-            keys.iter().for_each(|key| self.touched(key.as_key()));
+        match self.queues.step_aside(ticket, now) {
+            Some(client) => Some((client, Answer::Queued(ticket))),
+            None => Some((self.take_out(ticket)?.client?, Answer::NotAvailable)),
         }
-        Some((ended.client?, ended.answer(ticket)))
+    }
+
+    /// Takes a request out of its queues. It may have stood in somebody's way.
+    fn take_out(&mut self, ticket: Ticket) -> Option<Waiter> {
+        let Seat { waiter, keys } = self.queues.unseat(ticket)?;
+        keys.iter().for_each(|key| self.touched(key.as_key()));
+        Some(waiter)
     }
 
     /// All waiters of a key stop waiting. Those with a connection are redirected.

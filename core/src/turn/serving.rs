@@ -28,7 +28,7 @@ impl Turn<'_> {
         self.table.fences.draw(self.circumstances.wall_micros)
     }
 
-    /// Tells the connection that waited at a place, if one did.
+    /// Tells the connection that waited at a place that has ended. A place without one ends with nobody to tell.
     pub(super) fn tell(&mut self, client: Option<ClientId>, answer: Answer) {
         match client {
             Some(client) => self.outcome.answers.push((client, answer)),
@@ -182,8 +182,9 @@ impl Turn<'_> {
 
     /// Ends a wait whose time is over. The place may be kept without the connection.
     fn end_wait(&mut self, ticket: Ticket) {
-        if let Some(ended) = self.table.queues.end_wait(ticket, self.now) {
-            self.tell(ended.client, ended.answer(ticket));
+        match self.table.queues.step_aside(ticket, self.now) {
+            Some(client) => self.tell(Some(client), Answer::Queued(ticket)),
+            None => self.dismiss(ticket),
         }
     }
 
