@@ -2,22 +2,19 @@
 //! ended, the numbers of tickets, how long somebody has waited, and how much is done at a time.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+mod one_key;
+
 use std::num::NonZeroU64;
 
 use lock_core::answer::Answer;
-use lock_core::outcome::{Acquired, Authority, Cause, Change, Circumstances, WaitOptions};
+use lock_core::outcome::{Acquired, Cause, Change, WaitOptions};
 use lock_core::queue::{Joining, Keep, Waiter, WaiterLimits};
 use lock_core::request::Acquire;
 use lock_core::turn::check;
-use lock_core::{
-    ClientId, DbKey, Fence, Hold, Limit, Lock, Moment, Outcome, Table, Terms, Ticket, Token, Turn,
-};
+use lock_core::{ClientId, Fence, Hold, Limit, Lock, Moment, Outcome, Table, Terms, Ticket, Token, Turn};
+use one_key::{A, CLAIM_MS, START, WALL_MICROS, turn};
 
-const A: DbKey<'_> = DbKey { database: 0, key: b"a" };
-const START: Moment = Moment::from_micros(0);
-const CLAIM_MS: u64 = 10;
 const QUEUE_MS: u64 = 500;
-const WALL_MICROS: u64 = 1 << 40;
 
 /// Of the form that the server makes, with which an exclusive hold is kept in the fewest bytes.
 fn token(number: u64) -> Token {
@@ -60,32 +57,6 @@ fn join(table: &mut Table, waiter: Waiter, ahead: bool) -> Ticket {
     let joined = table.join(A, Joining { waiter, ahead, above: 0 });
     assert_eq!(joined.superseded, None);
     joined.ticket
-}
-
-/// Takes a turn with room for so much.
-fn turn<R>(
-    (table, lock): (&mut Table, &mut Lock),
-    now: Moment,
-    at_most: usize,
-    ask: impl FnOnce(&mut Turn<'_>) -> R,
-) -> (R, Outcome) {
-    let circumstances = Circumstances {
-        now,
-        wall_micros: WALL_MICROS,
-        grace_ms: 0,
-        claim_ms: CLAIM_MS,
-        authority: Authority::FULL,
-        at_most,
-    };
-    let mut outcome = Outcome::default();
-    let mut turn = Turn::resume(lock, table, A, circumstances, &mut outcome);
-    turn.settle();
-    let result = ask(&mut turn);
-    while turn.candidate().is_some() {
-        turn.judge_candidate(true);
-    }
-    turn.end();
-    (result, outcome)
 }
 
 fn acquire(number: u64) -> Acquire<'static> {

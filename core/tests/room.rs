@@ -1,18 +1,19 @@
 //! What a turn does where much would follow from it: it does what there is room for, and marks the key for the rest.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+mod one_key;
+
 use lock_core::answer::Answer;
 use lock_core::codec::{self, Decoded};
-use lock_core::outcome::{Acquired, Authority, Cause, Change, Circumstances};
+use lock_core::outcome::{Acquired, Cause, Change};
 use lock_core::queue::{Joining, Waiter};
 use lock_core::request::Acquire;
 use lock_core::turn::check;
 use lock_core::{
     ClientId, DbKey, Fence, Hold, Limit, Lock, Moment, Outcome, OwnedDbKey, Table, Terms, Token, Turn,
 };
+use one_key::{A, START, turn};
 
-const A: DbKey<'_> = DbKey { database: 0, key: b"a" };
-const START: Moment = Moment::from_micros(0);
 const LATER: Moment = Moment::from_micros(1_000_000);
 /// More holds than are marked at once when their connection closes.
 const VERY_MANY: u64 = 200;
@@ -53,32 +54,6 @@ fn join(table: &mut Table, client: ClientId, limit: Limit) {
         keep: None,
     };
     assert_eq!(table.join(A, Joining { waiter, ahead: false, above: 0 }).superseded, None);
-}
-
-/// Takes a turn with room for so much.
-fn turn<R>(
-    (table, lock): (&mut Table, &mut Lock),
-    now: Moment,
-    at_most: usize,
-    ask: impl FnOnce(&mut Turn<'_>) -> R,
-) -> (R, Outcome) {
-    let circumstances = Circumstances {
-        now,
-        wall_micros: 1 << 40,
-        grace_ms: 0,
-        claim_ms: 10,
-        authority: Authority::FULL,
-        at_most,
-    };
-    let mut outcome = Outcome::default();
-    let mut turn = Turn::resume(lock, table, A, circumstances, &mut outcome);
-    turn.settle();
-    let result = ask(&mut turn);
-    while turn.candidate().is_some() {
-        turn.judge_candidate(true);
-    }
-    turn.end();
-    (result, outcome)
 }
 
 fn granted(outcome: &Outcome) -> Vec<ClientId> {
