@@ -16,6 +16,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failure ends the test
 #![allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)] // likewise
 
+pub(crate) mod admission;
 pub(crate) mod change_over;
 mod client;
 pub(crate) mod cluster;
@@ -29,6 +30,7 @@ pub(crate) mod page;
 mod pair;
 pub(crate) mod payload;
 mod random;
+pub(crate) mod read_again;
 mod reply;
 pub(crate) mod seen;
 pub(crate) mod sentinel;

@@ -6,44 +6,12 @@ use std::time::{Duration, Instant};
 
 use crate::support::locks::{acquire, exists, fence_of, remaining};
 use crate::support::payload::{far_fence, raise_fences};
+use crate::support::read_again::{
+    Way, commands_only, debug_reload, power_cut, replay, rewrite_and_power_cut, snapshot, with_snapshot,
+};
 use crate::support::stock::{Stock, select};
 use crate::support::wording::Wording;
 use crate::support::{Builder, Data, PATIENCE, Reply, Server, Waiter, cmd, wait_until};
-
-/// An append-only file of commands alone.
-fn commands_only() -> Builder {
-    Server::builder().aof().config("aof-use-rdb-preamble no")
-}
-
-/// An append-only file that begins with a snapshot once it was rewritten.
-fn with_snapshot() -> Builder {
-    Server::builder().aof().config("aof-use-rdb-preamble yes")
-}
-
-/// The ways in which a server's data are read again.
-type Way = fn(&mut Server);
-
-fn snapshot(server: &mut Server) {
-    server.restart(Data::Save);
-}
-
-fn replay(server: &mut Server) {
-    server.restart(Data::NoSave);
-}
-
-fn power_cut(server: &mut Server) {
-    server.kill9();
-    server.start_again();
-}
-
-fn rewrite_and_power_cut(server: &mut Server) {
-    server.rewrite_aof();
-    power_cut(server);
-}
-
-fn debug_reload(server: &mut Server) {
-    server.client().ok("DEBUG RELOAD");
-}
 
 /// Milliseconds of the leases that are to end after the data were read again.
 const BRIEF: i64 = 1_500;

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use crate::support::admission::{any_limit, enter};
 use crate::support::locks::{acquire, exists, field, holder, refused};
 use crate::support::waiter::{assert_left_in_peace, blocked_clients, owners, release, waiting};
 use crate::support::{Client, PATIENCE, Random, Reply, Server, Waiter, cmd, ok_grant, wait_until};
@@ -41,26 +42,14 @@ fn with_mixed_limits_the_head_of_the_queue_enters_as_far_as_the_rule_lets_it() {
     let mut queue = VecDeque::new();
     let mut waiters = VecDeque::new();
     for n in 1..=40 {
-        let (limit, option) = *random.pick(&[
-            (1, ""),
-            (2, "LIMIT 2"),
-            (3, "LIMIT 3"),
-            (usize::MAX, "SHARED"),
-            (usize::MAX, "SHARED"),
-        ]);
+        let (limit, option) = any_limit(&mut random);
         waiters.push_back(Waiter::new(&server, &format!("k TOKEN w{n} OWNER w{n} {option} BLOCK 0")));
         queue.push_back((n, limit));
     }
     while !holders.is_empty() {
         let (leaves, _) = holders.swap_remove(random.below(holders.len()));
         release(&mut client, "k", format!("w{leaves}"));
-        while let Some(&(n, limit)) = queue.front() {
-            let smallest = holders.iter().map(|(_, limit)| *limit).fold(limit, usize::min);
-            if holders.len() + 1 > smallest {
-                break;
-            }
-            holders.push((n, limit));
-            queue.pop_front();
+        for _ in enter(&mut holders, &mut queue) {
             waiters.pop_front().unwrap().granted();
         }
         let (mut holding, waiting) = owners(&mut client, "k");

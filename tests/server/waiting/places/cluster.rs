@@ -4,7 +4,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{Listener, claim, is_called, place, ticket, tickets};
-use crate::support::cluster::{Cluster, InCommon, Shared, ask, asking, asking_waiter, key_in, moved_to};
+use crate::support::cluster::{
+    Cluster, InCommon, Migration, Shared, ask, asking, asking_waiter, key_in, moved_to,
+};
 use crate::support::locks::{acquire, field, null, ok_grant, remaining};
 use crate::support::waiter::{release, waiting};
 use crate::support::{Client, PATIENCE, Reply, Waiter, wait_until};
@@ -24,6 +26,17 @@ fn held(cluster: &Cluster) -> (u16, String, Client) {
     let mut client = cluster.client(0);
     acquire(&mut client, &format!("{key} TOKEN a PX 600000"));
     (slot, key, client)
+}
+
+/// A slot that is on its way from node 0 to node 1, in which `k` is held there by `a`, and a client of node 1.
+#[track_caller]
+fn held_where_it_arrives(cluster: &Cluster) -> (String, Migration<'_>, Client) {
+    let slot = cluster.fresh_slot(0);
+    let key = key_in(slot, "k");
+    let migration = cluster.open_slot(slot, 0, 1);
+    let mut client = cluster.client(1);
+    ok_grant(asking(&mut client, &format!("LOCK.ACQUIRE {key} TOKEN a PX 600000")));
+    (key, migration, client)
 }
 
 #[test]
@@ -135,11 +148,7 @@ fn what_was_called_goes_along_with_the_slot_and_is_claimed_there() {
 fn on_a_slot_that_arrives_a_place_stands_and_is_called_only_once_the_slot_is_here() {
     let cluster = patient();
     for freeing in ["LOCK.RELEASE KEY a", "LOCK.BREAK KEY", "DEL KEY", "LOCK.EXTEND KEY a PX 1"] {
-        let slot = cluster.fresh_slot(0);
-        let key = key_in(slot, "k");
-        let migration = cluster.open_slot(slot, 0, 1);
-        let mut client = cluster.client(1);
-        ok_grant(asking(&mut client, &format!("LOCK.ACQUIRE {key} TOKEN a PX 600000")));
+        let (key, migration, mut client) = held_where_it_arrives(&cluster);
         let request = format!("LOCK.ACQUIRE {key} TOKEN b PX 700000 QUEUE 600000");
         let first = ticket(&asking(&mut client, &request));
         assert_eq!(ticket(&asking(&mut client, &request)), first);
@@ -162,11 +171,7 @@ fn on_a_slot_that_arrives_a_place_stands_and_is_called_only_once_the_slot_is_her
 #[test]
 fn a_connection_that_breaks_on_a_slot_that_arrives_leaves_its_place() {
     let cluster = patient();
-    let slot = cluster.fresh_slot(0);
-    let key = key_in(slot, "k");
-    let migration = cluster.open_slot(slot, 0, 1);
-    let mut client = cluster.client(1);
-    ok_grant(asking(&mut client, &format!("LOCK.ACQUIRE {key} TOKEN a PX 600000")));
+    let (key, migration, mut client) = held_where_it_arrives(&cluster);
     let waiter = asking_waiter(cluster.node(1), &format!("{key} TOKEN b BLOCK 0 QUEUE 600000"));
     super::lose(cluster.node(1), &key, waiter);
     migration.finish();
@@ -180,11 +185,8 @@ fn a_connection_that_breaks_on_a_slot_that_arrives_leaves_its_place() {
 #[test]
 fn on_a_slot_that_does_not_come_after_all_a_repeat_is_sent_back() {
     let cluster = patient();
-    let slot = cluster.fresh_slot(0);
-    let key = key_in(slot, "k");
-    let migration = cluster.open_slot(slot, 0, 1);
-    let mut client = cluster.client(1);
-    ok_grant(asking(&mut client, &format!("LOCK.ACQUIRE {key} TOKEN a PX 600000")));
+    let (key, migration, mut client) = held_where_it_arrives(&cluster);
+    let slot = migration.slot;
     let request = format!("LOCK.ACQUIRE {key} TOKEN b QUEUE 600000");
     ticket(&asking(&mut client, &request));
     assert_eq!(asking(&mut client, &format!("LOCK.RELEASE {key} a")), Reply::Int(1));

@@ -5,10 +5,13 @@ use std::time::{Duration, Instant};
 
 use super::{CLAIM_LEASE_MS, Listener, claim, held, is_called, patient, place, tickets};
 use crate::support::locks::{acquire, exists, field, holder, holders, null, remaining};
+use crate::support::read_again::{
+    Way, commands_only, power_cut, rewrite_and_power_cut, snapshot, with_snapshot,
+};
 use crate::support::stream::{Said, Stream, appended};
 use crate::support::waiter::{assert_left_in_peace, release, wait_blocked, waiting};
 use crate::support::wording::Wording;
-use crate::support::{Builder, Client, Data, PATIENCE, Pair, Reply, Server, Waiter, caught_up, wait_until};
+use crate::support::{Builder, Client, PATIENCE, Pair, Reply, Server, Waiter, caught_up, wait_until};
 
 /// What was told, in words.
 #[track_caller]
@@ -299,30 +302,12 @@ fn replicas_and_files_have_the_same_locks_as_their_master_after_calls_and_claims
 
 // --- files
 
-/// The ways in which a server's data are read again.
-type Way = fn(&mut Server);
-
-fn snapshot(server: &mut Server) {
-    server.restart(Data::Save);
-}
-
-fn power_cut(server: &mut Server) {
-    server.kill9();
-    server.start_again();
-}
-
-fn rewrite_and_power_cut(server: &mut Server) {
-    server.rewrite_aof();
-    power_cut(server);
-}
-
 fn ways() -> [(Builder, Way); 4] {
-    let commands_only = || Server::builder().aof().config("aof-use-rdb-preamble no");
     [
         (Server::builder(), snapshot),
         (commands_only(), power_cut),
         (commands_only(), rewrite_and_power_cut),
-        (Server::builder().aof().config("aof-use-rdb-preamble yes"), rewrite_and_power_cut),
+        (with_snapshot(), rewrite_and_power_cut),
     ]
 }
 

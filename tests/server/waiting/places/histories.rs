@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use super::{Listener, patient, ticket, tickets};
+use crate::support::admission::fits;
 use crate::support::locks::{null, ok_grant};
 use crate::support::waiter::{is_blocked, owners};
 use crate::support::{Client, PATIENCE, Random, Reply, Server, wait_until};
@@ -59,15 +60,10 @@ impl Model<'_> {
         self.queue.iter().position(|entry| entry.token == token)
     }
 
-    fn fits(&self, limit: usize) -> bool {
-        let smallest = self.holders.iter().map(|(_, limit)| *limit).fold(limit, usize::min);
-        self.holders.len() < smallest
-    }
-
     /// Whoever's turn has come is told, on its connection or by its ticket.
     #[track_caller]
     fn serve(&mut self) {
-        while self.queue.front().is_some_and(|entry| self.fits(entry.limit)) {
+        while self.queue.front().is_some_and(|entry| fits(&self.holders, entry.limit)) {
             let entry = self.queue.pop_front().unwrap();
             self.holders.push((entry.token, entry.limit));
             match entry.blocked {
@@ -99,7 +95,7 @@ impl Model<'_> {
         self.history.push(command.clone());
         client.send(&command.split_ascii_whitespace().collect::<Vec<_>>());
         let waits = self.waits(token);
-        let is_granted = holds || (self.queue.is_empty() && self.fits(limit));
+        let is_granted = holds || (self.queue.is_empty() && fits(&self.holders, limit));
         if is_granted {
             ok_grant(client.read());
             if !holds {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::{Listener, call_next, claim, held, is_called, leases, lose, patient, place, ticket, tickets};
+use crate::support::admission::{any_limit, enter};
 use crate::support::locks::{acquire, exists, field, holder, holders, refused};
 use crate::support::waiter::{assert_left_in_peace, blocked_clients, owners, release, waiting};
 use crate::support::{Random, Reply, Server, Waiter};
@@ -221,13 +222,7 @@ fn with_mixed_limits_places_and_clients_enter_as_far_as_the_rule_lets_them() {
     let mut queue = VecDeque::new();
     let mut waiters = Vec::new();
     for n in 1..=40 {
-        let (limit, option) = *random.pick(&[
-            (1, ""),
-            (2, "LIMIT 2"),
-            (3, "LIMIT 3"),
-            (usize::MAX, "SHARED"),
-            (usize::MAX, "SHARED"),
-        ]);
+        let (limit, option) = any_limit(&mut random);
         let request = format!("k TOKEN w{n} OWNER w{n} PX 600000 {option}");
         match random.below(3) {
             0 => waiters.push((n, Waiter::new(&server, &format!("{request} BLOCK 0")))),
@@ -239,16 +234,9 @@ fn with_mixed_limits_places_and_clients_enter_as_far_as_the_rule_lets_them() {
     while !holding.is_empty() {
         let (leaves, _) = holding.swap_remove(random.below(holding.len()));
         release(&mut client, "k", format!("w{leaves}"));
-        while let Some(&(n, limit)) = queue.front() {
-            let smallest = holding.iter().map(|(_, limit)| *limit).fold(limit, usize::min);
-            if holding.len() + 1 > smallest {
-                break;
-            }
-            queue.pop_front();
-            holding.push((n, limit));
-        }
-        let names = |numbers: Vec<i32>| numbers.iter().map(|n| format!("w{n}")).collect::<Vec<_>>();
-        let mut due: Vec<i32> = holding.iter().map(|(n, _)| *n).collect();
+        enter(&mut holding, &mut queue);
+        let names = |numbers: Vec<usize>| numbers.iter().map(|n| format!("w{n}")).collect::<Vec<_>>();
+        let mut due: Vec<usize> = holding.iter().map(|(n, _)| *n).collect();
         due.sort_unstable();
         let (shown, waiting) = owners(&mut client, "k");
         assert_eq!(shown, names(due), "who holds it");
