@@ -41,11 +41,7 @@ impl Many {
     pub(crate) fn connect(server: &Server, count: usize) -> Self {
         let poll = Poll::new().unwrap();
         let connect = |number| {
-            let stream = std::net::TcpStream::connect(server.address()).unwrap();
-            stream.set_nodelay(true).unwrap();
-            stream.set_nonblocking(true).unwrap();
-            let mut stream = TcpStream::from_std(stream);
-            poll.registry().register(&mut stream, Token(number), Interest::READABLE).unwrap();
+            let stream = open(server, &poll, Token(number));
             Connection { stream, due: Vec::new(), received: Vec::new() }
         };
         let connections = (0..count).map(connect).collect();
@@ -81,21 +77,36 @@ impl Many {
 impl Connection {
     /// Takes what has come; if that is all, says whether it is what was expected.
     fn read(&mut self) -> Option<bool> {
-        let mut chunk = [0; 256];
-        loop {
-            match self.stream.read(&mut chunk) {
-                Ok(0) => panic!("the server closed the connection"),
-                Ok(count) => self.received.extend_from_slice(&chunk[..count]),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => panic!("{error}"),
-            }
-        }
+        take_in(&mut self.stream, &mut self.received);
         if self.received.is_empty() || self.received.len() < self.due.len() && self.received != NULL {
             return None;
         }
         let as_expected = Batch::fits(&self.received, &self.due);
         assert!(as_expected || self.received == NULL, "got {}", self.received.escape_ascii());
         Some(as_expected)
+    }
+}
+
+/// A connection to a server, whose replies `poll` reports under this token.
+pub(crate) fn open(server: &Server, poll: &Poll, token: Token) -> TcpStream {
+    let stream = std::net::TcpStream::connect(server.address()).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream.set_nonblocking(true).unwrap();
+    let mut stream = TcpStream::from_std(stream);
+    poll.registry().register(&mut stream, token, Interest::READABLE).unwrap();
+    stream
+}
+
+/// Adds what has come on a connection to what came before.
+pub(crate) fn take_in(stream: &mut TcpStream, received: &mut Vec<u8>) {
+    let mut chunk = [0; 4096];
+    loop {
+        match stream.read(&mut chunk) {
+            Ok(0) => panic!("the server closed the connection"),
+            Ok(count) => received.extend_from_slice(&chunk[..count]),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => panic!("{error}"),
+        }
     }
 }

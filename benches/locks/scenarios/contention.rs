@@ -49,14 +49,14 @@ const RIVAL: usize = 2;
 
 /// What was seen of one way, a figure a round.
 #[derive(Default)]
-struct Seen {
-    grants_per_s: Vec<f64>,
+pub(super) struct Seen {
+    pub(super) grants_per_s: Vec<f64>,
     /// The share of the time in which the lock was held: of the grants that the holds allow, how many there were.
     held: Vec<f64>,
     waits_ms: Vec<Vec<f64>>,
     /// The longest, those included that had not ended.
     worst_ms: Vec<f64>,
-    fairness: Vec<f64>,
+    pub(super) fairness: Vec<f64>,
     commands: Vec<f64>,
     cpu_us: Vec<f64>,
 }
@@ -108,26 +108,32 @@ impl Seen {
         let mut contest = Contest::new(server, means, crowd.appetite, crowd.clients);
         contest.run(WARM_UP);
         contest.tally = Tally { grants: vec![0; crowd.clients], ..Tally::default() };
-        let (cpu_us, commands) = (cpu::used_us(info), calls(info, means));
-        contest.run(time);
-        let (cpu_us, commands) = (cpu::used_us(info) - cpu_us, calls(info, means) - commands);
-        let Tally { grants, waits_ms, held_ms } = &contest.tally;
+        let spent = spent_during(info, means, || contest.run(time));
+        self.take(&contest.tally, &contest.unfinished_ms(), time, spent);
+    }
+
+    /// Takes the figures of a round that was so long.
+    pub(super) fn take(&mut self, tally: &Tally, unfinished_ms: &[f64], time: Duration, spent: Spent) {
+        let Tally { grants, waits_ms, held_ms } = tally;
         let grants_in_all = waits_ms.len() as f64;
         self.grants_per_s.push(grants_in_all / time.as_secs_f64());
         self.held.push(held_ms / 1e3 / time.as_secs_f64());
         self.fairness.push(jain(grants));
-        self.commands.push(commands as f64 / grants_in_all);
-        self.cpu_us.push(cpu_us / grants_in_all);
-        let worst_ms = [waits_ms.clone(), contest.unfinished_ms()].concat();
-        self.worst_ms.push(percentile(&worst_ms, 100.0));
-        self.waits_ms.push(contest.tally.waits_ms);
+        self.commands.push(spent.commands as f64 / grants_in_all);
+        self.cpu_us.push(spent.cpu_us / grants_in_all);
+        self.worst_ms.push(percentile(&[waits_ms, unfinished_ms].concat(), 100.0));
+        self.waits_ms.push(waits_ms.clone());
     }
 
     fn row(&self, crowd: Crowd, means: Means) -> Vec<String> {
-        vec![
-            crowd.name(),
-            means.name(),
-            format!("{:.0}", median(&self.grants_per_s)),
+        let mut row = vec![crowd.name(), means.name(), format!("{:.0}", median(&self.grants_per_s))];
+        row.extend(self.figures());
+        row
+    }
+
+    /// What stands in the columns behind that of the grants.
+    pub(super) fn figures(&self) -> [String; 7] {
+        [
             format!("{:.2}", median(&self.held)),
             format!("{:.1}", typical(&self.waits_ms, 50.0)),
             format!("{:.1}", typical(&self.waits_ms, 99.0)),
@@ -137,6 +143,21 @@ impl Seen {
             format!("{:.1}", median(&self.cpu_us)),
         ]
     }
+}
+
+/// What a round has cost.
+pub(super) struct Spent {
+    /// Of the server's CPU.
+    cpu_us: f64,
+    /// Those of the clients.
+    commands: usize,
+}
+
+/// What it costs to do something.
+pub(super) fn spent_during(info: &mut Client, means: Means, deed: impl FnOnce()) -> Spent {
+    let (cpu_us, commands) = (cpu::used_us(info), calls(info, means));
+    deed();
+    Spent { cpu_us: cpu::used_us(info) - cpu_us, commands: calls(info, means) - commands }
 }
 
 /// How many commands of these clients the server has run, by its own count.

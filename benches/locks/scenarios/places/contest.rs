@@ -8,9 +8,9 @@ use crate::cpu;
 use crate::effort::Effort;
 use crate::means::Means;
 use crate::report::{Bound, Section, Target};
-use crate::scenarios::contention::{WARM_UP, calls};
+use crate::scenarios::contention::{self, WARM_UP, spent_during};
 use crate::scenarios::memory::until_alone;
-use crate::stats::{jain, median, percentile, ratios, typical};
+use crate::stats::{median, percentile, ratios, typical};
 use crate::support::{Client, Server};
 
 /// How many contend.
@@ -50,15 +50,7 @@ impl Way {
 /// What was seen of a way, a figure a round.
 #[derive(Default)]
 struct Seen {
-    grants_per_s: Vec<f64>,
-    /// The share of the time in which the lock was held.
-    held: Vec<f64>,
-    waits_ms: Vec<Vec<f64>>,
-    /// The longest, those included that had not ended.
-    worst_ms: Vec<f64>,
-    fairness: Vec<f64>,
-    commands: Vec<f64>,
-    cpu_us: Vec<f64>,
+    contest: contention::Seen,
     pings_us: Vec<Vec<f64>>,
     second_holders: usize,
 }
@@ -106,8 +98,8 @@ impl Seen {
                 let mut contest = Contest::new(server, Means::Wait, Appetite::Measured, CLIENTS);
                 contest.run(WARM_UP);
                 contest.tally = Tally { grants: vec![0; CLIENTS], ..Tally::default() };
-                let spent = spent_during(info, || contest.run(time));
-                self.take(&contest.tally, &contest.unfinished_ms(), time, spent);
+                let spent = spent_during(info, Means::Wait, || contest.run(time));
+                self.contest.take(&contest.tally, &contest.unfinished_ms(), time, spent);
                 drop(contest);
                 until_alone(info);
                 info.ok("FLUSHALL");
@@ -116,8 +108,8 @@ impl Seen {
                 let mut shared = Shared::new(server, notice, CLIENTS);
                 shared.run(WARM_UP);
                 shared.begin_to_count();
-                let spent = spent_during(info, || shared.run(time));
-                self.take(&shared.tally, &shared.unfinished_ms(), time, spent);
+                let spent = spent_during(info, Means::Wait, || shared.run(time));
+                self.contest.take(&shared.tally, &shared.unfinished_ms(), time, spent);
                 self.pings_us.push(shared.pings_us.clone());
                 self.second_holders += shared.second_holders;
                 assert_eq!(shared.lost_turns, 0, "a place was lost");
@@ -134,34 +126,15 @@ impl Seen {
         assert!(info.call(&["LOCK.INFO", KEY]).is_null(), "somebody is left");
     }
 
-    fn take(&mut self, tally: &Tally, unfinished_ms: &[f64], time: Duration, (cpu_us, commands): (f64, f64)) {
-        let Tally { grants, waits_ms, held_ms } = tally;
-        let grants_in_all = waits_ms.len() as f64;
-        self.grants_per_s.push(grants_in_all / time.as_secs_f64());
-        self.held.push(held_ms / 1e3 / time.as_secs_f64());
-        self.fairness.push(jain(grants));
-        self.commands.push(commands / grants_in_all);
-        self.cpu_us.push(cpu_us / grants_in_all);
-        self.worst_ms.push(percentile(&[waits_ms, unfinished_ms].concat(), 100.0));
-        self.waits_ms.push(waits_ms.clone());
-    }
-
     fn row(&self, way: Way, blocked: &Self) -> Vec<String> {
         let mut row = vec![way.name()];
         if way == Way::Idle {
             row.resize(10, String::new());
         } else {
-            row.extend([
-                format!("{:.0}", median(&self.grants_per_s)),
-                format!("{:.2}", median(&ratios(&self.grants_per_s, &blocked.grants_per_s))),
-                format!("{:.2}", median(&self.held)),
-                format!("{:.1}", typical(&self.waits_ms, 50.0)),
-                format!("{:.1}", typical(&self.waits_ms, 99.0)),
-                format!("{:.0}", percentile(&self.worst_ms, 100.0)),
-                format!("{:.3}", median(&self.fairness)),
-                format!("{:.2}", median(&self.commands)),
-                format!("{:.1}", median(&self.cpu_us)),
-            ]);
+            let grants_per_s = &self.contest.grants_per_s;
+            row.push(format!("{:.0}", median(grants_per_s)));
+            row.push(format!("{:.2}", median(&ratios(grants_per_s, &blocked.contest.grants_per_s))));
+            row.extend(self.contest.figures());
         }
         if way == Way::Blocked {
             row.resize(12, String::new());
@@ -177,13 +150,6 @@ impl Seen {
     }
 }
 
-/// Microseconds of server CPU and commands that something takes.
-fn spent_during(info: &mut Client, deed: impl FnOnce()) -> (f64, f64) {
-    let (cpu_us, commands) = (cpu::used_us(info), calls(info, Means::Wait));
-    deed();
-    (cpu::used_us(info) - cpu_us, (calls(info, Means::Wait) - commands) as f64)
-}
-
 fn targets(blocked: &Seen, messages: &Seen, repeats: &Seen, idle: &Seen) -> Vec<Target> {
     let target = |name: String, figure, unit, bound| Target { name, figure, unit, bound };
     vec![
@@ -191,13 +157,13 @@ fn targets(blocked: &Seen, messages: &Seen, repeats: &Seen, idle: &Seen) -> Vec<
             format!(
                 "grants/s, {CLIENTS} places on one connection and messages, against as many connections that wait"
             ),
-            median(&ratios(&messages.grants_per_s, &blocked.grants_per_s)),
+            median(&ratios(&messages.contest.grants_per_s, &blocked.contest.grants_per_s)),
             "times",
             Bound::Floor(0.9),
         ),
         target(
             format!("fairness (Jain), {CLIENTS} places on one connection and messages"),
-            median(&messages.fairness),
+            median(&messages.contest.fairness),
             "",
             Bound::Floor(0.99),
         ),
@@ -230,7 +196,7 @@ fn method(effort: &Effort, repeats: &Seen, blocked: &Seen) -> String {
         hold = HOLD.as_millis(),
         half = REPEAT.as_millis() / 2,
         repeat = REPEAT.as_millis(),
-        slower = median(&ratios(&blocked.grants_per_s, &repeats.grants_per_s)),
+        slower = median(&ratios(&blocked.contest.grants_per_s, &repeats.contest.grants_per_s)),
         ping = super::shared::PING_EVERY.as_millis(),
         rounds = effort.contests,
         seconds = effort.contest.as_secs(),

@@ -4,17 +4,18 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::ops::Range;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Poll, Token};
 
 use super::KEPT_MS;
 use crate::contest::{ELSEWHERE_US, HOLD, KEY, START, Tally};
 use crate::loads::token;
+use crate::many;
 use crate::pipe::Batch;
 use crate::support::{Random, Reply, Server};
 
@@ -353,12 +354,7 @@ struct Connection {
 
 impl Connection {
     fn open(server: &Server, poll: &Poll, token: Token) -> Self {
-        let stream = std::net::TcpStream::connect(server.address()).unwrap();
-        stream.set_nodelay(true).unwrap();
-        stream.set_nonblocking(true).unwrap();
-        let mut stream = TcpStream::from_std(stream);
-        poll.registry().register(&mut stream, token, Interest::READABLE).unwrap();
-        Self { stream, received: Vec::new() }
+        Self { stream: many::open(server, poll, token), received: Vec::new() }
     }
 
     fn send(&mut self, batch: &Batch) {
@@ -367,16 +363,7 @@ impl Connection {
 
     /// What has come, as far as it is whole.
     fn read(&mut self) -> Vec<Reply> {
-        let mut chunk = [0; 4096];
-        loop {
-            match self.stream.read(&mut chunk) {
-                Ok(0) => panic!("the server closed the connection"),
-                Ok(count) => self.received.extend_from_slice(&chunk[..count]),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => panic!("{error}"),
-            }
-        }
+        many::take_in(&mut self.stream, &mut self.received);
         let mut replies = Vec::new();
         let mut taken = 0;
         while let Some((reply, length)) = Reply::from_wire(&self.received[taken..]) {
