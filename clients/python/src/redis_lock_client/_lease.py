@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any, Optional
+from typing import Any, Generic, Optional, TypeVar
 
 from ._steps import Grant, Options, now
 
@@ -109,3 +109,25 @@ class Lease:
                 self._callbacks.append(callback)
                 return
         self.tell(callback)
+
+
+HoldT = TypeVar("HoldT", bound=Lease)
+
+
+class Level(Generic[HoldT]):
+    """A level of a hold, as whoever holds it sees it."""
+
+    def __init__(self, hold: HoldT, options: Options) -> None:
+        self.name, self.token, self.level, self.fence = options.name, options.token, options.level, hold.fence
+        self.lost = hold.lost
+        self.hold, self._options, self._released = hold, options, False
+
+    @property
+    def remaining(self) -> float:
+        """The seconds that are left of the lease, counted from before it was asked for."""
+        return 0.0 if self._released else self.hold.remaining
+
+    @property
+    def held(self) -> bool:
+        """Whether it is held, as far as is known here. Never again once it is lost or released."""
+        return self.remaining > 0

@@ -11,7 +11,7 @@ from typing import Optional, Protocol
 
 from redis.exceptions import RedisError
 
-from .._lease import Lease
+from .._lease import Lease, Level
 from .._steps import Grant, Options, now
 from ..errors import LockLostError
 from ._tasks import keep, uncancelled
@@ -98,26 +98,16 @@ def _tend(ref: weakref.ref[Hold]) -> None:
             hold.watch(again)
 
 
-class HeldLock:
+class HeldLock(Level[Hold]):
     """A lock that is held, or one level of it. `async with` releases it at the end, and raises LockLostError if it was
     lost before that."""
 
+    #: Set once the lock is lost.
+    lost: asyncio.Event
+
     def __init__(self, hold: Hold, options: Options, outer: Optional[HeldLock] = None) -> None:
-        self.name, self.token, self.level, self.fence = options.name, options.token, options.level, hold.fence
-        #: Set once the lock is lost.
-        self.lost: asyncio.Event = hold.lost
-        self.hold, self._options, self._released = hold, options, False
+        super().__init__(hold, options)
         self._outer = outer
-
-    @property
-    def remaining(self) -> float:
-        """The seconds that are left of the lease, counted from before it was asked for."""
-        return 0.0 if self._released else self.hold.remaining
-
-    @property
-    def held(self) -> bool:
-        """Whether it is held, as far as is known here. Never again once it is lost or released."""
-        return self.remaining > 0
 
     def on_lost(self, callback: Callable[[], object]) -> None:
         """Calls this once when the lock is lost, in the next turn of the loop. So too if it is lost already."""
