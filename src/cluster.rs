@@ -20,7 +20,7 @@ const OWNED: &CStr = c"LOCK.OWNED";
 /// within the command of a client that ASK has redirected here, the server would answer that the key is ours.
 static ASKER: MainThread<Option<OwnContext>> = MainThread::new(None);
 
-/// The slots as this node sees them, if they were read in this turn of the server's loop.
+/// The slots as this node sees them, if they were read in this iteration of the server's loop.
 static VIEW: MainThread<Option<View>> = MainThread::new(None);
 
 struct View {
@@ -98,7 +98,7 @@ fn elsewhere(context: &Context, key: RedisString<'_>) -> Served {
     })
 }
 
-/// A turn of the server's loop has ended: slots may move now.
+/// An iteration of the server's loop has ended: slots may move now.
 pub(crate) fn before_sleep() {
     VIEW.with(Option::take);
 }

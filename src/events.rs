@@ -4,7 +4,7 @@
 //! ([`crate::datatype`]). The events here cover the rest: a value that arrives under another name, databases that are
 //! flushed, and databases that are swapped. No callback here writes. The server replicates the running command after
 //! what the callback would write, so a replica would lose the lock. The callbacks mark keys instead, and the marks are
-//! settled at the end of the turn or by the next command on that key.
+//! settled at the end of the iteration or by the next command on that key.
 
 use lock_core::ClientId;
 
@@ -73,12 +73,12 @@ impl ServerEvents for Events {
         consumers::may_have_come();
     }
 
-    /// The end of a turn of the server's loop: settles what happened to keys and connections, and answers clients.
+    /// The end of an iteration of the server's loop: settles what happened to keys and connections, and answers clients.
     fn before_sleep(context: &Context) {
         relocated::find(context);
         TABLE.with(|table| table.before_sleep());
         let has_more = expiry::settle_marked(context) | waiting::deliver();
-        waiting::turn_has_ended();
+        waiting::iteration_has_ended();
         room::make();
         if has_more {
             wake_server();
@@ -91,10 +91,10 @@ impl ServerEvents for Events {
         }
     }
 
-    /// The beginning of a turn: settles what happened since the last turn ended, before the server runs new commands. It
-    /// answers no client yet, because CLIENT UNBLOCK may still come in this turn.
+    /// The beginning of an iteration: settles what happened since the last one ended, before the server runs new
+    /// commands. It answers no client yet, because CLIENT UNBLOCK may still come in this iteration.
     fn after_sleep(context: &Context) {
-        waiting::turn_begins();
+        waiting::iteration_begins();
         expiry::settle_marked(context);
     }
 

@@ -16,9 +16,9 @@ use crate::state::TABLE;
 use crate::timer;
 use crate::waiting;
 
-/// The most holds, and the most waits, that end in one turn of the server's loop: about a millisecond of work each. Then
-/// clients get their turn.
-const ENDED_PER_TURN: usize = 512;
+/// The most holds, and the most waits, that end in one iteration of the server's loop: about a millisecond of work each.
+/// Then the server runs the commands of clients.
+const ENDED_PER_ITERATION: usize = 512;
 
 /// When to check a lease again if this node may not end it, in milliseconds.
 const NOT_OURS_MS: u64 = 1000;
@@ -36,7 +36,7 @@ pub(crate) fn tick(context: &Context) {
     }
 }
 
-/// Ends the waits and the leases that are due, as many as fit one turn, and arms the timer for the next.
+/// Ends the waits and the leases that are due, as many as fit one iteration, and arms the timer for the next.
 pub(crate) fn sweep(context: &Context) {
     end_grace(clock::now());
     // Waits always end: no client waits longer than it asked to.
@@ -58,13 +58,13 @@ fn end_grace(now: Moment) {
 
 fn time_out() {
     let now = clock::now();
-    for (client, answer) in TABLE.with(|table| table.time_out(now, ENDED_PER_TURN)) {
+    for (client, answer) in TABLE.with(|table| table.time_out(now, ENDED_PER_ITERATION)) {
         waiting::answer(client, answer);
     }
 }
 
 fn end_leases(context: &Context, now: Moment) {
-    let mut left = ENDED_PER_TURN;
+    let mut left = ENDED_PER_ITERATION;
     while left > 0 {
         let Some(due) = TABLE.with(|table| table.due_lock(now)) else { return };
         // Put off first: should a fault of ours cut the turn short, the timer is not to come back to it at once.
@@ -90,8 +90,8 @@ fn end_leases_of(context: &Context, due: &DueLock, at_most: usize) -> usize {
     })
 }
 
-/// Settles the keys that were marked, as many as there is room for in this turn of the server's loop: what has to be undone
-/// there is, and their queues are served. True if more is left that could be done at once.
+/// Settles the keys that were marked, as many as there is room for in this iteration of the server's loop: what has to be
+/// undone there is, and their queues are served. True if more is left that could be done at once.
 pub(crate) fn settle_marked(context: &Context) -> bool {
     if TABLE.with(|table| table.is_unmarked()) {
         return false;

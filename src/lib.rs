@@ -13,7 +13,7 @@
 //! | [`perform`] | takes turns at locks and carries out their outcome: value, stream, deadline, answers |
 //! | [`relocated`] | locks that arrived by RENAME, MOVE or RESTORE |
 //! | [`waiting`] | blocked clients and their replies |
-//! | [`room`] | how much work is done in one turn of the server's loop |
+//! | [`room`] | how much work is done in one iteration of the server's loop |
 //! | [`timer`] | the one timer, armed for what is due first |
 //! | [`fault`] | faults on purpose, for tests |
 //! | [`cluster`] | which node of a cluster serves a key |

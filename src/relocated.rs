@@ -2,7 +2,7 @@
 //!
 //! When a lock moves, the server reports the departure to the value and the arrival as a keyspace event. The order of
 //! the two depends on the server, and in a transaction Valkey 9 reports the event in one database and opens keys in
-//! another. So at the end of the turn of the server's loop the module looks for a moved lock under its name in every
+//! another. So at the end of the iteration of the server's loop the module looks for a moved lock under its name in every
 //! database.
 
 use std::mem;
@@ -46,7 +46,7 @@ pub(crate) fn key_moved(key: &[u8]) {
     });
 }
 
-/// The end of a turn of the server's loop: finds the locks that were moved during it.
+/// The end of an iteration of the server's loop: finds the locks that were moved during it.
 pub(crate) fn find(context: &Context) {
     for key in MOVES.with(|moves| mem::take(&mut moves.sought)) {
         let Some(name) = OwnedRedisString::new(context, &key) else { return };

@@ -1,14 +1,14 @@
-//! How much work may follow from what clients do in one turn of the server's loop: hand-overs, and holds that end with
-//! their connections. The rest follows in the next turns, so that one client cannot block the others.
+//! How much work may follow from what clients do in one iteration of the server's loop: hand-overs, and holds that end with
+//! their connections. The rest follows in the next iterations, so that one client cannot block the others.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The most work in a turn, see [`lock_core::Outcome::work`]: about five milliseconds of work.
-const PER_TURN: usize = 1024;
+/// The most work in an iteration, see [`lock_core::Outcome::work`]: about five milliseconds of work.
+const PER_ITERATION: usize = 1024;
 
-static LEFT: AtomicUsize = AtomicUsize::new(PER_TURN);
+static LEFT: AtomicUsize = AtomicUsize::new(PER_ITERATION);
 
-/// How much work may still be done in this turn.
+/// How much work may still be done in this iteration.
 pub(crate) fn left() -> usize {
     LEFT.load(Ordering::Relaxed)
 }
@@ -20,7 +20,7 @@ pub(crate) fn take(work: usize) {
     }
 }
 
-/// A turn of the loop ends, and the next one begins with all of its room.
+/// An iteration of the loop ends, and the next one begins with all of its room.
 pub(crate) fn make() {
-    LEFT.store(PER_TURN, Ordering::Relaxed);
+    LEFT.store(PER_ITERATION, Ordering::Relaxed);
 }

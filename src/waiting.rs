@@ -1,7 +1,7 @@
 //! Blocked clients. Each gets exactly one reply, and no client keeps a lock that it was never told of.
 //!
-//! The core decides who is granted the lock, in the turn that freed it. The reply follows at the end of the same turn
-//! of the server's loop ([`deliver`]), or of one of the next turns if very many clients have to be answered. If the
+//! The core decides who is granted the lock, in the turn that freed it. The reply follows at the end of the same
+//! iteration of the server's loop ([`deliver`]), or of one of the next if very many clients have to be answered. If the
 //! client disconnects before that, or if the server cannot send the reply, the grant is undone.
 //!
 //! Handles are given back to the server in one place only. CLIENT UNBLOCK must not find a handle that was given back
@@ -21,7 +21,7 @@ use crate::server::ffi::{BlockedClient, Context, MainThread, Waiting, wake_serve
 use crate::state::TABLE;
 use crate::timer;
 
-/// A client that waits, or that will be answered at the end of this turn.
+/// A client that waits, or that will be answered at the end of this iteration.
 struct Blocked {
     handle: BlockedClient,
     answer: Option<Answer>,
@@ -30,18 +30,18 @@ struct Blocked {
 /// All blocked clients.
 static BLOCKED: MainThread<BTreeMap<ClientId, Blocked>> = MainThread::new(BTreeMap::new());
 
-/// Clients to answer at the end of this turn, in this order.
+/// Clients to answer at the end of this iteration, in this order.
 static READY: MainThread<VecDeque<ClientId>> = MainThread::new(VecDeque::new());
 
-/// The most clients answered in one turn of the server's loop: a few milliseconds of work.
-const ANSWERS_PER_TURN: usize = 512;
+/// The most clients answered in one iteration of the server's loop: a few milliseconds of work.
+const ANSWERS_PER_ITERATION: usize = 512;
 
-/// Handles to give back at the end of this turn, of clients that are gone or already have a reply.
+/// Handles to give back at the end of this iteration, of clients that are gone or already have a reply.
 static RETIRED: MainThread<Vec<BlockedClient>> = MainThread::new(Vec::new());
 
-/// Whether this turn of the server's loop has ended, and the next has not begun. Redis 7.0 carries out commands in between:
-/// those that stood behind a blocking one on their connection, or were held back by CLIENT PAUSE.
-static TURN_IS_OVER: AtomicBool = AtomicBool::new(false);
+/// Whether this iteration of the server's loop has ended, and the next has not begun. Redis 7.0 carries out commands in
+/// between: those that stood behind a blocking one on their connection, or were held back by CLIENT PAUSE.
+static ITERATION_IS_OVER: AtomicBool = AtomicBool::new(false);
 
 /// Lets the request of the running command wait in the queue for a key, and replies unless its client waits, too.
 pub(crate) fn wait(context: &Context, key: DbKey<'_>, joining: Joining) {
@@ -68,7 +68,7 @@ fn block(context: &Context, client: ClientId) -> bool {
     is_blocked
 }
 
-/// Answers a client that has left its queue, at the end of this turn.
+/// Answers a client that has left its queue, at the end of this iteration.
 pub(crate) fn answer(client: ClientId, answer: Answer) {
     let waits = BLOCKED.with(|blocked| match blocked.get_mut(&client) {
         Some(blocked) => {
@@ -83,28 +83,29 @@ pub(crate) fn answer(client: ClientId, answer: Answer) {
     }
 }
 
-/// A turn of the server's loop has ended: whatever is left to do from now on is to be done though the server may sleep.
-pub(crate) fn turn_has_ended() {
-    TURN_IS_OVER.store(true, Ordering::Relaxed);
+/// An iteration of the server's loop has ended: whatever is left to do from now on is to be done though the server may
+/// sleep.
+pub(crate) fn iteration_has_ended() {
+    ITERATION_IS_OVER.store(true, Ordering::Relaxed);
 }
 
-/// A turn of the server's loop begins.
-pub(crate) fn turn_begins() {
-    TURN_IS_OVER.store(false, Ordering::Relaxed);
+/// An iteration of the server's loop begins.
+pub(crate) fn iteration_begins() {
+    ITERATION_IS_OVER.store(false, Ordering::Relaxed);
 }
 
-/// Sees to it that what has just been left to do is done at once, though this turn of the server's loop may have ended:
-/// else it would have to wait for the next event or the server's tick.
+/// Sees to it that what has just been left to do is done at once, though this iteration of the server's loop may have
+/// ended: else it would have to wait for the next event or the server's tick.
 pub(crate) fn keep_awake() {
-    if TURN_IS_OVER.load(Ordering::Relaxed) {
+    if ITERATION_IS_OVER.load(Ordering::Relaxed) {
         wake_server();
     }
 }
 
-/// Answers those who are to be answered, at the end of a turn of the server's loop: as many as that has room for. True if
-/// others are left.
+/// Answers those who are to be answered, at the end of an iteration of the server's loop: as many as that has room for.
+/// True if others are left.
 pub(crate) fn deliver() -> bool {
-    for _ in 0..ANSWERS_PER_TURN {
+    for _ in 0..ANSWERS_PER_ITERATION {
         let Some(client) = READY.with(VecDeque::pop_front) else { break };
         // Who was replied to otherwise may wait again by now, and has no answer yet.
         let answered = BLOCKED.with(|blocked| {

@@ -7,10 +7,10 @@
 
 use crate::server::ffi::{Context, MainThread};
 
-/// The result in this turn of the server's loop, once it was needed.
+/// The result in this iteration of the server's loop, once it was needed.
 static ACCEPTED: MainThread<Option<bool>> = MainThread::new(None);
 
-/// Whether writes are accepted. Checked once in a turn of the server's loop.
+/// Whether writes are accepted. Checked once in an iteration of the server's loop.
 pub(crate) fn are_accepted(context: &Context) -> bool {
     if let Some(taken) = ACCEPTED.with(|taken| *taken) {
         return taken;
@@ -20,7 +20,7 @@ pub(crate) fn are_accepted(context: &Context) -> bool {
     taken
 }
 
-/// A turn of the server's loop has ended: the result may change.
+/// An iteration of the server's loop has ended: the result may change.
 pub(crate) fn before_sleep() {
     ACCEPTED.with(Option::take);
 }

@@ -227,7 +227,7 @@ impl Queues {
         tickets.filter_map(|ticket| Some((ticket, self.waiter(ticket)?)))
     }
 
-    /// Who has this ticket.
+    /// The waiter with this ticket.
     pub fn waiter(&self, ticket: Ticket) -> Option<&Waiter> {
         self.seats.get(&ticket).map(|seat| &seat.waiter)
     }
@@ -284,8 +284,8 @@ impl Queues {
         Ticket(self.given).going(ahead)
     }
 
-    /// Lets a request wait: behind all others, or ahead of them. A token that waits already keeps the number of its ticket and the
-    /// time since when it has waited, and the request that was there is returned. Returns the ticket, too.
+    /// Lets a request wait: behind all others, or ahead of them. A token that waits already keeps the number of its ticket
+    /// and the time since when it has waited. Returns the ticket, and the request that stood there before.
     pub(crate) fn join(&mut self, key: DbKey<'_>, joining: Joining) -> (Ticket, Option<Waiter>) {
         let Joining { mut waiter, ahead, above } = joining;
         let older = self.ticket_of(key, &waiter.token);
@@ -307,7 +307,7 @@ impl Queues {
         self.seats.insert(ticket, Box::new(seat));
     }
 
-    /// Who went ahead does not any more, since its hold has ended.
+    /// A waiter that went ahead no longer does, because its hold has ended.
     pub(crate) fn step_back(&mut self, ticket: Ticket) {
         if let Some(seat) = self.unseat(ticket) {
             self.seat(ticket.going(false), seat);

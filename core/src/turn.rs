@@ -4,9 +4,10 @@
 //!
 //! - G2. First what is marked at the key is undone ([`crate::undo`]). So nobody comes between an event and its
 //!   consequences.
-//! - G3, G4. Then the request is judged. A token that does not hold the lock yet is admitted only if nobody waits ahead of it.
+//! - G3, G4. Then the request is judged. A token that does not hold the lock yet is admitted only if nobody waits ahead of
+//!   it.
 //! - G6. Then the queue is served: the first waiter is granted the lock if the rule of admission allows it, then the next,
-//!   until one has to wait. A waiter whose time is over gets null instead.
+//!   until one has to wait. A waiter whose time is over gets null instead, or its ticket if it keeps its place (G13).
 //! - G7. During the restart grace ([`crate::grace`]) nobody is granted more than it is known to hold: neither a new hold
 //!   nor a smaller limit.
 //! - G8. A waiter is granted the lock only by a server that has the [`Authority`].

@@ -159,8 +159,8 @@ impl Turn<'_> {
         }
     }
 
-    /// Who goes ahead and holds nothing any more stands where it would have stood from the start (G5). On an inner level it
-    /// could only be granted what it did not ask for, and is told so (G11).
+    /// Moves waiters that go ahead, and whose holds have ended, to where they would have stood from the start (G5). Requests of
+    /// inner levels are answered with null instead: they could only be granted what they did not ask for (G11).
     fn put_those_ahead_right(&mut self) {
         let ahead = self.table.queues.ahead(self.key);
         let gone: Vec<Ticket> =

@@ -1,4 +1,4 @@
-//! What the server does between commands: the timer, the end of a turn of its loop, connections that close, a change of
+//! What the server does between commands: the timer, the end of an iteration of its loop, connections that close, a change of
 //! roles, the look at who waits. As the module does it.
 
 use lock_core::answer::Answer;
@@ -8,7 +8,7 @@ use lock_core::{ClientId, Hold, Refusal, codec};
 use super::server::{Asked, Pending, Server, Value, known};
 use super::steps::{NOT_OURS_MS, Reply, SPOTS, Spot, Whose};
 
-/// The timer, and the end of a turn of the server's loop.
+/// The timer, and the end of an iteration of the server's loop.
 impl Server {
     pub(super) fn answer(&mut self, client: ClientId, answer: Answer) {
         let pending = self.blocked.get_mut(&client).expect("who is answered waits");

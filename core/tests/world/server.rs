@@ -427,7 +427,7 @@ impl Steps<'_> {
         Turn::resume(self.lock, self.table, self.spot, self.circumstances, &mut self.outcome)
     }
 
-    /// As the next turns of the server's loop do, if nothing else happens before.
+    /// As the next iterations of the server's loop do, if nothing else happens before.
     fn settle_the_rest(&mut self) {
         while self.outcome.work() >= self.circumstances.at_most && self.table.is_marked(self.spot) {
             self.take(1, |turn| turn.settle());

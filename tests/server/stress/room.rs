@@ -4,7 +4,7 @@
 use crate::support::locks::{acquire, exists, null};
 use crate::support::{Client, PATIENCE, Reply, Server, Waiter, ok_grant, wait_until};
 
-/// More readers than are served, and more holds than are ended, in one turn of the server's loop.
+/// More readers than are served, and more holds than are ended, in one iteration of the server's loop.
 const MANY: usize = 1500;
 
 fn crowded() -> (Server, Client) {

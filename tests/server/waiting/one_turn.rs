@@ -1,4 +1,4 @@
-//! Several things within one turn of the server's event loop, written in one piece: a waiter gets one reply, never two and
+//! Several things within one iteration of the server's event loop, written in one piece: a waiter gets one reply, never two and
 //! never none, and what it says is so.
 
 use crate::support::locks::{Grant, acquire, exists, field, holders};

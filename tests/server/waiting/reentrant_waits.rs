@@ -13,7 +13,7 @@ fn a_client_that_is_unblocked_and_waits_again_within_one_turn_is_answered() {
         acquire(&mut holder, "k TOKEN a");
         acquire(&mut observer, "k2 TOKEN b");
         let mut waiter = Waiter::new(&server, "k TOKEN w BLOCK 0");
-        // While the server is busy these arrive one after the other, to be read in one turn of its loop.
+        // While the server is busy these arrive one after the other, to be read in one iteration of its loop.
         stall.send(&["DEBUG", "SLEEP", "0.3"]);
         holder.send(&["LOCK.RELEASE", "k", "a"]);
         unblocker.send(&["CLIENT", "UNBLOCK", &waiter.id.to_string(), reason]);

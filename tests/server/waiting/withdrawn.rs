@@ -106,7 +106,7 @@ fn a_release_just_behind_the_grant_gives_back_what_was_granted() {
     let mut client = server.client();
     acquire(&mut client, "k TOKEN a");
     let mut waiter = Waiter::new(&server, "k TOKEN b BLOCK 0");
-    // In one turn of the server's loop: b is granted the lock, and gives it back before it was told.
+    // In one iteration of the server's loop: b is granted the lock, and gives it back before it was told.
     let replies = client.run_all(&["MULTI", "LOCK.RELEASE k a", "LOCK.RELEASE k b", "EXEC"]);
     assert_eq!(replies[3], Reply::Array(vec![Reply::Int(1), Reply::Int(1)]));
     waiter.granted();

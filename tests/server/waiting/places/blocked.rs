@@ -77,7 +77,7 @@ fn without_queue_a_connection_that_closes_still_takes_its_wait_along() {
 
 // --- granted, and gone before it was told
 
-/// `a` gives the lock back and the waiter's connection ends, all in one turn of the server's loop.
+/// `a` gives the lock back and the waiter's connection ends, all in one iteration of the server's loop.
 #[track_caller]
 fn gone_before_it_was_told(commands: &[&str], options: &str) {
     let mut server = Server::start();
@@ -199,7 +199,7 @@ fn a_grant_that_was_given_back_before_its_client_is_killed_is_not_called() {
     }
 }
 
-/// More than the server answers in one turn of its loop.
+/// More than the server answers in one iteration of its loop.
 #[test]
 fn a_crowd_of_readers_that_is_granted_and_killed_in_one_turn_is_called_to_the_last() {
     const CROWD: usize = 700;
