@@ -98,7 +98,7 @@ impl Two {
         wait_until("the master is replica", PATIENCE, || role(replica) == "slave");
         caught_up(master, replica);
         if let Some(sentinels) = &self.sentinels {
-            sentinels.wait_until_they_know(master, 1);
+            sentinels.wait_until_they_know(master.port(), 1);
         }
     }
 

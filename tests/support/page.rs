@@ -304,7 +304,7 @@ impl Cast {
                 wait_until(event, PATIENCE, || observer.run(&exists) == Reply::Int(0));
             }
             [key, "has", count] => {
-                let count = count.parse().unwrap();
+                let count: usize = count.parse().unwrap();
                 wait_until(event, PATIENCE, || holders(observer, key).len() == count);
             }
             ["waits"] => assert!(is_blocked(observer, self.clients[who].1), "{who} does not wait any more"),

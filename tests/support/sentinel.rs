@@ -23,7 +23,7 @@ const QUORUM: usize = 2;
 const DOWN_AFTER_MS: u64 = 700;
 
 /// What the sentinels call the master.
-const NAME: &str = "locks";
+pub(crate) const NAME: &str = "locks";
 
 /// How often they ask and tell, in milliseconds. A replica is not promoted if what it said of itself is older than five
 /// pings; a sentinel that has not heard of a promotion undoes it after four of its announcements; replicas are asked
@@ -118,15 +118,26 @@ impl Sentinels {
     /// Starts them, and waits until they know of each other and of the replicas.
     #[track_caller]
     pub(crate) fn of(master: &Server, replicas: usize) -> Self {
-        let all = (0..SENTINELS).map(|_| Sentinel::start(master.port())).collect();
+        Self::at(master.port(), replicas)
+    }
+
+    /// The same for a master that seems to be at this port.
+    #[track_caller]
+    pub(crate) fn at(master: u16, replicas: usize) -> Self {
+        let all = (0..SENTINELS).map(|_| Sentinel::start(master)).collect();
         let sentinels = Self { all };
         sentinels.wait_until_they_know(master, replicas);
         sentinels
     }
 
-    /// Waits until all of them take this server for the master, and it and so many replicas to be well.
+    /// Where they listen.
+    pub(crate) fn ports(&self) -> Vec<u16> {
+        self.all.iter().map(|sentinel| sentinel.port).collect()
+    }
+
+    /// Waits until all of them take the server at this port for the master, and it and so many replicas to be well.
     #[track_caller]
-    pub(crate) fn wait_until_they_know(&self, master: &Server, replicas: usize) {
+    pub(crate) fn wait_until_they_know(&self, master: u16, replicas: usize) {
         for sentinel in &self.all {
             let mut client = sentinel.client();
             wait_until("the sentinel knows master, replicas and the other sentinels", PATIENCE, || {
@@ -135,7 +146,7 @@ impl Sentinels {
                 let well = slaves.items().iter().filter(|slave| {
                     text(slave, "flags") == "slave" && text(slave, "master-link-status") == "ok"
                 });
-                text(&known, "port") == master.port().to_string()
+                text(&known, "port") == master.to_string()
                     && text(&known, "flags") == "master"
                     && text(&known, "num-other-sentinels") == (SENTINELS - 1).to_string()
                     && well.count() == replicas
@@ -152,14 +163,14 @@ impl Sentinels {
         assert!(!reply.is_error() || under_way(reply.error()), "{reply:?}");
     }
 
-    /// Waits until all of them take this server for the master.
+    /// Waits until all of them take the server at this port for the master.
     #[track_caller]
-    pub(crate) fn wait_for_master(&self, server: &Server) {
+    pub(crate) fn wait_for_master(&self, port: u16) {
         for sentinel in &self.all {
             let mut client = sentinel.client();
             wait_until("the sentinel takes the promoted one for the master", PATIENCE, || {
                 let address = client.run(&format!("SENTINEL GET-MASTER-ADDR-BY-NAME {NAME}"));
-                address.items()[1].text() == server.port().to_string()
+                address.items()[1].text() == port.to_string()
             });
         }
     }

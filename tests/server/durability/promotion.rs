@@ -316,7 +316,7 @@ fn sentinel_promotes_when_the_master_has_died_and_demotes_it_when_it_comes_back(
     pair.wait_caught_up();
     pair.master.kill9();
     waiters.iter_mut().for_each(Waiter::closed);
-    sentinels.wait_for_master(&pair.replica);
+    sentinels.wait_for_master(pair.replica.port());
     wait_until("the replica is promoted", PATIENCE, || role(&pair.replica) == "master");
 
     ledger.assert_kept_by(&pair.replica);
@@ -328,7 +328,7 @@ fn sentinel_promotes_when_the_master_has_died_and_demotes_it_when_it_comes_back(
 
     pair.master.start_again();
     wait_until("the old master is demoted", PATIENCE, || role(&pair.master) == "slave");
-    sentinels.wait_until_they_know(&pair.replica, 1);
+    sentinels.wait_until_they_know(pair.replica.port(), 1);
     caught_up(&pair.replica, &pair.master);
     agree(&pair.replica, &pair.master);
     assert_eq!(field(&holder(&mut pair.master.client(), "kept"), "fence"), Reply::Int(fence));

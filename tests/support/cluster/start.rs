@@ -59,12 +59,19 @@ impl ClusterBuilder {
     /// Starts the nodes and waits until all agree that all is well.
     #[track_caller]
     pub(crate) fn start(self) -> Cluster {
+        self.start_with(|_, _| {})
+    }
+
+    /// The same, and `started` is told of each node before they meet.
+    #[track_caller]
+    pub(crate) fn start_with(self, started: impl Fn(usize, &Server)) -> Cluster {
         let count = self.masters * (1 + self.replicas_each);
         let this = &self;
         let nodes: Vec<Server> = thread::scope(|scope| {
             let starting: Vec<_> = (0..count).map(|at| scope.spawn(move || this.start_node(at))).collect();
             starting.into_iter().map(|node| node.join().unwrap()).collect()
         });
+        nodes.iter().enumerate().for_each(|(at, node)| started(at, node));
         let mut clients: Vec<Client> = nodes.iter().map(Server::client).collect();
         let ids: Vec<String> = clients.iter_mut().map(|client| client.run("CLUSTER MYID").text()).collect();
         self.share_slots(&mut clients);

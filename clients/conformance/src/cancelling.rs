@@ -1,0 +1,116 @@
+//! Cancellations around the moment of a grant leave neither a hold nor a place.
+
+use std::sync::Mutex;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::bed::{Bed, Info};
+use crate::client::{Client, Outcome, PATIENCE};
+use crate::faults::{Fault, fraction};
+use crate::support::{Random, Reply, locks};
+use crate::testee::Testee;
+
+const TIMES: usize = 300;
+
+/// How many wait at a time.
+const ACTORS: usize = 5;
+
+/// Longer than the test takes: what is left is seen.
+const LEASE_MS: u64 = 600_000;
+
+/// Each lock is held by somebody else, who releases it at about the time at which who waits for it is cancelled.
+pub(crate) fn around_the_grant(testee: &Testee, bed: &Bed, protocol: u8, options: &Value) {
+    let client = Client::of(testee, bed, protocol);
+    let mut random = Random::from_environment();
+    let seeds: Vec<u64> = (0..ACTORS).map(|_| random.next()).collect();
+    let counts = Mutex::new([0; 2]);
+    thread::scope(|scope| {
+        for (actor, seed) in seeds.into_iter().enumerate() {
+            let (client, counts) = (&client, &counts);
+            scope.spawn(move || {
+                let mut random = Random::from_seed(seed);
+                for number in 0..TIMES / ACTORS {
+                    let lock = format!("cancelled-{actor}-{number}");
+                    let held = one(client, bed, &mut random, actor, &lock, options.clone());
+                    counts.lock().unwrap()[usize::from(held)] += 1;
+                }
+            });
+        }
+    });
+    for actor in 0..ACTORS {
+        for number in 0..TIMES / ACTORS {
+            let lock = format!("cancelled-{actor}-{number}");
+            bed.wait_info(&lock, Duration::from_secs(5), |info| *info == Info::default());
+        }
+    }
+    // Otherwise it has not happened around the grant.
+    let counts = counts.into_inner().unwrap();
+    assert!(counts.iter().all(|count| *count > TIMES / 100), "cancelled and held: {counts:?}");
+    client.close();
+}
+
+/// Whether it was held all the same.
+fn one(
+    client: &Client<'_>,
+    bed: &Bed,
+    random: &mut Random,
+    actor: usize,
+    lock: &str,
+    options: Value,
+) -> bool {
+    let mut server = bed.owner(lock);
+    locks::acquire(&mut server, &format!("{lock} PX 600000 TOKEN holder"));
+    let mut options = options;
+    options["wait"] = json!(60_000);
+    options["lease"] = json!(LEASE_MS);
+    let (by, hold) = (format!("actor {actor}"), format!("hold {actor}"));
+    let sent = client.acquire(&by, &hold, lock, options);
+    bed.wait_info(lock, PATIENCE, |info| info.waiting == 1);
+    // Away from the moment at which it has subscribed.
+    thread::sleep(Duration::from_millis(10));
+    let (free, cancel) = (fraction(random) * 0.004, fraction(random) * 0.006);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            thread::sleep(Duration::from_secs_f64(free));
+            assert_eq!(server.call(&["LOCK.RELEASE", lock, "holder"]), Reply::Int(1));
+        });
+        thread::sleep(Duration::from_secs_f64(cancel));
+        client.cancel(&sent);
+    });
+    match client.finish(&sent, PATIENCE) {
+        Outcome::Held { .. } => {
+            client.assert_released(&by, &hold);
+            true
+        }
+        Outcome::Cancelled => false,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The server reads the request long after its client has given it up.
+pub(crate) fn late_request(testee: &Testee, bed: &Bed, protocol: u8) {
+    let client = Client::of(testee, bed, protocol);
+    // Connected, so that the request is what is under way.
+    client.hold("A", "a", "another", json!({}));
+    for wait in [0, 5_000] {
+        let (lock, before) = (format!("late-{wait}"), bed.faults.sent("LOCK.ACQUIRE"));
+        bed.faults.add(Fault::Late, "LOCK.ACQUIRE", 1);
+        let sent = client.acquire("B", "b", &lock, json!({"wait": wait, "lease": LEASE_MS}));
+        thread::sleep(Duration::from_millis(100));
+        assert_eq!(bed.faults.sent("LOCK.ACQUIRE"), before, "the request is on its way");
+        client.cancel(&sent);
+        match client.finish(&sent, PATIENCE) {
+            Outcome::Cancelled => {}
+            // A client may wait for the reply, and see then that it was cancelled.
+            Outcome::Held { .. } => client.assert_released("B", "b"),
+            other => panic!("{other:?}"),
+        }
+        // Longer than the request is late.
+        thread::sleep(Duration::from_millis(800));
+        bed.wait_info(&lock, Duration::from_secs(5), |info| *info == Info::default());
+    }
+    client.assert_released("A", "a");
+    client.close();
+}

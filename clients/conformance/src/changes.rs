@@ -1,0 +1,158 @@
+//! The servers of a lock change under its holder and under who waits for it: slots that move, failovers.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::bed::{Bed, Info, Place};
+use crate::client::{Client, Outcome, PATIENCE};
+use crate::support::cluster::{key_in, slot_of};
+use crate::support::{Reply, wait_until};
+use crate::testee::Testee;
+
+pub(crate) type Run = fn(&Testee, &mut Bed);
+
+/// What is true over a change, and how it is tried.
+pub(crate) const ALL: [(&str, Place, Run); 6] = [
+    ("a slot that moves, and back, takes hold and waiter along", Place::Cluster, moves),
+    ("a lock of a slot on its way is acquired where it will be", Place::Cluster, on_its_way),
+    ("locks and sessions are at the node of their slot", Place::Cluster, both_nodes),
+    ("a replica that takes over has hold and waiter", Place::ClusterWithReplicas, taken_over),
+    ("a failover that Sentinels are told to do takes hold and waiter along", Place::Sentinel, planned),
+    ("a master that is killed is followed by one with hold and waiter", Place::Sentinel, killed),
+];
+
+/// Somebody holds it and somebody waits, while it changes: the one holds it for longer than its lease, and the other gets
+/// it when it is released.
+#[track_caller]
+fn survive(
+    testee: &Testee,
+    bed: &mut Bed,
+    lock: &str,
+    lease_ms: u64,
+    replicas: u64,
+    change: impl FnOnce(&mut Bed),
+) {
+    let client = Client::of(testee, bed, 3);
+    let mut options = json!({"lease": lease_ms});
+    if replicas > 0 {
+        options["replicas"] = json!(replicas);
+    }
+    let first = client.hold("A", "a", lock, options);
+    let waiting = client.acquire("B", "b", lock, json!({"wait": 120_000, "lease": lease_ms}));
+    bed.wait_info(lock, PATIENCE, |info| info.held == 1 && info.waiting == 1);
+    change(bed);
+    let end = Instant::now() + Duration::from_millis(lease_ms + lease_ms / 2);
+    while Instant::now() < end {
+        let state = client.state("a");
+        assert!(state.held && state.lost == 0, "{state:?}");
+        thread::sleep(Duration::from_millis(50));
+    }
+    bed.wait_info(lock, PATIENCE, |info| info.held == 1 && info.waiting == 1);
+    client.assert_released("A", "a");
+    match client.finish(&waiting, PATIENCE) {
+        Outcome::Held { fence, .. } => assert!(fence > first, "{fence} after {first}"),
+        other => panic!("who waited is to hold it, and it is {other:?}"),
+    }
+    client.assert_released("B", "b");
+    bed.wait_info(lock, PATIENCE, |info| *info == Info::default());
+    client.close();
+}
+
+fn moves(testee: &Testee, bed: &mut Bed) {
+    for _ in 0..2 {
+        survive(testee, bed, "moved", 2_000, 0, |bed| {
+            let slot = slot_of("moved");
+            let source = bed.cluster().owner(slot);
+            bed.cluster().move_slot(slot, 1 - source);
+        });
+    }
+}
+
+fn on_its_way(testee: &Testee, bed: &mut Bed) {
+    let client = Client::of(testee, bed, 3);
+    let (lock, slot) = ("on its way", slot_of("on its way"));
+    let cluster = bed.cluster();
+    let source = cluster.owner(slot);
+    let moving = cluster.open_slot(slot, source, 1 - source);
+    client.hold("A", "a", lock, json!({"wait": 10_000}));
+    let count = |at: usize| cluster.client(at).run(&format!("CLUSTER COUNTKEYSINSLOT {slot}"));
+    assert_eq!([count(source), count(1 - source)], [Reply::Int(0), Reply::Int(1)]);
+    let other = client.finish(&client.acquire("B", "b", lock, json!({})), PATIENCE);
+    assert_eq!(other, Outcome::NotAvailable);
+    moving.finish();
+    assert_eq!(client.extend("A", "a", json!({}))["is"], json!(true));
+    client.assert_released("A", "a");
+    client.close();
+}
+
+fn both_nodes(testee: &Testee, bed: &mut Bed) {
+    let client = Client::of(testee, bed, 3);
+    for node in 0..2 {
+        let lock = key_in(bed.cluster().fresh_slot(node), "lock");
+        for options in [json!({}), json!({"session": true})] {
+            if options.get("session").is_some() && cannot(testee, "cluster", "session") {
+                continue;
+            }
+            client.hold("A", "a", &lock, options);
+            let held = bed.cluster().client(node).call(&["EXISTS", &lock]);
+            assert_eq!(held, Reply::Int(1));
+            client.assert_released("A", "a");
+        }
+    }
+    client.close();
+}
+
+/// Whether the testee has said that it is left out.
+pub(crate) fn cannot(testee: &Testee, place: &str, word: &str) -> bool {
+    let said = &testee.ready.cannot;
+    said.contains_key(word) || said.contains_key(&format!("{place} {word}"))
+}
+
+fn taken_over(testee: &Testee, bed: &mut Bed) {
+    let lock = key_in(bed.cluster().fresh_slot(0), "lock");
+    survive(testee, bed, &lock, 20_000, 1, |bed| {
+        let replica = bed.cluster().replica(0);
+        bed.cluster().node_mut(0).kill9();
+        bed.cluster().wait_master(replica);
+    });
+    // A replica confirms what is extended again.
+    bed.cluster().node_mut(0).start_again();
+}
+
+/// The lease is longer than the Sentinels need, and the time for which there are two masters: the old one does not know
+/// that another was promoted.
+fn planned(testee: &Testee, bed: &mut Bed) {
+    let port = bed.proxy_port(1);
+    survive(testee, bed, "watched", 20_000, 1, |bed| {
+        let (sentinels, pair) = bed.watched();
+        let mut replica = pair.replica.client();
+        wait_until("the replica is promoted", PATIENCE, || {
+            sentinels.failover();
+            let end = Instant::now() + Duration::from_secs(5);
+            while Instant::now() < end {
+                if replica.info("replication", "role") == "master" {
+                    return true;
+                }
+                thread::sleep(Duration::from_millis(20));
+            }
+            false
+        });
+        sentinels.wait_for_master(port);
+        let mut old = pair.master.client();
+        wait_until("the old master follows the new one", PATIENCE, || {
+            old.info("replication", "role") == "slave"
+        });
+    });
+}
+
+fn killed(testee: &Testee, bed: &mut Bed) {
+    let port = bed.proxy_port(1);
+    survive(testee, bed, "watched", 20_000, 1, |bed| {
+        let (sentinels, pair) = bed.watched();
+        pair.master.kill9();
+        sentinels.wait_for_master(port);
+        pair.master.start_again();
+    });
+}

@@ -1,0 +1,208 @@
+//! Work that contends behind random faults.
+//!
+//! What the servers did is judged by checker/. And what the client says of itself is judged: from the moment at which it
+//! said that it holds a lock to the last at which it was asked and said so, no other holds it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use lock_checker::notation::Record;
+use lock_checker::{FenceScope, History, Terms, check, excerpt};
+use serde_json::{Value, json};
+
+use crate::bed::{Bed, Info};
+use crate::changes::cannot;
+use crate::client::{Client, Outcome, PATIENCE};
+use crate::faults::{Fault, Shares, fraction};
+use crate::support::Random;
+use crate::testee::Testee;
+
+const WORKERS: usize = 8;
+const LOCKS: [&str; 3] = ["one", "two", "three"];
+
+/// How long they work if REDIS_LOCK_SECONDS does not say.
+const SECONDS: u64 = 15;
+
+/// How likely each fault is, for one LOCK.* command.
+const FAULTS: Shares = &[
+    (Fault::Close, 0.02),
+    (Fault::Cut, 0.01),
+    (Fault::Delay, 0.02),
+    (Fault::Trickle, 0.01),
+    (Fault::Swallow, 0.002),
+    (Fault::Late, 0.02),
+];
+
+/// A server ends a session some moments before its client can see that.
+const UNSEEN_MS: u64 = 20;
+
+/// From when to when somebody was sure to hold a lock.
+struct Span {
+    lock: &'static str,
+    begin: Instant,
+    end: Instant,
+    most: usize,
+}
+
+#[derive(Default)]
+struct Told {
+    spans: Vec<Span>,
+    counts: BTreeMap<&'static str, usize>,
+}
+
+pub(crate) fn contend(testee: &Testee, bed: &Bed, protocol: u8) {
+    let client = Client::of(testee, bed, protocol);
+    let (told, is_over) = (Mutex::new(Told::default()), AtomicBool::new(false));
+    let mut random = Random::from_environment();
+    bed.faults.recorder().start();
+    bed.faults.draw(Random::from_seed(random.next()), FAULTS);
+    thread::scope(|scope| {
+        for number in 0..WORKERS {
+            let seed = Random::from_seed(random.next());
+            let (client, told, is_over) = (&client, &told, &is_over);
+            scope.spawn(move || {
+                let mut worker =
+                    Worker { testee, client, told, random: seed, name: format!("worker {number}") };
+                while !is_over.load(Ordering::SeqCst) {
+                    worker.turn();
+                }
+            });
+        }
+        let end = Instant::now() + Duration::from_secs(seconds());
+        while Instant::now() < end {
+            thread::sleep(Duration::from_millis(50));
+            if fraction(&mut random) < 0.1 {
+                bed.cut_one(|count| random.below(count));
+            }
+        }
+        is_over.store(true, Ordering::SeqCst);
+    });
+    let met = bed.faults.met();
+    bed.faults.end();
+    for lock in LOCKS {
+        bed.wait_info(lock, Duration::from_secs(15), |info| *info == Info::default());
+    }
+    client.close();
+    let mut told = told.into_inner().unwrap();
+    println!("{:?}, faults {met:?}", told.counts);
+    told.assert_none_overlap();
+    assert!(told.counts.get("released").is_some_and(|count| *count > 20), "{:?}", told.counts);
+    assert!(met.contains_key(&Fault::Close), "{met:?}");
+    judge(History::new(bed.faults.recorder().stop(), Vec::new()));
+}
+
+fn seconds() -> u64 {
+    std::env::var("REDIS_LOCK_SECONDS").map_or(SECONDS, |text| text.parse().unwrap())
+}
+
+fn judge(history: History) {
+    let terms = Terms {
+        fences: FenceScope::OneSequence,
+        patience: 5_000_000,
+        claim_lease: 5_000_000,
+        errors: vec!["DEADLOCK".to_owned()],
+        loses_writes: false,
+    };
+    let violations = check(&history, &terms);
+    let Some(first) = violations.first() else { return };
+    let shown = excerpt::show(&history, first);
+    let (path, count) = (std::env::temp_dir().join("redis-lock-client-history"), violations.len());
+    fs::write(&path, Record { terms, history }.to_string()).unwrap();
+    panic!("{count} violations, the first of them here, all of the history in {}\n\n{shown}", path.display());
+}
+
+struct Worker<'a> {
+    testee: &'a Testee,
+    client: &'a Client<'a>,
+    told: &'a Mutex<Told>,
+    random: Random,
+    name: String,
+}
+
+impl Worker<'_> {
+    /// Acquires a lock, has it for some time, and releases it.
+    fn turn(&mut self) {
+        let (options, most) = self.options();
+        let lock = *self.random.pick(&LOCKS);
+        let is_session = options.get("session").is_some();
+        let sent = self.client.acquire(&self.name, &self.name, lock, options);
+        if fraction(&mut self.random) < 0.1 && !cannot(self.testee, "standalone", "cancel") {
+            thread::sleep(Duration::from_secs_f64(fraction(&mut self.random)));
+            self.client.cancel(&sent);
+        }
+        match self.client.finish(&sent, PATIENCE) {
+            Outcome::Held { .. } => {}
+            Outcome::NotAvailable => return self.count("not available"),
+            Outcome::Cancelled => return self.count("cancelled"),
+            Outcome::Error(kind, message) => {
+                let may_be = ["CONNECTION", "LOST", "NOTACQUIRED"].contains(&kind.as_str());
+                assert!(may_be, "{kind}: {message}");
+                return self.count("errors");
+            }
+        }
+        let begin = Instant::now();
+        let mut end = begin;
+        for _ in 0..=self.random.below(4) {
+            thread::sleep(Duration::from_secs_f64(fraction(&mut self.random) * 0.3));
+            let asked = Instant::now();
+            if self.client.state(&self.name).held {
+                let unseen = Duration::from_millis(if is_session { UNSEEN_MS } else { 0 });
+                end = end.max(asked.checked_sub(unseen).unwrap());
+            }
+            if fraction(&mut self.random) < 0.2 {
+                let lease = *self.random.pick(&[400, 1_000]);
+                self.client.extend(&self.name, &self.name, json!({"lease": lease}));
+            }
+        }
+        self.told.lock().unwrap().spans.push(Span { lock, begin, end, most });
+        let released = self.client.release(&self.name, &self.name);
+        self.count(if released["is"] == json!(true) { "released" } else { "lost" });
+    }
+
+    /// How it is asked for, and how many hold it together at the most then.
+    fn options(&mut self) -> (Value, usize) {
+        let mut options = json!({
+            "lease": self.random.pick(&[400, 800, 1_500]),
+            "wait": self.random.pick(&[0, 300, 2_000, 5_000]),
+        });
+        let kind = fraction(&mut self.random);
+        let most = if kind < 0.3 {
+            options["shared"] = json!(true);
+            usize::MAX
+        } else if kind < 0.5 {
+            options["limit"] = json!(2);
+            2
+        } else {
+            1
+        };
+        if fraction(&mut self.random) < 0.2 {
+            options["renew"] = json!(false);
+        }
+        if fraction(&mut self.random) < 0.1 && !cannot(self.testee, "standalone", "session") {
+            options["session"] = json!(true);
+        }
+        (options, most)
+    }
+
+    fn count(&self, what: &'static str) {
+        *self.told.lock().unwrap().counts.entry(what).or_default() += 1;
+    }
+}
+
+impl Told {
+    fn assert_none_overlap(&mut self) {
+        self.spans.sort_by_key(|span| span.begin);
+        let mut open = BTreeMap::<&str, Vec<&Span>>::new();
+        for span in &self.spans {
+            let here = open.entry(span.lock).or_default();
+            here.retain(|other| other.end > span.begin);
+            here.push(span);
+            let most = here.iter().map(|span| span.most).min().unwrap();
+            assert!(here.len() <= most, "{} holders of {} at a time", here.len(), span.lock);
+        }
+    }
+}
