@@ -28,7 +28,7 @@ pub(crate) enum Place {
     Sentinel,
     /// Two masters that share the slots.
     Cluster,
-    /// Two masters that share the slots, with a replica each.
+    /// Three masters that share the slots, so that two can agree on who follows the third, with a replica each.
     ClusterWithReplicas,
 }
 
@@ -77,7 +77,7 @@ impl Bed {
         let count = match place {
             Place::Alone | Place::Tls => 1,
             Place::Sentinel | Place::Cluster => 2,
-            Place::ClusterWithReplicas => 4,
+            Place::ClusterWithReplicas => 6,
         };
         let proxies: Vec<Proxy> = (0..count).map(|_| Proxy::listen(&faults, tls.as_ref())).collect();
         let servers = match place {
@@ -97,7 +97,8 @@ impl Bed {
                 Servers::One(server)
             }
             Place::Sentinel => watched(&proxies),
-            Place::Cluster | Place::ClusterWithReplicas => clustered(&proxies, count / 2 - 1),
+            Place::Cluster => clustered(&proxies, 2, 0),
+            Place::ClusterWithReplicas => clustered(&proxies, 3, 1),
         };
         Ok(Self { place, faults, proxies, servers, tls })
     }
@@ -253,12 +254,11 @@ fn watched(proxies: &[Proxy]) -> Servers {
     Servers::Watched(sentinels, Pair { replica, master })
 }
 
-fn clustered(proxies: &[Proxy], replicas: usize) -> Servers {
-    let mut builder = Cluster::builder(2).replicas(replicas).node_timeout_ms(5_000);
+fn clustered(proxies: &[Proxy], masters: usize, replicas_each: usize) -> Servers {
+    let mut builder = Cluster::builder(masters).replicas(replicas_each).node_timeout_ms(5_000);
     for (at, proxy) in proxies.iter().enumerate() {
         builder = builder.node_config(at, &format!("cluster-announce-port {}", proxy.port()));
     }
-    // A replica finds its master by the port that it announces, before all have started.
     let cluster = builder.start_with(|at, server| proxies[at].serve(server.port()));
     Servers::Many(cluster)
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tokio::net::TcpStream;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -25,13 +25,17 @@ impl Tls {
     pub(crate) fn new() -> Self {
         let folder = tempfile::Builder::new().prefix("redis-lock-tls-").tempdir().unwrap();
         let mut authority = CertificateParams::default();
+        authority.distinguished_name.push(DnType::CommonName, "authority of the tests");
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority_key = KeyPair::generate().unwrap();
         let authority_certificate = authority.self_signed(&authority_key).unwrap();
         let key = KeyPair::generate().unwrap();
         let names = ["127.0.0.1".to_owned(), "localhost".to_owned()];
         let issuer = Issuer::new(authority, authority_key);
-        let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
+        let mut certificate = CertificateParams::new(names).unwrap();
+        // Not the name of the authority, or it would be taken to have signed itself.
+        certificate.distinguished_name.push(DnType::CommonName, "server of the tests");
+        let certificate = certificate.signed_by(&key, &issuer).unwrap();
         for (name, text) in [
             ("ca.pem", authority_certificate.pem()),
             ("certificate.pem", certificate.pem()),
