@@ -1,0 +1,238 @@
+//! The way to a held lock, and the ways out of it.
+
+use crate::ask::Ask;
+use crate::held::{Held, Hold};
+use crate::redlock::Majority;
+use crate::background::Background;
+use crate::server::Asker;
+use crate::steps::{self, Grant, PATIENCE, PAUSE};
+use crate::{Error, Locks, whole_ms};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::OwnedMutexGuard;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+/// What one hold is asked of.
+#[derive(Clone)]
+pub(crate) enum Place {
+    One(Arc<Asker>),
+    Several(Arc<Majority>),
+}
+
+impl Place {
+    async fn acquire(&self, ask: &Ask) -> Result<Option<Grant>, Error> {
+        match self {
+            Self::One(asker) => steps::acquiring(asker, ask).await,
+            Self::Several(majority) => majority.acquire(ask).await,
+        }
+    }
+
+    pub(crate) async fn extend(&self, ask: &Ask, lease: Duration, until: Instant) -> Result<Option<Instant>, Error> {
+        match self {
+            Self::One(asker) => steps::extending(asker, ask, lease, Some(until)).await,
+            Self::Several(majority) => majority.extend(ask, lease, until).await,
+        }
+    }
+
+    pub(crate) async fn release(&self, ask: &Ask, keep_until: Option<Instant>) -> Result<bool, Error> {
+        match self {
+            Self::One(asker) => steps::releasing(asker, ask, keep_until).await,
+            Self::Several(majority) => majority.release(ask, keep_until).await,
+        }
+    }
+
+    pub(crate) async fn hung_up(&self) {
+        match self {
+            Self::One(asker) => asker.hung_up().await,
+            Self::Several(_) => std::future::pending().await,
+        }
+    }
+
+    pub(crate) fn end(&self) {
+        if let Self::One(asker) = self {
+            asker.end();
+        }
+    }
+}
+
+enum Of {
+    Locks(Locks),
+    /// A level of this hold.
+    Level(Arc<Hold>),
+}
+
+/// A lock that is asked for: say how, then await it.
+///
+/// The outcome is the held lock, or none when it was not available within [`wait`](Self::wait). Dropping the future at any
+/// time gives up: what the server has granted by then, or grants later, is released in the background.
+#[must_use = "nothing is asked before it is awaited"]
+pub struct Acquire {
+    of: Of,
+    ask: Ask,
+}
+
+impl Acquire {
+    pub(crate) fn new(locks: Locks, name: Vec<u8>) -> Self {
+        Self { of: Of::Locks(locks), ask: Ask::new(name) }
+    }
+
+    pub(crate) fn level(hold: Arc<Hold>) -> Self {
+        let ask = Ask { lease: hold.lease(), wait: None, ..hold.ask.clone() };
+        Self { of: Of::Level(hold), ask }
+    }
+
+    /// How long until the lock ends by itself, 30 seconds by default. It is renewed each third of that, unless
+    /// [`renew`](Self::renew) is false.
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.ask.lease = whole_ms(lease);
+        self
+    }
+
+    /// How long to wait for it: zero not at all, by default without end. Who waits stands in the server's queue, first in,
+    /// first out.
+    pub fn wait(mut self, wait: Duration) -> Self {
+        self.ask.wait = Some(wait);
+        self
+    }
+
+    /// Together with any number of others that ask for it so: readers beside a writer.
+    pub fn shared(self) -> Self {
+        self.limit(0)
+    }
+
+    /// Together with others, up to so many holders: a semaphore. By default 1: alone.
+    pub fn limit(mut self, limit: u16) -> Self {
+        self.ask.limit = limit;
+        self
+    }
+
+    /// What LOCK.INFO shows of it; by default host and process id.
+    pub fn owner(mut self, owner: impl Into<String>) -> Self {
+        self.ask.owner = Some(owner.into());
+        self
+    }
+
+    /// The hold of other work, which has handed on its [`Held::token`] and its level: asks for this level of it, one more
+    /// than that.
+    pub fn token(mut self, token: impl Into<String>, level: u16) -> Self {
+        (self.ask.token, self.ask.level) = (token.into(), level);
+        self
+    }
+
+    /// It ends when its connection does, and so at once when this process dies.
+    pub fn session(mut self) -> Self {
+        self.ask.session = true;
+        self
+    }
+
+    /// So many replicas confirm the grant and each extension.
+    pub fn replicas(mut self, replicas: u32) -> Self {
+        self.ask.replicas = replicas;
+        self
+    }
+
+    /// For so long nobody else gets it, even if it is released sooner: a job that is done in no time is not done again by
+    /// another host whose clock is late.
+    pub fn at_least(mut self, at_least: Duration) -> Self {
+        self.ask.at_least = at_least;
+        self
+    }
+
+    /// Whether the lease is renewed; true by default.
+    pub fn renew(mut self, renew: bool) -> Self {
+        self.ask.renew = renew;
+        self
+    }
+
+    async fn acquire(self) -> Result<Option<Held>, Error> {
+        let Self { of, mut ask } = self;
+        let (place, background, outer, turn) = match of {
+            Of::Locks(locks) => (locks.place(&ask), Background::here(&locks.going_on), None, None),
+            Of::Level(hold) => {
+                let turn = hold.turn().await;
+                ask.level = hold.innermost().saturating_add(1);
+                (hold.place.clone(), hold.background.clone(), Some(hold), Some(turn))
+            }
+        };
+        ask.check(matches!(place, Place::Several(_)))?;
+        let mut leaving = Leaving { place, ask, background, is_inner: outer.is_some(), turn, is_needed: true };
+        match leaving.place.acquire(&leaving.ask).await {
+            Ok(Some(grant)) => {
+                if let Some(hold) = &outer && !hold.enter(leaving.ask.level, grant.ends, leaving.ask.lease) {
+                    return Err(Error::Lost);
+                }
+                leaving.is_needed = false;
+                let (place, ask) = (leaving.place.clone(), leaving.ask.clone());
+                let hold = outer.unwrap_or_else(|| Hold::new(place, ask.clone(), &grant, leaving.background.clone()));
+                Ok(Some(Held::new(hold, ask, leaving.is_inner)))
+            }
+            Ok(None) => {
+                leaving.is_needed = false;
+                leaving.hang_up();
+                Ok(None)
+            }
+            Err(error) => {
+                if let (Error::Lost, Some(hold)) = (&error, &outer) {
+                    hold.lose();
+                }
+                if !error.passes() {
+                    let _ = timeout(PATIENCE, leaving.begin(1)).await;
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+impl IntoFuture for Acquire {
+    type Output = Result<Option<Held>, Error>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.acquire())
+    }
+}
+
+/// Whatever ends an acquire without a held lock ends in a release: whatever the server did last, nothing is held then and
+/// nobody waits.
+struct Leaving {
+    place: Place,
+    ask: Ask,
+    background: Background,
+    is_inner: bool,
+    /// Of the hold around, whose next level nobody may take before this one is given back.
+    turn: Option<OwnedMutexGuard<()>>,
+    is_needed: bool,
+}
+
+impl Leaving {
+    fn begin(&mut self, times: u32) -> JoinHandle<()> {
+        self.is_needed = false;
+        self.hang_up();
+        let (place, ask, turn) = (self.place.clone(), self.ask.clone(), self.turn.take());
+        self.background.spawn(async move {
+            // The server may read a request that was not answered, on a connection that was closed, after the first of these.
+            for time in 0..times {
+                sleep(PAUSE * time.min(1)).await;
+                let _ = place.release(&ask, None).await;
+            }
+            drop(turn);
+        })
+    }
+
+    fn hang_up(&self) {
+        if !self.is_inner {
+            self.place.end();
+        }
+    }
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        if self.is_needed {
+            drop(self.begin(2));
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! The Redlock algorithm: see <https://redis.io/docs/latest/develop/clients/patterns/distributed-locks/>
+//!
+//! One token, asked of all servers at once. It is held when a majority has granted it while something is left of the
+//! lease, less what the clocks of the servers may differ by. What was granted by fewer is given back at once, and asked for
+//! again after a time at random, or those who contend would do so in step and split the servers again. There is no queue:
+//! who waits in several could wait for ever for one who waits there too.
+
+use crate::ask::{Ask, Reply};
+use crate::server::Server;
+use crate::steps::{Grant, PAUSE};
+use crate::{Error, later};
+use redis::Cmd;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+/// At most, between two tries.
+const RETRY: Duration = Duration::from_millis(200);
+/// To release at a server whose reply was lost. What is held there otherwise ends with its lease.
+const TRIES: usize = 3;
+
+pub(crate) struct Majority {
+    servers: Vec<Arc<Server>>,
+}
+
+/// What came of asking several.
+#[derive(Default)]
+struct Count {
+    yes: usize,
+    fence: u64,
+    errors: Vec<Error>,
+    /// Those of which it is not known.
+    silent: Vec<Arc<Server>>,
+}
+
+impl Majority {
+    pub(crate) fn new(servers: Vec<Arc<Server>>) -> Self {
+        Self { servers }
+    }
+
+    pub(crate) fn with_timeout(&self, timeout: Duration) -> Self {
+        Self::new(self.servers.iter().map(|server| server.with_timeout(timeout)).collect())
+    }
+
+    pub(crate) async fn acquire(&self, ask: &Ask) -> Result<Option<Grant>, Error> {
+        let deadline = ask.wait.map(|wait| later(Instant::now(), wait));
+        loop {
+            let sent = Instant::now();
+            let count = ask_all(&self.servers, ask, &ask.acquire(ask.lease)).await;
+            let ends = later(sent, less_drift(ask.lease));
+            if count.yes >= self.quorum() && Instant::now() < ends {
+                return Ok(Some(Grant { fence: count.fence, ends }));
+            }
+            // Whether it was held matters to nobody.
+            let _ = self.release(ask, None).await;
+            let over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            count.refuse(self.servers.len() - self.quorum(), over)?;
+            if ask.level > 1 {
+                return Err(Error::Lost);
+            }
+            if over {
+                return Ok(None);
+            }
+            let left = deadline.map_or(RETRY, |deadline| deadline - Instant::now());
+            sleep(left.min(RETRY.mul_f64(rand::random_range(0.25..1.0)))).await;
+        }
+    }
+
+    pub(crate) async fn extend(&self, ask: &Ask, lease: Duration, until: Instant) -> Result<Option<Instant>, Error> {
+        loop {
+            let sent = Instant::now();
+            let mut count = ask_all(&self.servers, ask, &ask.renew(lease)).await;
+            count.errors.retain(|error| !matches!(error, Error::WrongType(_)));
+            if count.yes >= self.quorum() {
+                return Ok(Some(later(sent, less_drift(lease))));
+            }
+            if count.yes + count.errors.len() < self.quorum() {
+                return Ok(None);
+            }
+            if let Some(error) = count.errors.pop().filter(|_| later(Instant::now(), PAUSE) >= until) {
+                return Err(error);
+            }
+            sleep(PAUSE.min(lease / 10)).await;
+        }
+    }
+
+    pub(crate) async fn release(&self, ask: &Ask, keep_until: Option<Instant>) -> Result<bool, Error> {
+        let mut left = self.servers.clone();
+        let mut yes = 0;
+        let mut last = None;
+        for _ in 0..TRIES {
+            let count = ask_all(&left, ask, &ask.give_back(keep_until)).await;
+            yes += count.yes;
+            left = count.silent;
+            last = count.errors.into_iter().next().filter(|_| !left.is_empty());
+        }
+        match last {
+            Some(error) if yes < self.quorum() && yes + left.len() >= self.quorum() => Err(error),
+            _ => Ok(yes >= self.quorum()),
+        }
+    }
+
+    pub(crate) fn close(&self) {
+        self.servers.iter().for_each(|server| server.close());
+    }
+
+    fn quorum(&self) -> usize {
+        self.servers.len() / 2 + 1
+    }
+}
+
+impl Count {
+    /// The first error, when there are so many that the lock cannot be had: at once those that do not pass.
+    fn refuse(self, at_most: usize, over: bool) -> Result<(), Error> {
+        let (passing, lasting): (Vec<_>, Vec<_>) = self.errors.into_iter().partition(Error::passes);
+        let too_many = lasting.len() > at_most || over && lasting.len() + passing.len() > at_most;
+        match lasting.into_iter().chain(passing).next() {
+            Some(error) if too_many => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+async fn ask_all(servers: &[Arc<Server>], ask: &Ask, command: &Cmd) -> Count {
+    let mut asking = JoinSet::new();
+    for server in servers.iter().cloned() {
+        let (name, command) = (ask.name.clone(), command.clone());
+        asking.spawn(async move { (server.ask(&name, command).await.map_err(Error::from), server) });
+    }
+    let mut count = Count::default();
+    for (reply, server) in asking.join_all().await {
+        match reply {
+            Ok(reply) => {
+                count.yes += usize::from(reply.is_yes());
+                if let Reply::Granted { fence } = reply {
+                    count.fence = count.fence.max(fence);
+                }
+            }
+            Err(error) => {
+                if error.passes() {
+                    count.silent.push(server);
+                }
+                count.errors.push(error);
+            }
+        }
+    }
+    count
+}
+
+/// By how much a lease may end sooner at a server than here: 1 % for the clocks, 2 ms for their resolution.
+fn less_drift(lease: Duration) -> Duration {
+    lease.saturating_sub(lease / 100 + Duration::from_millis(2))
+}
