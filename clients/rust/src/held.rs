@@ -123,15 +123,14 @@ impl Hold {
         }
     }
 
-    /// A shorter lease may begin even if its reply is lost, or nobody waits for it any more. When it has ended so far.
+    /// A shorter lease may begin even if its reply is lost, or nobody waits for it any more. When it ends now.
     fn shorten(&self, to: Instant) -> Instant {
         let mut state = lock(&self.state);
-        let ends = state.ends;
-        if to < ends {
+        if to < state.ends {
             state.ends = to;
             self.changed.notify_one();
         }
-        ends
+        state.ends
     }
 
     /// Renews the lease until it is over.
