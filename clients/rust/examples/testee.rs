@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)] // a failure ends it
 
 use redis::sentinel::{SentinelClient, SentinelNodeConnectionInfo, SentinelServerType};
-use redis::{Client, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo, TlsCertificates};
+use redis::{
+    Client, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo, TlsCertificates,
+};
 use redis_lock_client::{Acquire, Error, Held, Locks};
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -15,20 +17,22 @@ use tokio::sync::{Notify, mpsc};
 
 #[derive(Default)]
 struct Testee {
-    clients: Mutex<HashMap<String, Locks>>,
+    clients: Mutex<HashMap<String, Arc<Locks>>>,
     holds: Mutex<HashMap<String, Arc<Hold>>>,
     cancelled: Mutex<HashMap<u64, Arc<Notify>>>,
 }
 
 struct Hold {
     held: Held,
-    client: String,
+    client: Arc<Locks>,
     lost: AtomicU32,
 }
 
 #[tokio::main]
 async fn main() {
-    say(&json!({"ready": true, "protocols": [2, 3], "places": ["standalone", "sentinel", "cluster", "redlock"]}));
+    say(
+        &json!({"ready": true, "protocols": [2, 3], "places": ["standalone", "sentinel", "cluster", "redlock"]}),
+    );
     let testee = Arc::new(Testee::default());
     let mut actors = HashMap::<String, mpsc::UnboundedSender<Value>>::new();
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
@@ -43,13 +47,16 @@ async fn main() {
             "connect" => {
                 let mut reply = json!({"id": request["id"]});
                 match connect(&request) {
-                    Ok(locks) => drop(testee.clients.lock().unwrap().insert(text(&request["client"]), locks)),
+                    Ok(locks) => {
+                        drop(testee.clients.lock().unwrap().insert(text(&request["client"]), locks.into()))
+                    }
                     Err(error) => reply["error"] = json!(error.to_string()),
                 }
                 say(&reply);
             }
             "cancel" => {
-                let cancelled = testee.cancelled.lock().unwrap().get(&request["of"].as_u64().unwrap()).cloned();
+                let cancelled =
+                    testee.cancelled.lock().unwrap().get(&request["of"].as_u64().unwrap()).cloned();
                 if let Some(cancelled) = cancelled {
                     cancelled.notify_one();
                 }
@@ -107,12 +114,14 @@ impl Testee {
     }
 
     async fn acquire(&self, request: &Value, around: &mut Vec<Arc<Hold>>) -> Value {
-        let (client, name, options) = (text(&request["client"]), text(&request["name"]), &request["options"]);
-        let is_outer = |hold: &&Arc<Hold>| hold.client == client && hold.held.name() == name.as_bytes();
+        let (name, options) = (text(&request["name"]), &request["options"]);
+        let client = self.clients.lock().unwrap()[request["client"].as_str().unwrap()].clone();
+        let is_outer =
+            |hold: &&Arc<Hold>| Arc::ptr_eq(&hold.client, &client) && hold.held.name() == name.as_bytes();
         let asks_for_level = ["level", "token"].iter().any(|option| !options[option].is_null());
         let acquire = match around.iter().rfind(is_outer).filter(|_| !asks_for_level) {
             Some(outer) => outer.held.next_level(),
-            None => self.clients.lock().unwrap()[&client].acquire(&name),
+            None => client.acquire(&name),
         };
         let cancelled = self.cancelled.lock().unwrap()[&id(request)].clone();
         let outcome = tokio::select! {
@@ -176,9 +185,10 @@ fn connect(request: &Value) -> redis::RedisResult<Locks> {
         let info: ConnectionInfo = address(server)?.set_redis_settings(settings.clone());
         match &authority {
             None => Client::open(info),
-            Some(root) => {
-                Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert: Some(root.clone()) })
-            }
+            Some(root) => Client::build_with_tls(
+                info,
+                TlsCertificates { client_tls: None, root_cert: Some(root.clone()) },
+            ),
         }
     };
     let mut clients = servers.iter().map(client);

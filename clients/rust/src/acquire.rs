@@ -1,61 +1,17 @@
 //! The way to a held lock, and the ways out of it.
 
 use crate::ask::Ask;
-use crate::held::{Held, Hold};
-use crate::redlock::Majority;
 use crate::background::Background;
-use crate::server::Asker;
-use crate::steps::{self, Grant, PATIENCE, PAUSE};
+use crate::held::{Held, Hold};
+use crate::remote::Remote;
+use crate::steps::{PATIENCE, PAUSE};
 use crate::{Error, Locks, whole_ms};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OwnedMutexGuard;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout};
-
-/// What one hold is asked of.
-#[derive(Clone)]
-pub(crate) enum Place {
-    One(Arc<Asker>),
-    Several(Arc<Majority>),
-}
-
-impl Place {
-    async fn acquire(&self, ask: &Ask) -> Result<Option<Grant>, Error> {
-        match self {
-            Self::One(asker) => steps::acquiring(asker, ask).await,
-            Self::Several(majority) => majority.acquire(ask).await,
-        }
-    }
-
-    pub(crate) async fn extend(&self, ask: &Ask, lease: Duration, until: Instant) -> Result<Option<Instant>, Error> {
-        match self {
-            Self::One(asker) => steps::extending(asker, ask, lease, Some(until)).await,
-            Self::Several(majority) => majority.extend(ask, lease, until).await,
-        }
-    }
-
-    pub(crate) async fn release(&self, ask: &Ask, keep_until: Option<Instant>) -> Result<bool, Error> {
-        match self {
-            Self::One(asker) => steps::releasing(asker, ask, keep_until).await,
-            Self::Several(majority) => majority.release(ask, keep_until).await,
-        }
-    }
-
-    pub(crate) async fn hung_up(&self) {
-        match self {
-            Self::One(asker) => asker.hung_up().await,
-            Self::Several(_) => std::future::pending().await,
-        }
-    }
-
-    pub(crate) fn end(&self) {
-        if let Self::One(asker) = self {
-            asker.end();
-        }
-    }
-}
+use tokio::time::{sleep, timeout};
 
 enum Of {
     Locks(Locks),
@@ -148,24 +104,30 @@ impl Acquire {
 
     async fn acquire(self) -> Result<Option<Held>, Error> {
         let Self { of, mut ask } = self;
-        let (place, background, outer, turn) = match of {
-            Of::Locks(locks) => (locks.place(&ask), Background::here(&locks.going_on), None, None),
+        let (remote, background, outer, turn) = match of {
+            Of::Locks(locks) => {
+                (Remote::new(&locks.servers, &ask), Background::here(&locks.going_on), None, None)
+            }
             Of::Level(hold) => {
                 let turn = hold.turn().await;
                 ask.level = hold.innermost().saturating_add(1);
-                (hold.place.clone(), hold.background.clone(), Some(hold), Some(turn))
+                (hold.remote.clone(), hold.background.clone(), Some(hold), Some(turn))
             }
         };
-        ask.check(matches!(place, Place::Several(_)))?;
-        let mut leaving = Leaving { place, ask, background, is_inner: outer.is_some(), turn, is_needed: true };
-        match leaving.place.acquire(&leaving.ask).await {
+        ask.check(matches!(*remote, Remote::Several(_)))?;
+        let mut leaving =
+            Leaving { remote, ask, background, is_inner: outer.is_some(), turn, is_needed: true };
+        match leaving.remote.acquire(&leaving.ask).await {
             Ok(Some(grant)) => {
-                if let Some(hold) = &outer && !hold.enter(leaving.ask.level, grant.ends, leaving.ask.lease) {
+                if let Some(hold) = &outer
+                    && !hold.enter(leaving.ask.level, grant.ends, leaving.ask.lease)
+                {
                     return Err(Error::Lost);
                 }
                 leaving.is_needed = false;
-                let (place, ask) = (leaving.place.clone(), leaving.ask.clone());
-                let hold = outer.unwrap_or_else(|| Hold::new(place, ask.clone(), &grant, leaving.background.clone()));
+                let (remote, ask) = (leaving.remote.clone(), leaving.ask.clone());
+                let hold = outer
+                    .unwrap_or_else(|| Hold::new(remote, ask.clone(), &grant, leaving.background.clone()));
                 Ok(Some(Held::new(hold, ask, leaving.is_inner)))
             }
             Ok(None) => {
@@ -198,7 +160,7 @@ impl IntoFuture for Acquire {
 /// Whatever ends an acquire without a held lock ends in a release: whatever the server did last, nothing is held then and
 /// nobody waits.
 struct Leaving {
-    place: Place,
+    remote: Arc<Remote>,
     ask: Ask,
     background: Background,
     is_inner: bool,
@@ -211,12 +173,12 @@ impl Leaving {
     fn begin(&mut self, times: u32) -> JoinHandle<()> {
         self.is_needed = false;
         self.hang_up();
-        let (place, ask, turn) = (self.place.clone(), self.ask.clone(), self.turn.take());
+        let (remote, ask, turn) = (self.remote.clone(), self.ask.clone(), self.turn.take());
         self.background.spawn(async move {
             // The server may read a request that was not answered, on a connection that was closed, after the first of these.
             for time in 0..times {
                 sleep(PAUSE * time.min(1)).await;
-                let _ = place.release(&ask, None).await;
+                let _ = remote.release(&ask, None).await;
             }
             drop(turn);
         })
@@ -224,7 +186,7 @@ impl Leaving {
 
     fn hang_up(&self) {
         if !self.is_inner {
-            self.place.end();
+            self.remote.end();
         }
     }
 }

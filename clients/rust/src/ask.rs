@@ -104,16 +104,19 @@ impl Ask {
 }
 
 /// A reply to any of these commands.
+#[derive(Clone, Copy)]
 pub(crate) enum Reply {
-    Granted { fence: u64 },
-    Ticket(u64),
-    Yes,
-    No,
+    Granted {
+        fence: u64,
+    },
+    /// A ticket, where a lock was asked for; else 1 for yes.
+    Number(u64),
+    Nil,
 }
 
 impl Reply {
-    pub(crate) fn is_yes(&self) -> bool {
-        matches!(self, Self::Granted { .. } | Self::Yes)
+    pub(crate) fn is_yes(self) -> bool {
+        matches!(self, Self::Granted { .. } | Self::Number(1))
     }
 }
 
@@ -121,14 +124,15 @@ impl TryFrom<Value> for Reply {
     type Error = RedisError;
 
     fn try_from(reply: Value) -> RedisResult<Self> {
-        let number = |number: &i64| u64::try_from(*number).unwrap_or_default();
-        Ok(match &reply {
-            Value::Nil | Value::Int(0) => Self::No,
-            Value::Int(1) => Self::Yes,
-            Value::Int(ticket) => Self::Ticket(number(ticket)),
-            Value::Array(grant) if let [_, Value::Int(fence)] = grant.as_slice() => Self::Granted { fence: number(fence) },
-            _ => return Err((ErrorKind::UnexpectedReturnType, "this is no reply to a command of locks").into()),
-        })
+        let unsigned = |number: &i64| u64::try_from(*number).unwrap_or_default();
+        match &reply {
+            Value::Nil => Ok(Self::Nil),
+            Value::Int(number) => Ok(Self::Number(unsigned(number))),
+            Value::Array(grant) if let [_, Value::Int(fence)] = grant.as_slice() => {
+                Ok(Self::Granted { fence: unsigned(fence) })
+            }
+            _ => Err((ErrorKind::UnexpectedReturnType, "this is no reply to a command of locks").into()),
+        }
     }
 }
 
@@ -140,8 +144,14 @@ pub(crate) fn ms(time: Duration) -> u64 {
 fn this_process() -> &'static str {
     static NAME: OnceLock<String> = OnceLock::new();
     NAME.get_or_init(|| {
-        let asked = || Some(String::from_utf8_lossy(&process::Command::new("hostname").output().ok()?.stdout).into_owned());
-        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(asked).unwrap_or_default();
+        let asked = || {
+            Some(
+                String::from_utf8_lossy(&process::Command::new("hostname").output().ok()?.stdout)
+                    .into_owned(),
+            )
+        };
+        let host =
+            std::fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(asked).unwrap_or_default();
         format!("{}:{}", host.trim(), process::id())
     })
 }

@@ -20,7 +20,10 @@ impl Background {
         Self { going_on: going_on.clone(), runtime: Handle::current() }
     }
 
-    pub(crate) fn spawn<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+    pub(crate) fn spawn<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
         // There is none only while somebody waits for those that began before.
         let goes_on = self.going_on.clone().try_read_owned();
         self.runtime.spawn(async move {

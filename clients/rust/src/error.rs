@@ -20,9 +20,9 @@ pub enum Error {
     /// Fewer replicas than wanted have confirmed the grant. The lock was released again.
     TooFewReplicas {
         /// How many have confirmed it in time.
-        confirmed: u32,
+        confirmed: u64,
         /// How many were to confirm it.
-        wanted: u32,
+        wanted: u64,
     },
     /// Options that do not go together, or are out of range.
     Invalid(&'static str),
@@ -32,8 +32,18 @@ pub enum Error {
 
 /// Errors after which the same request may succeed: the table in docs/clients.md.
 const PASSING: [&str; 12] = [
-    "LOADING", "READONLY", "UNBLOCKED", "MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "BUSY", "NOREPLICAS",
-    "MISCONF", "OOM",
+    "LOADING",
+    "READONLY",
+    "UNBLOCKED",
+    "MOVED",
+    "ASK",
+    "TRYAGAIN",
+    "CLUSTERDOWN",
+    "MASTERDOWN",
+    "BUSY",
+    "NOREPLICAS",
+    "MISCONF",
+    "OOM",
 ];
 
 impl Error {
@@ -41,7 +51,9 @@ impl Error {
         let Self::Redis(error) = self else { return false };
         match (error.code(), error.kind()) {
             (Some(code), _) => PASSING.contains(&code),
-            (None, ErrorKind::AuthenticationFailed | ErrorKind::InvalidClientConfig | ErrorKind::Client) => false,
+            (None, ErrorKind::AuthenticationFailed | ErrorKind::InvalidClientConfig | ErrorKind::Client) => {
+                false
+            }
             (None, ErrorKind::EmptySentinelList | ErrorKind::RESP3NotSupported) => false,
             (None, _) => true,
         }

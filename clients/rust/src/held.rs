@@ -1,9 +1,10 @@
 //! A lock that is held: when its lease is renewed, when it is over, and who is told.
 
-use crate::acquire::{Acquire, Place};
+use crate::acquire::Acquire;
 use crate::ask::{Ask, TOO_SHORT};
 use crate::background::Background;
 use crate::link::no_reply;
+use crate::remote::Remote;
 use crate::steps::Grant;
 use crate::{Error, later, lock, whole_ms};
 use std::fmt;
@@ -16,7 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 /// The hold of one token, whatever its level.
 pub(crate) struct Hold {
-    pub(crate) place: Place,
+    pub(crate) remote: Arc<Remote>,
     pub(crate) ask: Ask,
     pub(crate) background: Background,
     fence: u64,
@@ -38,10 +39,10 @@ struct State {
 }
 
 impl Hold {
-    pub(crate) fn new(place: Place, ask: Ask, grant: &Grant, background: Background) -> Arc<Self> {
+    pub(crate) fn new(remote: Arc<Remote>, ask: Ask, grant: &Grant, background: Background) -> Arc<Self> {
         let state = State { ends: grant.ends, lease: ask.lease, levels: vec![ask.level], over: false };
         let hold = Arc::new(Self {
-            place,
+            remote,
             background,
             fence: grant.fence,
             acquired: Instant::now(),
@@ -101,7 +102,7 @@ impl Hold {
             return Err(Error::Lost);
         }
         let until = self.shorten(later(Instant::now(), lease));
-        match self.place.extend(&self.ask, lease, until).await {
+        match self.remote.extend(&self.ask, lease, until).await {
             Ok(Some(ends)) if !self.remaining().is_zero() => {
                 let mut state = lock(&self.state);
                 (state.ends, state.lease) = (ends, lease);
@@ -135,7 +136,7 @@ impl Hold {
 
     /// Renews the lease until it is over.
     async fn keep(self: Arc<Self>) {
-        let mut hung_up = std::pin::pin!(self.place.hung_up());
+        let mut hung_up = std::pin::pin!(self.remote.hung_up());
         loop {
             let (ends, lease) = {
                 let state = lock(&self.state);
@@ -148,7 +149,7 @@ impl Hold {
                 if !self.ask.renew {
                     std::future::pending::<()>().await;
                 }
-                sleep_until(ends - lease * 2 / 3).await;
+                sleep_until(ends.checked_sub(lease / 3 * 2).unwrap_or(ends)).await;
                 if self.extend(lease).await.is_err() {
                     // It is tried again, and lost when its time is over.
                     sleep(lease / 10).await;
@@ -195,15 +196,15 @@ impl Hold {
             state.levels.last().copied().unwrap_or_default()
         };
         let ask = Ask { level: outer + 1, ..self.ask.clone() };
-        self.place.release(&ask, None).await
+        self.remote.release(&ask, None).await
     }
 
     async fn release(&self, at_least: Duration) -> Result<bool, Error> {
         let keep_until = later(self.acquired, at_least);
         // An extension on its way must not come after the one that keeps the lock.
         let _turn = if at_least.is_zero() { None } else { Some(self.turn().await) };
-        let released = self.place.release(&self.ask, Some(keep_until)).await;
-        self.place.end();
+        let released = self.remote.release(&self.ask, Some(keep_until)).await;
+        self.remote.end();
         released
     }
 }
@@ -300,7 +301,9 @@ impl Held {
     /// no server could be asked until the lease was over.
     pub async fn release(&self) -> Result<(), Error> {
         match self.begin_release() {
-            Some(releasing) => releasing.await.unwrap_or_else(|_| Err(no_reply("the runtime has ended").into())),
+            Some(releasing) => {
+                releasing.await.unwrap_or_else(|_| Err(no_reply("the runtime has ended").into()))
+            }
             None => Err(Error::Lost),
         }
     }
@@ -315,21 +318,21 @@ impl Held {
         if !is_inner {
             hold.end();
         }
-        Some(self.hold.background.spawn(async move {
+        let releasing = self.hold.background.spawn(async move {
             let released = match is_inner {
                 true => hold.leave(level).await,
                 false => hold.release(if was_held { at_least } else { Duration::ZERO }).await,
             };
             match released {
-                Ok(true) if was_held => Ok(()),
-                Ok(false) if was_held => {
+                Ok(true) => Ok(()),
+                Ok(false) => {
                     hold.tell_lost();
                     Err(Error::Lost)
                 }
-                Ok(_) => Err(Error::Lost),
                 Err(error) => Err(error),
             }
-        }))
+        });
+        was_held.then_some(releasing)
     }
 }
 

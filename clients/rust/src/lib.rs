@@ -8,6 +8,7 @@ mod error;
 mod held;
 mod link;
 mod redlock;
+mod remote;
 mod server;
 mod steps;
 
@@ -15,13 +16,10 @@ pub use acquire::Acquire;
 pub use error::Error;
 pub use held::Held;
 
-use acquire::Place;
-use ask::Ask;
 use background::GoingOn;
 use redis::Client;
 use redis::sentinel::SentinelClient;
-use redlock::Majority;
-use server::{Asker, Server, Source};
+use server::{Server, Source};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -32,21 +30,16 @@ use tokio::time::Instant;
 /// and in the runtime that needs them. Clones share them.
 #[derive(Clone)]
 pub struct Locks {
-    servers: Servers,
+    /// One, or several of which a majority decides.
+    servers: Arc<[Arc<Server>]>,
     going_on: GoingOn,
-}
-
-#[derive(Clone)]
-enum Servers {
-    One(Arc<Server>),
-    Several(Arc<Majority>),
 }
 
 impl Locks {
     /// Of one server.
     #[must_use]
     pub fn new(client: Client) -> Self {
-        Self::one(Source::One(client))
+        Self::one(Source::One(client.into()))
     }
 
     /// Of the master that Sentinels name.
@@ -67,24 +60,21 @@ impl Locks {
     pub fn redlock(clients: impl IntoIterator<Item = Client>) -> Self {
         // A server that is away must not use up the lease.
         let timeout = Duration::from_millis(300);
-        let servers = clients.into_iter().map(|client| Server::new(Source::One(client), timeout)).collect();
-        Self { servers: Servers::Several(Arc::new(Majority::new(servers))), going_on: GoingOn::default() }
+        let servers = clients.into_iter().map(|client| Server::new(Source::One(client.into()), timeout));
+        Self { servers: servers.collect(), going_on: GoingOn::default() }
     }
 
     fn one(source: Source) -> Self {
         let server = Server::new(source, Duration::from_secs(2));
-        Self { servers: Servers::One(server), going_on: GoingOn::default() }
+        Self { servers: Arc::new([server]), going_on: GoingOn::default() }
     }
 
     /// The same by connections that wait for so long, at most, for the server: by default 2 seconds, and 300 milliseconds
     /// for Redlock. After that the connection is closed, and the request repeated on the next one.
     #[must_use]
     pub fn with_timeout(&self, timeout: Duration) -> Self {
-        let servers = match &self.servers {
-            Servers::One(server) => Servers::One(server.with_timeout(timeout)),
-            Servers::Several(majority) => Servers::Several(Arc::new(majority.with_timeout(timeout))),
-        };
-        Self { servers, going_on: GoingOn::default() }
+        let servers = self.servers.iter().map(|server| server.with_timeout(timeout));
+        Self { servers: servers.collect(), going_on: GoingOn::default() }
     }
 
     /// Asks for the lock of this name, which may be any bytes.
@@ -96,17 +86,7 @@ impl Locks {
     /// ends, and sessions end at once.
     pub async fn close(&self) {
         drop(self.going_on.write().await);
-        match &self.servers {
-            Servers::One(server) => server.close(),
-            Servers::Several(majority) => majority.close(),
-        }
-    }
-
-    fn place(&self, ask: &Ask) -> Place {
-        match &self.servers {
-            Servers::One(server) => Place::One(Arc::new(Asker::new(server.clone(), ask))),
-            Servers::Several(majority) => Place::Several(majority.clone()),
-        }
+        self.servers.iter().for_each(|server| server.close());
     }
 }
 

@@ -1,7 +1,9 @@
 //! One connection, used until the first thing goes wrong on it.
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, PushInfo, PushKind, RedisError, RedisResult, Value};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, Pipeline, PushInfo, PushKind, RedisError, RedisResult, Value,
+};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;

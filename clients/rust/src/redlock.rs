@@ -20,10 +20,6 @@ const RETRY: Duration = Duration::from_millis(200);
 /// To release at a server whose reply was lost. What is held there otherwise ends with its lease.
 const TRIES: usize = 3;
 
-pub(crate) struct Majority {
-    servers: Vec<Arc<Server>>,
-}
-
 /// What came of asking several.
 #[derive(Default)]
 struct Count {
@@ -34,80 +30,75 @@ struct Count {
     silent: Vec<Arc<Server>>,
 }
 
-impl Majority {
-    pub(crate) fn new(servers: Vec<Arc<Server>>) -> Self {
-        Self { servers }
-    }
-
-    pub(crate) fn with_timeout(&self, timeout: Duration) -> Self {
-        Self::new(self.servers.iter().map(|server| server.with_timeout(timeout)).collect())
-    }
-
-    pub(crate) async fn acquire(&self, ask: &Ask) -> Result<Option<Grant>, Error> {
-        let deadline = ask.wait.map(|wait| later(Instant::now(), wait));
-        loop {
-            let sent = Instant::now();
-            let count = ask_all(&self.servers, ask, &ask.acquire(ask.lease)).await;
-            let ends = later(sent, less_drift(ask.lease));
-            if count.yes >= self.quorum() && Instant::now() < ends {
-                return Ok(Some(Grant { fence: count.fence, ends }));
-            }
-            // Whether it was held matters to nobody.
-            let _ = self.release(ask, None).await;
-            let over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
-            count.refuse(self.servers.len() - self.quorum(), over)?;
-            if ask.level > 1 {
-                return Err(Error::Lost);
-            }
-            if over {
-                return Ok(None);
-            }
-            let left = deadline.map_or(RETRY, |deadline| deadline - Instant::now());
-            sleep(left.min(RETRY.mul_f64(rand::random_range(0.25..1.0)))).await;
+pub(crate) async fn acquiring(servers: &[Arc<Server>], ask: &Ask) -> Result<Option<Grant>, Error> {
+    let deadline = ask.wait.map(|wait| later(Instant::now(), wait));
+    loop {
+        let sent = Instant::now();
+        let count = ask_all(servers, ask, &ask.acquire(ask.lease)).await;
+        let ends = later(sent, less_drift(ask.lease));
+        if count.yes >= quorum(servers) && Instant::now() < ends {
+            return Ok(Some(Grant { fence: count.fence, ends }));
         }
-    }
-
-    pub(crate) async fn extend(&self, ask: &Ask, lease: Duration, until: Instant) -> Result<Option<Instant>, Error> {
-        loop {
-            let sent = Instant::now();
-            let mut count = ask_all(&self.servers, ask, &ask.renew(lease)).await;
-            count.errors.retain(|error| !matches!(error, Error::WrongType(_)));
-            if count.yes >= self.quorum() {
-                return Ok(Some(later(sent, less_drift(lease))));
-            }
-            if count.yes + count.errors.len() < self.quorum() {
-                return Ok(None);
-            }
-            if let Some(error) = count.errors.pop().filter(|_| later(Instant::now(), PAUSE) >= until) {
-                return Err(error);
-            }
-            sleep(PAUSE.min(lease / 10)).await;
+        // Whether it was held matters to nobody.
+        let _ = releasing(servers, ask, None).await;
+        let over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        count.refuse(servers.len() - quorum(servers), over)?;
+        if ask.level > 1 {
+            return Err(Error::Lost);
         }
-    }
-
-    pub(crate) async fn release(&self, ask: &Ask, keep_until: Option<Instant>) -> Result<bool, Error> {
-        let mut left = self.servers.clone();
-        let mut yes = 0;
-        let mut last = None;
-        for _ in 0..TRIES {
-            let count = ask_all(&left, ask, &ask.give_back(keep_until)).await;
-            yes += count.yes;
-            left = count.silent;
-            last = count.errors.into_iter().next().filter(|_| !left.is_empty());
+        if over {
+            return Ok(None);
         }
-        match last {
-            Some(error) if yes < self.quorum() && yes + left.len() >= self.quorum() => Err(error),
-            _ => Ok(yes >= self.quorum()),
+        let left = deadline.map_or(RETRY, |deadline| deadline - Instant::now());
+        sleep(left.min(RETRY.mul_f64(rand::random_range(0.25..1.0)))).await;
+    }
+}
+
+pub(crate) async fn extending(
+    servers: &[Arc<Server>],
+    ask: &Ask,
+    lease: Duration,
+    until: Instant,
+) -> Result<Option<Instant>, Error> {
+    loop {
+        let sent = Instant::now();
+        let mut count = ask_all(servers, ask, &ask.renew(lease)).await;
+        count.errors.retain(|error| !matches!(error, Error::WrongType(_)));
+        if count.yes >= quorum(servers) {
+            return Ok(Some(later(sent, less_drift(lease))));
         }
+        if count.yes + count.errors.len() < quorum(servers) {
+            return Ok(None);
+        }
+        if let Some(error) = count.errors.pop().filter(|_| later(Instant::now(), PAUSE) >= until) {
+            return Err(error);
+        }
+        sleep(PAUSE.min(lease / 10)).await;
     }
+}
 
-    pub(crate) fn close(&self) {
-        self.servers.iter().for_each(|server| server.close());
+pub(crate) async fn releasing(
+    servers: &[Arc<Server>],
+    ask: &Ask,
+    keep_until: Option<Instant>,
+) -> Result<bool, Error> {
+    let mut left = servers.to_vec();
+    let mut yes = 0;
+    let mut last = None;
+    for _ in 0..TRIES {
+        let count = ask_all(&left, ask, &ask.give_back(keep_until)).await;
+        yes += count.yes;
+        left = count.silent;
+        last = count.errors.into_iter().next().filter(|_| !left.is_empty());
     }
+    match last {
+        Some(error) if yes < quorum(servers) && yes + left.len() >= quorum(servers) => Err(error),
+        _ => Ok(yes >= quorum(servers)),
+    }
+}
 
-    fn quorum(&self) -> usize {
-        self.servers.len() / 2 + 1
-    }
+fn quorum(servers: &[Arc<Server>]) -> usize {
+    servers.len() / 2 + 1
 }
 
 impl Count {
@@ -125,16 +116,18 @@ impl Count {
 async fn ask_all(servers: &[Arc<Server>], ask: &Ask, command: &Cmd) -> Count {
     let mut asking = JoinSet::new();
     for server in servers.iter().cloned() {
-        let (name, command) = (ask.name.clone(), command.clone());
-        asking.spawn(async move { (server.ask(&name, command).await.map_err(Error::from), server) });
+        let (name, command) = (ask.name.clone(), [command.clone()]);
+        asking.spawn(async move { (server.ask(&name, &command, None).await.map_err(Error::from), server) });
     }
     let mut count = Count::default();
     for (reply, server) in asking.join_all().await {
         match reply {
-            Ok(reply) => {
-                count.yes += usize::from(reply.is_yes());
-                if let Reply::Granted { fence } = reply {
-                    count.fence = count.fence.max(fence);
+            Ok(replies) => {
+                for reply in replies {
+                    count.yes += usize::from(reply.is_yes());
+                    if let Reply::Granted { fence } = reply {
+                        count.fence = count.fence.max(fence);
+                    }
                 }
             }
             Err(error) => {

@@ -1,7 +1,7 @@
 //! The loops of docs/clients.md: what is asked of a server and when, whatever the connections are.
 
 use crate::ask::{Ask, QUEUE, Reply};
-use crate::server::Asker;
+use crate::remote::OneServer;
 use crate::{Error, later};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -18,7 +18,7 @@ pub(crate) struct Grant {
 }
 
 /// None when it was not available in time. An error, or dropping this, has to be followed by [`releasing`].
-pub(crate) async fn acquiring(at: &Asker, ask: &Ask) -> Result<Option<Grant>, Error> {
+pub(crate) async fn acquiring(at: &OneServer, ask: &Ask) -> Result<Option<Grant>, Error> {
     let began = Instant::now();
     let deadline = ask.wait.map(|wait| later(began, wait));
     let mut left_something = false;
@@ -39,8 +39,8 @@ pub(crate) async fn acquiring(at: &Asker, ask: &Ask) -> Result<Option<Grant>, Er
                 Ok(grant) => return Ok(grant),
                 Err(error) => error,
             },
-            Ok(Reply::No) if ask.level > 1 => return Err(Error::Lost),
-            Ok(Reply::Ticket(_) | Reply::Yes) if !over => continue,
+            Ok(Reply::Nil) if ask.level > 1 => return Err(Error::Lost),
+            Ok(Reply::Number(_)) if !over => continue,
             Ok(_) => {
                 if left_something {
                     // Whether it was held matters to nobody.
@@ -60,7 +60,7 @@ pub(crate) async fn acquiring(at: &Asker, ask: &Ask) -> Result<Option<Grant>, Er
 }
 
 /// Extends at once a grant whose lease may have begun long ago by our clock, or that replicas are to confirm.
-async fn confirmed(at: &Asker, ask: &Ask, fence: u64, sent: Instant) -> Result<Option<Grant>, Error> {
+async fn confirmed(at: &OneServer, ask: &Ask, fence: u64, sent: Instant) -> Result<Option<Grant>, Error> {
     if ask.replicas == 0 && sent.elapsed() < ask.lease / 10 {
         return Ok(Some(Grant { fence, ends: later(sent, ask.lease) }));
     }
@@ -71,7 +71,7 @@ async fn confirmed(at: &Asker, ask: &Ask, fence: u64, sent: Instant) -> Result<O
 /// When the lease ends by our clock, or none when the token does not hold the lock. The error is what came last, when it
 /// is too late to try again, or at once without `until`.
 pub(crate) async fn extending(
-    at: &Asker,
+    at: &OneServer,
     ask: &Ask,
     lease: Duration,
     until: Option<Instant>,
@@ -79,8 +79,8 @@ pub(crate) async fn extending(
     loop {
         let sent = Instant::now();
         let error = match at.ask_replicas(ask, ask.renew(lease)).await.map_err(Error::from) {
-            Ok((reply, confirmed)) if reply.is_yes() && confirmed < ask.replicas => {
-                Error::TooFewReplicas { confirmed, wanted: ask.replicas }
+            Ok((reply, confirmed)) if reply.is_yes() && confirmed < u64::from(ask.replicas) => {
+                Error::TooFewReplicas { confirmed, wanted: ask.replicas.into() }
             }
             Ok((reply, _)) => return Ok(reply.is_yes().then(|| later(sent, lease))),
             Err(Error::WrongType(_)) => return Ok(None),
@@ -97,12 +97,12 @@ pub(crate) async fn extending(
 
 /// Whether the token held the lock until now; an error when no server says so. With `keep_until` the lease ends then, and
 /// not at once.
-pub(crate) async fn releasing(at: &Asker, ask: &Ask, keep_until: Option<Instant>) -> Result<bool, Error> {
+pub(crate) async fn releasing(at: &OneServer, ask: &Ask, keep_until: Option<Instant>) -> Result<bool, Error> {
     // By then the lease, or the place in the queue, has ended anyway.
     let until = later(Instant::now(), ask.lease.max(QUEUE));
     let mut asked_before = false;
     loop {
-        let reply = at.ask_others(ask, ask.give_back(keep_until)).await.map_err(Error::from);
+        let reply = at.ask_by_others(ask, ask.give_back(keep_until)).await.map_err(Error::from);
         match reply {
             // After a lost reply No says nothing: the first request may have released it.
             Ok(reply) => return Ok(reply.is_yes() || asked_before),
