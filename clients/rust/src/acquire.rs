@@ -4,7 +4,7 @@ use crate::ask::Ask;
 use crate::background::Background;
 use crate::held::{Held, Hold};
 use crate::remote::Remote;
-use crate::steps::{PATIENCE, PAUSE};
+use crate::steps::{Grant, PATIENCE, PAUSE};
 use crate::{Error, Locks, whole_ms};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -35,7 +35,8 @@ impl Acquire {
     }
 
     pub(crate) fn level(hold: Arc<Hold>) -> Self {
-        let ask = Ask { lease: hold.lease(), wait: None, ..hold.ask.clone() };
+        // It never waits, and is asked for as long as there may be an outer one.
+        let ask = Ask { lease: hold.lease(), wait: Some(hold.remaining()), ..hold.ask.clone() };
         Self { of: Of::Level(hold), ask }
     }
 
@@ -104,43 +105,30 @@ impl Acquire {
 
     async fn acquire(self) -> Result<Option<Held>, Error> {
         let Self { of, mut ask } = self;
-        let (remote, background, outer, turn) = match of {
-            Of::Locks(locks) => {
-                (Remote::new(&locks.servers, &ask), Background::here(&locks.going_on), None, None)
-            }
+        let (remote, background, outer) = match of {
+            Of::Locks(locks) => (Remote::new(&locks.servers, &ask), Background::here(&locks.going_on), None),
             Of::Level(hold) => {
-                let turn = hold.turn().await;
-                ask.level = hold.innermost().saturating_add(1);
-                (hold.remote.clone(), hold.background.clone(), Some(hold), Some(turn))
+                let levels = hold.levels().await;
+                ask.level = levels.last().copied().unwrap_or(ask.level).saturating_add(1);
+                (hold.remote.clone(), hold.background.clone(), Some((hold, levels)))
             }
         };
         ask.check(matches!(*remote, Remote::Several(_)))?;
-        let mut leaving =
-            Leaving { remote, ask, background, is_inner: outer.is_some(), turn, is_needed: true };
+        let mut leaving = Leaving { remote, ask, background, outer, is_needed: true };
         match leaving.remote.acquire(&leaving.ask).await {
-            Ok(Some(grant)) => {
-                if let Some(hold) = &outer
-                    && !hold.enter(leaving.ask.level, grant.ends, leaving.ask.lease)
-                {
-                    return Err(Error::Lost);
-                }
-                leaving.is_needed = false;
-                let (remote, ask) = (leaving.remote.clone(), leaving.ask.clone());
-                let hold = outer
-                    .unwrap_or_else(|| Hold::new(remote, ask.clone(), &grant, leaving.background.clone()));
-                Ok(Some(Held::new(hold, ask, leaving.is_inner)))
-            }
+            Ok(Some(grant)) => leaving.stay(&grant).map(Some),
             Ok(None) => {
                 leaving.is_needed = false;
                 leaving.hang_up();
                 Ok(None)
             }
             Err(error) => {
-                if let (Error::Lost, Some(hold)) = (&error, &outer) {
+                if let (Error::Lost, Some((hold, _))) = (&error, &leaving.outer) {
                     hold.lose();
                 }
                 if !error.passes() {
-                    let _ = timeout(PATIENCE, leaving.begin(1)).await;
+                    // Whether the server answers that, too, is not known, and matters to nobody.
+                    let _ = timeout(PATIENCE, leaving.leave(1)).await;
                 }
                 Err(error)
             }
@@ -163,29 +151,42 @@ struct Leaving {
     remote: Arc<Remote>,
     ask: Ask,
     background: Background,
-    is_inner: bool,
-    /// Of the hold around, whose next level nobody may take before this one is given back.
-    turn: Option<OwnedMutexGuard<()>>,
+    /// The hold of which this is a level, and its levels: nobody may take the next one before this one is given back.
+    outer: Option<(Arc<Hold>, OwnedMutexGuard<Vec<u16>>)>,
     is_needed: bool,
 }
 
 impl Leaving {
-    fn begin(&mut self, times: u32) -> JoinHandle<()> {
+    fn stay(mut self, grant: &Grant) -> Result<Held, Error> {
+        let Ask { level, lease, .. } = self.ask;
+        let hold = match &mut self.outer {
+            None => Hold::new(self.remote.clone(), self.ask.clone(), grant, self.background.clone()),
+            Some((hold, levels)) if hold.confirm_level(grant.ends, lease) => {
+                levels.push(level);
+                hold.clone()
+            }
+            Some(_) => return Err(Error::Lost),
+        };
+        self.is_needed = false;
+        Ok(Held::new(hold, level))
+    }
+
+    fn leave(&mut self, times: u32) -> JoinHandle<()> {
         self.is_needed = false;
         self.hang_up();
-        let (remote, ask, turn) = (self.remote.clone(), self.ask.clone(), self.turn.take());
+        let (remote, ask, outer) = (self.remote.clone(), self.ask.clone(), self.outer.take());
         self.background.spawn(async move {
-            // The server may read a request that was not answered, on a connection that was closed, after the first of these.
+            // The server may read a request that was not answered, on a connection that was closed, after the first.
             for time in 0..times {
                 sleep(PAUSE * time.min(1)).await;
                 let _ = remote.release(&ask, None).await;
             }
-            drop(turn);
+            drop(outer);
         })
     }
 
     fn hang_up(&self) {
-        if !self.is_inner {
+        if self.outer.is_none() {
             self.remote.end();
         }
     }
@@ -194,7 +195,7 @@ impl Leaving {
 impl Drop for Leaving {
     fn drop(&mut self) {
         if self.is_needed {
-            drop(self.begin(2));
+            drop(self.leave(2));
         }
     }
 }

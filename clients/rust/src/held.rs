@@ -6,14 +6,18 @@ use crate::background::Background;
 use crate::link::no_reply;
 use crate::remote::Remote;
 use crate::steps::Grant;
-use crate::{Error, later, lock, whole_ms};
+use crate::{Error, later, whole_ms};
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::{Notify, OwnedMutexGuard, watch};
+use tokio::sync::{OwnedMutexGuard, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
+
+/// The levels of a hold that are not released, the innermost last. Who has them asks the server of this hold: one after
+/// the other, so that what it says last is what it did last.
+pub(crate) type Levels = tokio::sync::Mutex<Vec<u16>>;
 
 /// The hold of one token, whatever its level.
 pub(crate) struct Hold {
@@ -22,94 +26,78 @@ pub(crate) struct Hold {
     pub(crate) background: Background,
     fence: u64,
     acquired: Instant,
-    state: Mutex<State>,
-    changed: Notify,
-    lost: watch::Sender<bool>,
-    /// What is asked of the server for this hold goes one by one, so that what it says last is what it did last.
-    turn: Arc<tokio::sync::Mutex<()>>,
+    levels: Arc<Levels>,
+    state: watch::Sender<State>,
 }
 
+#[derive(Clone, Copy)]
 struct State {
     ends: Instant,
     lease: Duration,
-    /// The levels that are not released, the innermost last.
-    levels: Vec<u16>,
-    /// It was lost or released. It stays so.
+    /// It was lost or released, and stays so.
     over: bool,
+    lost: bool,
 }
 
 impl Hold {
     pub(crate) fn new(remote: Arc<Remote>, ask: Ask, grant: &Grant, background: Background) -> Arc<Self> {
-        let state = State { ends: grant.ends, lease: ask.lease, levels: vec![ask.level], over: false };
         let hold = Arc::new(Self {
             remote,
             background,
             fence: grant.fence,
             acquired: Instant::now(),
-            state: Mutex::new(state),
-            changed: Notify::new(),
-            lost: watch::Sender::new(false),
-            turn: Arc::default(),
+            levels: Arc::new(Levels::new(vec![ask.level])),
+            state: watch::Sender::new(State { ends: grant.ends, lease: ask.lease, over: false, lost: false }),
             ask,
         });
         tokio::spawn(hold.clone().keep());
         hold
     }
 
-    pub(crate) async fn turn(&self) -> OwnedMutexGuard<()> {
-        self.turn.clone().lock_owned().await
+    pub(crate) async fn levels(&self) -> OwnedMutexGuard<Vec<u16>> {
+        self.levels.clone().lock_owned().await
     }
 
     pub(crate) fn lease(&self) -> Duration {
-        lock(&self.state).lease
+        self.state.borrow().lease
     }
 
-    pub(crate) fn innermost(&self) -> u16 {
-        lock(&self.state).levels.last().copied().unwrap_or(self.ask.level)
-    }
-
-    /// Once this is zero it stays so: the lock is lost, or was released.
-    fn remaining(&self) -> Duration {
-        let left = {
-            let state = lock(&self.state);
-            if state.over {
-                return Duration::ZERO;
-            }
-            state.ends - Instant::now()
-        };
+    /// Once this is zero it stays so.
+    pub(crate) fn remaining(&self) -> Duration {
+        let State { ends, over, .. } = *self.state.borrow();
+        let left = if over { Duration::ZERO } else { ends - Instant::now() };
         if left.is_zero() {
             self.lose();
         }
         left
     }
 
-    /// An inner level was granted. False when the hold was lost meanwhile: nothing says after that that it is held.
-    pub(crate) fn enter(&self, level: u16, ends: Instant, lease: Duration) -> bool {
-        let held = !self.remaining().is_zero();
-        if held {
-            let mut state = lock(&self.state);
-            state.levels.push(level);
+    /// The server has granted a level of it. False if it was lost meanwhile: nothing says after that that it is held.
+    pub(crate) fn confirm_level(&self, ends: Instant, lease: Duration) -> bool {
+        self.confirm(|state| {
             state.ends = state.ends.max(ends);
             state.lease = state.lease.max(lease);
-        }
-        self.changed.notify_one();
-        held
+        })
+    }
+
+    fn confirm(&self, how: impl FnOnce(&mut State)) -> bool {
+        !self.remaining().is_zero()
+            && self.state.send_if_modified(|state| {
+                how(state);
+                !state.over
+            })
     }
 
     async fn extend(&self, lease: Duration) -> Result<(), Error> {
-        let _turn = self.turn().await;
+        let _levels = self.levels.lock().await;
         if self.remaining().is_zero() {
             return Err(Error::Lost);
         }
-        let until = self.shorten(later(Instant::now(), lease));
+        // A shorter lease may begin even if its reply is lost, or nobody waits for it any more.
+        let until = later(Instant::now(), lease).min(self.state.borrow().ends);
+        self.state.send_if_modified(|state| std::mem::replace(&mut state.ends, until) > until);
         match self.remote.extend(&self.ask, lease, until).await {
-            Ok(Some(ends)) if !self.remaining().is_zero() => {
-                let mut state = lock(&self.state);
-                (state.ends, state.lease) = (ends, lease);
-                drop(state);
-                self.changed.notify_one();
-                Ok(())
-            }
+            Ok(Some(ends)) if self.confirm(|state| (state.ends, state.lease) = (ends, lease)) => Ok(()),
             Ok(_) => {
                 self.lose();
                 Err(Error::Lost)
@@ -124,27 +112,15 @@ impl Hold {
         }
     }
 
-    /// A shorter lease may begin even if its reply is lost, or nobody waits for it any more. When it ends now.
-    fn shorten(&self, to: Instant) -> Instant {
-        let mut state = lock(&self.state);
-        if to < state.ends {
-            state.ends = to;
-            self.changed.notify_one();
-        }
-        state.ends
-    }
-
     /// Renews the lease until it is over.
     async fn keep(self: Arc<Self>) {
+        let mut changes = self.state.subscribe();
         let mut hung_up = std::pin::pin!(self.remote.hung_up());
         loop {
-            let (ends, lease) = {
-                let state = lock(&self.state);
-                if state.over {
-                    return;
-                }
-                (state.ends, state.lease)
-            };
+            let State { ends, lease, over, .. } = *changes.borrow_and_update();
+            if over {
+                return;
+            }
             let renewing = async {
                 if !self.ask.renew {
                     std::future::pending::<()>().await;
@@ -160,77 +136,62 @@ impl Hold {
                 () = &mut hung_up => self.lose(),
                 () = sleep_until(ends) => drop(self.remaining()),
                 () = renewing => {}
-                () = self.changed.notified() => {}
+                _ = changes.changed() => {}
             }
         }
-    }
-
-    /// Nothing says from now on that it is held.
-    fn end(&self) {
-        lock(&self.state).over = true;
-        self.changed.notify_one();
     }
 
     pub(crate) fn lose(&self) {
-        let was_held = !std::mem::replace(&mut lock(&self.state).over, true);
-        if was_held {
-            self.tell_lost();
-        }
-        self.changed.notify_one();
-    }
-
-    fn tell_lost(&self) {
-        self.lost.send_replace(true);
-    }
-
-    /// The server gives back a level and what is above it, so one that is not the innermost waits for those.
-    async fn leave(&self, level: u16) -> Result<bool, Error> {
-        let _turn = self.turn().await;
-        let outer = {
-            let mut state = lock(&self.state);
-            let innermost = state.levels.last() == Some(&level);
-            state.levels.retain(|other| *other != level);
-            if !innermost {
-                return Ok(true);
-            }
-            state.levels.last().copied().unwrap_or_default()
-        };
-        let ask = Ask { level: outer + 1, ..self.ask.clone() };
-        self.remote.release(&ask, None).await
+        self.state.send_if_modified(|state| {
+            let was_held = !state.over;
+            (state.over, state.lost) = (true, state.lost || was_held);
+            was_held
+        });
     }
 
     async fn release(&self, at_least: Duration) -> Result<bool, Error> {
-        let keep_until = later(self.acquired, at_least);
         // An extension on its way must not come after the one that keeps the lock.
-        let _turn = if at_least.is_zero() { None } else { Some(self.turn().await) };
-        let released = self.remote.release(&self.ask, Some(keep_until)).await;
+        let _levels = if at_least.is_zero() { None } else { Some(self.levels.lock().await) };
+        let released = self.remote.release(&self.ask, Some(later(self.acquired, at_least))).await;
         self.remote.end();
         released
+    }
+
+    /// The server gives back a level and what is above it, so one that is not the innermost waits for those.
+    async fn release_level(&self, level: u16) -> Result<bool, Error> {
+        let mut levels = self.levels.lock().await;
+        let is_innermost = levels.last() == Some(&level);
+        levels.retain(|other| *other != level);
+        if !is_innermost {
+            return Ok(true);
+        }
+        let outer = levels.last().copied().unwrap_or(self.ask.level);
+        let ask = Ask { level: outer.saturating_add(1), ..self.ask.clone() };
+        self.remote.release(&ask, None).await
     }
 }
 
 /// A lock that is held, or one level of it.
 ///
 /// Dropping it releases it: in the background, since dropping cannot wait. What the runtime does not come to do then,
-/// because it ends, the end of the lease does. So call [`release`](Self::release) where the program ends, or where it
-/// matters whether the lock was held until now.
+/// because it ends, the end of the lease does. So call [`release`](Self::release) where it matters whether the lock was
+/// held until now, and [`Locks::close`](crate::Locks::close) where the program ends.
 #[must_use = "dropping it releases the lock"]
 pub struct Held {
     hold: Arc<Hold>,
-    ask: Ask,
-    is_inner: bool,
+    level: u16,
     released: AtomicBool,
 }
 
 impl Held {
-    pub(crate) fn new(hold: Arc<Hold>, ask: Ask, is_inner: bool) -> Self {
-        Self { hold, ask, is_inner, released: AtomicBool::new(false) }
+    pub(crate) fn new(hold: Arc<Hold>, level: u16) -> Self {
+        Self { hold, level, released: AtomicBool::new(false) }
     }
 
     /// The name of the lock.
     #[must_use]
     pub fn name(&self) -> &[u8] {
-        &self.ask.name
+        &self.hold.ask.name
     }
 
     /// Rises with each grant: pass it on to what you write to, so that it can refuse an older holder.
@@ -243,13 +204,13 @@ impl Held {
     /// level, see [`Acquire::token`].
     #[must_use]
     pub fn token(&self) -> &str {
-        &self.ask.token
+        &self.hold.ask.token
     }
 
     /// How deep it is held: 1, or more for what [`next_level`](Self::next_level) gave.
     #[must_use]
     pub fn level(&self) -> u16 {
-        self.ask.level
+        self.level
     }
 
     /// What is left of the lease, counted from before it was asked for.
@@ -267,9 +228,9 @@ impl Held {
     /// Is ready once the lock is lost. It never is if the lock is released before that, so wait for it beside something
     /// else, as in `tokio::select!`.
     pub fn lost(&self) -> impl Future<Output = ()> + Send + use<> {
-        let mut lost = self.hold.lost.subscribe();
+        let mut state = self.hold.state.subscribe();
         async move {
-            if lost.wait_for(|lost| *lost).await.is_err() {
+            if state.wait_for(|state| state.lost).await.is_err() {
                 std::future::pending().await
             }
         }
@@ -280,12 +241,13 @@ impl Held {
     /// # Errors
     /// [`Error::Lost`], or what the server or the library said last, when none could be asked before the lease was over.
     pub async fn extend(&self, lease: impl Into<Option<Duration>>) -> Result<(), Error> {
-        let outer = if self.is_inner { self.hold.lease() } else { Duration::ZERO };
-        let lease = lease.into().map_or_else(|| self.hold.lease(), whole_ms).max(outer);
-        if lease.is_zero() {
-            return Err(Error::Invalid(TOO_SHORT));
-        }
-        if self.released.load(Ordering::Acquire) { Err(Error::Lost) } else { self.hold.extend(lease).await }
+        let now = self.hold.lease();
+        let lease = match lease.into().map(whole_ms) {
+            Some(Duration::ZERO) => return Err(Error::Invalid(TOO_SHORT)),
+            Some(lease) if self.is_inner() => lease.max(now),
+            lease => lease.unwrap_or(now),
+        };
+        if self.is_held() { self.hold.extend(lease).await } else { Err(Error::Lost) }
     }
 
     /// For work that this work calls, and that locks by itself: the next level of the same hold. It is granted at once,
@@ -308,29 +270,29 @@ impl Held {
         }
     }
 
+    fn is_inner(&self) -> bool {
+        self.level != self.hold.ask.level
+    }
+
+    /// Whatever is known here, the server is asked once. None if it is not held.
     fn begin_release(&self) -> Option<JoinHandle<Result<(), Error>>> {
         let was_held = self.is_held();
         if self.released.swap(true, Ordering::AcqRel) {
             return None;
         }
-        let (hold, level, at_least) = (self.hold.clone(), self.ask.level, self.ask.at_least);
-        let is_inner = self.is_inner;
+        let (hold, level, is_inner) = (self.hold.clone(), self.level, self.is_inner());
         if !is_inner {
-            hold.end();
+            hold.state.send_modify(|state| state.over = true);
         }
+        let at_least = if was_held { hold.ask.at_least } else { Duration::ZERO };
         let releasing = self.hold.background.spawn(async move {
-            let released = match is_inner {
-                true => hold.leave(level).await,
-                false => hold.release(if was_held { at_least } else { Duration::ZERO }).await,
-            };
-            match released {
-                Ok(true) => Ok(()),
-                Ok(false) => {
-                    hold.tell_lost();
-                    Err(Error::Lost)
-                }
-                Err(error) => Err(error),
+            let released =
+                if is_inner { hold.release_level(level).await } else { hold.release(at_least).await };
+            if released? {
+                return Ok(());
             }
+            hold.state.send_modify(|state| (state.over, state.lost) = (true, true));
+            Err(Error::Lost)
         });
         was_held.then_some(releasing)
     }

@@ -62,8 +62,7 @@ pub(crate) async fn extending(
 ) -> Result<Option<Instant>, Error> {
     loop {
         let sent = Instant::now();
-        let mut count = ask_all(servers, ask, &ask.renew(lease)).await;
-        count.errors.retain(|error| !matches!(error, Error::WrongType(_)));
+        let mut count = ask_all(servers, ask, &ask.renew(lease)).await.of_holders();
         if count.yes >= quorum(servers) {
             return Ok(Some(later(sent, less_drift(lease))));
         }
@@ -82,18 +81,20 @@ pub(crate) async fn releasing(
     ask: &Ask,
     keep_until: Option<Instant>,
 ) -> Result<bool, Error> {
-    let mut left = servers.to_vec();
-    let mut yes = 0;
-    let mut last = None;
-    for _ in 0..TRIES {
-        let count = ask_all(&left, ask, &ask.give_back(keep_until)).await;
-        yes += count.yes;
-        left = count.silent;
-        last = count.errors.into_iter().next().filter(|_| !left.is_empty());
+    let mut count = ask_all(servers, ask, &ask.give_back(keep_until)).await.of_holders();
+    for _ in 1..TRIES {
+        let asked = std::mem::take(&mut count.silent);
+        let again = ask_all(&asked, ask, &ask.give_back(keep_until)).await.of_holders();
+        // After a lost reply 0 says nothing: the first request may have released it.
+        count.yes += asked.len() - again.errors.len();
+        count.errors.retain(|error| !error.passes());
+        count.errors.extend(again.errors);
+        count.silent = again.silent;
     }
-    match last {
-        Some(error) if yes < quorum(servers) && yes + left.len() >= quorum(servers) => Err(error),
-        _ => Ok(yes >= quorum(servers)),
+    let unknown = count.errors.len();
+    match count.errors.pop() {
+        Some(error) if count.yes < quorum(servers) && count.yes + unknown >= quorum(servers) => Err(error),
+        _ => Ok(count.yes >= quorum(servers)),
     }
 }
 
@@ -102,6 +103,12 @@ fn quorum(servers: &[Arc<Server>]) -> usize {
 }
 
 impl Count {
+    /// Of those that were asked about a hold: what stands in its place says that it is gone.
+    fn of_holders(mut self) -> Self {
+        self.errors.retain(|error| !matches!(error, Error::WrongType(_)));
+        self
+    }
+
     /// The first error, when there are so many that the lock cannot be had: at once those that do not pass.
     fn refuse(self, at_most: usize, over: bool) -> Result<(), Error> {
         let (passing, lasting): (Vec<_>, Vec<_>) = self.errors.into_iter().partition(Error::passes);

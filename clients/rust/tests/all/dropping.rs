@@ -1,7 +1,6 @@
 //! Dropping cannot wait, and leaves nothing all the same.
 
 use crate::server::{Server, until};
-use redis_lock_client::Locks;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -12,7 +11,9 @@ async fn what_is_dropped_is_released_by_the_end_of_close() {
     let server = Server::start();
     for round in 0..20 {
         let locks = server.locks();
-        let held: Vec<_> = [locks.acquire("one").lease(LONG).await, locks.acquire("other").lease(LONG).session().await].into();
+        let held: Vec<_> =
+            [locks.acquire("one").lease(LONG).await, locks.acquire("other").lease(LONG).session().await]
+                .into();
         assert!(held.iter().all(|held| matches!(held, Ok(Some(_)))), "{held:?}");
         drop(held);
         locks.close().await;
@@ -31,8 +32,7 @@ async fn a_wait_that_is_dropped_is_given_up_by_the_end_of_close() {
         let waiting = if session { waiting.session() } else { waiting };
         assert!(timeout(Duration::from_millis(200), waiting).await.is_err());
         locks.close().await;
-        let waits = || server.run::<redis::Value>("LOCK.CHECK", &[b"it", held.token().as_bytes()]);
-        assert!(format!("{:?}", waits()).contains("int(0)"), "{:?}", waits());
+        assert_eq!(server.waiting(b"it", held.token()), 0);
     }
     held.release().await.unwrap();
     assert!(!server.is_known(b"it"));
@@ -78,7 +78,7 @@ fn what_the_runtime_does_not_come_to_do_ends_with_the_lease() {
 #[tokio::test]
 async fn a_release_goes_on_that_nobody_waits_for() {
     let server = Server::start();
-    let locks: Locks = server.locks();
+    let locks = server.locks();
     for _ in 0..20 {
         let held = locks.acquire("it").lease(LONG).await.unwrap().unwrap();
         let _ = timeout(Duration::ZERO, held.release()).await;
@@ -95,7 +95,7 @@ async fn who_waits_is_served_when_the_holder_drops() {
     let mut held = locks.acquire("it").lease(LONG).await.unwrap().unwrap();
     for _ in 0..50 {
         let waiting = tokio::spawn(locks.acquire("it").lease(LONG).into_future());
-        until(|| format!("{:?}", server.run::<redis::Value>("LOCK.CHECK", &[b"it", held.token().as_bytes()])).contains("int(1)")).await;
+        until(|| server.waiting(b"it", held.token()) == 1).await;
         let fence = held.fence();
         drop(held);
         held = waiting.await.unwrap().unwrap().unwrap();

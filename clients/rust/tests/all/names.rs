@@ -1,6 +1,6 @@
 //! What callers may say.
 
-use crate::server::Server;
+use crate::server::{Server, until};
 use redis_lock_client::{Error, Locks};
 use std::time::Duration;
 
@@ -14,11 +14,7 @@ async fn names_are_any_bytes() {
         assert_eq!(held.name(), name);
         assert!(server.is_known(name));
         let waiting = tokio::spawn(locks.acquire(name).into_future());
-        crate::server::until(|| {
-            let check = server.run::<(u64, u64, u64)>("LOCK.CHECK", &[name, held.token().as_bytes()]);
-            check.2 == 1
-        })
-        .await;
+        until(|| server.waiting(name, held.token()) == 1).await;
         held.release().await.unwrap();
         waiting.await.unwrap().unwrap().unwrap().release().await.unwrap();
         assert!(!server.is_known(name));
@@ -50,7 +46,9 @@ async fn times_may_be_as_long_as_can_be_said() {
     let held = locks.acquire("it").wait(Duration::MAX).at_least(Duration::MAX).await.unwrap().unwrap();
     assert!(held.is_held());
     // The server has a longest lease.
-    for outcome in [held.extend(Duration::MAX).await, locks.acquire("other").lease(Duration::MAX).await.map(drop)] {
+    for outcome in
+        [held.extend(Duration::MAX).await, locks.acquire("other").lease(Duration::MAX).await.map(drop)]
+    {
         assert!(matches!(&outcome, Err(Error::Redis(error)) if error.code() == Some("ERR")), "{outcome:?}");
     }
     let session = locks.acquire("another").session().wait(Duration::MAX).await.unwrap().unwrap();

@@ -1,7 +1,8 @@
 //! A server of its own for each test, on a Unix socket, so that no port is taken twice.
 
-use redis::{Client, cmd};
+use redis::{Client, FromRedisValue, Value, cmd, from_redis_value, from_redis_value_ref};
 use redis_lock_client::Locks;
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -21,7 +22,8 @@ impl Server {
         let folder = env::temp_dir().join(folder);
         fs::create_dir(&folder).unwrap();
         let socket = folder.join("socket");
-        let module = env::var_os("REDIS_LOCK_MODULE").unwrap_or_else(|| panic!("REDIS_LOCK_MODULE names no module"));
+        let module =
+            env::var_os("REDIS_LOCK_MODULE").unwrap_or_else(|| panic!("REDIS_LOCK_MODULE names no module"));
         let child = Command::new(env::var_os("REDIS_SERVER").unwrap_or("redis-server".into()))
             .args(["--port", "0", "--save", "", "--logfile", "log", "--unixsocket"])
             .arg(&socket)
@@ -50,13 +52,25 @@ impl Server {
         Locks::new(self.client())
     }
 
-    pub(crate) fn run<T: redis::FromRedisValue>(&self, name: &str, arguments: &[&[u8]]) -> T {
+    pub(crate) fn run<T: FromRedisValue>(&self, name: &str, arguments: &[&[u8]]) -> T {
         cmd(name).arg(arguments).query(&mut self.client()).unwrap()
+    }
+
+    /// How many wait for it beside who holds it by this token.
+    pub(crate) fn waiting(&self, lock: &[u8], token: &str) -> u64 {
+        self.run::<(u64, u64, u64)>("LOCK.CHECK", &[lock, token.as_bytes()]).2
+    }
+
+    /// How deep it is held.
+    pub(crate) fn level(&self, lock: &[u8]) -> u16 {
+        let mut info = self.run::<HashMap<String, Value>>("LOCK.INFO", &[lock]);
+        let holders: Vec<HashMap<String, Value>> = from_redis_value(info.remove("holders").unwrap()).unwrap();
+        from_redis_value_ref(&holders[0]["level"]).unwrap()
     }
 
     /// Whether anybody holds it or waits for it.
     pub(crate) fn is_known(&self, lock: &[u8]) -> bool {
-        self.run::<redis::Value>("LOCK.INFO", &[lock]) != redis::Value::Nil
+        self.run::<Value>("LOCK.INFO", &[lock]) != Value::Nil
     }
 }
 
