@@ -92,8 +92,20 @@ test_typescript() {
     done
 }
 
+test_rust() {
+    (
+        cd clients/rust
+        export CARGO_TARGET_DIR=$target/clients/rust
+        # A minimal toolchain has none.
+        ! cargo clippy --version >/dev/null 2>&1 || cargo clippy --quiet --all-targets -- --deny warnings
+        cargo test --quiet
+        cargo build --quiet --example testee
+    )
+    testee rust "$target/clients/rust/debug/examples/testee"
+}
+
 export REDIS_SERVER=$server
-clients=(python typescript)
+clients=(python typescript rust)
 (($# == 0)) || clients=("$1")
 failed=() all=
 said=$(mktemp)

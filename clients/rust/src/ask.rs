@@ -2,9 +2,10 @@
 
 use crate::Error;
 use redis::{Cmd, ErrorKind, RedisError, RedisResult, Value, cmd};
-use std::process;
+use std::process::{self, Command};
 use std::sync::OnceLock;
 use std::time::Duration;
+use std::{fs, io};
 use tokio::time::Instant;
 
 /// How long a place is kept: longer than it takes to come back after a broken connection.
@@ -124,13 +125,11 @@ impl TryFrom<Value> for Reply {
     type Error = RedisError;
 
     fn try_from(reply: Value) -> RedisResult<Self> {
-        let unsigned = |number: &i64| u64::try_from(*number).unwrap_or_default();
-        match &reply {
-            Value::Nil => Ok(Self::Nil),
-            Value::Int(number) => Ok(Self::Number(unsigned(number))),
-            Value::Array(grant) if let [_, Value::Int(fence)] = grant.as_slice() => {
-                Ok(Self::Granted { fence: unsigned(fence) })
-            }
+        let unsigned = |number: i64| u64::try_from(number).unwrap_or_default();
+        match (&reply, reply.as_sequence()) {
+            (Value::Nil, _) => Ok(Self::Nil),
+            (Value::Int(number), _) => Ok(Self::Number(unsigned(*number))),
+            (_, Some([_, Value::Int(fence)])) => Ok(Self::Granted { fence: unsigned(*fence) }),
             _ => Err((ErrorKind::UnexpectedReturnType, "this is no reply to a command of locks").into()),
         }
     }
@@ -144,14 +143,11 @@ pub(crate) fn ms(time: Duration) -> u64 {
 fn this_process() -> &'static str {
     static NAME: OnceLock<String> = OnceLock::new();
     NAME.get_or_init(|| {
-        let asked = || {
-            Some(
-                String::from_utf8_lossy(&process::Command::new("hostname").output().ok()?.stdout)
-                    .into_owned(),
-            )
+        let asked = |_| {
+            let said = Command::new("hostname").output()?.stdout;
+            Ok::<_, io::Error>(String::from_utf8_lossy(&said).into_owned())
         };
-        let host =
-            std::fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(asked).unwrap_or_default();
+        let host = fs::read_to_string("/proc/sys/kernel/hostname").or_else(asked).unwrap_or_default();
         format!("{}:{}", host.trim(), process::id())
     })
 }

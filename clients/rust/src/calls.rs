@@ -4,7 +4,7 @@
 
 use crate::link::Link;
 use crate::{lock, steps};
-use redis::{Client, Cmd, PushInfo, PushKind, RedisResult, Value, cmd, from_redis_value_ref};
+use redis::{Client, PushInfo, PushKind, RedisResult, Value, from_redis_value_ref, pipe};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -83,17 +83,17 @@ impl Calls {
 
     async fn subscribe(&self, name: &[u8]) -> Option<Instant> {
         let _in_order = self.in_order.lock().await;
-        self.link.ask(&[cmd("SSUBSCRIBE").arg(name).clone()], self.timeout).await.ok()?;
+        self.link.ask(pipe().cmd("SSUBSCRIBE").arg(name), self.timeout).await.ok()?;
         Some(Instant::now())
     }
 
     async fn forget_unused(&self) {
         let _in_order = self.in_order.lock().await;
-        let mut commands = Vec::<Cmd>::new();
+        let mut commands = pipe();
         lock(&self.channels).retain(|name, channel| {
             let used = Arc::strong_count(channel) > 1 || lock(&channel.used).elapsed() < KEPT;
             if !used {
-                commands.push(cmd("SUNSUBSCRIBE").arg(name).clone());
+                commands.cmd("SUNSUBSCRIBE").arg(name);
             }
             used
         });

@@ -1,9 +1,7 @@
 //! One connection, used until the first thing goes wrong on it.
 
 use redis::aio::MultiplexedConnection;
-use redis::{
-    AsyncConnectionConfig, Client, Cmd, Pipeline, PushInfo, PushKind, RedisError, RedisResult, Value,
-};
+use redis::{AsyncConnectionConfig, Client, Pipeline, PushInfo, PushKind, RedisError, RedisResult, Value};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,17 +55,14 @@ impl Link {
 
     /// The replies to these commands, with nothing between them. Closes the connection when they have not come after
     /// `patience`: what the server has not read yet, it must not read later.
-    pub(crate) async fn ask(&self, commands: &[Cmd], patience: Duration) -> RedisResult<Vec<Value>> {
-        let mut pipeline = Pipeline::with_capacity(commands.len());
-        for command in commands {
-            pipeline.add_command(command.clone());
-        }
+    pub(crate) async fn ask(&self, commands: &Pipeline, patience: Duration) -> RedisResult<Vec<Value>> {
         // Opening has a timeout of its own, and goes on for those who ask next.
         let late = |_| Err(no_reply("no connection was made in time"));
         let mut connection = timeout(self.timeout, self.opened()).await.unwrap_or_else(late)?;
         let late = |_| Err(no_reply("no reply has come in time"));
         let replies = tokio::select! {
-            replies = timeout(patience, connection.send_packed_commands(&pipeline, 0, commands.len())) => {
+            biased;
+            replies = timeout(patience, connection.send_packed_commands(commands, 0, commands.len())) => {
                 replies.unwrap_or_else(late)
             }
             error = self.closed() => Err(error),

@@ -107,8 +107,11 @@ impl OneServer {
         self.server.ask(&ask.name, &[command], None).await.map(first)
     }
 
-    /// With how many replicas have what was written so far.
+    /// With how many replicas have what was written so far, if any are to.
     pub(crate) async fn ask_replicas(&self, ask: &Ask, command: Cmd) -> RedisResult<(Reply, u64)> {
+        if ask.replicas == 0 {
+            return Ok((self.ask(ask, command).await?, 0));
+        }
         let patience = (self.server.timeout / 2).min(Duration::from_secs(1));
         let wait = cmd("WAIT").arg(ask.replicas).arg(ms(patience)).clone();
         let replies = self.server.ask(&ask.name, &[command, wait], self.own.as_ref()).await?;

@@ -2,13 +2,13 @@
 
 use crate::ask::Reply;
 use crate::calls::Calls;
-use crate::link::Link;
+use crate::link::{Link, no_reply};
 use crate::lock;
 use crate::remote::Own;
 use rand::seq::IndexedRandom;
 use redis::cluster_routing::Slot;
 use redis::sentinel::SentinelClient;
-use redis::{Client, Cmd, ConnectionAddr, ErrorKind, ProtocolVersion, RedisError, RedisResult, Value, cmd};
+use redis::{Client, Cmd, ConnectionAddr, ErrorKind, ProtocolVersion, RedisError, RedisResult, Value, pipe};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use std::time::Duration;
 const REDIRECTIONS: usize = 5;
 
 /// Host and port of a node, or none where there is no cluster.
-pub(crate) type Node = Option<String>;
+pub(crate) type Node = Option<Arc<str>>;
 
 #[derive(Clone)]
 pub(crate) enum Source {
@@ -39,7 +39,7 @@ struct Routes {
     calls: HashMap<Node, Arc<Calls>>,
     own: Vec<Weak<Link>>,
     owners: HashMap<Slot, Node>,
-    nodes: Vec<String>,
+    nodes: Vec<Node>,
     closed: bool,
 }
 
@@ -72,16 +72,23 @@ impl Server {
         own: Option<&Own>,
     ) -> RedisResult<(Vec<Reply>, Node)> {
         let mut node = self.node(name);
-        let mut asking = Vec::new();
+        let mut asking = false;
         let mut redirections = 0..REDIRECTIONS;
         loop {
             let link = match own {
                 None => self.link(&node)?,
                 Some(own) => own.link(&node, || self.link_of_one(&node))?,
             };
-            let error = match link.ask(&[&asking, commands].concat(), patience).await {
+            let mut pipeline = pipe();
+            if asking {
+                pipeline.cmd("ASKING");
+            }
+            for command in commands {
+                pipeline.add_command(command.clone());
+            }
+            let error = match link.ask(&pipeline, patience).await {
                 Ok(replies) => {
-                    let replies = replies.into_iter().skip(asking.len()).map(Reply::try_from);
+                    let replies = replies.into_iter().skip(asking.into()).map(Reply::try_from);
                     return Ok((replies.collect::<RedisResult<_>>()?, node));
                 }
                 Err(error) => error,
@@ -91,17 +98,19 @@ impl Server {
                 link.close(error.clone());
             }
             self.learn(name, &node, &error);
-            let Some((address, _)) = error.redirect_node().filter(|_| redirections.next().is_some()) else {
-                return Err(error);
-            };
-            asking = if error.code() == Some("ASK") { vec![cmd("ASKING")] } else { Vec::new() };
-            node = Some(of_same_host(address, &node));
+            match error.redirect_node() {
+                Some((address, _)) if node.is_some() && redirections.next().is_some() => {
+                    asking = error.code() == Some("ASK");
+                    node = Some(of_same_host(address, &node));
+                }
+                _ => return Err(error),
+            }
         }
     }
 
     pub(crate) fn node(&self, name: &[u8]) -> Node {
-        let routes = lock(&self.routes);
         let Source::Cluster(_) = self.source else { return None };
+        let routes = lock(&self.routes);
         // Any node knows who has it, and says so.
         routes.owners.get(&Slot::for_key(name)).cloned().unwrap_or_else(|| routes.any(&None))
     }
@@ -120,8 +129,7 @@ impl Server {
             }
             // It is no master any more. New connections go to the one that Sentinels, or a name, stand for now.
             (_, Some("READONLY" | "MASTERDOWN")) => {
-                let calls = routes.calls.get(node).map(|calls| calls.link());
-                for link in routes.links.get(node).into_iter().chain(calls) {
+                if let Some(link) = routes.links.get(node) {
                     link.close(error.clone());
                 }
             }
@@ -137,8 +145,12 @@ impl Server {
         }
         let link = self.open(node);
         routes.links.insert(node.clone(), link.clone());
+        // It may be another server now, whose messages are heard by a new connection, too.
+        if let Some(calls) = routes.calls.remove(node) {
+            calls.link().close(no_reply("the connection of who asks was lost"));
+        }
         if node.is_some() {
-            tokio::spawn(self.clone().discover(link.clone()));
+            tokio::spawn(self.clone().discover(node.clone(), link.clone()));
         }
         Ok(link)
     }
@@ -187,22 +199,28 @@ impl Server {
         Client::open(info.set_redis_settings(redis))
     }
 
-    /// Asks which nodes there are, so that one is known whichever fails.
-    async fn discover(self: Arc<Self>, link: Arc<Link>) {
-        let slots = cmd("CLUSTER").arg("SLOTS").clone();
-        if let Ok(replies) = link.ask(&[slots], self.timeout).await {
-            let mut nodes = self.seeds();
-            replies.iter().for_each(|reply| add_nodes(reply, &mut nodes));
-            nodes.sort();
-            nodes.dedup();
-            lock(&self.routes).nodes = nodes;
+    /// Asks which node has which slot, and which nodes there are, so that one is known whichever fails.
+    async fn discover(self: Arc<Self>, node: Node, link: Arc<Link>) {
+        let Ok(replies) = link.ask(pipe().cmd("CLUSTER").arg("SLOTS"), self.timeout).await else { return };
+        let (mut owners, mut nodes) = (HashMap::new(), self.seeds());
+        for slots in replies.iter().filter_map(Value::as_sequence).flatten().filter_map(Value::as_sequence) {
+            let [Value::Int(first), Value::Int(last), of_slots @ ..] = slots else { continue };
+            let of_slots: Vec<_> = of_slots.iter().map(|each| address(each, &node)).collect();
+            let slots = (*first..=*last).filter_map(|slot| Slot::new(slot.try_into().ok()?));
+            if let Some(Some(master)) = of_slots.first() {
+                owners.extend(slots.map(|slot| (slot, Some(master.clone()))));
+            }
+            nodes.extend(of_slots.into_iter().filter(Option::is_some));
         }
+        let mut routes = lock(&self.routes);
+        (routes.owners, routes.nodes) = (owners, nodes);
     }
 
-    fn seeds(&self) -> Vec<String> {
+    fn seeds(&self) -> Vec<Node> {
         match &self.source {
             Source::Cluster(seeds) => {
-                seeds.iter().map(|seed| seed.get_connection_info().addr().to_string()).collect()
+                let address = |seed: &Client| Some(seed.get_connection_info().addr().to_string().into());
+                seeds.iter().map(address).collect()
             }
             _ => Vec::new(),
         }
@@ -220,8 +238,8 @@ impl Server {
 
 impl Routes {
     fn any(&self, but: &Node) -> Node {
-        let others: Vec<_> = self.nodes.iter().filter(|node| Some(*node) != but.as_ref()).collect();
-        others.choose(&mut rand::rng()).map_or_else(|| but.clone(), |node| Some((*node).clone()))
+        let others: Vec<_> = self.nodes.iter().filter(|node| *node != but).collect();
+        others.choose(&mut rand::rng()).map_or(but, |node| node).clone()
     }
 
     fn check_open(&self) -> RedisResult<()> {
@@ -234,10 +252,10 @@ fn closed() -> RedisError {
 }
 
 /// Without a host it is that of the node that says so.
-fn of_same_host(address: &str, node: &Node) -> String {
+fn of_same_host(address: &str, node: &Node) -> Arc<str> {
     match (address.strip_prefix(':'), node.as_deref().and_then(|node| node.rsplit_once(':'))) {
-        (Some(port), Some((host, _))) => format!("{host}:{port}"),
-        _ => address.to_owned(),
+        (Some(port), Some((host, _))) => format!("{host}:{port}").into(),
+        _ => address.into(),
     }
 }
 
@@ -252,13 +270,13 @@ fn at(like: ConnectionAddr, node: &str) -> ConnectionAddr {
     }
 }
 
-/// Of CLUSTER SLOTS: what begins with a name and a number is a node.
-fn add_nodes(reply: &Value, nodes: &mut Vec<String>) {
-    let Value::Array(values) = reply else { return };
-    match values.as_slice() {
+/// As CLUSTER SLOTS names it, when that `node` is asked.
+fn address(named: &Value, node: &Node) -> Node {
+    match named.as_sequence()? {
         [Value::BulkString(host), Value::Int(port), ..] => {
-            nodes.push(format!("{}:{port}", String::from_utf8_lossy(host)))
+            Some(of_same_host(&format!("{}:{port}", String::from_utf8_lossy(host)), node))
         }
-        values => values.iter().for_each(|value| add_nodes(value, nodes)),
+        [Value::Nil, Value::Int(port), ..] => Some(of_same_host(&format!(":{port}"), node)),
+        _ => None,
     }
 }
