@@ -67,18 +67,18 @@ impl Calls {
         &self.link
     }
 
-    /// With `only_known` a seat only where others wait: for who has not asked yet whether he has to.
-    pub(crate) fn seat(self: &Arc<Self>, name: &[u8], only_known: bool) -> Option<Seat> {
+    pub(crate) fn knows(&self, name: &[u8]) -> bool {
+        lock(&self.channels).contains_key(name)
+    }
+
+    pub(crate) fn seat(self: &Arc<Self>, name: &[u8]) -> Seat {
         let mut channels = lock(&self.channels);
-        if only_known && !channels.contains_key(name) {
-            return None;
-        }
         let channel = channels.entry(name.to_vec()).or_insert_with(|| {
             let used = Mutex::new(Instant::now());
             Arc::new(Channel { subscribed: OnceCell::new(), tickets: broadcast::Sender::new(CALLS), used })
         });
         let (channel, heard) = (channel.clone(), channel.tickets.subscribe());
-        Some(Seat { calls: self.clone(), name: name.to_vec(), channel, heard, taken: Instant::now() })
+        Seat { calls: self.clone(), name: name.to_vec(), channel, heard, taken: Instant::now() }
     }
 
     async fn subscribe(&self, name: &[u8]) -> Option<Instant> {

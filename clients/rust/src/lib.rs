@@ -15,6 +15,7 @@ mod steps;
 pub use acquire::Acquire;
 pub use error::Error;
 pub use held::Held;
+pub use redis;
 
 use background::GoingOn;
 use redis::Client;

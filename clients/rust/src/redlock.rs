@@ -41,11 +41,11 @@ pub(crate) async fn acquiring(servers: &[Arc<Server>], ask: &Ask) -> Result<Opti
         }
         // Whether it was held matters to nobody.
         let _ = releasing(servers, ask, None).await;
-        let over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
-        count.refuse(servers.len() - quorum(servers), over)?;
-        if ask.level > 1 {
+        if ask.level > 1 && count.yes + count.errors.len() < quorum(servers) {
             return Err(Error::Lost);
         }
+        let over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        count.refuse(servers.len() - quorum(servers), over)?;
         if over {
             return Ok(None);
         }

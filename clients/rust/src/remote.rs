@@ -137,7 +137,7 @@ impl OneServer {
         }
         command.arg("QUEUE").arg(ms(QUEUE));
         if seat.is_none() {
-            *seat = server.calls(&server.node(name))?.seat(name, true);
+            *seat = server.seat_if_known(name);
         }
         let sent = Instant::now();
         let (replies, node) = server.follow(name, &[command], server.timeout, None).await?;
@@ -145,7 +145,7 @@ impl OneServer {
         if let Reply::Number(ticket) = reply {
             let calls = server.calls(&node)?;
             if !seat.as_ref().is_some_and(|seat| seat.is_of(&calls)) {
-                *seat = calls.seat(name, false);
+                *seat = Some(calls.seat(name));
             }
             if let Some(seat) = seat {
                 // At random, or many would come to ask in step.

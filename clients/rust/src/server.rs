@@ -1,7 +1,7 @@
 //! One server, or the nodes of a cluster: which of them is asked, and on which connection.
 
 use crate::ask::Reply;
-use crate::calls::Calls;
+use crate::calls::{Calls, Seat};
 use crate::link::{Link, no_reply};
 use crate::lock;
 use crate::remote::Own;
@@ -178,6 +178,13 @@ impl Server {
         let calls = Calls::open(self.timeout, self.clone().client(node.clone()));
         routes.calls.insert(node.clone(), calls.clone());
         Ok(calls)
+    }
+
+    /// A seat where others wait already, for who has not asked yet whether he has to.
+    pub(crate) fn seat_if_known(&self, name: &[u8]) -> Option<Seat> {
+        let node = self.node(name);
+        let calls = lock(&self.routes).calls.get(&node).cloned();
+        calls.filter(|calls| calls.knows(name)).map(|calls| calls.seat(name))
     }
 
     /// The settings of all our connections. They speak RESP3, the only protocol in which this library hears messages of
