@@ -96,7 +96,8 @@ test_rust() {
     (
         cd clients/rust
         export CARGO_TARGET_DIR=$target/clients/rust
-        # A minimal toolchain has none.
+        # A minimal toolchain has neither.
+        ! cargo fmt --version >/dev/null 2>&1 || cargo fmt --check
         ! cargo clippy --version >/dev/null 2>&1 || cargo clippy --quiet --all-targets -- --deny warnings
         cargo test --quiet
         cargo build --quiet --example testee

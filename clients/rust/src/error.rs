@@ -47,6 +47,11 @@ const PASSING: [&str; 12] = [
 ];
 
 impl Error {
+    /// Whether the server may have done what it was asked. What it refuses it has not done.
+    pub(crate) fn is_no_reply(&self) -> bool {
+        matches!(self, Self::Redis(error) if error.code().is_none())
+    }
+
     pub(crate) fn passes(&self) -> bool {
         let Self::Redis(error) = self else { return false };
         match (error.code(), error.kind()) {

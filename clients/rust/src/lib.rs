@@ -21,6 +21,7 @@ use background::GoingOn;
 use redis::Client;
 use redis::sentinel::SentinelClient;
 use server::{Server, Source};
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -83,11 +84,17 @@ impl Locks {
         Acquire::new(self.clone(), name.as_ref().to_vec())
     }
 
-    /// Waits until all is released that was dropped, then closes the connections. What is still held lasts until its lease
-    /// ends, and sessions end at once.
+    /// Waits until all is released that was dropped, or could not be released until its lease has ended. Then closes the
+    /// connections. What is still held lasts until its lease ends, and sessions end at once.
     pub async fn close(&self) {
         drop(self.going_on.write().await);
         self.servers.iter().for_each(|server| server.close());
+    }
+}
+
+impl fmt::Debug for Locks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Locks").field("servers", &self.servers.len()).finish_non_exhaustive()
     }
 }
 

@@ -100,15 +100,14 @@ pub(crate) async fn extending(
 pub(crate) async fn releasing(at: &OneServer, ask: &Ask, keep_until: Option<Instant>) -> Result<bool, Error> {
     // By then the lease, or the place in the queue, has ended anyway.
     let until = later(Instant::now(), ask.lease.max(QUEUE));
-    let mut asked_before = false;
+    let mut lost_a_reply = false;
     loop {
-        let reply = at.ask_by_others(ask, ask.give_back(keep_until)).await.map_err(Error::from);
-        match reply {
-            // After a lost reply No says nothing: the first request may have released it.
-            Ok(reply) => return Ok(reply.is_yes() || asked_before),
+        match at.ask_by_others(ask, ask.give_back(keep_until)).await.map_err(Error::from) {
+            // After a lost reply 0 says nothing: the first request may have released it.
+            Ok(reply) => return Ok(reply.is_yes() || lost_a_reply),
             Err(Error::WrongType(_)) => return Ok(false),
             Err(error) if !error.passes() || Instant::now() >= until => return Err(error),
-            Err(_) => asked_before = true,
+            Err(error) => lost_a_reply |= error.is_no_reply(),
         }
         sleep(PAUSE).await;
     }
