@@ -4,7 +4,7 @@
 
 use crate::link::Link;
 use crate::{lock, steps};
-use redis::{Client, PushInfo, PushKind, RedisResult, Value, from_redis_value_ref, pipe};
+use redis::{PushInfo, PushKind, Value, from_redis_value_ref, pipe};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,11 +16,13 @@ const KEPT: Duration = Duration::from_secs(5);
 /// Calls of one lock that may come at once. Who has missed some asks.
 const CALLS: usize = 16;
 
-type Channels = Mutex<HashMap<Vec<u8>, Arc<Channel>>>;
+/// By the name of the lock.
+#[derive(Default)]
+pub(crate) struct Channels(Mutex<HashMap<Vec<u8>, Arc<Channel>>>);
 
 /// What is subscribed to on one connection, as long as that is there.
 pub(crate) struct Calls {
-    link: Arc<Link>,
+    pub(crate) link: Arc<Link>,
     timeout: Duration,
     channels: Arc<Channels>,
     /// Commands go out in the order in which `channels` was changed.
@@ -44,13 +46,8 @@ pub(crate) struct Seat {
 }
 
 impl Calls {
-    pub(crate) fn open(
-        timeout: Duration,
-        client: impl Future<Output = RedisResult<Client>> + Send + 'static,
-    ) -> Arc<Self> {
-        let channels = Arc::new(Channels::default());
-        let heard = channels.clone();
-        let link = Link::open(timeout, client, move |push| hear(&heard, &push));
+    /// On a connection whose messages `channels` hear.
+    pub(crate) fn new(link: Arc<Link>, timeout: Duration, channels: Arc<Channels>) -> Arc<Self> {
         let calls = Arc::new(Self { link, timeout, channels, in_order: tokio::sync::Mutex::default() });
         let weak = Arc::downgrade(&calls);
         tokio::spawn(async move {
@@ -63,16 +60,12 @@ impl Calls {
         calls
     }
 
-    pub(crate) fn link(&self) -> &Arc<Link> {
-        &self.link
-    }
-
     pub(crate) fn knows(&self, name: &[u8]) -> bool {
-        lock(&self.channels).contains_key(name)
+        lock(&self.channels.0).contains_key(name)
     }
 
     pub(crate) fn seat(self: &Arc<Self>, name: &[u8]) -> Seat {
-        let mut channels = lock(&self.channels);
+        let mut channels = lock(&self.channels.0);
         let channel = channels.entry(name.to_vec()).or_insert_with(|| {
             let used = Mutex::new(Instant::now());
             Arc::new(Channel { subscribed: OnceCell::new(), tickets: broadcast::Sender::new(CALLS), used })
@@ -90,7 +83,7 @@ impl Calls {
     async fn forget_unused(&self) {
         let _in_order = self.in_order.lock().await;
         let mut commands = pipe();
-        lock(&self.channels).retain(|name, channel| {
+        lock(&self.channels.0).retain(|name, channel| {
             let used = Arc::strong_count(channel) > 1 || lock(&channel.used).elapsed() < KEPT;
             if !used {
                 commands.cmd("SUNSUBSCRIBE").arg(name);
@@ -134,18 +127,21 @@ impl Drop for Seat {
     }
 }
 
-fn hear(channels: &Channels, push: &PushInfo) -> bool {
-    let channels = lock(channels);
-    match (&push.kind, push.data.as_slice()) {
-        (PushKind::SMessage, [Value::BulkString(name), ticket, ..]) => {
-            if let (Some(channel), Ok(ticket)) = (channels.get(name), from_redis_value_ref(ticket)) {
-                // An error says that nobody waits.
-                let _ = channel.tickets.send(ticket);
+impl Channels {
+    /// Whether the connection is of use after that.
+    pub(crate) fn hear(&self, push: &PushInfo) -> bool {
+        let channels = lock(&self.0);
+        match (&push.kind, push.data.as_slice()) {
+            (PushKind::SMessage, [Value::BulkString(name), ticket, ..]) => {
+                if let (Some(channel), Ok(ticket)) = (channels.get(name), from_redis_value_ref(ticket)) {
+                    // An error says that nobody waits.
+                    let _ = channel.tickets.send(ticket);
+                }
+                true
             }
-            true
+            // Nobody has asked for that: the slot has moved to another node.
+            (PushKind::SUnsubscribe, [Value::BulkString(name), ..]) => !channels.contains_key(name),
+            _ => true,
         }
-        // Nobody has asked for that: the slot has moved to another node.
-        (PushKind::SUnsubscribe, [Value::BulkString(name), ..]) => !channels.contains_key(name),
-        _ => true,
     }
 }

@@ -124,12 +124,14 @@ async fn ask_all(servers: &[Arc<Server>], ask: &Ask, command: &Cmd) -> Count {
     let mut asking = JoinSet::new();
     for server in servers.iter().cloned() {
         let (name, command) = (ask.name.clone(), [command.clone()]);
-        asking.spawn(async move { (server.ask(&name, &command, None).await.map_err(Error::from), server) });
+        asking.spawn(async move {
+            (server.ask(&name, &command, server.timeout, None).await.map_err(Error::from), server)
+        });
     }
     let mut count = Count::default();
     for (reply, server) in asking.join_all().await {
         match reply {
-            Ok(replies) => {
+            Ok((replies, _)) => {
                 for reply in replies {
                     count.yes += usize::from(reply.is_yes());
                     if let Reply::Granted { fence } = reply {

@@ -99,12 +99,12 @@ impl Remote {
 impl OneServer {
     pub(crate) async fn ask(&self, ask: &Ask, command: Cmd) -> RedisResult<Reply> {
         let own = self.own.as_ref().filter(|own| own.session);
-        self.server.ask(&ask.name, &[command], own).await.map(first)
+        self.ask_on(own, ask, &[command], self.server.timeout).await.map(first)
     }
 
     /// What releases the hold of a session goes by the connection of all.
     pub(crate) async fn ask_by_others(&self, ask: &Ask, command: Cmd) -> RedisResult<Reply> {
-        self.server.ask(&ask.name, &[command], None).await.map(first)
+        self.ask_on(None, ask, &[command], self.server.timeout).await.map(first)
     }
 
     /// With how many replicas have what was written so far, if any are to.
@@ -114,7 +114,7 @@ impl OneServer {
         }
         let patience = (self.server.timeout / 2).min(Duration::from_secs(1));
         let wait = cmd("WAIT").arg(ask.replicas).arg(ms(patience)).clone();
-        let replies = self.server.ask(&ask.name, &[command, wait], self.own.as_ref()).await?;
+        let replies = self.ask_on(self.own.as_ref(), ask, &[command, wait], self.server.timeout).await?;
         match replies.as_slice() {
             [reply, Reply::Number(confirmed)] => Ok((*reply, *confirmed)),
             _ => Ok((first(replies), 0)),
@@ -133,14 +133,14 @@ impl OneServer {
         if let Some(own) = self.own.as_ref().filter(|own| own.session) {
             command.arg("BLOCK").arg(left.map_or(0, ms));
             let patience = left.unwrap_or(LONG).saturating_add(server.timeout).min(LONG);
-            return Ok(first(server.follow(name, &[command], patience, Some(own)).await?.0));
+            return self.ask_on(Some(own), ask, &[command], patience).await.map(first);
         }
         command.arg("QUEUE").arg(ms(QUEUE));
         if seat.is_none() {
             *seat = server.seat_if_known(name);
         }
         let sent = Instant::now();
-        let (replies, node) = server.follow(name, &[command], server.timeout, None).await?;
+        let (replies, node) = server.ask(name, &[command], server.timeout, None).await?;
         let reply = first(replies);
         if let Reply::Number(ticket) = reply {
             let calls = server.calls(&node)?;
@@ -154,6 +154,16 @@ impl OneServer {
             }
         }
         Ok(reply)
+    }
+
+    async fn ask_on(
+        &self,
+        own: Option<&Own>,
+        ask: &Ask,
+        commands: &[Cmd],
+        patience: Duration,
+    ) -> RedisResult<Vec<Reply>> {
+        Ok(self.server.ask(&ask.name, commands, patience, own).await?.0)
     }
 }
 

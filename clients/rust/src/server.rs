@@ -1,14 +1,16 @@
 //! One server, or the nodes of a cluster: which of them is asked, and on which connection.
 
 use crate::ask::Reply;
-use crate::calls::{Calls, Seat};
+use crate::calls::{Calls, Channels, Seat};
 use crate::link::{Link, no_reply};
 use crate::lock;
 use crate::remote::Own;
 use rand::seq::IndexedRandom;
 use redis::cluster_routing::Slot;
 use redis::sentinel::SentinelClient;
-use redis::{Client, Cmd, ConnectionAddr, ErrorKind, ProtocolVersion, RedisError, RedisResult, Value, pipe};
+use redis::{
+    Client, Cmd, ConnectionAddr, ErrorKind, ProtocolVersion, PushInfo, RedisError, RedisResult, Value, pipe,
+};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
@@ -37,7 +39,8 @@ struct Routes {
     /// The connections that all share. Nobody blocks there: who waits has a place in the queue, and is called.
     links: HashMap<Node, Arc<Link>>,
     calls: HashMap<Node, Arc<Calls>>,
-    own: Vec<Weak<Link>>,
+    /// With those that are not shared.
+    all: Vec<Weak<Link>>,
     owners: HashMap<Slot, Node>,
     nodes: Vec<Node>,
     closed: bool,
@@ -54,17 +57,8 @@ impl Server {
         Self::new(self.source.clone(), timeout)
     }
 
-    pub(crate) async fn ask(
-        self: &Arc<Self>,
-        name: &[u8],
-        commands: &[Cmd],
-        own: Option<&Own>,
-    ) -> RedisResult<Vec<Reply>> {
-        Ok(self.follow(name, commands, self.timeout, own).await?.0)
-    }
-
     /// Sends this to the node that has the lock, and says which that is.
-    pub(crate) async fn follow(
+    pub(crate) async fn ask(
         self: &Arc<Self>,
         name: &[u8],
         commands: &[Cmd],
@@ -77,7 +71,7 @@ impl Server {
         loop {
             let link = match own {
                 None => self.link(&node)?,
-                Some(own) => own.link(&node, || self.link_of_one(&node))?,
+                Some(own) => own.link(&node, || self.open(&mut lock(&self.routes), &node, |_| true))?,
             };
             let mut pipeline = pipe();
             if asking {
@@ -139,15 +133,14 @@ impl Server {
 
     fn link(self: &Arc<Self>, node: &Node) -> RedisResult<Arc<Link>> {
         let mut routes = lock(&self.routes);
-        routes.check_open()?;
         if let Some(link) = routes.links.get(node).filter(|link| !link.is_closed()) {
             return Ok(link.clone());
         }
-        let link = self.open(node);
+        let link = self.open(&mut routes, node, |_| true)?;
         routes.links.insert(node.clone(), link.clone());
         // It may be another server now, whose messages are heard by a new connection, too.
         if let Some(calls) = routes.calls.remove(node) {
-            calls.link().close(no_reply("the connection of who asks was lost"));
+            calls.link.close(no_reply("the connection of who asks was lost"));
         }
         if node.is_some() {
             tokio::spawn(self.clone().discover(node.clone(), link.clone()));
@@ -155,29 +148,32 @@ impl Server {
         Ok(link)
     }
 
-    /// A connection that is not shared.
-    fn link_of_one(self: &Arc<Self>, node: &Node) -> RedisResult<Arc<Link>> {
-        let mut routes = lock(&self.routes);
-        routes.check_open()?;
-        let link = self.open(node);
-        routes.own.retain(|other| other.strong_count() > 0);
-        routes.own.push(Arc::downgrade(&link));
-        Ok(link)
-    }
-
-    fn open(self: &Arc<Self>, node: &Node) -> Arc<Link> {
-        Link::open(self.timeout, self.clone().client(node.clone()), |_| true)
-    }
-
     pub(crate) fn calls(self: &Arc<Self>, node: &Node) -> RedisResult<Arc<Calls>> {
         let mut routes = lock(&self.routes);
-        routes.check_open()?;
-        if let Some(calls) = routes.calls.get(node).filter(|calls| !calls.link().is_closed()) {
+        if let Some(calls) = routes.calls.get(node).filter(|calls| !calls.link.is_closed()) {
             return Ok(calls.clone());
         }
-        let calls = Calls::open(self.timeout, self.clone().client(node.clone()));
+        let channels = Arc::<Channels>::default();
+        let heard = channels.clone();
+        let link = self.open(&mut routes, node, move |push| heard.hear(&push))?;
+        let calls = Calls::new(link, self.timeout, channels);
         routes.calls.insert(node.clone(), calls.clone());
         Ok(calls)
+    }
+
+    fn open(
+        self: &Arc<Self>,
+        routes: &mut Routes,
+        node: &Node,
+        hear: impl Fn(PushInfo) -> bool + Send + Sync + 'static,
+    ) -> RedisResult<Arc<Link>> {
+        if routes.closed {
+            return Err((ErrorKind::Client, "these locks are closed").into());
+        }
+        let link = Link::open(self.timeout, self.clone().client(node.clone()), hear);
+        routes.all.retain(|other| other.strong_count() > 0);
+        routes.all.push(Arc::downgrade(&link));
+        Ok(link)
     }
 
     /// A seat where others wait already, for who has not asked yet whether he has to.
@@ -234,11 +230,9 @@ impl Server {
     }
 
     pub(crate) fn close(&self) {
-        let Routes { links, calls, own, .. } =
-            std::mem::replace(&mut *lock(&self.routes), Routes { closed: true, ..Routes::default() });
-        let own = own.iter().filter_map(Weak::upgrade);
-        for link in links.into_values().chain(calls.values().map(|calls| calls.link().clone())).chain(own) {
-            link.close(closed());
+        let closed = Routes { closed: true, ..Routes::default() };
+        for link in std::mem::replace(&mut *lock(&self.routes), closed).all.iter().filter_map(Weak::upgrade) {
+            link.close(no_reply("these locks were closed"));
         }
     }
 }
@@ -248,14 +242,6 @@ impl Routes {
         let others: Vec<_> = self.nodes.iter().filter(|node| *node != but).collect();
         others.choose(&mut rand::rng()).map_or(but, |node| node).clone()
     }
-
-    fn check_open(&self) -> RedisResult<()> {
-        if self.closed { Err(closed()) } else { Ok(()) }
-    }
-}
-
-fn closed() -> RedisError {
-    (ErrorKind::Client, "these locks are closed").into()
 }
 
 /// Without a host it is that of the node that says so.
