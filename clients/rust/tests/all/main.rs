@@ -5,6 +5,7 @@
 
 mod dropping;
 mod levels;
+mod losing;
 mod names;
 mod readme;
 mod server;
