@@ -1,0 +1,199 @@
+package redislock;
+
+import java.io.IOException;
+import java.util.List;
+import java.util.Queue;
+import java.util.Set;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.ConcurrentLinkedQueue;
+import java.util.function.Supplier;
+import redis.clients.jedis.CommandArguments;
+import redis.clients.jedis.Connection;
+import redis.clients.jedis.HostAndPort;
+import redis.clients.jedis.Jedis;
+import redis.clients.jedis.JedisClientConfig;
+import redis.clients.jedis.exceptions.JedisConnectionException;
+import redis.clients.jedis.exceptions.JedisDataException;
+import redis.clients.jedis.exceptions.JedisException;
+import redis.clients.jedis.util.JedisClusterCRC16;
+
+/**
+ * Locks on Jedis. They have connections of their own, with the settings that are given: one for all who ask, up to 32 more for
+ * those who wait, in slices shorter than the socket timeout, and one for each session. Who waits beyond that has a place in
+ * the queue all the same, and asks every second or two.
+ */
+public final class JedisLocks {
+    private JedisLocks() {}
+
+    /**
+     * Of one server.
+     *
+     * @param server its address
+     * @param config how to connect to it, as for a client of Jedis
+     * @return the locks, to be closed
+     */
+    public static Locks of(HostAndPort server, JedisClientConfig config) {
+        return new Locks(new Server(new JedisLibrary(() -> server, Set.of(), config)));
+    }
+
+    /**
+     * Of the master that Sentinels name.
+     *
+     * @param master its name
+     * @param sentinels their addresses
+     * @param config how to connect to the master
+     * @param sentinelConfig how to connect to the Sentinels
+     * @return the locks, to be closed
+     */
+    public static Locks sentinel(String master, Set<HostAndPort> sentinels, JedisClientConfig config,
+            JedisClientConfig sentinelConfig) {
+        Supplier<HostAndPort> asked = () -> masterOf(master, sentinels, sentinelConfig);
+        return new Locks(new Server(new JedisLibrary(asked, Set.of(), config)));
+    }
+
+    /**
+     * Of a cluster.
+     *
+     * @param nodes some of its nodes
+     * @param config how to connect to all of them
+     * @return the locks, to be closed
+     */
+    public static Locks cluster(Set<HostAndPort> nodes, JedisClientConfig config) {
+        return new Locks(new Server(new JedisLibrary(null, Set.copyOf(nodes), config)));
+    }
+
+    private static HostAndPort masterOf(String master, Set<HostAndPort> sentinels, JedisClientConfig config) {
+        JedisException last = new JedisConnectionException("No Sentinel knows " + master + ".");
+        for (HostAndPort each : sentinels) {
+            try (Jedis sentinel = new Jedis(each, config)) {
+                List<String> address = sentinel.sentinelGetMasterAddrByName(master);
+                if (address != null) {
+                    return new HostAndPort(address.get(0), Integer.parseInt(address.get(1)));
+                }
+            } catch (JedisException e) {
+                last = e;
+            }
+        }
+        throw last;
+    }
+
+    private record JedisLibrary(Supplier<HostAndPort> only, Set<HostAndPort> seeds, JedisClientConfig config)
+            implements Library {
+        @Override
+        public List<String> nodes() {
+            return seeds.stream().map(HostAndPort::toString).toList();
+        }
+
+        @Override
+        public int slot(byte[] key) {
+            return JedisClusterCRC16.getSlot(key);
+        }
+
+        @Override
+        public Link open(String address) {
+            try {
+                return new JedisLink(address.equals(ONLY) ? only.get() : HostAndPort.from(address), config);
+            } catch (JedisException e) {
+                throw failure(e);
+            }
+        }
+    }
+
+    private static Failure failure(JedisException error) {
+        return error instanceof JedisDataException ? Failure.reply(error)
+                : Failure.noReply("Jedis has no reply: " + error.getMessage(), error);
+    }
+
+    /** A connection on which a thread of its own reads, so that nobody who waits for a reply is stuck in the socket. */
+    private static final class JedisLink extends Connection implements Library.Link {
+        private final Queue<CompletableFuture<Object>> unanswered = new ConcurrentLinkedQueue<>();
+        private final CompletableFuture<Void> closed = new CompletableFuture<>();
+        private final long timeout;
+        private final boolean isOpen;
+
+        JedisLink(HostAndPort address, JedisClientConfig config) {
+            super(address, config);
+            timeout = config.getSocketTimeoutMillis() > 0 ? config.getSocketTimeoutMillis() : TIMEOUT;
+            isOpen = true;
+            setSoTimeout(0);
+            Tasks.named("redis-lock reader").newThread(this::read).start();
+        }
+
+        /** Jedis would open another one for the next command, behind our back. */
+        @Override
+        public void connect() {
+            if (!isOpen) {
+                super.connect();
+            } else if (!isConnected()) {
+                throw new JedisConnectionException("The connection was closed.");
+            }
+        }
+
+        @Override
+        public synchronized CompletableFuture<Object> send(Words words) {
+            CompletableFuture<Object> reply = new CompletableFuture<>();
+            CommandArguments command = new CommandArguments(() -> Words.bytes(words.command()));
+            words.arguments().forEach(command::add);
+            unanswered.add(reply);
+            try {
+                sendCommand(command);
+                flush();
+            } catch (JedisException e) {
+                close(e);
+            }
+            return reply;
+        }
+
+        private void read() {
+            try {
+                while (true) {
+                    Object reply;
+                    try {
+                        reply = getUnflushedObject();
+                    } catch (JedisDataException e) {
+                        unanswered.remove().completeExceptionally(failure(e));
+                        continue;
+                    }
+                    unanswered.remove().complete(reply);
+                }
+            } catch (RuntimeException e) {
+                close(e);
+            }
+        }
+
+        @Override
+        public void close() {
+            close(new JedisConnectionException("The connection was closed."));
+        }
+
+        /** In the background, because what is stuck in the socket may hold up its end, too. */
+        private void close(RuntimeException why) {
+            if (closed.complete(null)) {
+                Tasks.BACKGROUND.execute(this::disconnect);
+            }
+            CompletableFuture<Object> reply;
+            while ((reply = unanswered.poll()) != null) {
+                reply.completeExceptionally(Failure.noReply("The connection is gone: " + why.getMessage(), why));
+            }
+        }
+
+        @Override
+        public void disconnect() {
+            try {
+                forceDisconnect();
+            } catch (IOException alreadyGone) {
+                setBroken();
+            }
+        }
+
+        @Override
+        public long timeout() {
+            return timeout;
+        }
+
+        @Override
+        public CompletableFuture<Void> closed() {
+            return closed;
+        }
+    }
+}

@@ -1,0 +1,321 @@
+package redislock;
+
+import io.lettuce.core.ClientOptions;
+import io.lettuce.core.RedisChannelHandler;
+import io.lettuce.core.RedisClient;
+import io.lettuce.core.RedisCommandExecutionException;
+import io.lettuce.core.RedisConnectionStateListener;
+import io.lettuce.core.RedisException;
+import io.lettuce.core.RedisURI;
+import io.lettuce.core.api.StatefulRedisConnection;
+import io.lettuce.core.cluster.RedisClusterClient;
+import io.lettuce.core.cluster.SlotHash;
+import io.lettuce.core.cluster.models.partitions.Partitions;
+import io.lettuce.core.cluster.models.partitions.RedisClusterNode;
+import io.lettuce.core.codec.ByteArrayCodec;
+import io.lettuce.core.output.CommandOutput;
+import io.lettuce.core.protocol.AsyncCommand;
+import io.lettuce.core.protocol.Command;
+import io.lettuce.core.protocol.CommandArgs;
+import io.lettuce.core.protocol.ProtocolKeyword;
+import io.lettuce.core.pubsub.RedisPubSubAdapter;
+import io.lettuce.core.pubsub.StatefulRedisPubSubConnection;
+import java.nio.ByteBuffer;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Set;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.function.Consumer;
+
+/**
+ * Locks on Lettuce. They have connections of their own, with the settings of the client that is given: one for all who ask,
+ * one for the messages that say whose turn it is, one for each session, and some for {@link AcquireOptions#replicas}. Nobody
+ * waits on a connection. A request has the timeout of the client, but no more than five seconds.
+ */
+public final class LettuceLocks {
+    private LettuceLocks() {}
+
+    /**
+     * Of one server, or of the master that Sentinels name: what the client is for.
+     *
+     * @param client which remains the caller's to shut down
+     * @return the locks, to be closed before that
+     */
+    public static Locks of(RedisClient client) {
+        return new Locks(new Server(new Single(client)));
+    }
+
+    /**
+     * Of a cluster. Asks it for its nodes.
+     *
+     * @param client which remains the caller's to shut down
+     * @return the locks, to be closed before that
+     */
+    public static Locks of(RedisClusterClient client) {
+        return new Locks(new Server(new Cluster(client)));
+    }
+
+    private abstract static class LettuceLibrary implements Library {
+        abstract StatefulRedisConnection<byte[], byte[]> connect(String address);
+
+        abstract StatefulRedisPubSubConnection<byte[], byte[]> connectPubSub(String address);
+
+        @Override
+        public int slot(byte[] key) {
+            return SlotHash.getSlot(key);
+        }
+
+        @Override
+        public boolean hears() {
+            return true;
+        }
+
+        @Override
+        public Link open(String address) {
+            try {
+                return new LettuceLink(connect(address));
+            } catch (RedisException e) {
+                throw failure(e);
+            }
+        }
+
+        @Override
+        public Link openEar(String address, Consumer<byte[]> heard) {
+            try {
+                return new Ear(connectPubSub(address), heard);
+            } catch (RedisException e) {
+                throw failure(e);
+            }
+        }
+    }
+
+    private static final class Single extends LettuceLibrary {
+        private final RedisClient client;
+
+        Single(RedisClient client) {
+            this.client = client;
+        }
+
+        @Override
+        public List<String> nodes() {
+            return List.of();
+        }
+
+        @Override
+        StatefulRedisConnection<byte[], byte[]> connect(String address) {
+            return client.connect(ByteArrayCodec.INSTANCE);
+        }
+
+        @Override
+        StatefulRedisPubSubConnection<byte[], byte[]> connectPubSub(String address) {
+            return client.connectPubSub(ByteArrayCodec.INSTANCE);
+        }
+    }
+
+    /** Opens connections to single nodes, which the cluster's client does not. */
+    private static final class Cluster extends LettuceLibrary {
+        private final RedisClient client;
+        private final List<String> nodes = new ArrayList<>();
+        private final RedisURI anyNode;
+
+        Cluster(RedisClusterClient cluster) {
+            Partitions known = cluster.getPartitions();
+            for (RedisClusterNode each : known) {
+                nodes.add(each.getUri().getHost() + ":" + each.getUri().getPort());
+            }
+            anyNode = known.getPartition(0).getUri();
+            client = RedisClient.create(cluster.getResources());
+            client.setOptions(ClientOptions.copyOf(cluster.getOptions()));
+        }
+
+        @Override
+        public List<String> nodes() {
+            return nodes;
+        }
+
+        private RedisURI at(String address) {
+            int colon = address.lastIndexOf(':');
+            return RedisURI.builder(anyNode).withHost(address.substring(0, colon))
+                    .withPort(Integer.parseInt(address.substring(colon + 1))).build();
+        }
+
+        @Override
+        StatefulRedisConnection<byte[], byte[]> connect(String address) {
+            return client.connect(ByteArrayCodec.INSTANCE, at(address));
+        }
+
+        @Override
+        StatefulRedisPubSubConnection<byte[], byte[]> connectPubSub(String address) {
+            return client.connectPubSub(ByteArrayCodec.INSTANCE, at(address));
+        }
+
+        @Override
+        public void close() {
+            client.shutdownAsync();
+        }
+    }
+
+    private static Failure failure(Throwable error) {
+        for (Throwable cause = error; cause != null; cause = cause.getCause()) {
+            if (cause instanceof RedisCommandExecutionException) {
+                return Failure.reply(cause);
+            }
+        }
+        return Failure.noReply("Lettuce has no reply: " + error.getMessage(), error);
+    }
+
+    private static class LettuceLink implements Library.Link, RedisConnectionStateListener {
+        final StatefulRedisConnection<byte[], byte[]> connection;
+        private final Set<CompletableFuture<Object>> unanswered = ConcurrentHashMap.newKeySet();
+        private final CompletableFuture<Void> closed = new CompletableFuture<>();
+        private final long timeout;
+
+        LettuceLink(StatefulRedisConnection<byte[], byte[]> connection) {
+            this.connection = connection;
+            long set = connection.getTimeout().toMillis();
+            timeout = set > 0 ? Math.min(set, TIMEOUT) : TIMEOUT;
+            // Who waits on a connection of its own may do so for long. The time of each request is counted elsewhere.
+            connection.setTimeout(Duration.ZERO);
+            connection.addListener(this);
+            if (!connection.isOpen()) {
+                close();
+            }
+        }
+
+        @Override
+        public synchronized CompletableFuture<Object> send(Words words) {
+            CommandArgs<byte[], byte[]> args = new CommandArgs<>(ByteArrayCodec.INSTANCE);
+            words.arguments().forEach(args::add);
+            var command = new AsyncCommand<>(new Command<>(new Keyword(words.command()), new Reply(), args));
+            return answered(() -> connection.dispatch(command), command);
+        }
+
+        /** Lettuce would send again what was not answered, once it has another connection. We do that ourselves. */
+        final CompletableFuture<Object> answered(Runnable dispatch, CompletableFuture<?> command) {
+            CompletableFuture<Object> reply = new CompletableFuture<>();
+            unanswered.add(reply);
+            reply.whenComplete((done, error) -> unanswered.remove(reply));
+            if (closed.isDone()) {
+                close();
+                return reply;
+            }
+            dispatch.run();
+            command.whenComplete((done, error) -> {
+                if (error == null) {
+                    reply.complete(done);
+                } else {
+                    reply.completeExceptionally(failure(Failure.unwrapped(error)));
+                }
+            });
+            return reply;
+        }
+
+        @Override
+        public void onRedisDisconnected(RedisChannelHandler<?, ?> gone) {
+            close();
+        }
+
+        @Override
+        public void close() {
+            if (closed.complete(null)) {
+                connection.closeAsync();
+            }
+            for (CompletableFuture<Object> reply : unanswered) {
+                reply.completeExceptionally(Failure.noReply("The connection was closed.", null));
+            }
+        }
+
+        @Override
+        public long timeout() {
+            return timeout;
+        }
+
+        @Override
+        public CompletableFuture<Void> closed() {
+            return closed;
+        }
+    }
+
+    private static final class Ear extends LettuceLink {
+        private final StatefulRedisPubSubConnection<byte[], byte[]> connection;
+        private final Set<ByteBuffer> unwanted = ConcurrentHashMap.newKeySet();
+
+        Ear(StatefulRedisPubSubConnection<byte[], byte[]> connection, Consumer<byte[]> heard) {
+            super(connection);
+            this.connection = connection;
+            connection.addListener(new RedisPubSubAdapter<byte[], byte[]>() {
+                @Override
+                public void smessage(byte[] channel, byte[] message) {
+                    heard.accept(message);
+                }
+
+                @Override
+                public void sunsubscribed(byte[] channel, long count) {
+                    if (!unwanted.remove(ByteBuffer.wrap(channel))) {
+                        // The slot has moved.
+                        close();
+                    }
+                }
+            });
+        }
+
+        @Override
+        public synchronized CompletableFuture<Object> send(Words words) {
+            byte[] channel = words.key();
+            if (words.command().equals("SSUBSCRIBE")) {
+                return answered(() -> {}, connection.async().ssubscribe(channel).toCompletableFuture());
+            }
+            unwanted.add(ByteBuffer.wrap(channel));
+            return answered(() -> {}, connection.async().sunsubscribe(channel).toCompletableFuture());
+        }
+    }
+
+    private record Keyword(String word) implements ProtocolKeyword {
+        @Override
+        public byte[] getBytes() {
+            return Words.bytes(word);
+        }
+
+        @Override
+        public String toString() {
+            return word;
+        }
+    }
+
+    /** A number, bytes, a list of these, or null. */
+    private static final class Reply extends CommandOutput<byte[], byte[], Object> {
+        private List<Object> elements;
+
+        Reply() {
+            super(ByteArrayCodec.INSTANCE, null);
+        }
+
+        @Override
+        public void multi(int count) {
+            if (count >= 0) {
+                elements = new ArrayList<>(count);
+                output = elements;
+            }
+        }
+
+        @Override
+        public void set(long number) {
+            add(number);
+        }
+
+        @Override
+        public void set(ByteBuffer bytes) {
+            add(bytes == null ? null : codec.decodeValue(bytes));
+        }
+
+        private void add(Object element) {
+            if (elements != null) {
+                elements.add(element);
+            } else {
+                output = element;
+            }
+        }
+    }
+}

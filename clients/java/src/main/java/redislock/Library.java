@@ -1,0 +1,51 @@
+package redislock;
+
+import java.util.List;
+import java.util.concurrent.CompletableFuture;
+import java.util.function.Consumer;
+
+/** What Jedis and Lettuce differ in. Both open connections; everything else is done here in one way. */
+interface Library {
+    /** Of the one server, or of the master that Sentinels name, in place of an address. */
+    String ONLY = "";
+
+    /** Some nodes of the cluster, as `host:port`; empty where there is none. */
+    List<String> nodes();
+
+    int slot(byte[] key);
+
+    /** Blocks. */
+    Link open(String address);
+
+    /** Whether those that wait are called by messages. The others wait for the reply, each on a connection of its own. */
+    default boolean hears() {
+        return false;
+    }
+
+    /** A connection for SSUBSCRIBE, which tells the messages that it hears. Only where {@link #hears} is true. Blocks. */
+    default Link openEar(String address, Consumer<byte[]> heard) {
+        throw new UnsupportedOperationException();
+    }
+
+    default void close() {}
+
+    /** A connection. Requests are answered in the order in which they were sent. */
+    interface Link {
+        /** Milliseconds to wait for a reply, for who names none: no request may hang for ever. */
+        long TIMEOUT = 5_000;
+
+        /**
+         * A number, bytes, a list of these, or null. What goes wrong is a {@link Failure}. Never blocks for a reply. Requests
+         * that are sent while somebody has this object's monitor stand behind each other.
+         */
+        CompletableFuture<Object> send(Words words);
+
+        /** Milliseconds to wait for a reply. */
+        long timeout();
+
+        void close();
+
+        /** Completed once it is closed, by either side. */
+        CompletableFuture<Void> closed();
+    }
+}

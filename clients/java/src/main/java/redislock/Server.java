@@ -1,0 +1,221 @@
+package redislock;
+
+import static redislock.Tasks.now;
+import static redislock.Tasks.orElse;
+
+import java.util.ArrayDeque;
+import java.util.Deque;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.Semaphore;
+import java.util.concurrent.ThreadLocalRandom;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.TimeoutException;
+import java.util.function.Function;
+import java.util.function.Supplier;
+import redislock.Attempt.Wish;
+import redislock.Library.Link;
+
+/** One server, or the nodes of a cluster: which of them is asked, on which connection, and how one waits. */
+final class Server extends Steps implements Remote.Place {
+    private static final int REDIRECTIONS = 5;
+    /** How many may wait on a connection of their own at a time, where nobody is called by messages. */
+    private static final int BLOCKED = 32;
+
+    private final Library library;
+    /** One connection to each node, for all who ask and wait for nothing. */
+    private final Map<String, CompletableFuture<Link>> shared = new ConcurrentHashMap<>();
+    /** Connections on which one request at a time is for itself: because it waits, or because WAIT comes behind it. */
+    private final Map<String, Deque<Link>> idle = new ConcurrentHashMap<>();
+    private final Semaphore blocked = new Semaphore(BLOCKED);
+    private final Map<String, Calls> calls = new ConcurrentHashMap<>();
+    /** Which node has a slot, as redirections have said. Who knows nothing asks any node, and is told. */
+    private final Map<Integer, String> owners = new ConcurrentHashMap<>();
+    private final Set<String> nodes = ConcurrentHashMap.newKeySet();
+    private final Set<Link> open = ConcurrentHashMap.newKeySet();
+    private volatile boolean closed;
+
+    Server(Library library) {
+        this.library = library;
+        nodes.addAll(library.nodes());
+    }
+
+    @Override
+    public Remote forHold(Request request) {
+        return request.session ? new Session(this, request) : this;
+    }
+
+    @Override
+    CompletableFuture<Object> ask(Words words, int replicas) {
+        return ask(words, replicas, null, 0);
+    }
+
+    private CompletableFuture<Object> ask(Words words, int replicas, String asking, int redirections) {
+        String address = asking != null ? asking : address(words);
+        var reply = replicas == 0 ? shared(address).thenCompose(link -> send(link, words, 0, asking != null))
+                : alone(address, link -> send(link, words, replicas, asking != null));
+        return orElse(reply, error -> {
+            learn(words, address, error);
+            boolean isAsk = Failure.is(error, "ASK");
+            if (redirections == REDIRECTIONS || !isAsk && !Failure.is(error, "MOVED")) {
+                return CompletableFuture.failedFuture(error);
+            }
+            return ask(words, replicas, isAsk ? target(error, address) : null, redirections + 1);
+        });
+    }
+
+    @Override
+    CompletableFuture<Object> askInTurn(Words words, long wait, Wish wish) {
+        if (library.hears()) {
+            return ask(words, 0).thenCompose(reply -> {
+                String address = address(words);
+                return !(reply instanceof Long ticket) ? CompletableFuture.completedFuture(reply)
+                        : calls.computeIfAbsent(address, a -> new Calls(heard -> open(() -> library.openEar(a, heard))))
+                                .await(words.key(), ticket, Math.min(wait, REPEAT), wish).thenApply(called -> reply);
+            });
+        }
+        if (!blocked.tryAcquire()) {
+            // At random, or many would come to ask in step.
+            long pause = Math.min(wait, ThreadLocalRandom.current().nextLong(REPEAT / 2, REPEAT));
+            return ask(words, 0).thenCompose(reply -> reply instanceof Long
+                    ? wish.during(Tasks.pause(pause)).thenApply(over -> reply) : CompletableFuture.completedFuture(reply));
+        }
+        long sent = now();
+        String address = address(words);
+        // Well below the timeout: the end of BLOCK is a reply, and not a lost one.
+        var reply = alone(address, link -> send(
+                link, words.and("BLOCK", Math.max(1, Math.min(Math.min(wait, REPEAT), link.timeout() / 2))), 0, false));
+        return orElse(reply, error -> {
+            learn(words, address, error);
+            return CompletableFuture.failedFuture(error);
+        }).whenComplete((done, error) -> blocked.release());
+    }
+
+    /** In a cluster, of the node that has the lock. */
+    String address(Words words) {
+        if (nodes.isEmpty()) {
+            return Library.ONLY;
+        }
+        String known = owners.get(library.slot(words.key()));
+        List<String> all = List.copyOf(nodes);
+        return known != null ? known : all.get(ThreadLocalRandom.current().nextInt(all.size()));
+    }
+
+    /** What an error says of the node that has the lock. */
+    void learn(Words words, String address, Throwable error) {
+        if (nodes.isEmpty()) {
+            if (Failure.is(error, "READONLY") || Failure.is(error, "MASTERDOWN")) {
+                // It is no master any more. New connections go to the one that Sentinels, or a name, stand for now.
+                open.forEach(Link::close);
+            }
+        } else if (Failure.is(error, "MOVED")) {
+            nodes.add(target(error, address));
+            owners.put(library.slot(words.key()), target(error, address));
+        } else if (Failure.isNoReply(error) || Failure.is(error, "CLUSTERDOWN")) {
+            // Any other node knows who has it now, and says so.
+            owners.remove(library.slot(words.key()), address);
+        }
+    }
+
+    /** The node that a redirection names. Without a host it is that of the node that says so. */
+    private static String target(Throwable error, String address) {
+        String named = error.getMessage().split(" ")[2];
+        return named.startsWith(":") ? address.substring(0, address.lastIndexOf(':')) + named : named;
+    }
+
+    private CompletableFuture<Link> shared(String address) {
+        CompletableFuture<Link> link = shared.computeIfAbsent(address, this::open);
+        link.whenComplete((opened, error) -> {
+            if (error != null) {
+                shared.remove(address, link);
+            } else {
+                opened.closed().thenRun(() -> shared.remove(address, link));
+            }
+        });
+        return link;
+    }
+
+    private <T> CompletableFuture<T> alone(String address, Function<Link, CompletableFuture<T>> use) {
+        Deque<Link> deque = idle.computeIfAbsent(address, a -> new ArrayDeque<>());
+        Link last;
+        synchronized (deque) {
+            do {
+                last = deque.pollLast();
+            } while (last != null && last.closed().isDone());
+        }
+        CompletableFuture<Link> link = last != null ? CompletableFuture.completedFuture(last) : open(address);
+        return link.thenCompose(own -> use.apply(own).whenComplete((reply, error) -> {
+            synchronized (deque) {
+                if (!own.closed().isDone() && deque.size() < BLOCKED) {
+                    deque.addLast(own);
+                    return;
+                }
+            }
+            own.close();
+        }));
+    }
+
+    CompletableFuture<Link> open(String address) {
+        return open(() -> library.open(address));
+    }
+
+    private CompletableFuture<Link> open(Supplier<Link> how) {
+        if (closed) {
+            return CompletableFuture.failedFuture(new LockException("These locks are closed.", null));
+        }
+        return CompletableFuture.supplyAsync(() -> {
+            Link link = how.get();
+            open.add(link);
+            link.closed().thenRun(() -> open.remove(link));
+            if (closed) {
+                link.close();
+            }
+            return link;
+        }, Tasks.BACKGROUND);
+    }
+
+    static CompletableFuture<Object> send(Link link, Words words, int replicas, boolean asking) {
+        CompletableFuture<Object> reply;
+        CompletableFuture<Object> confirmed;
+        synchronized (link) {
+            if (asking) {
+                link.send(Words.of("ASKING"));
+            }
+            reply = within(link.timeout(), link, link.send(words));
+            if (replicas == 0) {
+                return reply;
+            }
+            confirmed = within(link.timeout(), link, link.send(
+                    Words.of("WAIT", replicas, Math.max(1, Math.min(1_000, link.timeout() / 2)))));
+        }
+        return reply.thenCombine(confirmed, (done, number) -> {
+            if (isYes(done) && (Long) number < replicas) {
+                throw new LockException.TooFewReplicas(
+                        number + " of " + replicas + " replicas have confirmed it in time.");
+            }
+            return done;
+        });
+    }
+
+    /** What is not answered in time never will be on this connection, as far as anybody can tell. */
+    static CompletableFuture<Object> within(long timeout, Link link, CompletableFuture<Object> reply) {
+        return orElse(reply.orTimeout(timeout, TimeUnit.MILLISECONDS), error -> {
+            if (!(error instanceof TimeoutException)) {
+                return CompletableFuture.failedFuture(error);
+            }
+            link.close();
+            return CompletableFuture.failedFuture(
+                    Failure.noReply("There was no reply for " + timeout + " ms.", error));
+        });
+    }
+
+    @Override
+    public void close() {
+        closed = true;
+        open.forEach(Link::close);
+        library.close();
+    }
+}
