@@ -1,16 +1,15 @@
 package redislock;
 
-import io.lettuce.core.ClientOptions;
 import io.lettuce.core.RedisChannelHandler;
 import io.lettuce.core.RedisClient;
 import io.lettuce.core.RedisCommandExecutionException;
 import io.lettuce.core.RedisConnectionStateListener;
 import io.lettuce.core.RedisException;
-import io.lettuce.core.RedisURI;
+import io.lettuce.core.api.AsyncCloseable;
+import io.lettuce.core.api.StatefulConnection;
 import io.lettuce.core.api.StatefulRedisConnection;
 import io.lettuce.core.cluster.RedisClusterClient;
 import io.lettuce.core.cluster.SlotHash;
-import io.lettuce.core.cluster.models.partitions.Partitions;
 import io.lettuce.core.cluster.models.partitions.RedisClusterNode;
 import io.lettuce.core.codec.ByteArrayCodec;
 import io.lettuce.core.output.CommandOutput;
@@ -28,6 +27,8 @@ import java.util.Set;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.function.Consumer;
+import java.util.function.Function;
+import java.util.function.Supplier;
 
 /**
  * Locks on Lettuce. They have connections of their own, with the settings of the client that is given: one for all who ask,
@@ -58,9 +59,10 @@ public final class LettuceLocks {
     }
 
     private abstract static class LettuceLibrary implements Library {
-        abstract StatefulRedisConnection<byte[], byte[]> connect(String address);
+        /** Blocks. */
+        abstract LettuceLink connect(String address);
 
-        abstract StatefulRedisPubSubConnection<byte[], byte[]> connectPubSub(String address);
+        abstract LettuceLink connectEar(String address, Consumer<byte[]> heard);
 
         @Override
         public int slot(byte[] key) {
@@ -74,17 +76,17 @@ public final class LettuceLocks {
 
         @Override
         public Link open(String address) {
-            try {
-                return new LettuceLink(connect(address));
-            } catch (RedisException e) {
-                throw failure(e);
-            }
+            return opened(() -> connect(address));
         }
 
         @Override
         public Link openEar(String address, Consumer<byte[]> heard) {
+            return opened(() -> connectEar(address, heard));
+        }
+
+        private static Link opened(Supplier<Link> how) {
             try {
-                return new Ear(connectPubSub(address), heard);
+                return how.get();
             } catch (RedisException e) {
                 throw failure(e);
             }
@@ -104,30 +106,31 @@ public final class LettuceLocks {
         }
 
         @Override
-        StatefulRedisConnection<byte[], byte[]> connect(String address) {
-            return client.connect(ByteArrayCodec.INSTANCE);
+        LettuceLink connect(String address) {
+            var connection = client.connect(ByteArrayCodec.INSTANCE);
+            return new LettuceLink(connection, connection);
         }
 
         @Override
-        StatefulRedisPubSubConnection<byte[], byte[]> connectPubSub(String address) {
-            return client.connectPubSub(ByteArrayCodec.INSTANCE);
+        LettuceLink connectEar(String address, Consumer<byte[]> heard) {
+            var connection = client.connectPubSub(ByteArrayCodec.INSTANCE);
+            return new Ear(connection, connection, heard);
         }
     }
 
-    /** Opens connections to single nodes, which the cluster's client does not. */
+    /**
+     * The client of a cluster keeps to itself how to connect to a node. So each link is the connection to a node that a
+     * connection to the cluster has, and is closed with it.
+     */
     private static final class Cluster extends LettuceLibrary {
-        private final RedisClient client;
+        private final RedisClusterClient client;
         private final List<String> nodes = new ArrayList<>();
-        private final RedisURI anyNode;
 
-        Cluster(RedisClusterClient cluster) {
-            Partitions known = cluster.getPartitions();
-            for (RedisClusterNode each : known) {
+        Cluster(RedisClusterClient client) {
+            this.client = client;
+            for (RedisClusterNode each : client.getPartitions()) {
                 nodes.add(each.getUri().getHost() + ":" + each.getUri().getPort());
             }
-            anyNode = known.getPartition(0).getUri();
-            client = RedisClient.create(cluster.getResources());
-            client.setOptions(ClientOptions.copyOf(cluster.getOptions()));
         }
 
         @Override
@@ -135,25 +138,35 @@ public final class LettuceLocks {
             return nodes;
         }
 
-        private RedisURI at(String address) {
-            int colon = address.lastIndexOf(':');
-            return RedisURI.builder(anyNode).withHost(address.substring(0, colon))
-                    .withPort(Integer.parseInt(address.substring(colon + 1))).build();
+        @Override
+        LettuceLink connect(String address) {
+            return closingIfFailed(client.connect(ByteArrayCodec.INSTANCE), cluster -> new LettuceLink(
+                    cluster.getConnection(host(address), port(address)), cluster));
         }
 
         @Override
-        StatefulRedisConnection<byte[], byte[]> connect(String address) {
-            return client.connect(ByteArrayCodec.INSTANCE, at(address));
+        LettuceLink connectEar(String address, Consumer<byte[]> heard) {
+            return closingIfFailed(client.connectPubSub(ByteArrayCodec.INSTANCE), cluster -> new Ear(
+                    cluster.getConnection(host(address), port(address)), cluster, heard));
         }
 
-        @Override
-        StatefulRedisPubSubConnection<byte[], byte[]> connectPubSub(String address) {
-            return client.connectPubSub(ByteArrayCodec.INSTANCE, at(address));
+        private <C extends StatefulConnection<?, ?>> LettuceLink closingIfFailed(C cluster, Function<C, LettuceLink> link) {
+            try {
+                return link.apply(cluster);
+            } catch (RedisException e) {
+                // Perhaps the node is new.
+                client.refreshPartitionsAsync();
+                cluster.closeAsync();
+                throw e;
+            }
         }
 
-        @Override
-        public void close() {
-            client.shutdownAsync();
+        private static String host(String address) {
+            return address.substring(0, address.lastIndexOf(':'));
+        }
+
+        private static int port(String address) {
+            return Integer.parseInt(address.substring(address.lastIndexOf(':') + 1));
         }
     }
 
@@ -167,13 +180,15 @@ public final class LettuceLocks {
     }
 
     private static class LettuceLink implements Library.Link, RedisConnectionStateListener {
-        final StatefulRedisConnection<byte[], byte[]> connection;
+        private final StatefulRedisConnection<byte[], byte[]> connection;
+        private final AsyncCloseable whole;
         private final Set<CompletableFuture<Object>> unanswered = ConcurrentHashMap.newKeySet();
         private final CompletableFuture<Void> closed = new CompletableFuture<>();
         private final long timeout;
 
-        LettuceLink(StatefulRedisConnection<byte[], byte[]> connection) {
+        LettuceLink(StatefulRedisConnection<byte[], byte[]> connection, AsyncCloseable whole) {
             this.connection = connection;
+            this.whole = whole;
             long set = connection.getTimeout().toMillis();
             timeout = set > 0 ? Math.min(set, TIMEOUT) : TIMEOUT;
             // Who waits on a connection of its own may do so for long. The time of each request is counted elsewhere.
@@ -220,7 +235,7 @@ public final class LettuceLocks {
         @Override
         public void close() {
             if (closed.complete(null)) {
-                connection.closeAsync();
+                whole.closeAsync();
             }
             for (CompletableFuture<Object> reply : unanswered) {
                 reply.completeExceptionally(Failure.noReply("The connection was closed.", null));
@@ -242,8 +257,8 @@ public final class LettuceLocks {
         private final StatefulRedisPubSubConnection<byte[], byte[]> connection;
         private final Set<ByteBuffer> unwanted = ConcurrentHashMap.newKeySet();
 
-        Ear(StatefulRedisPubSubConnection<byte[], byte[]> connection, Consumer<byte[]> heard) {
-            super(connection);
+        Ear(StatefulRedisPubSubConnection<byte[], byte[]> connection, AsyncCloseable whole, Consumer<byte[]> heard) {
+            super(connection, whole);
             this.connection = connection;
             connection.addListener(new RedisPubSubAdapter<byte[], byte[]>() {
                 @Override

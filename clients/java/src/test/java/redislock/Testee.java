@@ -239,12 +239,7 @@ final class Testee {
         Function<HostAndPort, RedisURI> uri = server -> {
             RedisURI.Builder builder = RedisURI.builder().withHost(server.getHost()).withPort(server.getPort())
                     .withTimeout(timeout).withSsl(text(request, "ca") != null);
-            if (text(request, "user") != null) {
-                builder.withAuthentication(text(request, "user"), text(request, "password"));
-            } else if (text(request, "password") != null) {
-                builder.withPassword(text(request, "password").toCharArray());
-            }
-            return builder.build();
+            return withUser(request, builder).build();
         };
         Function<RedisURI, Locks> single = each -> {
             RedisClient client = RedisClient.create(each);
@@ -257,7 +252,7 @@ final class Testee {
                 RedisURI.Builder sentinels = RedisURI.builder().withSentinelMasterId(text(request, "master"))
                         .withTimeout(timeout);
                 servers.forEach(each -> sentinels.withSentinel(each.getHost(), each.getPort()));
-                return single.apply(sentinels.build());
+                return single.apply(withUser(request, sentinels).build());
             case "cluster":
                 RedisClusterClient client = RedisClusterClient.create(servers.stream().map(uri).toList());
                 client.setOptions(options.build());
@@ -268,6 +263,11 @@ final class Testee {
             default:
                 return single.apply(uri.apply(servers.get(0)));
         }
+    }
+
+    private static RedisURI.Builder withUser(JsonObject request, RedisURI.Builder builder) {
+        String user = text(request, "user");
+        return user == null ? builder : builder.withAuthentication(user, text(request, "password"));
     }
 
     private static AcquireOptions options(JsonObject wanted) {
