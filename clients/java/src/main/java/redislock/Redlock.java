@@ -66,7 +66,8 @@ public final class Redlock {
         }
         @Override
         public CompletableFuture<Optional<Grant>> acquire(Request request, Wish wish) {
-            long deadline = request.wait == Long.MAX_VALUE ? Long.MAX_VALUE : now() + request.wait;
+            long began = now();
+            long deadline = request.wait == Long.MAX_VALUE ? Long.MAX_VALUE : began + request.wait;
             return repeat(() -> {
                 if (wish.isOver()) {
                     throw new CancellationException();
@@ -78,25 +79,27 @@ public final class Redlock {
                     long ends = sent + request.lease - drift(request.lease);
                     return fences.size() >= quorum && now() < ends
                             ? Round.last(Optional.of(new Grant(Collections.max(fences), ends)))
-                            : release(request, request.level, 0).thenCompose(done -> refused(request, replies, deadline));
+                            : release(request, request.level, 0).thenCompose(done -> refused(request, replies, deadline, began + Steps.PATIENCE));
                 });
             });
         }
 
-        private CompletableFuture<Round<Optional<Grant>>> refused(Request request, List<Object> replies, long deadline) {
-            boolean isLast = now() >= deadline;
+        private CompletableFuture<Round<Optional<Grant>>> refused(
+                Request request, List<Object> replies, long deadline, long patience) {
+            // With so many that have not said no it cannot be said: at once with those that will not.
+            int tooMany = servers.size() - quorum + 1;
             List<Throwable> errors = errors(replies);
             List<Throwable> lasting = errors.stream().filter(error -> !Failure.passes(error)).toList();
-            // With so many it cannot be had: at once with those that do not pass.
-            List<Throwable> tooMany = !lasting.isEmpty() ? lasting : isLast ? errors : List.of();
-            if (tooMany.size() > servers.size() - quorum) {
-                return CompletableFuture.failedFuture(tooMany.get(0));
+            boolean isUnknown = errors.size() >= tooMany;
+            boolean isLast = now() >= (isUnknown ? Math.max(deadline, patience) : deadline);
+            if (lasting.size() >= tooMany || isUnknown && isLast) {
+                return CompletableFuture.failedFuture(lasting.isEmpty() ? errors.get(0) : lasting.get(0));
             }
-            if (request.level > 1) {
+            if (request.level > 1 && !isUnknown) {
                 throw new LockException.Lost("The outer level does not hold the lock any more.");
             }
-            long pause = ThreadLocalRandom.current().nextLong(RETRY / 4, RETRY);
-            return isLast ? Round.last(Optional.empty()) : Round.againAfter(Math.min(pause, deadline - now()));
+            return isLast ? Round.last(Optional.empty())
+                    : Round.againAfter(ThreadLocalRandom.current().nextLong(RETRY / 4, RETRY));
         }
 
         @Override
