@@ -38,7 +38,10 @@ const FAULTS: Shares = &[
 ];
 
 /// A server ends a session some moments before its client can see that.
-const UNSEEN_MS: u64 = 20;
+const UNSEEN: Duration = Duration::from_millis(20);
+
+/// Between two questions whether it is still held.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// From when to when somebody was sure to hold a lock.
 struct Span {
@@ -145,15 +148,16 @@ impl Worker<'_> {
             }
         }
         let begin = Instant::now();
+        let has_done = begin + Duration::from_secs_f64(fraction(&mut self.random) * 1.2);
         let mut end = begin;
-        for _ in 0..=self.random.below(4) {
-            thread::sleep(Duration::from_secs_f64(fraction(&mut self.random) * 0.3));
+        while Instant::now() < has_done {
+            thread::sleep(LOOK);
             let asked = Instant::now();
             if self.client.state(&self.name).held {
-                let unseen = Duration::from_millis(if is_session { UNSEEN_MS } else { 0 });
+                let unseen = if is_session { UNSEEN } else { Duration::ZERO };
                 end = end.max(asked.checked_sub(unseen).unwrap());
             }
-            if fraction(&mut self.random) < 0.2 {
+            if fraction(&mut self.random) < 0.02 {
                 let lease = *self.random.pick(&[400, 1_000]);
                 self.client.extend(&self.name, &self.name, json!({"lease": lease}));
             }

@@ -7,6 +7,7 @@
 //! | [`proxy`], [`faults`], [`tls`], [`recorder`] | what the proxies do, and what they write down |
 //! | [`cases`] | the cases of clients/cases |
 //! | [`changes`] | slots that move, and failovers |
+//! | [`crowd`] | very many who wait |
 //! | [`cancelling`], [`killed`] | clients that give up, and that are killed |
 //! | [`history`] | work that contends behind random faults |
 //! | [`redlock`] | five servers |
@@ -22,6 +23,7 @@ mod cancelling;
 mod cases;
 mod changes;
 mod client;
+mod crowd;
 mod faults;
 mod history;
 mod killed;
@@ -165,6 +167,12 @@ impl All {
             });
         }
         for protocol in [2, 3] {
+            let name = format!("a crowd that waits holds up neither renewal nor release, RESP{protocol}");
+            if self.can(kind, Place::Alone, protocol, &[], &name) {
+                self.on_bed(kind, Place::Alone, name, move |testee, bed, _| {
+                    crowd::waits(testee, bed, protocol)
+                });
+            }
             let name = format!("history behind random faults, RESP{protocol}");
             if self.can(kind, Place::Alone, protocol, &[], &name) {
                 self.on_bed(kind, Place::Alone, name, move |testee, bed, _| {
