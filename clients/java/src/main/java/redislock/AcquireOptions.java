@@ -7,6 +7,9 @@ import java.util.function.Consumer;
 public final class AcquireOptions implements Cloneable {
     private static final AcquireOptions DEFAULTS = new AcquireOptions();
 
+    /** Longer is without end. */
+    private static final Duration AGES = Duration.ofDays(36_500);
+
     /** 0 for who names none: then it is that of the outer level, or 30 seconds. */
     long lease;
     /** -1 for who names none. */
@@ -50,7 +53,7 @@ public final class AcquireOptions implements Cloneable {
      * @return such options
      */
     public AcquireOptions waitFor(Duration wait) {
-        return with(o -> o.wait = millis(wait, 0));
+        return waitMillis(wait.compareTo(AGES) > 0 ? Long.MAX_VALUE : millis(wait, 0));
     }
 
     AcquireOptions waitMillis(long wait) {

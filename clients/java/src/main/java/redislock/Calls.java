@@ -88,7 +88,9 @@ final class Calls {
 
     private void leave(ByteBuffer key, Channel channel) {
         synchronized (this) {
-            channel.users--;
+            if (--channel.users > 0) {
+                return;
+            }
         }
         Tasks.after(KEPT, () -> {
             synchronized (this) {

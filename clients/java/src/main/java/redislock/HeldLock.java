@@ -143,8 +143,10 @@ public final class HeldLock implements AutoCloseable {
                     return interrupted ? done.get(Steps.PATIENCE, TimeUnit.MILLISECONDS) : done.get();
                 } catch (InterruptedException e) {
                     interrupted = true;
-                } catch (TimeoutException | ExecutionException e) {
+                } catch (TimeoutException e) {
                     return true;
+                } catch (ExecutionException e) {
+                    throw Locks.thrown(e);
                 }
             }
         } finally {
@@ -172,6 +174,7 @@ public final class HeldLock implements AutoCloseable {
             return hold.inTurn(() -> releaseInner(wasHeld));
         }
         long keepUntil = request.atLeast > 0 && wasHeld ? hold.acquired + request.atLeast : 0;
+        hold.isGivenBack = true;
         hold.end();
         // An extension on its way must not come after the one that keeps the lock.
         var done = keepUntil > 0 ? hold.inTurn(() -> release(request.level, wasHeld, keepUntil))
@@ -218,8 +221,9 @@ public final class HeldLock implements AutoCloseable {
         return "HeldLock[" + name() + ", fence " + fence() + ", level " + level() + "]";
     }
 
+    /** With the levels around it, too. */
     boolean isReleased() {
-        return released.get();
+        return released.get() || hold.isGivenBack;
     }
 
     HeldLock innermost() {

@@ -19,13 +19,14 @@ final class Hold {
     final CompletableFuture<Void> lost = new Lost(this);
     /** The levels above the first that are not released, the innermost last. */
     final Deque<HeldLock> inner = new ArrayDeque<>();
+    volatile boolean isGivenBack;
     private long ends;
     private long lease;
     private long renewAt;
     private boolean renewing;
     private boolean over;
     private Future<?> timer;
-    private CompletableFuture<?> last = CompletableFuture.completedFuture(null);
+    private CompletableFuture<Void> last = CompletableFuture.completedFuture(null);
 
     /** Who waits for the loss of a lock need not hold anything else of it. */
     private static final class Lost extends CompletableFuture<Void> {
@@ -113,21 +114,34 @@ final class Hold {
     }
 
     /** One by one, so that what is said last is what the server did last. */
-    synchronized <T> CompletableFuture<T> inTurn(Supplier<CompletableFuture<T>> what) {
-        CompletableFuture<T> done = last.handle((before, error) -> null).thenCompose(before -> what.get());
-        last = done;
-        return done;
+    <T> CompletableFuture<T> inTurn(Supplier<CompletableFuture<T>> what) {
+        CompletableFuture<Void> turn = new CompletableFuture<>();
+        CompletableFuture<Void> before;
+        synchronized (this) {
+            before = last;
+            last = turn;
+        }
+        return before.thenCompose(over -> Tasks.from(what)).whenComplete((done, error) -> turn.complete(null));
     }
 
     CompletableFuture<Void> extend(long lease) {
-        return inTurn(() -> remaining() == 0 ? CompletableFuture.completedFuture(null)
-                : remote.extend(request, lease, ends()).thenAccept(until -> {
-                    if (until.isPresent()) {
-                        confirm(until.get(), lease);
-                    } else {
-                        lose();
-                    }
-                }));
+        return inTurn(() -> {
+            if (remaining() == 0) {
+                return CompletableFuture.completedFuture(null);
+            }
+            synchronized (this) {
+                // A shorter lease may begin at once, also if the reply is lost.
+                ends = Math.min(ends, now() + lease);
+                watch();
+            }
+            return remote.extend(request, lease, ends()).thenAccept(until -> {
+                if (until.isPresent()) {
+                    confirm(until.get(), lease);
+                } else {
+                    lose();
+                }
+            });
+        });
     }
 
     private void tend() {

@@ -9,6 +9,7 @@ import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.function.Supplier;
 import redis.clients.jedis.CommandArguments;
 import redis.clients.jedis.Connection;
+import redis.clients.jedis.DefaultJedisClientConfig;
 import redis.clients.jedis.HostAndPort;
 import redis.clients.jedis.Jedis;
 import redis.clients.jedis.JedisClientConfig;
@@ -24,6 +25,16 @@ import redis.clients.jedis.util.JedisClusterCRC16;
  */
 public final class JedisLocks {
     private JedisLocks() {}
+
+    /**
+     * Of one server, with the settings that Jedis has by default.
+     *
+     * @param server its address
+     * @return the locks, to be closed
+     */
+    public static Locks of(HostAndPort server) {
+        return of(server, DefaultJedisClientConfig.builder().build());
+    }
 
     /**
      * Of one server.
@@ -139,7 +150,7 @@ public final class JedisLocks {
                 sendCommand(command);
                 flush();
             } catch (JedisException e) {
-                close(e);
+                end(e);
             }
             return reply;
         }
@@ -157,17 +168,18 @@ public final class JedisLocks {
                     unanswered.remove().complete(reply);
                 }
             } catch (RuntimeException e) {
-                close(e);
+                end(e);
             }
         }
 
         @Override
-        public void close() {
-            close(new JedisConnectionException("The connection was closed."));
+        public CompletableFuture<?> end() {
+            end(new JedisConnectionException("The connection was closed."));
+            return closed;
         }
 
         /** In the background, because what is stuck in the socket may hold up its end, too. */
-        private void close(RuntimeException why) {
+        private void end(RuntimeException why) {
             if (closed.complete(null)) {
                 Tasks.BACKGROUND.execute(this::disconnect);
             }

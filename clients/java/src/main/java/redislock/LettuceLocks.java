@@ -184,6 +184,7 @@ public final class LettuceLocks {
         private final AsyncCloseable whole;
         private final Set<CompletableFuture<Object>> unanswered = ConcurrentHashMap.newKeySet();
         private final CompletableFuture<Void> closed = new CompletableFuture<>();
+        private final CompletableFuture<Void> gone = new CompletableFuture<>();
         private final long timeout;
 
         LettuceLink(StatefulRedisConnection<byte[], byte[]> connection, AsyncCloseable whole) {
@@ -195,7 +196,7 @@ public final class LettuceLocks {
             connection.setTimeout(Duration.ZERO);
             connection.addListener(this);
             if (!connection.isOpen()) {
-                close();
+                end();
             }
         }
 
@@ -213,7 +214,7 @@ public final class LettuceLocks {
             unanswered.add(reply);
             reply.whenComplete((done, error) -> unanswered.remove(reply));
             if (closed.isDone()) {
-                close();
+                end();
                 return reply;
             }
             dispatch.run();
@@ -229,17 +230,18 @@ public final class LettuceLocks {
 
         @Override
         public void onRedisDisconnected(RedisChannelHandler<?, ?> gone) {
-            close();
+            end();
         }
 
         @Override
-        public void close() {
+        public CompletableFuture<?> end() {
             if (closed.complete(null)) {
-                whole.closeAsync();
+                whole.closeAsync().whenComplete((done, error) -> gone.complete(null));
             }
             for (CompletableFuture<Object> reply : unanswered) {
                 reply.completeExceptionally(Failure.noReply("The connection was closed.", null));
             }
+            return gone;
         }
 
         @Override
@@ -270,7 +272,7 @@ public final class LettuceLocks {
                 public void sunsubscribed(byte[] channel, long count) {
                     if (!unwanted.remove(ByteBuffer.wrap(channel))) {
                         // The slot has moved.
-                        close();
+                        end();
                     }
                 }
             });

@@ -27,8 +27,6 @@ interface Library {
         throw new UnsupportedOperationException();
     }
 
-    default void close() {}
-
     /** A connection. Requests are answered in the order in which they were sent. */
     interface Link {
         /** Milliseconds to wait for a reply, for who names none: no request may hang for ever. */
@@ -43,7 +41,8 @@ interface Library {
         /** Milliseconds to wait for a reply. */
         long timeout();
 
-        void close();
+        /** Never blocks. The future is completed when nothing is left of it. */
+        CompletableFuture<?> end();
 
         /** Completed once it is closed, by either side. */
         CompletableFuture<Void> closed();

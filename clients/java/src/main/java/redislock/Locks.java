@@ -50,7 +50,19 @@ public final class Locks implements AutoCloseable {
     }
 
     /**
-     * Acquires the lock if it is available. A thread that holds it already is granted the next level.
+     * Acquires the lock if it is available now. A thread that holds it already is granted the next level.
+     *
+     * @param name of the lock: the key
+     * @return the lock, held, or empty when it is not available
+     * @throws LockException when something else is wrong
+     * @throws InterruptedException when the thread is interrupted; nothing is held then
+     */
+    public Optional<HeldLock> tryAcquire(String name) throws InterruptedException {
+        return tryAcquire(name, AcquireOptions.defaults());
+    }
+
+    /**
+     * Acquires the lock if it becomes available in time. A thread that holds it already is granted the next level.
      *
      * @param name of the lock: the key
      * @param how to acquire it; without {@link AcquireOptions#waitFor} this does not wait

@@ -109,7 +109,7 @@ final class Server extends Steps implements Remote.Place {
         if (nodes.isEmpty()) {
             if (Failure.is(error, "READONLY") || Failure.is(error, "MASTERDOWN")) {
                 // It is no master any more. New connections go to the one that Sentinels, or a name, stand for now.
-                open.forEach(Link::close);
+                open.forEach(Link::end);
             }
         } else if (Failure.is(error, "MOVED")) {
             nodes.add(target(error, address));
@@ -127,15 +127,12 @@ final class Server extends Steps implements Remote.Place {
     }
 
     private CompletableFuture<Link> shared(String address) {
-        CompletableFuture<Link> link = shared.computeIfAbsent(address, this::open);
-        link.whenComplete((opened, error) -> {
-            if (error != null) {
-                shared.remove(address, link);
-            } else {
-                opened.closed().thenRun(() -> shared.remove(address, link));
-            }
+        return shared.computeIfAbsent(address, a -> {
+            CompletableFuture<Link> link = open(a);
+            // Never within the map's own method.
+            link.thenCompose(Link::closed).whenCompleteAsync((gone, error) -> shared.remove(a, link), Tasks.BACKGROUND);
+            return link;
         });
-        return link;
     }
 
     private <T> CompletableFuture<T> alone(String address, Function<Link, CompletableFuture<T>> use) {
@@ -154,7 +151,7 @@ final class Server extends Steps implements Remote.Place {
                     return;
                 }
             }
-            own.close();
+            own.end();
         }));
     }
 
@@ -171,7 +168,7 @@ final class Server extends Steps implements Remote.Place {
             open.add(link);
             link.closed().thenRun(() -> open.remove(link));
             if (closed) {
-                link.close();
+                link.end();
             }
             return link;
         }, Tasks.BACKGROUND);
@@ -206,7 +203,7 @@ final class Server extends Steps implements Remote.Place {
             if (!(error instanceof TimeoutException)) {
                 return CompletableFuture.failedFuture(error);
             }
-            link.close();
+            link.end();
             return CompletableFuture.failedFuture(
                     Failure.noReply("There was no reply for " + timeout + " ms.", error));
         });
@@ -215,7 +212,7 @@ final class Server extends Steps implements Remote.Place {
     @Override
     public void close() {
         closed = true;
-        open.forEach(Link::close);
-        library.close();
+        var ends = open.stream().map(Link::end).toArray(CompletableFuture[]::new);
+        CompletableFuture.allOf(ends).completeOnTimeout(null, 1, TimeUnit.SECONDS).join();
     }
 }

@@ -49,7 +49,7 @@ final class Session extends Steps {
 
     private synchronized Link opened(Link link) {
         if (over) {
-            link.close();
+            link.end();
         }
         own = link;
         return link;
@@ -57,7 +57,7 @@ final class Session extends Steps {
 
     private synchronized void close() {
         if (own != null) {
-            own.close();
+            own.end();
         }
         own = null;
     }

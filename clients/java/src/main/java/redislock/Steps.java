@@ -56,7 +56,7 @@ abstract class Steps implements Remote {
                 throw new CancellationException();
             }
             long sent = now();
-            long left = deadline - sent;
+            long left = deadline == Long.MAX_VALUE ? deadline : deadline - sent;
             boolean inTurn = left > 0 && request.level == 1;
             leftSomething |= inTurn;
             Words words = request.acquire();
