@@ -43,14 +43,18 @@ class ReadmeTest {
         return said;
     }
 
+    private static void assertHeld(String said) {
+        assertTrue(said.matches("working with fence \\d{16}\n"), said);
+    }
+
     @Test
     void eachProgramHoldsTheLock() throws Exception {
         try (LockServer server = new LockServer()) {
             String jedis = programs().get(0).replace("6379", "" + server.port);
-            assertTrue(run(jedis, "lettuce|netty|reactor").matches("working with fence \\d{16}\n"));
+            assertHeld(run(jedis, "lettuce|netty|reactor"));
             assertTrue(server.isFree("order:44"));
             String lettuce = programs().get(1).replace("6379", "" + server.port);
-            assertTrue(run(lettuce, "jedis").matches("working with fence \\d{16}\n"));
+            assertHeld(run(lettuce, "jedis"));
             assertTrue(server.isFree("order:44"));
             server.ask("LOCK.ACQUIRE", "order:44", "TOKEN", "other");
             assertEquals("somebody else is at it\n", run(jedis.replace("(20)", "(1)"), "lettuce|netty|reactor"));
