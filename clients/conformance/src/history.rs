@@ -17,12 +17,12 @@ use lock_checker::{FenceScope, History, Micros, Terms, check, excerpt};
 use serde_json::{Value, json};
 
 use crate::bed::{Bed, Info};
-use crate::changes::cannot;
 use crate::client::{Client, Outcome, PATIENCE};
 use crate::faults::{Fault, Shares, fraction};
 use crate::recorder::Recorder;
 use crate::support::Random;
 use crate::testee::Testee;
+use crate::ways::cannot;
 
 const WORKERS: usize = 8;
 const LOCKS: [&str; 3] = ["one", "two", "three"];
