@@ -108,12 +108,12 @@ test_java() {
     # As it comes to whoever installs it from the folder.
     "${maven[@]}" install
 
-    # Built with the libraries that pom.xml names, and run with others too.
+    # Built with the libraries that pom.xml names, and run with others too. With options that have it start sooner.
     local classes=$folder/target/redis-lock-client-0.1.0.jar:$folder/target/test-classes kind
     for kind in jedis-7.1.0 jedis-8.0.2 lettuce-7.7.0.RELEASE; do
         "${maven[@]}" dependency:build-classpath "-D${kind%%-*}.version=${kind#*-}" -DincludeScope=test \
             "-Dmdep.outputFile=$root/$folder/target/$kind"
-        testee "java $kind" java -cp "$classes:$(<"$folder/target/$kind")" redislock.Testee "$kind"
+        testee "java $kind" java -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -cp "$classes:$(<"$folder/target/$kind")" redislock.Testee "$kind"
     done
 }
 

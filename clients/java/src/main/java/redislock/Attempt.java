@@ -150,7 +150,8 @@ final class Attempt<T> {
             throw Locks.thrown(e);
         } catch (InterruptedException e) {
             if (!result.cancel(false) && !result.isCompletedExceptionally()) {
-                // It was granted just now.
+                // It was granted just now. What blocks next finds that the thread is interrupted.
+                Thread.currentThread().interrupt();
                 return result.join();
             }
             try {

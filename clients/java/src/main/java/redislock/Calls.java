@@ -25,6 +25,8 @@ final class Calls {
     private final Map<Long, CompletableFuture<Void>> tickets = new ConcurrentHashMap<>();
     private final Map<ByteBuffer, Channel> channels = new HashMap<>();
     private CompletableFuture<Link> ear;
+    /** Whether a subscription of this ear was confirmed: otherwise nobody has missed a call when it is lost. */
+    private boolean hasHeard;
 
     private static final class Channel {
         CompletableFuture<Boolean> isHeard;
@@ -70,20 +72,19 @@ final class Calls {
         if (ear == null) {
             ear = open.apply(this::heard);
             CompletableFuture<Link> opened = ear;
-            opened.whenCompleteAsync((link, error) -> {
-                if (error != null) {
-                    lost(opened);
-                } else {
-                    link.closed().thenRunAsync(() -> lost(opened), Tasks.BACKGROUND);
-                }
-            }, Tasks.BACKGROUND);
+            opened.thenCompose(Link::closed).whenCompleteAsync((closed, error) -> lost(opened), Tasks.BACKGROUND);
         }
         Channel channel = new Channel();
         channel.isHeard = ear
                 .thenCompose(link -> Server.within(link.timeout(), link, link.send(Words.of("SSUBSCRIBE", key.array()))))
                 // Without the right to it, or while it cannot be had, repeats are enough.
-                .handle((done, error) -> error == null);
+                .handle((done, error) -> heardOf(error == null));
         return channel;
+    }
+
+    private synchronized boolean heardOf(boolean isConfirmed) {
+        hasHeard |= isConfirmed;
+        return isConfirmed;
     }
 
     private void leave(ByteBuffer key, Channel channel) {
@@ -102,13 +103,15 @@ final class Calls {
     }
 
     /** All who wait ask again, and subscribe again by that. */
-    private void lost(CompletableFuture<Link> gone) {
-        synchronized (this) {
-            if (ear == gone) {
-                ear = null;
-                channels.clear();
-            }
+    private synchronized void lost(CompletableFuture<Link> gone) {
+        if (ear != gone) {
+            return;
         }
-        Tasks.after(Steps.PAUSE, () -> tickets.values().forEach(call -> call.complete(null)));
+        ear = null;
+        channels.clear();
+        if (hasHeard) {
+            Tasks.after(Steps.PAUSE, () -> tickets.values().forEach(call -> call.complete(null)));
+        }
+        hasHeard = false;
     }
 }

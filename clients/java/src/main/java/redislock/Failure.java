@@ -5,8 +5,8 @@ import java.util.concurrent.CompletionException;
 import java.util.concurrent.ExecutionException;
 
 /** Why a request failed: the server's error reply, or that no reply came. */
+@SuppressWarnings("serial")
 final class Failure extends RuntimeException {
-    private static final long serialVersionUID = 1;
     private static final Set<String> PASSING = Set.of("LOADING", "READONLY", "UNBLOCKED", "MOVED", "ASK", "TRYAGAIN",
             "CLUSTERDOWN", "MASTERDOWN", "BUSY", "NOREPLICAS", "MISCONF", "OOM");
 

@@ -1,11 +1,16 @@
 package redislock;
 
+import static java.nio.charset.StandardCharsets.UTF_8;
+
 import java.io.IOException;
+import java.util.HashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.Queue;
 import java.util.Set;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ConcurrentLinkedQueue;
+import java.util.function.Function;
 import java.util.function.Supplier;
 import redis.clients.jedis.CommandArguments;
 import redis.clients.jedis.Connection;
@@ -13,6 +18,7 @@ import redis.clients.jedis.DefaultJedisClientConfig;
 import redis.clients.jedis.HostAndPort;
 import redis.clients.jedis.Jedis;
 import redis.clients.jedis.JedisClientConfig;
+import redis.clients.jedis.Protocol;
 import redis.clients.jedis.exceptions.JedisConnectionException;
 import redis.clients.jedis.exceptions.JedisDataException;
 import redis.clients.jedis.exceptions.JedisException;
@@ -58,29 +64,40 @@ public final class JedisLocks {
      */
     public static Locks sentinel(String master, Set<HostAndPort> sentinels, JedisClientConfig config,
             JedisClientConfig sentinelConfig) {
-        Supplier<HostAndPort> asked = () -> masterOf(master, sentinels, sentinelConfig);
+        Supplier<HostAndPort> asked = () -> first(sentinels, sentinel -> masterOf(master, sentinel, sentinelConfig));
         return new Locks(new Server(new JedisLibrary(asked, Set.of(), config)));
     }
 
     /**
-     * Of a cluster.
+     * Of a cluster. Asks it for its slots, so one of the nodes has to be there.
      *
      * @param nodes some of its nodes
      * @param config how to connect to all of them
      * @return the locks, to be closed
      */
     public static Locks cluster(Set<HostAndPort> nodes, JedisClientConfig config) {
+        if (nodes.isEmpty()) {
+            throw new IllegalArgumentException("a cluster without nodes");
+        }
         return new Locks(new Server(new JedisLibrary(null, Set.copyOf(nodes), config)));
     }
 
-    private static HostAndPort masterOf(String master, Set<HostAndPort> sentinels, JedisClientConfig config) {
-        JedisException last = new JedisConnectionException("No Sentinel knows " + master + ".");
-        for (HostAndPort each : sentinels) {
-            try (Jedis sentinel = new Jedis(each, config)) {
-                List<String> address = sentinel.sentinelGetMasterAddrByName(master);
-                if (address != null) {
-                    return new HostAndPort(address.get(0), Integer.parseInt(address.get(1)));
-                }
+    private static HostAndPort masterOf(String master, HostAndPort sentinel, JedisClientConfig config) {
+        try (Jedis jedis = new Jedis(sentinel, config)) {
+            List<String> address = jedis.sentinelGetMasterAddrByName(master);
+            if (address == null) {
+                throw new JedisConnectionException("This Sentinel does not know " + master + ".");
+            }
+            return new HostAndPort(address.get(0), Integer.parseInt(address.get(1)));
+        }
+    }
+
+    /** What the first of them says that says anything. */
+    private static <T> T first(Set<HostAndPort> nodes, Function<HostAndPort, T> ask) {
+        JedisException last = new JedisConnectionException("There is nobody to ask.");
+        for (HostAndPort each : nodes) {
+            try {
+                return ask.apply(each);
             } catch (JedisException e) {
                 last = e;
             }
@@ -88,11 +105,31 @@ public final class JedisLocks {
         throw last;
     }
 
+    private static Map<Integer, String> ownersIn(HostAndPort node, JedisClientConfig config) {
+        Map<Integer, String> owners = new HashMap<>();
+        try (Jedis jedis = new Jedis(node, config)) {
+            for (Object range : (List<?>) jedis.sendCommand(Protocol.Command.CLUSTER, "SLOTS")) {
+                List<?> parts = (List<?>) range;
+                List<?> master = (List<?>) parts.get(2);
+                // Without a host it is that of the node that says so.
+                String host = master.get(0) instanceof byte[] bytes && bytes.length > 0 ? new String(bytes, UTF_8)
+                        : node.getHost();
+                for (long slot = (Long) parts.get(0); slot <= (Long) parts.get(1); slot++) {
+                    owners.put((int) slot, host + ":" + master.get(1));
+                }
+            }
+        }
+        if (owners.isEmpty()) {
+            throw new JedisConnectionException("This node knows of no slots.");
+        }
+        return owners;
+    }
+
     private record JedisLibrary(Supplier<HostAndPort> only, Set<HostAndPort> seeds, JedisClientConfig config)
             implements Library {
         @Override
-        public List<String> nodes() {
-            return seeds.stream().map(HostAndPort::toString).toList();
+        public Map<Integer, String> owners() {
+            return seeds.isEmpty() ? Map.of() : first(seeds, node -> ownersIn(node, config));
         }
 
         @Override

@@ -6,7 +6,6 @@ import io.lettuce.core.RedisCommandExecutionException;
 import io.lettuce.core.RedisConnectionStateListener;
 import io.lettuce.core.RedisException;
 import io.lettuce.core.api.AsyncCloseable;
-import io.lettuce.core.api.StatefulConnection;
 import io.lettuce.core.api.StatefulRedisConnection;
 import io.lettuce.core.cluster.RedisClusterClient;
 import io.lettuce.core.cluster.SlotHash;
@@ -22,13 +21,18 @@ import io.lettuce.core.pubsub.StatefulRedisPubSubConnection;
 import java.nio.ByteBuffer;
 import java.time.Duration;
 import java.util.ArrayList;
+import java.util.HashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CompletionStage;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.function.BiFunction;
 import java.util.function.Consumer;
 import java.util.function.Function;
 import java.util.function.Supplier;
+import redislock.Library.Link;
 
 /**
  * Locks on Lettuce. They have connections of their own, with the settings of the client that is given: one for all who ask,
@@ -45,25 +49,60 @@ public final class LettuceLocks {
      * @return the locks, to be closed before that
      */
     public static Locks of(RedisClient client) {
-        return new Locks(new Server(new Single(client)));
+        return new Locks(new Server(new LettuceLibrary(Map.of(), address -> {
+            var connection = client.connect(ByteArrayCodec.INSTANCE);
+            return new LettuceLink(connection, connection);
+        }, (address, heard) -> {
+            var connection = client.connectPubSub(ByteArrayCodec.INSTANCE);
+            return new Ear(connection, connection, heard);
+        })));
     }
 
     /**
-     * Of a cluster. Asks it for its nodes.
+     * Of a cluster. Asks it for its slots, if the client has not done so.
      *
      * @param client which remains the caller's to shut down
      * @return the locks, to be closed before that
      */
     public static Locks of(RedisClusterClient client) {
-        return new Locks(new Server(new Cluster(client)));
+        Map<Integer, String> owners = new HashMap<>();
+        for (RedisClusterNode each : client.getPartitions()) {
+            String address = each.getUri().getHost() + ":" + each.getUri().getPort();
+            each.getSlots().forEach(slot -> owners.put(slot, address));
+        }
+        if (owners.isEmpty()) {
+            throw new RedisException("The cluster has no slots.");
+        }
+        // The client keeps to itself how to connect to a node. So each link is the connection to a node that a connection to
+        // the cluster has, and is closed with it.
+        return new Locks(new Server(new LettuceLibrary(owners,
+                address -> closingIfFailed(client, client.connect(ByteArrayCodec.INSTANCE), whole ->
+                        new LettuceLink(whole.getConnection(host(address), port(address)), whole)),
+                (address, heard) -> closingIfFailed(client, client.connectPubSub(ByteArrayCodec.INSTANCE), whole ->
+                        new Ear(whole.getConnection(host(address), port(address)), whole, heard)))));
     }
 
-    private abstract static class LettuceLibrary implements Library {
-        /** Blocks. */
-        abstract LettuceLink connect(String address);
+    private static <C extends AsyncCloseable> Link closingIfFailed(RedisClusterClient client, C whole, Function<C, Link> link) {
+        try {
+            return link.apply(whole);
+        } catch (RedisException e) {
+            // Perhaps the node is new.
+            client.refreshPartitionsAsync();
+            whole.closeAsync();
+            throw e;
+        }
+    }
 
-        abstract LettuceLink connectEar(String address, Consumer<byte[]> heard);
+    private static String host(String address) {
+        return address.substring(0, address.lastIndexOf(':'));
+    }
 
+    private static int port(String address) {
+        return Integer.parseInt(address.substring(address.lastIndexOf(':') + 1));
+    }
+
+    private record LettuceLibrary(Map<Integer, String> owners, Function<String, Link> connect,
+            BiFunction<String, Consumer<byte[]>, Link> connectEar) implements Library {
         @Override
         public int slot(byte[] key) {
             return SlotHash.getSlot(key);
@@ -76,97 +115,20 @@ public final class LettuceLocks {
 
         @Override
         public Link open(String address) {
-            return opened(() -> connect(address));
-        }
-
-        @Override
-        public Link openEar(String address, Consumer<byte[]> heard) {
-            return opened(() -> connectEar(address, heard));
-        }
-
-        private static Link opened(Supplier<Link> how) {
             try {
-                return how.get();
+                return connect.apply(address);
             } catch (RedisException e) {
                 throw failure(e);
             }
         }
-    }
-
-    private static final class Single extends LettuceLibrary {
-        private final RedisClient client;
-
-        Single(RedisClient client) {
-            this.client = client;
-        }
 
         @Override
-        public List<String> nodes() {
-            return List.of();
-        }
-
-        @Override
-        LettuceLink connect(String address) {
-            var connection = client.connect(ByteArrayCodec.INSTANCE);
-            return new LettuceLink(connection, connection);
-        }
-
-        @Override
-        LettuceLink connectEar(String address, Consumer<byte[]> heard) {
-            var connection = client.connectPubSub(ByteArrayCodec.INSTANCE);
-            return new Ear(connection, connection, heard);
-        }
-    }
-
-    /**
-     * The client of a cluster keeps to itself how to connect to a node. So each link is the connection to a node that a
-     * connection to the cluster has, and is closed with it.
-     */
-    private static final class Cluster extends LettuceLibrary {
-        private final RedisClusterClient client;
-        private final List<String> nodes = new ArrayList<>();
-
-        Cluster(RedisClusterClient client) {
-            this.client = client;
-            for (RedisClusterNode each : client.getPartitions()) {
-                nodes.add(each.getUri().getHost() + ":" + each.getUri().getPort());
-            }
-        }
-
-        @Override
-        public List<String> nodes() {
-            return nodes;
-        }
-
-        @Override
-        LettuceLink connect(String address) {
-            return closingIfFailed(client.connect(ByteArrayCodec.INSTANCE), cluster -> new LettuceLink(
-                    cluster.getConnection(host(address), port(address)), cluster));
-        }
-
-        @Override
-        LettuceLink connectEar(String address, Consumer<byte[]> heard) {
-            return closingIfFailed(client.connectPubSub(ByteArrayCodec.INSTANCE), cluster -> new Ear(
-                    cluster.getConnection(host(address), port(address)), cluster, heard));
-        }
-
-        private <C extends StatefulConnection<?, ?>> LettuceLink closingIfFailed(C cluster, Function<C, LettuceLink> link) {
+        public Link openEar(String address, Consumer<byte[]> heard) {
             try {
-                return link.apply(cluster);
+                return connectEar.apply(address, heard);
             } catch (RedisException e) {
-                // Perhaps the node is new.
-                client.refreshPartitionsAsync();
-                cluster.closeAsync();
-                throw e;
+                throw failure(e);
             }
-        }
-
-        private static String host(String address) {
-            return address.substring(0, address.lastIndexOf(':'));
-        }
-
-        private static int port(String address) {
-            return Integer.parseInt(address.substring(address.lastIndexOf(':') + 1));
         }
     }
 
@@ -179,7 +141,7 @@ public final class LettuceLocks {
         return Failure.noReply("Lettuce has no reply: " + error.getMessage(), error);
     }
 
-    private static class LettuceLink implements Library.Link, RedisConnectionStateListener {
+    private static class LettuceLink implements Link, RedisConnectionStateListener {
         private final StatefulRedisConnection<byte[], byte[]> connection;
         private final AsyncCloseable whole;
         private final Set<CompletableFuture<Object>> unanswered = ConcurrentHashMap.newKeySet();
@@ -205,11 +167,14 @@ public final class LettuceLocks {
             CommandArgs<byte[], byte[]> args = new CommandArgs<>(ByteArrayCodec.INSTANCE);
             words.arguments().forEach(args::add);
             var command = new AsyncCommand<>(new Command<>(new Keyword(words.command()), new Reply(), args));
-            return answered(() -> connection.dispatch(command), command);
+            return answered(() -> {
+                connection.dispatch(command);
+                return command;
+            });
         }
 
         /** Lettuce would send again what was not answered, once it has another connection. We do that ourselves. */
-        final CompletableFuture<Object> answered(Runnable dispatch, CompletableFuture<?> command) {
+        final CompletableFuture<Object> answered(Supplier<CompletionStage<?>> command) {
             CompletableFuture<Object> reply = new CompletableFuture<>();
             unanswered.add(reply);
             reply.whenComplete((done, error) -> unanswered.remove(reply));
@@ -217,14 +182,17 @@ public final class LettuceLocks {
                 end();
                 return reply;
             }
-            dispatch.run();
-            command.whenComplete((done, error) -> {
-                if (error == null) {
-                    reply.complete(done);
-                } else {
-                    reply.completeExceptionally(failure(Failure.unwrapped(error)));
-                }
-            });
+            try {
+                command.get().whenComplete((done, error) -> {
+                    if (error == null) {
+                        reply.complete(done);
+                    } else {
+                        reply.completeExceptionally(failure(Failure.unwrapped(error)));
+                    }
+                });
+            } catch (RedisException e) {
+                reply.completeExceptionally(failure(e));
+            }
             return reply;
         }
 
@@ -282,10 +250,10 @@ public final class LettuceLocks {
         public synchronized CompletableFuture<Object> send(Words words) {
             byte[] channel = words.key();
             if (words.command().equals("SSUBSCRIBE")) {
-                return answered(() -> {}, connection.async().ssubscribe(channel).toCompletableFuture());
+                return answered(() -> connection.async().ssubscribe(channel));
             }
             unwanted.add(ByteBuffer.wrap(channel));
-            return answered(() -> {}, connection.async().sunsubscribe(channel).toCompletableFuture());
+            return answered(() -> connection.async().sunsubscribe(channel));
         }
     }
 

@@ -1,6 +1,6 @@
 package redislock;
 
-import java.util.List;
+import java.util.Map;
 import java.util.concurrent.CompletableFuture;
 import java.util.function.Consumer;
 
@@ -9,8 +9,8 @@ interface Library {
     /** Of the one server, or of the master that Sentinels name, in place of an address. */
     String ONLY = "";
 
-    /** Some nodes of the cluster, as `host:port`; empty where there is none. */
-    List<String> nodes();
+    /** Which node of the cluster has a slot, as `host:port`; empty where there is no cluster. Blocks. */
+    Map<Integer, String> owners();
 
     int slot(byte[] key);
 

@@ -1,17 +1,14 @@
 package redislock;
 
 /** A lock could not be acquired, extended or kept. The cause, if there is one, is what Jedis or Lettuce threw. */
+@SuppressWarnings("serial")
 public class LockException extends RuntimeException {
-    private static final long serialVersionUID = 1;
-
     LockException(String message, Throwable cause) {
         super(message, cause);
     }
 
     /** The lock did not become available in time. */
     public static final class NotAcquired extends LockException {
-        private static final long serialVersionUID = 1;
-
         NotAcquired(String name) {
             super("The lock " + name + " did not become available in time.", null);
         }
@@ -19,8 +16,6 @@ public class LockException extends RuntimeException {
 
     /** The lock ended before its holder released it. */
     public static final class Lost extends LockException {
-        private static final long serialVersionUID = 1;
-
         Lost(String message) {
             super(message, null);
         }
@@ -28,8 +23,6 @@ public class LockException extends RuntimeException {
 
     /** Too many wait for this lock, or on this server. */
     public static final class QueueFull extends LockException {
-        private static final long serialVersionUID = 1;
-
         QueueFull(String message, Throwable cause) {
             super(message, cause);
         }
@@ -37,8 +30,6 @@ public class LockException extends RuntimeException {
 
     /** The wait could never have ended. */
     public static final class Deadlock extends LockException {
-        private static final long serialVersionUID = 1;
-
         Deadlock(String message, Throwable cause) {
             super(message, cause);
         }
@@ -46,8 +37,6 @@ public class LockException extends RuntimeException {
 
     /** The user of this connection may not do this with this lock. */
     public static final class NotPermitted extends LockException {
-        private static final long serialVersionUID = 1;
-
         NotPermitted(String message, Throwable cause) {
             super(message, cause);
         }
@@ -55,8 +44,6 @@ public class LockException extends RuntimeException {
 
     /** The key holds something that is no lock. */
     public static final class WrongType extends LockException {
-        private static final long serialVersionUID = 1;
-
         WrongType(String message, Throwable cause) {
             super(message, cause);
         }
@@ -64,8 +51,6 @@ public class LockException extends RuntimeException {
 
     /** Fewer replicas than wanted have confirmed it. A grant was released again. */
     public static final class TooFewReplicas extends LockException {
-        private static final long serialVersionUID = 1;
-
         TooFewReplicas(String message) {
             super(message, null);
         }
@@ -73,8 +58,6 @@ public class LockException extends RuntimeException {
 
     /** No server has answered for as long as it was tried. */
     public static final class NoReply extends LockException {
-        private static final long serialVersionUID = 1;
-
         NoReply(String message, Throwable cause) {
             super(message, cause);
         }

@@ -14,6 +14,7 @@ import java.util.concurrent.Semaphore;
 import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
+import java.util.function.BiFunction;
 import java.util.function.Function;
 import java.util.function.Supplier;
 import redislock.Attempt.Wish;
@@ -32,15 +33,18 @@ final class Server extends Steps implements Remote.Place {
     private final Map<String, Deque<Link>> idle = new ConcurrentHashMap<>();
     private final Semaphore blocked = new Semaphore(BLOCKED);
     private final Map<String, Calls> calls = new ConcurrentHashMap<>();
-    /** Which node has a slot, as redirections have said. Who knows nothing asks any node, and is told. */
-    private final Map<Integer, String> owners = new ConcurrentHashMap<>();
+    /** Which node has a slot. Who does not know asks any node, and is told. */
+    private final Map<Integer, String> owners;
     private final Set<String> nodes = ConcurrentHashMap.newKeySet();
+    /** Those that did not reply when they were asked last. */
+    private final Set<String> quiet = ConcurrentHashMap.newKeySet();
     private final Set<Link> open = ConcurrentHashMap.newKeySet();
     private volatile boolean closed;
 
     Server(Library library) {
         this.library = library;
-        nodes.addAll(library.nodes());
+        this.owners = new ConcurrentHashMap<>(library.owners());
+        nodes.addAll(owners.values());
     }
 
     @Override
@@ -50,21 +54,7 @@ final class Server extends Steps implements Remote.Place {
 
     @Override
     CompletableFuture<Object> ask(Words words, int replicas) {
-        return ask(words, replicas, null, 0);
-    }
-
-    private CompletableFuture<Object> ask(Words words, int replicas, String asking, int redirections) {
-        String address = asking != null ? asking : address(words);
-        var reply = replicas == 0 ? shared(address).thenCompose(link -> send(link, words, 0, asking != null))
-                : alone(address, link -> send(link, words, replicas, asking != null));
-        return orElse(reply, error -> {
-            learn(words, address, error);
-            boolean isAsk = Failure.is(error, "ASK");
-            if (redirections == REDIRECTIONS || !isAsk && !Failure.is(error, "MOVED")) {
-                return CompletableFuture.failedFuture(error);
-            }
-            return ask(words, replicas, isAsk ? target(error, address) : null, redirections + 1);
-        });
+        return follow(words, replicas > 0, (link, asking) -> send(link, words, replicas, asking), null, 0);
     }
 
     @Override
@@ -77,21 +67,39 @@ final class Server extends Steps implements Remote.Place {
                                 .await(words.key(), ticket, Math.min(wait, REPEAT), wish).thenApply(called -> reply);
             });
         }
-        if (!blocked.tryAcquire()) {
-            // At random, or many would come to ask in step.
-            long pause = Math.min(wait, ThreadLocalRandom.current().nextLong(REPEAT / 2, REPEAT));
-            return ask(words, 0).thenCompose(reply -> reply instanceof Long
-                    ? wish.during(Tasks.pause(pause)).thenApply(over -> reply) : CompletableFuture.completedFuture(reply));
-        }
         long sent = now();
-        String address = address(words);
-        // Well below the timeout: the end of BLOCK is a reply, and not a lost one.
-        var reply = alone(address, link -> send(
-                link, words.and("BLOCK", Math.max(1, Math.min(Math.min(wait, REPEAT), link.timeout() / 2))), 0, false));
+        if (blocked.tryAcquire()) {
+            // Well below the timeout: the end of BLOCK is a reply, and not a lost one.
+            BiFunction<Link, Boolean, CompletableFuture<Object>> block = (link, asking) -> send(link,
+                    words.and("BLOCK", Math.max(1, Math.min(Math.min(wait, REPEAT), link.timeout() / 2))), 0, asking);
+            return follow(words, true, block, null, 0).whenComplete((reply, error) -> blocked.release())
+                    // Where BLOCK is ignored.
+                    .thenCompose(reply -> ticketNotBefore(sent + Math.min(wait, PAUSE), reply, wish));
+        }
+        // At random, or many would come to ask in step.
+        long pause = Math.min(wait, ThreadLocalRandom.current().nextLong(REPEAT / 2, REPEAT));
+        return ask(words, 0).thenCompose(reply -> ticketNotBefore(sent + pause, reply, wish));
+    }
+
+    private static CompletableFuture<Object> ticketNotBefore(long time, Object reply, Wish wish) {
+        return reply instanceof Long && now() < time ? wish.during(Tasks.pause(time - now())).thenApply(over -> reply)
+                : CompletableFuture.completedFuture(reply);
+    }
+
+    /** Asks the node that has the lock, and those that its replies name. `how` is told whether to say ASKING. */
+    private CompletableFuture<Object> follow(Words words, boolean isAlone,
+            BiFunction<Link, Boolean, CompletableFuture<Object>> how, String asking, int redirections) {
+        String address = asking != null ? asking : address(words);
+        Function<Link, CompletableFuture<Object>> use = link -> how.apply(link, asking != null);
+        var reply = isAlone ? alone(address, use) : shared(address).thenCompose(use);
         return orElse(reply, error -> {
             learn(words, address, error);
-            return CompletableFuture.failedFuture(error);
-        }).whenComplete((done, error) -> blocked.release());
+            boolean isAsk = Failure.is(error, "ASK");
+            if (redirections == REDIRECTIONS || !isAsk && !Failure.is(error, "MOVED")) {
+                return CompletableFuture.failedFuture(error);
+            }
+            return follow(words, isAlone, how, isAsk ? target(error, address) : null, redirections + 1);
+        });
     }
 
     /** In a cluster, of the node that has the lock. */
@@ -100,8 +108,15 @@ final class Server extends Steps implements Remote.Place {
             return Library.ONLY;
         }
         String known = owners.get(library.slot(words.key()));
-        List<String> all = List.copyOf(nodes);
-        return known != null ? known : all.get(ThreadLocalRandom.current().nextInt(all.size()));
+        if (known != null) {
+            return known;
+        }
+        List<String> others = nodes.stream().filter(node -> !quiet.contains(node)).toList();
+        if (others.isEmpty()) {
+            quiet.clear();
+            others = List.copyOf(nodes);
+        }
+        return others.get(ThreadLocalRandom.current().nextInt(others.size()));
     }
 
     /** What an error says of the node that has the lock. */
@@ -112,11 +127,14 @@ final class Server extends Steps implements Remote.Place {
                 open.forEach(Link::end);
             }
         } else if (Failure.is(error, "MOVED")) {
-            nodes.add(target(error, address));
-            owners.put(library.slot(words.key()), target(error, address));
+            String owner = target(error, address);
+            nodes.add(owner);
+            quiet.remove(owner);
+            owners.put(library.slot(words.key()), owner);
         } else if (Failure.isNoReply(error) || Failure.is(error, "CLUSTERDOWN")) {
-            // Any other node knows who has it now, and says so.
-            owners.remove(library.slot(words.key()), address);
+            // Any other node knows who has its slots now, and says so.
+            quiet.add(address);
+            owners.values().removeIf(address::equals);
         }
     }
 

@@ -8,7 +8,6 @@ import io.lettuce.core.ClientOptions;
 import io.lettuce.core.RedisClient;
 import io.lettuce.core.RedisException;
 import io.lettuce.core.RedisURI;
-import io.lettuce.core.SocketOptions;
 import io.lettuce.core.SslOptions;
 import io.lettuce.core.cluster.ClusterClientOptions;
 import io.lettuce.core.cluster.RedisClusterClient;
@@ -94,14 +93,16 @@ final class Testee {
 
     /** Some thousand classes take longer than the timeouts of the cases, on a machine that has more to do. */
     private static void loadLettuce() throws IOException {
-        try (ServerSocket closed = new ServerSocket(0)) {
-            RedisClient client = RedisClient.create("redis://127.0.0.1:" + closed.getLocalPort());
-            Tasks.BACKGROUND.execute(() -> hangUp(closed));
-            try {
-                client.connect();
-                throw new AssertionError("nobody is there");
-            } catch (RedisException expected) {
-                client.shutdown();
+        for (String scheme : List.of("redis", "rediss")) {
+            try (ServerSocket closed = new ServerSocket(0)) {
+                RedisClient client = RedisClient.create(scheme + "://127.0.0.1:" + closed.getLocalPort());
+                Tasks.BACKGROUND.execute(() -> hangUp(closed));
+                try {
+                    client.connect();
+                    throw new AssertionError("nobody is there");
+                } catch (RedisException expected) {
+                    client.shutdown();
+                }
             }
         }
     }
@@ -258,7 +259,6 @@ final class Testee {
     private static Locks onLettuce(JsonObject request, List<Runnable> shutdown) {
         Duration timeout = Duration.ofMillis(request.get("timeout").getAsInt());
         var options = ClusterClientOptions.builder()
-                .socketOptions(SocketOptions.builder().connectTimeout(timeout).build())
                 .protocolVersion(request.get("protocol").getAsInt() == 3 ? ProtocolVersion.RESP3 : ProtocolVersion.RESP2);
         if (text(request, "ca") != null) {
             options.sslOptions(SslOptions.builder().trustManager(new File(text(request, "ca"))).build());
