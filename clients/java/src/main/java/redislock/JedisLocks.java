@@ -3,13 +3,16 @@ package redislock;
 import static java.nio.charset.StandardCharsets.UTF_8;
 
 import java.io.IOException;
+import java.nio.ByteBuffer;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Queue;
 import java.util.Set;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ConcurrentLinkedQueue;
+import java.util.function.Consumer;
 import java.util.function.Function;
 import java.util.function.Supplier;
 import redis.clients.jedis.CommandArguments;
@@ -27,9 +30,11 @@ import redis.clients.jedis.util.JedisClusterCRC16;
 /**
  * Locks on Jedis. They have connections of their own, with the settings that are given: one for all who ask, up to 32 more for
  * those who wait, in slices shorter than the socket timeout, and one for each session. Who waits beyond that has a place in
- * the queue all the same, and asks every second or two.
+ * the queue all the same, and is called by a message on one more connection.
  */
 public final class JedisLocks {
+    private static final int BLOCKED = 32;
+
     private JedisLocks() {}
 
     /**
@@ -138,9 +143,23 @@ public final class JedisLocks {
         }
 
         @Override
+        public int blocked() {
+            return BLOCKED;
+        }
+
+        @Override
         public Link open(String address) {
+            return open(address, server -> new JedisLink(server, config).reading());
+        }
+
+        @Override
+        public Link openEar(String address, Consumer<byte[]> heard) {
+            return open(address, server -> new Ear(server, config, heard).reading());
+        }
+
+        private Link open(String address, Function<HostAndPort, Link> how) {
             try {
-                return new JedisLink(address.equals(ONLY) ? only.get() : HostAndPort.from(address), config);
+                return how.apply(address.equals(ONLY) ? only.get() : HostAndPort.from(address));
             } catch (JedisException e) {
                 throw failure(e);
             }
@@ -153,7 +172,7 @@ public final class JedisLocks {
     }
 
     /** A connection on which a thread of its own reads, so that nobody who waits for a reply is stuck in the socket. */
-    private static final class JedisLink extends Connection implements Library.Link {
+    private static class JedisLink extends Connection implements Library.Link {
         private final Queue<CompletableFuture<Object>> unanswered = new ConcurrentLinkedQueue<>();
         private final CompletableFuture<Void> closed = new CompletableFuture<>();
         private final long timeout;
@@ -164,7 +183,11 @@ public final class JedisLocks {
             timeout = config.getSocketTimeoutMillis() > 0 ? config.getSocketTimeoutMillis() : TIMEOUT;
             isOpen = true;
             setSoTimeout(0);
+        }
+
+        JedisLink reading() {
             Tasks.named("redis-lock reader").newThread(this::read).start();
+            return this;
         }
 
         /** Jedis would open another one for the next command, behind our back. */
@@ -202,11 +225,15 @@ public final class JedisLocks {
                         unanswered.remove().completeExceptionally(failure(e));
                         continue;
                     }
-                    unanswered.remove().complete(reply);
+                    read(reply);
                 }
             } catch (RuntimeException e) {
                 end(e);
             }
+        }
+
+        void read(Object reply) {
+            unanswered.remove().complete(reply);
         }
 
         @Override
@@ -243,6 +270,38 @@ public final class JedisLocks {
         @Override
         public CompletableFuture<Void> closed() {
             return closed;
+        }
+    }
+
+    private static final class Ear extends JedisLink {
+        private final Consumer<byte[]> heard;
+        private final Set<ByteBuffer> unwanted = ConcurrentHashMap.newKeySet();
+
+        Ear(HostAndPort address, JedisClientConfig config, Consumer<byte[]> heard) {
+            super(address, config);
+            this.heard = heard;
+        }
+
+        @Override
+        public synchronized CompletableFuture<Object> send(Words words) {
+            if (words.command().equals("SUNSUBSCRIBE")) {
+                unwanted.add(ByteBuffer.wrap(words.key()));
+            }
+            return super.send(words);
+        }
+
+        @Override
+        void read(Object reply) {
+            List<?> message = (List<?>) reply;
+            String kind = new String((byte[]) message.get(0), UTF_8);
+            if (kind.equals("smessage")) {
+                heard.accept((byte[]) message.get(2));
+            } else if (kind.equals("sunsubscribe") && !unwanted.remove(ByteBuffer.wrap((byte[]) message.get(1)))) {
+                // The slot has moved.
+                end();
+            } else {
+                super.read(reply);
+            }
         }
     }
 }

@@ -109,8 +109,8 @@ public final class LettuceLocks {
         }
 
         @Override
-        public boolean hears() {
-            return true;
+        public int blocked() {
+            return 0;
         }
 
         @Override

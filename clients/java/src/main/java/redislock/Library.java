@@ -17,15 +17,11 @@ interface Library {
     /** Blocks. */
     Link open(String address);
 
-    /** Whether those that wait are called by messages. The others wait for the reply, each on a connection of its own. */
-    default boolean hears() {
-        return false;
-    }
+    /** A connection for SSUBSCRIBE, which tells the messages that it hears. Blocks. */
+    Link openEar(String address, Consumer<byte[]> heard);
 
-    /** A connection for SSUBSCRIBE, which tells the messages that it hears. Only where {@link #hears} is true. Blocks. */
-    default Link openEar(String address, Consumer<byte[]> heard) {
-        throw new UnsupportedOperationException();
-    }
+    /** How many may wait at a time for their reply, each on a connection of its own. The others are called by messages. */
+    int blocked();
 
     /** A connection. Requests are answered in the order in which they were sent. */
     interface Link {

@@ -23,15 +23,15 @@ import redislock.Library.Link;
 /** One server, or the nodes of a cluster: which of them is asked, on which connection, and how one waits. */
 final class Server extends Steps implements Remote.Place {
     private static final int REDIRECTIONS = 5;
-    /** How many may wait on a connection of their own at a time, where nobody is called by messages. */
-    private static final int BLOCKED = 32;
+    /** How many connections are kept for the next one who needs one for himself. */
+    private static final int IDLE = 32;
 
     private final Library library;
     /** One connection to each node, for all who ask and wait for nothing. */
     private final Map<String, CompletableFuture<Link>> shared = new ConcurrentHashMap<>();
     /** Connections on which one request at a time is for itself: because it waits, or because WAIT comes behind it. */
     private final Map<String, Deque<Link>> idle = new ConcurrentHashMap<>();
-    private final Semaphore blocked = new Semaphore(BLOCKED);
+    private final Semaphore blocked;
     private final Map<String, Calls> calls = new ConcurrentHashMap<>();
     /** Which node has a slot. Who does not know asks any node, and is told. */
     private final Map<Integer, String> owners;
@@ -43,6 +43,7 @@ final class Server extends Steps implements Remote.Place {
 
     Server(Library library) {
         this.library = library;
+        this.blocked = new Semaphore(library.blocked());
         this.owners = new ConcurrentHashMap<>(library.owners());
         nodes.addAll(owners.values());
     }
@@ -59,31 +60,26 @@ final class Server extends Steps implements Remote.Place {
 
     @Override
     CompletableFuture<Object> askInTurn(Words words, long wait, Wish wish) {
-        if (library.hears()) {
-            return ask(words, 0).thenCompose(reply -> {
-                String address = address(words);
-                return !(reply instanceof Long ticket) ? CompletableFuture.completedFuture(reply)
-                        : calls.computeIfAbsent(address, a -> new Calls(heard -> open(() -> library.openEar(a, heard))))
-                                .await(words.key(), ticket, Math.min(wait, REPEAT), wish).thenApply(called -> reply);
-            });
-        }
-        long sent = now();
         if (blocked.tryAcquire()) {
+            long sent = now();
             // Well below the timeout: the end of BLOCK is a reply, and not a lost one.
             BiFunction<Link, Boolean, CompletableFuture<Object>> block = (link, asking) -> send(link,
                     words.and("BLOCK", Math.max(1, Math.min(Math.min(wait, REPEAT), link.timeout() / 2))), 0, asking);
             return follow(words, true, block, null, 0).whenComplete((reply, error) -> blocked.release())
-                    // Where BLOCK is ignored.
-                    .thenCompose(reply -> ticketNotBefore(sent + Math.min(wait, PAUSE), reply, wish));
+                    .thenCompose(reply -> {
+                        // Where BLOCK is ignored.
+                        long rest = sent + Math.min(wait, PAUSE) - now();
+                        return reply instanceof Long && rest > 0
+                                ? wish.during(Tasks.pause(rest)).thenApply(over -> reply)
+                                : CompletableFuture.completedFuture(reply);
+                    });
         }
-        // At random, or many would come to ask in step.
-        long pause = Math.min(wait, ThreadLocalRandom.current().nextLong(REPEAT / 2, REPEAT));
-        return ask(words, 0).thenCompose(reply -> ticketNotBefore(sent + pause, reply, wish));
-    }
-
-    private static CompletableFuture<Object> ticketNotBefore(long time, Object reply, Wish wish) {
-        return reply instanceof Long && now() < time ? wish.during(Tasks.pause(time - now())).thenApply(over -> reply)
-                : CompletableFuture.completedFuture(reply);
+        return ask(words, 0).thenCompose(reply -> {
+            String address = address(words);
+            return !(reply instanceof Long ticket) ? CompletableFuture.completedFuture(reply)
+                    : calls.computeIfAbsent(address, a -> new Calls(heard -> open(() -> library.openEar(a, heard))))
+                            .await(words.key(), ticket, Math.min(wait, REPEAT), wish).thenApply(called -> reply);
+        });
     }
 
     /** Asks the node that has the lock, and those that its replies name. `how` is told whether to say ASKING. */
@@ -164,7 +160,7 @@ final class Server extends Steps implements Remote.Place {
         CompletableFuture<Link> link = last != null ? CompletableFuture.completedFuture(last) : open(address);
         return link.thenCompose(own -> use.apply(own).whenComplete((reply, error) -> {
             synchronized (deque) {
-                if (!own.closed().isDone() && deque.size() < BLOCKED) {
+                if (!own.closed().isDone() && deque.size() < IDLE) {
                     deque.addLast(own);
                     return;
                 }

@@ -179,6 +179,24 @@ class LocksTest {
         stuck.join();
     }
 
+    @ParameterizedTest
+    @EnumSource(Kind.class)
+    void aHundredWhoWaitAreServedWithoutDelay(Kind kind) throws Exception {
+        Locks locks = server.locks(kind);
+        String name = "hundred " + kind;
+        others(name);
+        CompletableFuture<?>[] all = new CompletableFuture<?>[100];
+        for (int i = 0; i < all.length; i++) {
+            all[i] = locks.acquireAsync(name, OPTIONS).thenCompose(HeldLock::releaseAsync);
+        }
+        until(() -> waiting(name) == all.length);
+        Thread.sleep(2_500);
+        server.ask("LOCK.RELEASE", name, "other");
+        // If each had to ask in order to be told, this would take about a minute.
+        CompletableFuture.allOf(all).get(25, TimeUnit.SECONDS);
+        assertTrue(server.isFree(name));
+    }
+
     private static void awaited(CountDownLatch end) {
         try {
             end.await();
