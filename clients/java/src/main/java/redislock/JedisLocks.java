@@ -4,6 +4,7 @@ import static java.nio.charset.StandardCharsets.UTF_8;
 
 import java.io.IOException;
 import java.nio.ByteBuffer;
+import java.util.ArrayDeque;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -11,7 +12,6 @@ import java.util.Queue;
 import java.util.Set;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ConcurrentHashMap;
-import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.function.Consumer;
 import java.util.function.Function;
 import java.util.function.Supplier;
@@ -173,7 +173,9 @@ public final class JedisLocks {
 
     /** A connection on which a thread of its own reads, so that nobody who waits for a reply is stuck in the socket. */
     private static class JedisLink extends Connection implements Library.Link {
-        private final Queue<CompletableFuture<Object>> unanswered = new ConcurrentLinkedQueue<>();
+        /** Its monitor keeps these in step: what is asked, what is answered, and the end, after which neither is. */
+        private final Queue<CompletableFuture<Object>> unanswered = new ArrayDeque<>();
+        private boolean isOver;
         private final CompletableFuture<Void> closed = new CompletableFuture<>();
         private final long timeout;
         private final boolean isOpen;
@@ -205,7 +207,12 @@ public final class JedisLocks {
             CompletableFuture<Object> reply = new CompletableFuture<>();
             CommandArguments command = new CommandArguments(() -> Words.bytes(words.command()));
             words.arguments().forEach(command::add);
-            unanswered.add(reply);
+            synchronized (unanswered) {
+                if (isOver) {
+                    return CompletableFuture.failedFuture(Failure.noReply("The connection was closed.", null));
+                }
+                unanswered.add(reply);
+            }
             try {
                 sendCommand(command);
                 flush();
@@ -222,7 +229,7 @@ public final class JedisLocks {
                     try {
                         reply = getUnflushedObject();
                     } catch (JedisDataException e) {
-                        unanswered.remove().completeExceptionally(failure(e));
+                        next().completeExceptionally(failure(e));
                         continue;
                     }
                     read(reply);
@@ -233,7 +240,14 @@ public final class JedisLocks {
         }
 
         void read(Object reply) {
-            unanswered.remove().complete(reply);
+            next().complete(reply);
+        }
+
+        private CompletableFuture<Object> next() {
+            synchronized (unanswered) {
+                // Fails once it is over: a late reply must not be taken for that to another request.
+                return unanswered.remove();
+            }
         }
 
         @Override
@@ -244,13 +258,17 @@ public final class JedisLocks {
 
         /** In the background, because what is stuck in the socket may hold up its end, too. */
         private void end(RuntimeException why) {
+            List<CompletableFuture<Object>> lost;
+            synchronized (unanswered) {
+                isOver = true;
+                lost = List.copyOf(unanswered);
+                unanswered.clear();
+            }
             if (closed.complete(null)) {
                 Tasks.BACKGROUND.execute(this::disconnect);
             }
-            CompletableFuture<Object> reply;
-            while ((reply = unanswered.poll()) != null) {
-                reply.completeExceptionally(Failure.noReply("The connection is gone: " + why.getMessage(), why));
-            }
+            Failure failure = Failure.noReply("The connection is gone: " + why.getMessage(), why);
+            lost.forEach(reply -> reply.completeExceptionally(failure));
         }
 
         @Override

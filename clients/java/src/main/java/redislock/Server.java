@@ -141,12 +141,11 @@ final class Server extends Steps implements Remote.Place {
     }
 
     private CompletableFuture<Link> shared(String address) {
-        return shared.computeIfAbsent(address, a -> {
-            CompletableFuture<Link> link = open(a);
-            // Never within the map's own method.
-            link.thenCompose(Link::closed).whenCompleteAsync((gone, error) -> shared.remove(a, link), Tasks.BACKGROUND);
-            return link;
-        });
+        return shared.compute(address, (a, link) -> link == null || isGone(link) ? open(a) : link);
+    }
+
+    private static boolean isGone(CompletableFuture<Link> link) {
+        return link.isCompletedExceptionally() || link.isDone() && link.join().closed().isDone();
     }
 
     private <T> CompletableFuture<T> alone(String address, Function<Link, CompletableFuture<T>> use) {
