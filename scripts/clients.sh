@@ -92,8 +92,30 @@ test_typescript() {
     done
 }
 
+test_go() {
+    local folder=clients/go least
+    if ! have go; then
+        skip go 'go is not there'
+        return
+    fi
+    least=$(sed -n 's/^go //p' "$folder/go.mod")
+    if [[ $(printf '%s\n' "go$least" "$(go env GOVERSION)" | sort -V | head -n 1) != "go$least" ]]; then
+        skip go "$(go env GOVERSION) is older than $least"
+        return
+    fi
+    mkdir -p "$target/clients/go"
+    (
+        cd "$folder"
+        [[ -z $(gofmt -l .) ]] || die "gofmt would change $(gofmt -l . | tr '\n' ' ')"
+        go vet ./...
+        go test -count=1 ./...
+        go build -o "$target/clients/go/testee" ./internal/testee
+    )
+    testee go "$target/clients/go/testee"
+}
+
 export REDIS_SERVER=$server
-clients=(python typescript)
+clients=(python typescript go)
 (($# == 0)) || clients=("$1")
 failed=() all=
 said=$(mktemp)
