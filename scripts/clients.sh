@@ -114,8 +114,21 @@ test_go() {
     testee go "$target/clients/go/testee"
 }
 
+test_rust() {
+    (
+        cd clients/rust
+        export CARGO_TARGET_DIR=$target/clients/rust
+        # A minimal toolchain has neither.
+        ! cargo fmt --version >/dev/null 2>&1 || cargo fmt --check
+        ! cargo clippy --version >/dev/null 2>&1 || cargo clippy --quiet --all-targets -- --deny warnings
+        cargo test --quiet
+        cargo build --quiet --example testee
+    )
+    testee rust "$target/clients/rust/debug/examples/testee"
+}
+
 export REDIS_SERVER=$server
-clients=(python typescript go)
+clients=(python typescript rust go)
 (($# == 0)) || clients=("$1")
 failed=() all=
 said=$(mktemp)
