@@ -7,7 +7,7 @@ use std::path::Path;
 use super::readme::{file, make_calls, root};
 
 /// Every page, and the folder from which its links lead.
-const PAGES: [(&str, &str); 14] = [
+const PAGES: [(&str, &str); 16] = [
     ("README.md", ""),
     ("CONTRIBUTING.md", ""),
     ("CHANGELOG.md", ""),
@@ -17,6 +17,8 @@ const PAGES: [(&str, &str); 14] = [
     ("docs/design.md", "docs"),
     ("docs/losses.md", "docs"),
     ("docs/operations.md", "docs"),
+    ("docs/runbooks.md", "docs"),
+    ("contrib/monitoring/README.md", "contrib/monitoring"),
     ("tests/README.md", "tests"),
     ("clients/README.md", "clients"),
     ("clients/cases/README.md", "clients/cases"),
