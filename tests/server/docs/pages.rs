@@ -7,7 +7,7 @@ use std::path::Path;
 use super::readme::{file, make_calls, root};
 
 /// Every page, and the folder from which its links lead.
-const PAGES: [(&str, &str); 16] = [
+const PAGES: [(&str, &str); 17] = [
     ("README.md", ""),
     ("CONTRIBUTING.md", ""),
     ("CHANGELOG.md", ""),
@@ -16,6 +16,7 @@ const PAGES: [(&str, &str); 16] = [
     ("docs/cost.md", "docs"),
     ("docs/design.md", "docs"),
     ("docs/losses.md", "docs"),
+    ("docs/migration.md", "docs"),
     ("docs/operations.md", "docs"),
     ("docs/runbooks.md", "docs"),
     ("contrib/monitoring/README.md", "contrib/monitoring"),

@@ -1,4 +1,4 @@
-//! The README, docs/operations.md and docs/clients.md, held to their word: their sessions are run, their settings loaded, the
+//! The README and the pages for users and operators, held to their word: their sessions are run, their settings loaded, the
 //! reference compared with the server's own.
 //!
 //! Their `console` blocks are sessions, see [`transcript`].
@@ -14,7 +14,7 @@ use crate::support::transcript::{
 use crate::support::waiter::{is_blocked, wait_blocked};
 use crate::support::{Client, PATIENCE, Reply, Server, Version, Waiter, ok_grant, wait_until};
 
-const DOCUMENTS: [&str; 3] = ["README.md", "docs/operations.md", "docs/clients.md"];
+const DOCUMENTS: [&str; 4] = ["README.md", "docs/operations.md", "docs/clients.md", "docs/migration.md"];
 
 #[test]
 fn every_session_comes_out_as_it_is_written() {
