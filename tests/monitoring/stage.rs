@@ -62,6 +62,8 @@ impl Stage {
         let prometheus = prometheus(&exporter);
         let stage = Self { prometheus, _exporter: exporter };
         stage.wait_scraped();
+        let denied = server.client().run("ACL LOG");
+        assert!(denied.items().is_empty(), "its user may not do what it does: {denied:?}");
         assert_eq!(stage.active(), BTreeSet::new(), "before anything has happened");
         Ok(stage)
     }
