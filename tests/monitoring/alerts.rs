@@ -150,15 +150,15 @@ fn deadlock_when_two_readers_want_to_write() {
     for token in ["one", "two"] {
         acquire(&mut client, &format!("k SHARED TOKEN {token}"));
     }
-    let mut first = Waiter::new(&server, "k TOKEN one BLOCK 0");
-    let reply = client.run("LOCK.ACQUIRE k TOKEN two BLOCK 0");
+    let mut first = Waiter::new(&server, "k TOKEN one LIMIT 1 BLOCK 0");
+    let reply = client.run("LOCK.ACQUIRE k TOKEN two LIMIT 1 BLOCK 0");
     assert!(reply.error().starts_with("DEADLOCK"), "{reply:?}");
     release(&mut client, "k", "two");
     first.granted();
     stage.wait_active(&["RedisLockDeadlock"]);
 }
 
-/// A replica is watched, too.
+/// A replica has a grace as well, which is nobody's concern until it is promoted.
 #[test]
 fn restart_grace_after_a_promotion() {
     let with_grace = Stage::server().config("lock.restart-grace 600000");
