@@ -4,59 +4,33 @@ use std::fs;
 #[cfg(target_os = "linux")]
 use std::process::Command;
 
-use super::readme::file;
+use super::sections::{play, play_alone};
 use crate::support::locks::{acquire, holders};
-use crate::support::transcript::{Known, Stage, Step, steps};
-use crate::support::{Builder, Client, PATIENCE, Pair, Server, caught_up, wait_until};
+use crate::support::transcript::Stage;
+use crate::support::{Client, PATIENCE, Pair, Server, caught_up, wait_until};
 
-pub(super) const PAGE: &str = "docs/runbooks.md";
-
-/// The steps of the section with this title.
-fn section(title: &str) -> Vec<Step> {
-    let text = file(PAGE);
-    let heading_above =
-        |line: usize| text.lines().take(line).filter_map(|line| line.strip_prefix("## ")).last();
-    let steps: Vec<Step> =
-        steps(&text).into_iter().filter(|step| heading_above(step.line) == Some(title)).collect();
-    assert!(steps.len() > 3, "the section {title} was not found: {steps:?}");
-    steps
-}
-
-/// Plays a section on one server. `happens` is told of each step before it is done, with its number.
-fn play(title: &str, server: Builder, happens: impl Fn(usize, &Server)) {
-    let server = server.start();
-    let (mut known, mut stage) = (Known::default(), Stage::new(&server));
-    for (number, step) in section(title).iter().enumerate() {
-        happens(number, &server);
-        stage.play(PAGE, step, &mut known);
-    }
-    stage.close();
-}
+const PAGE: &str = "docs/runbooks.md";
 
 #[test]
 fn a_holder_is_gone() {
-    play("A holder is gone", Server::builder(), |_, _| ());
+    play_alone(PAGE, "A holder is gone");
 }
 
 #[test]
 fn a_queue_grows() {
-    play("A queue grows", Server::builder(), |_, _| ());
+    play_alone(PAGE, "A queue grows");
 }
 
 #[test]
 fn a_lock_was_lost() {
-    play("A lock was lost", Server::builder(), |_, _| ());
+    play_alone(PAGE, "A lock was lost");
 }
 
 #[test]
 fn a_failover() {
     let pair = Pair::start();
-    let mut stage = Stage::new(&pair.master).with_replica(&pair.replica);
-    let mut known = Known::default();
-    for step in section("A failover") {
-        stage.play(PAGE, &step, &mut known);
-    }
-    stage.close();
+    let stage = Stage::new(&pair.master).with_replica(&pair.replica);
+    play(PAGE, "A failover", stage, |_, _| ());
     // The old master has taken over what the new one says.
     caught_up(&pair.replica, &pair.master);
     assert_eq!(holders(&mut pair.master.client(), "order:43").len(), 1);
@@ -64,7 +38,8 @@ fn a_failover() {
 
 #[test]
 fn the_memory_is_full() {
-    play("The memory is full", Server::builder(), |number, server| {
+    let server = Server::start();
+    play(PAGE, "The memory is full", Stage::new(&server), |number, _| {
         if number == 1 {
             server.client().ok("CONFIG SET maxmemory 1");
         }
@@ -74,9 +49,9 @@ fn the_memory_is_full() {
 /// A file cannot take the name of a folder.
 #[test]
 fn the_disk_is_full() {
-    play("The disk is full", Server::builder().config("save 3600 1000000"), |number, server| {
-        let snapshot = server.folder().join("dump.rdb");
-        let steps = section("The disk is full");
+    let server = Server::builder().config("save 3600 1000000").start();
+    let snapshot = server.folder().join("dump.rdb");
+    play(PAGE, "The disk is full", Stage::new(&server), |number, command| {
         if number == 1 {
             fs::create_dir(&snapshot).unwrap();
             let mut client = server.client();
@@ -84,7 +59,7 @@ fn the_disk_is_full() {
             wait_until("the snapshot has failed", PATIENCE, || {
                 client.info("persistence", "rdb_last_bgsave_status") == "err"
             });
-        } else if steps[number].command.text().trim() == "SAVE" {
+        } else if command == "SAVE" {
             fs::remove_dir(&snapshot).unwrap();
         }
     });
