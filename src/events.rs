@@ -39,6 +39,10 @@ impl KeyspaceEvents for Events {
         relocated::arrived(context, name);
     }
 
+    fn evicted(context: &Context, name: RedisString<'_>) {
+        TABLE.with(|table| table.evicted(perform::db_key(context, name)));
+    }
+
     fn moved(name: RedisString<'_>) {
         relocated::key_moved(name.bytes());
     }
@@ -114,6 +118,14 @@ impl ServerEvents for Events {
         } else {
             perform::demoted(context);
         }
+    }
+
+    fn load_begins() {
+        TABLE.with(|table| table.decides(false));
+    }
+
+    fn load_ended(context: &Context) {
+        TABLE.with(|table| table.decides(context.has_master_role()));
     }
 
     fn loaded() {

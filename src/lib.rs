@@ -14,6 +14,7 @@
 //! | [`relocated`] | locks that arrived by RENAME, MOVE or RESTORE |
 //! | [`waiting`] | blocked clients and their replies |
 //! | [`room`] | how much work is done in one iteration of the server's loop |
+//! | [`metrics`] | figures for INFO |
 //! | [`timer`] | the one timer, armed for what is due first |
 //! | [`fault`] | faults on purpose, for tests |
 //! | [`cluster`] | which node of a cluster serves a key |
@@ -36,6 +37,7 @@ mod datatype;
 mod events;
 mod expiry;
 mod fault;
+mod metrics;
 mod perform;
 mod redirect;
 mod registration;

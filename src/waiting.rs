@@ -47,7 +47,10 @@ static ITERATION_IS_OVER: AtomicBool = AtomicBool::new(false);
 pub(crate) fn wait(context: &Context, key: DbKey<'_>, joining: Joining) {
     let is_blocked = joining.waiter.client.is_some_and(|client| block(context, client));
     let joining = if is_blocked { Some(joining) } else { joining.without_connection() };
-    let Some(joining) = joining else { return context.reply_null_array() };
+    let Some(joining) = joining else {
+        TABLE.with(|table| table.turned_away());
+        return context.reply_null_array();
+    };
     let joined = TABLE.with(|table| table.join(key, joining));
     if let Some((client, told)) = joined.superseded {
         answer(client, told);

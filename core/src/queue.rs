@@ -206,6 +206,16 @@ impl Queues {
         self.seats.is_empty()
     }
 
+    /// The number of waiters on connections. The others are places that are kept without one.
+    pub fn blocked(&self) -> usize {
+        self.by_client.len()
+    }
+
+    /// The number of waiters in the longest queue. It looks at every queue.
+    pub fn longest(&self) -> usize {
+        self.queues.iter().map(|(_, queue)| queue.len()).max().unwrap_or(0)
+    }
+
     /// The number of waiters of a key.
     pub fn len_at(&self, key: DbKey<'_>) -> usize {
         self.queues.get(key).map_or(0, Queue::len)

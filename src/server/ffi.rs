@@ -33,6 +33,7 @@ mod context;
 mod entry;
 mod events;
 mod guard;
+mod info;
 mod key;
 mod main_thread;
 mod timer;
@@ -48,6 +49,7 @@ pub(crate) use context::{
 };
 pub(crate) use events::{KeyspaceEvents, ServerEvents, subscribe};
 pub(crate) use guard::guard;
+pub(crate) use info::{Describe, Section, register_info};
 pub(crate) use key::Key;
 pub(crate) use main_thread::MainThread;
 pub(crate) use timer::{Fire, Timer};

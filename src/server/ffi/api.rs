@@ -79,6 +79,8 @@ needed! {
     RedisModule_GetSelectedDb
     RedisModule_GetServerInfo
     RedisModule_GetServerVersion
+    RedisModule_InfoAddFieldULongLong
+    RedisModule_InfoAddSection
     RedisModule_IsIOError
     RedisModule_KeyType
     RedisModule_LoadConfigs
@@ -93,6 +95,7 @@ needed! {
     RedisModule_PublishMessageShard
     RedisModule_RegisterBoolConfig
     RedisModule_RegisterNumericConfig
+    RedisModule_RegisterInfoFunc
     RedisModule_ReplicateVerbatim
     RedisModule_Replicate
     RedisModule_ReplyWithArray

@@ -217,6 +217,11 @@ impl Context {
         self.has_flag(raw::REDISMODULE_CTX_FLAGS_MASTER) && !self.has_flag(raw::REDISMODULE_CTX_FLAGS_LOADING)
     }
 
+    /// Whether this server is a master, though it may be loading.
+    pub(crate) fn has_master_role(&self) -> bool {
+        self.has_flag(raw::REDISMODULE_CTX_FLAGS_MASTER)
+    }
+
     /// Whether the server is a node of a cluster.
     pub(crate) fn is_in_cluster(&self) -> bool {
         self.has_flag(raw::REDISMODULE_CTX_FLAGS_CLUSTER)

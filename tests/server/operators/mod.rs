@@ -1,0 +1,3 @@
+//! What operators see: figures, the list of who is waited for, events, and lines of the log.
+
+mod figures;
