@@ -157,10 +157,6 @@ impl<'a> Stage<'a> {
         Self { replica: Some(replica), ..self }
     }
 
-    pub(crate) fn server(&self) -> &'a Server {
-        self.server
-    }
-
     /// Runs a step, and compares what comes out with what is written.
     pub(crate) fn play(&mut self, document: &str, step: &Step, known: &mut Known) {
         let shown = || format!("{document}, line {}: {}", step.line, step.command.text());

@@ -1,8 +1,8 @@
 //! Pages of which each section is a session on a server of its own.
 
 use super::readme::file;
+use crate::support::Server;
 use crate::support::transcript::{Known, Stage, Step, steps};
-use crate::support::{Client, Server, skip};
 
 /// The pages.
 pub(super) const PAGES: [&str; 2] = ["docs/runbooks.md", "docs/migration.md"];
@@ -23,11 +23,6 @@ pub(super) fn play(page: &str, title: &str, mut stage: Stage<'_>, happens: impl 
     let mut known = Known::default();
     for (number, step) in steps_of(page, title).iter().enumerate() {
         happens(number, step.command.text().trim());
-        if let Some(why) = lacks(&mut stage.server().client(), step.command.text()) {
-            let here = format!("{page}, {title}, line {}", step.line);
-            skip::say(&mut stage.server().client(), &here, why);
-            continue;
-        }
         stage.play(page, step, &mut known);
     }
     stage.close();
@@ -37,12 +32,6 @@ pub(super) fn play(page: &str, title: &str, mut stage: Stage<'_>, happens: impl 
 pub(super) fn play_alone(page: &str, title: &str) {
     let server = Server::start();
     play(page, title, Stage::new(&server), |_, _| ());
-}
-
-/// What a command needs that this module has not.
-fn lacks(client: &mut Client, command: &str) -> Option<&'static str> {
-    let is_lacking = command.contains("INFO lock") && client.run("INFO lock").text().is_empty();
-    is_lacking.then_some("this module has no INFO lock")
 }
 
 /// Every section that has a session is played by a test, which names it.
