@@ -11,11 +11,12 @@ mod stage;
 #[path = "../support/mod.rs"]
 mod support;
 
+use std::fs;
 use std::process::Command;
 
 use stage::{FOLDER, Stage, info_lock, watch};
 use support::locks::acquire;
-use support::{PATIENCE, skip, wait_until};
+use support::{PATIENCE, Pair, Server, skip, wait_until};
 
 #[test]
 fn every_number_of_info_lock_is_a_series() {
@@ -33,6 +34,33 @@ fn every_number_of_info_lock_is_a_series() {
             found.len() == 1 && found[0].value == value
         });
     }
+}
+
+/// Whatever state the server is in, what it says of its locks is seen.
+#[test]
+fn a_replica_that_has_lost_its_master_and_may_serve_no_data_is_seen() {
+    let Pair { replica, master } = Pair::start_with(Stage::server(), Stage::server());
+    let stage = watch!(&replica);
+    drop(master);
+    let mut client = replica.client();
+    client.ok("CONFIG SET replica-serve-stale-data no");
+    wait_until("the replica has lost its master", PATIENCE, || {
+        client.info("replication", "master_link_status") == "down"
+    });
+    assert!(client.run("LOCK.INFO k").error().starts_with("MASTERDOWN"));
+    stage.wait_scraped();
+    assert_eq!(stage.query("redis_script_values{key=\"lock_keys\"}").len(), 1);
+    assert!(stage.active().is_empty());
+}
+
+/// Newer versions of redis_exporter can run it by EVAL_RO.
+#[test]
+fn the_script_only_reads() {
+    let server = Server::start();
+    let mut client = server.client();
+    let script = fs::read_to_string(format!("{FOLDER}/redis-lock.lua")).unwrap();
+    let said = client.call(&["EVAL_RO", &script, "0"]);
+    assert_eq!(said.items().len(), 2 * info_lock(&mut client).len());
 }
 
 #[test]

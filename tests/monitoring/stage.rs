@@ -66,7 +66,7 @@ impl Stage {
     }
 
     /// Waits until all rules have seen a few samples that are taken from now on.
-    fn wait_scraped(&self) {
+    pub(crate) fn wait_scraped(&self) {
         let samples = || self.query("count_over_time(redis_up[1h])").first().map_or(0.0, |it| it.value);
         let due = samples() + 4.0;
         wait_until("Prometheus has samples", PATIENCE, || samples() >= due);
