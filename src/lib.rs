@@ -15,6 +15,8 @@
 //! | [`waiting`] | blocked clients and their replies |
 //! | [`room`] | how much work is done in one iteration of the server's loop |
 //! | [`metrics`] | figures for INFO |
+//! | [`slow`] | slow waits, for the latency monitor |
+//! | [`notifications`] | keyspace notifications |
 //! | [`timer`] | the one timer, armed for what is due first |
 //! | [`fault`] | faults on purpose, for tests |
 //! | [`cluster`] | which node of a cluster serves a key |
@@ -38,6 +40,7 @@ mod events;
 mod expiry;
 mod fault;
 mod metrics;
+mod notifications;
 mod perform;
 mod redirect;
 mod registration;
@@ -45,6 +48,7 @@ mod relocated;
 mod replication;
 mod room;
 mod server;
+mod slow;
 mod state;
 mod timer;
 mod waiting;

@@ -12,6 +12,7 @@ use lock_core::{Fence, Moment, Outcome};
 use crate::config;
 use crate::server::clock;
 use crate::server::ffi::{Describe, MainThread, Section};
+use crate::slow;
 use crate::state::TABLE;
 
 /// Spans in milliseconds.
@@ -67,7 +68,9 @@ pub(crate) fn record(outcome: &Outcome, now: Moment) {
             Cause::Granted { waited_since: Some(since) } | Cause::Renewed { waited_since: Some(since) },
         ) = change.cause()
         {
-            RECORDED.with(|recorded| recorded.waits.record(now.ms_since(since)));
+            let span_ms = now.ms_since(since);
+            RECORDED.with(|recorded| recorded.waits.record(span_ms));
+            slow::waited(span_ms);
         }
         for ended in change.ended().iter().filter(|ended| ended.why != Ending::Undone) {
             RECORDED.with(|recorded| recorded.holds.record(now.ms_since(ended.held_since)));

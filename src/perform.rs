@@ -17,6 +17,7 @@ use crate::cluster;
 use crate::config;
 use crate::fault;
 use crate::metrics;
+use crate::notifications;
 use crate::replication;
 use crate::room;
 use crate::server::clock;
@@ -204,6 +205,9 @@ impl<'c> OpenLock<'c> {
             self.leave_key(self.outcome.has_promised, end.due);
             if end.is_decided_here {
                 metrics::record(&self.outcome, now);
+                if notifications::are_sent() {
+                    notifications::send(self.key.context(), self.key.name(), &self.outcome);
+                }
             }
         }
         // Whoever hears of it here finds the hold.

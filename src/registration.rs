@@ -11,7 +11,7 @@ use crate::events::Events;
 use crate::expiry;
 use crate::metrics::Metrics;
 use crate::server::ffi::{
-    Args, Context, register_commands, register_info, register_type, server_version, subscribe,
+    Args, Context, ServerEvents, register_commands, register_info, register_type, server_version, subscribe,
 };
 use crate::state::TABLE;
 use crate::timer;
@@ -54,6 +54,7 @@ pub(crate) fn register(context: &Context, args: &Args<'_>) -> Result<(), String>
     if !register_info::<Metrics>(context) {
         return Err("the server refuses the section of INFO".to_owned());
     }
+    Events::reconfigured(context);
     if !subscribe::<Events>(context) {
         return Err(
             "the server refuses an event that the module needs: use Redis 7.0 or newer, or Valkey".to_owned()

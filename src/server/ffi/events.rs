@@ -33,6 +33,8 @@ pub(crate) trait ServerEvents {
     fn closed(client: u64);
     /// The server has become a master, or a replica.
     fn role_changed(context: &Context, is_master: bool);
+    /// A setting of the server has changed.
+    fn reconfigured(context: &Context);
     /// The server begins to load data, from its files or from its master.
     fn load_begins();
     /// The server loads no more, whether it has loaded all or failed.
@@ -55,7 +57,7 @@ pub(crate) trait KeyspaceEvents {
 
 /// Subscribes to all of these events. False if the server refuses one.
 pub(crate) fn subscribe<E: ServerEvents + KeyspaceEvents>(context: &Context) -> bool {
-    let server_events: [(u64, raw::RedisModuleEventCallback); 9] = [
+    let server_events: [(u64, raw::RedisModuleEventCallback); 10] = [
         (raw::REDISMODULE_EVENT_FLUSHDB, Some(flush::<E>)),
         (raw::REDISMODULE_EVENT_SWAPDB, Some(swap::<E>)),
         (raw::REDISMODULE_EVENT_CRON_LOOP, Some(cron::<E>)),
@@ -65,6 +67,7 @@ pub(crate) fn subscribe<E: ServerEvents + KeyspaceEvents>(context: &Context) -> 
         (raw::REDISMODULE_EVENT_CLIENT_CHANGE, Some(client_change::<E>)),
         (raw::REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED, Some(role_change::<E>)),
         (raw::REDISMODULE_EVENT_LOADING, Some(loading::<E>)),
+        (raw::REDISMODULE_EVENT_CONFIG, Some(reconfigured::<E>)),
     ];
     let subscribed = server_events.into_iter().all(|(id, callback)| {
         let event = RedisModuleEvent { id, dataver: 1 };
@@ -184,6 +187,16 @@ unsafe extern "C" fn role_change<E: ServerEvents>(
     let is_master = subevent == raw::REDISMODULE_EVENT_REPLROLECHANGED_NOW_MASTER;
     // SAFETY: the server lends the context to this callback.
     guard(|| unsafe { Context::new(context) }.map(|context| E::role_changed(&context, is_master)));
+}
+
+unsafe extern "C" fn reconfigured<E: ServerEvents>(
+    context: *mut RedisModuleCtx,
+    _event: RedisModuleEvent,
+    _subevent: u64,
+    _data: *mut c_void,
+) {
+    // SAFETY: the server lends the context to this callback.
+    guard(|| unsafe { Context::new(context) }.map(|context| E::reconfigured(&context)));
 }
 
 unsafe extern "C" fn loading<E: ServerEvents>(

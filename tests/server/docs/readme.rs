@@ -241,13 +241,6 @@ fn what_is_not_there_yet_is_not_there() {
     for command in ["lock.macquire", "lock.mrelease", "lock.mextend", "lock.guard"] {
         assert!(!public_commands(&mut client).contains(command), "{command}");
     }
-    let mut listener = server.client();
-    client.ok("CONFIG SET notify-keyspace-events KEA");
-    listener.run("PSUBSCRIBE __key*__:*lock*");
-    acquire(&mut client, "lock TOKEN a");
-    client.run("LOCK.RELEASE lock a");
-    client.run("PUBLISH __keyevent@0__:lock.end k");
-    assert_eq!(listener.read().items()[2].text(), "__keyevent@0__:lock.end", "no notification before");
     assert!(client.run("CONFIG GET lock.adopt-strings").items().is_empty());
     client.ok("SET string t PX 60000");
     assert!(client.run("LOCK.CHECK string t").is_error());
