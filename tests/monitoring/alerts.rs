@@ -105,6 +105,18 @@ fn removed_when_a_lock_is_deleted() {
 }
 
 #[test]
+fn removed_when_a_lock_is_moved_to_another_server() {
+    let server = Stage::server().start();
+    let stage = watch!(&server);
+    let other = Server::start();
+    let mut client = server.client();
+    acquire(&mut client, "k TOKEN holder");
+    client.ok(&format!("MIGRATE 127.0.0.1 {} k 0 5000", other.port()));
+    assert!(exists(&mut other.client(), "k"));
+    stage.wait_active(&["RedisLockRemoved"]);
+}
+
+#[test]
 fn queue_nearly_full_and_full_when_the_server_has_no_more_room() {
     let server = Stage::server().config("lock.max-waiters 10").start();
     let stage = watch!(&server);
