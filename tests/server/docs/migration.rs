@@ -1,5 +1,8 @@
 //! docs/migration.md, held to its word.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::readme::{file, root};
 use super::sections::play_alone;
 use crate::support::{Server, skip};
 
@@ -28,4 +31,52 @@ fn strings_that_count_as_locks() {
 #[test]
 fn the_way_back() {
     play_alone(PAGE, "The way back");
+}
+
+/// In the tables with a column for one of our clients, the page of that client knows every name.
+#[test]
+fn every_call_of_our_clients_is_one_of_theirs() {
+    let mut names = 0;
+    for (client, cells) in cells_of_clients() {
+        let page = format!("clients/{client}/README.md");
+        if !root().join(&page).exists() {
+            skip!(&mut Server::start().client(), "there is no clients/{client}");
+            continue;
+        }
+        let text = file(&page);
+        let known: BTreeSet<&str> = names_in(&text).collect();
+        for code in cells.iter().flat_map(|cell| cell.split('`').skip(1).step_by(2)) {
+            for name in names_in(code) {
+                assert!(known.contains(name), "{page} does not know {name}, of {code}");
+                names += 1;
+            }
+        }
+    }
+    assert!(names > 30, "the names were not found: {names}");
+}
+
+/// Words that are no numbers.
+fn names_in(code: &str) -> impl Iterator<Item = &str> {
+    let is_part = |letter: char| letter.is_alphanumeric() || letter == '_';
+    let words = code.split(move |letter: char| !is_part(letter));
+    words.filter(|word| word.len() > 1 && !word.starts_with(|letter: char| letter.is_ascii_digit()))
+}
+
+/// For each client the cells below headings such as `clients/python`.
+fn cells_of_clients() -> BTreeMap<String, Vec<String>> {
+    let mut cells: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut client = None;
+    for line in file(PAGE).lines() {
+        let Some(row) = line.strip_prefix('|') else {
+            client = None;
+            continue;
+        };
+        let last = row.trim_end_matches('|').rsplit('|').next().unwrap().trim().to_owned();
+        match (&client, last.strip_prefix("clients/")) {
+            (None, Some(name)) => client = Some(name.to_owned()),
+            (Some(client), _) => cells.entry(client.clone()).or_default().push(last),
+            (None, None) => {}
+        }
+    }
+    cells
 }
