@@ -162,7 +162,13 @@ impl<'a> Stage<'a> {
         let shown = || format!("{document}, line {}: {}", step.line, step.command.text());
         let command = known.to_real(step.command.text()).unwrap_or_else(|why| panic!("{}: {why}", shown()));
         let command = match self.replica {
-            Some(replica) => command.replace(REPLICA_PORT, &replica.port().to_string()),
+            Some(replica) => {
+                let port = replica.port().to_string();
+                words(&command)
+                    .into_iter()
+                    .map(|word| if word == REPLICA_PORT { &port } else { word })
+                    .collect()
+            }
             None => command,
         };
         let output = self.run(step, &command);
