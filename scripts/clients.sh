@@ -92,6 +92,41 @@ test_typescript() {
     done
 }
 
+test_go() {
+    local folder=clients/go least
+    if ! have go; then
+        skip go 'go is not there'
+        return
+    fi
+    least=$(sed -n 's/^go //p' "$folder/go.mod")
+    if [[ $(printf '%s\n' "go$least" "$(go env GOVERSION)" | sort -V | head -n 1) != "go$least" ]]; then
+        skip go "$(go env GOVERSION) is older than $least"
+        return
+    fi
+    mkdir -p "$target/clients/go"
+    (
+        cd "$folder"
+        [[ -z $(gofmt -l .) ]] || die "gofmt would change $(gofmt -l . | tr '\n' ' ')"
+        go vet ./...
+        go test -count=1 ./...
+        go build -o "$target/clients/go/testee" ./internal/testee
+    )
+    testee go "$target/clients/go/testee"
+}
+
+test_rust() {
+    (
+        cd clients/rust
+        export CARGO_TARGET_DIR=$target/clients/rust
+        # A minimal toolchain has neither.
+        ! cargo fmt --version >/dev/null 2>&1 || cargo fmt --check
+        ! cargo clippy --version >/dev/null 2>&1 || cargo clippy --quiet --all-targets -- --deny warnings
+        cargo test --quiet
+        cargo build --quiet --example testee
+    )
+    testee rust "$target/clients/rust/debug/examples/testee"
+}
+
 test_java() {
     local folder=clients/java
     if ! have java || ! have mvn; then
@@ -118,7 +153,7 @@ test_java() {
 }
 
 export REDIS_SERVER=$server
-clients=(python typescript java)
+clients=(python typescript rust go java)
 (($# == 0)) || clients=("$1")
 failed=() all=
 said=$(mktemp)
