@@ -45,7 +45,9 @@ final class LockServer implements AutoCloseable {
         }
         // Also when the tests are interrupted.
         Runtime.getRuntime().addShutdownHook(new Thread(process::destroyForcibly));
-        until(() -> "PONG".equals(ask("PING")));
+        // And not another one that has got the port meanwhile.
+        until(() -> ask("CONFIG", "GET", "dir") instanceof List<?> dir
+                && new String((byte[]) dir.get(1)).equals(folder.toRealPath().toString()));
     }
 
     HostAndPort address() {
