@@ -6,7 +6,7 @@
 use std::ffi::CStr;
 
 use histogram::Histogram;
-use lock_core::outcome::{Change, Ending};
+use lock_core::outcome::Ending;
 use lock_core::{Fence, Moment, Outcome};
 
 use crate::config;
@@ -68,9 +68,12 @@ pub(crate) fn record(outcome: &Outcome, now: Moment) {
         RECORDED.with(|recorded| recorded.waits.record(span_ms));
         slow::waited(span_ms);
     }
-    let ended = outcome.changes.iter().flat_map(Change::ended);
-    for ended in ended.filter(|ended| ended.why != Ending::Undone) {
-        RECORDED.with(|recorded| recorded.holds.record(now.ms_since(ended.held_since)));
+    for change in &outcome.changes {
+        for ended in change.ended() {
+            if ended.why != Ending::Undone {
+                RECORDED.with(|recorded| recorded.holds.record(now.ms_since(ended.held_since)));
+            }
+        }
     }
 }
 
