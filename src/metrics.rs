@@ -6,7 +6,7 @@
 use std::ffi::CStr;
 
 use histogram::Histogram;
-use lock_core::outcome::{Cause, Ending};
+use lock_core::outcome::Ending;
 use lock_core::{Fence, Moment, Outcome};
 
 use crate::config;
@@ -63,17 +63,16 @@ static RECORDED: MainThread<Recorded> =
 
 /// Records the spans that have ended with a turn.
 pub(crate) fn record(outcome: &Outcome, now: Moment) {
+    for since in &outcome.waited_since {
+        let span_ms = now.ms_since(*since);
+        RECORDED.with(|recorded| recorded.waits.record(span_ms));
+        slow::waited(span_ms);
+    }
     for change in &outcome.changes {
-        if let Some(
-            Cause::Granted { waited_since: Some(since) } | Cause::Renewed { waited_since: Some(since) },
-        ) = change.cause()
-        {
-            let span_ms = now.ms_since(since);
-            RECORDED.with(|recorded| recorded.waits.record(span_ms));
-            slow::waited(span_ms);
-        }
-        for ended in change.ended().iter().filter(|ended| ended.why != Ending::Undone) {
-            RECORDED.with(|recorded| recorded.holds.record(now.ms_since(ended.held_since)));
+        for ended in change.ended() {
+            if ended.why != Ending::Undone {
+                RECORDED.with(|recorded| recorded.holds.record(now.ms_since(ended.held_since)));
+            }
         }
     }
 }

@@ -47,7 +47,7 @@ pub(crate) fn send_waiting(context: &Context, key: RedisString<'_>) {
 fn event_of(cause: Cause) -> Option<&'static CStr> {
     match cause {
         Cause::Granted { .. } => Some(c"lock.acquired"),
-        Cause::Renewed { .. } | Cause::Extended => Some(c"lock.extended"),
+        Cause::Renewed | Cause::Extended => Some(c"lock.extended"),
         // The server extends the lease of a session unasked, and what is undone was told to nobody. The end of a hold is an
         // event of its own.
         Cause::Kept

@@ -92,9 +92,9 @@ impl Figures {
     pub(crate) fn count(&mut self, outcome: &Outcome) {
         for change in &outcome.changes {
             match change.cause() {
-                Some(Cause::Granted { waited_since }) => {
+                Some(Cause::Granted { has_waited }) => {
                     add(&mut self.grants, 1);
-                    add(&mut self.grants_after_wait, waited_since.is_some().into());
+                    add(&mut self.grants_after_wait, has_waited.into());
                 }
                 Some(Cause::Released) => add(&mut self.releases, 1),
                 Some(Cause::Extended) => add(&mut self.extensions, 1),

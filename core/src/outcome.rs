@@ -53,16 +53,13 @@ pub struct Circumstances {
 /// Why a hold is as it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Cause {
-    /// It was granted.
+    /// It was granted; to a request that waited, or at once.
     Granted {
-        /// Since when the request had waited, if it had.
-        waited_since: Option<Moment>,
+        /// Whether the request had waited.
+        has_waited: bool,
     },
     /// It was granted again to its own token.
-    Renewed {
-        /// Since when the request had waited, if it had: for a smaller limit.
-        waited_since: Option<Moment>,
-    },
+    Renewed,
     /// Its lease was set anew by its holder.
     Extended,
     /// The server extended its lease, since its connection is open.
@@ -183,6 +180,8 @@ impl Denied {
 pub struct Outcome {
     /// What has changed, to be passed on in this order.
     pub changes: SmallVec<[Change; 1]>,
+    /// Since when those requests had waited that were granted what they waited for: a hold, or another limit.
+    pub waited_since: Vec<Moment>,
     /// Why the request got nothing, if it did not.
     pub denied: Option<Denied>,
     /// Whether a lease was promised: a time to live that the key has is to be taken off.

@@ -27,7 +27,7 @@ mod serving;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use smallvec::{SmallVec, smallvec};
+use smallvec::SmallVec;
 
 use crate::answer::Answer;
 use crate::codec::Decoded;
@@ -165,7 +165,9 @@ impl Turn<'_> {
         make_token: impl FnOnce() -> Token,
     ) -> Result<Acquired, Refusal> {
         let acquired = self.try_to_acquire(request, connection, wait, make_token);
-        self.outcome.denied = Denied::of(&acquired);
+        if !matches!(acquired, Ok(Acquired::Granted(..))) {
+            self.outcome.denied = Denied::of(&acquired);
+        }
         acquired
     }
 
@@ -194,7 +196,7 @@ impl Turn<'_> {
                     level: request.level,
                     prolongs: request.level.is_some(),
                 };
-                let undo = self.renew(token, renewal, None).ok_or(Refusal::Internal)?;
+                let undo = self.renew(token, renewal).ok_or(Refusal::Internal)?;
                 self.table.undos.learned(self.key, undo.fence);
                 if wait.is_some() {
                     self.give_up_place(token);
@@ -214,12 +216,12 @@ impl Turn<'_> {
                     owner: request.owner,
                     session: request.session.then(connection),
                 };
-                // Whoever is next although somebody waits is the one who waits.
-                let is_waited_for = self.table.queues.is_waited_for(self.key);
-                let head = is_waited_for.then(|| self.table.queues.head(self.key)).flatten();
-                let waited_since = head.map(|head| head.since);
-                self.grant(Hold::grant(terms, fence, self.now), waited_since);
-                if waited_since.is_some() {
+                let has_waited = self.table.queues.is_waited_for(self.key);
+                self.grant(Hold::grant(terms, fence, self.now), has_waited);
+                if has_waited {
+                    // Who is next although somebody waits is the one who waits.
+                    let head = self.table.queues.head(self.key);
+                    self.outcome.waited_since.extend(head.map(|head| head.since));
                     self.give_up_place(&token);
                     self.serve();
                 }
@@ -302,7 +304,9 @@ impl Turn<'_> {
         let is_released = released != Released::NotHeld;
         if is_released {
             let ended = match released {
-                Released::Ended { held_since } => smallvec![Ended { why: Ending::Released, held_since }],
+                Released::Ended { held_since } => {
+                    SmallVec::from_buf([Ended { why: Ending::Released, held_since }])
+                }
                 _ => SmallVec::new(),
             };
             self.outcome.changes.push(Change::AsAsked(Cause::Released, ended));

@@ -78,7 +78,11 @@ impl Command for Acquire {
         let acquired = turn(context, args, |turn| {
             turn.acquire(&request, || context.client(), wait, entropy::new_token)
         })?
-        .inspect_err(|refusal| deadlocks::log(context, args, request.owner, refusal))?;
+        .inspect_err(|refusal| {
+            if *refusal == Refusal::Deadlock {
+                deadlocks::log(context, args, request.owner);
+            }
+        })?;
         match acquired {
             Acquired::Granted(token, fence) => waiting::reply_grant(context, &token, fence),
             Acquired::NotAvailable => context.reply_null_array(),

@@ -1,6 +1,6 @@
 //! Deadlocks, as lines of the log.
 
-use lock_core::{DbKey, Moment, Refusal};
+use lock_core::{DbKey, Moment};
 
 use crate::server::clock;
 use crate::server::ffi::{Args, Context, MainThread};
@@ -13,10 +13,12 @@ const BETWEEN_LINES_MS: u64 = 1000;
 /// When the next line may follow.
 static NEXT_LINE: MainThread<Option<Moment>> = MainThread::new(None);
 
-/// Logs a refusal for a deadlock: who was refused, and who waits, by their labels. The line holds neither key nor token.
-pub(super) fn log(context: &Context, args: &Args<'_>, owner: Option<&[u8]>, refusal: &Refusal) {
+/// Logs a deadlock: who was refused, and who waits, by their labels. The line holds neither key nor token.
+#[cold]
+#[inline(never)]
+pub(super) fn log(context: &Context, args: &Args<'_>, owner: Option<&[u8]>) {
     let now = clock::now();
-    if *refusal != Refusal::Deadlock || NEXT_LINE.with(|next| next.is_some_and(|next| now < next)) {
+    if NEXT_LINE.with(|next| next.is_some_and(|next| now < next)) {
         return;
     }
     NEXT_LINE.with(|next| *next = Some(now.plus_ms(BETWEEN_LINES_MS)));

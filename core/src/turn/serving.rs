@@ -12,7 +12,6 @@ use crate::queue::{Ticket, Waiter};
 use crate::refusal::Refusal;
 use crate::request::is_inner;
 use crate::session::ClientId;
-use crate::time::Moment;
 use crate::token::Token;
 use crate::undo::{Known, Undo, What};
 
@@ -206,6 +205,7 @@ impl Turn<'_> {
         let Some(undo) = granted else {
             return self.tell(waiter.client, Answer::Refused(Refusal::FencesExhausted));
         };
+        self.outcome.waited_since.push(waiter.since);
         let Some(client) = waiter.client else {
             self.leave_renewal_to_claim(undo.fence, known);
             self.outcome.calls.push(ticket);
@@ -239,7 +239,7 @@ impl Turn<'_> {
             // Without a connection its token is not asking now, and counts on the lease that it has.
             prolongs: waiter.level.is_some() || waiter.client.is_none(),
         };
-        self.renew(&waiter.token, renewal, Some(waiter.since))
+        self.renew(&waiter.token, renewal)
     }
 
     fn grant_waiter(&mut self, waiter: &Waiter) -> Option<Undo> {
@@ -254,18 +254,18 @@ impl Turn<'_> {
         let hold = Hold::grant(terms, fence, self.now);
         let claim_ms = self.circumstances.claim_ms;
         let hold = if waiter.client.is_some() { hold } else { hold.unclaimed(claim_ms, self.now) };
-        self.grant(hold, Some(waiter.since));
+        self.grant(hold, true);
         Some(Undo { fence, what: What::Grant })
     }
 
-    pub(super) fn grant(&mut self, hold: Hold, waited_since: Option<Moment>) {
+    pub(super) fn grant(&mut self, hold: Hold, has_waited: bool) {
         self.make_room(hold.limit(), None);
         self.end_left_over(&hold);
         if let Some(client) = hold.session() {
             self.table.sessions.keeps(client, self.key, hold.fence());
         }
         self.outcome.has_promised = true;
-        let cause = Cause::Granted { waited_since };
+        let cause = Cause::Granted { has_waited };
         self.outcome.changes.push(if self.lock.is_empty() {
             Change::First(hold.clone(), cause)
         } else {
@@ -285,12 +285,7 @@ impl Turn<'_> {
     }
 
     /// Grants a hold again. Returns what undoes that.
-    pub(super) fn renew(
-        &mut self,
-        token: &Token,
-        renewal: Renewal<'_>,
-        waited_since: Option<Moment>,
-    ) -> Option<Undo> {
+    pub(super) fn renew(&mut self, token: &Token, renewal: Renewal<'_>) -> Option<Undo> {
         let before = self.lock.hold_of(token, self.now)?;
         let (fence, limit, level) = (before.fence(), before.limit(), before.level());
         let session_before = before.session();
@@ -305,7 +300,7 @@ impl Turn<'_> {
             }
         }
         self.outcome.has_promised = true;
-        self.outcome.changes.push(Change::Set(hold, Cause::Renewed { waited_since }));
+        self.outcome.changes.push(Change::Set(hold, Cause::Renewed));
         Some(Undo { fence, what: What::Renewal { limit, level } })
     }
 }

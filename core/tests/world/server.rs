@@ -366,10 +366,8 @@ impl Server {
         let waited = |ticket: &&Ticket| before.iter().any(|(other, _)| other == *ticket);
         let called = outcome.calls.iter().filter(waited).copied().collect();
         let drawn = outcome.changes.iter().filter_map(|change| match change {
-            Change::First(hold, Cause::Granted { waited_since })
-            | Change::Set(hold, Cause::Granted { waited_since }) => {
-                Some((hold.fence(), waited_since.is_some()))
-            }
+            Change::First(hold, Cause::Granted { has_waited })
+            | Change::Set(hold, Cause::Granted { has_waited }) => Some((hold.fence(), *has_waited)),
             _ => None,
         });
         self.work_done.turns.push(spot);
