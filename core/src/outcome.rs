@@ -91,6 +91,8 @@ pub enum Change {
     Set(Hold, Cause),
     /// The hold with this fence has ended.
     Ended(Fence, Cause),
+    /// The string that counts as a lock of this token lasts so many milliseconds from now.
+    Lease(Token, u64, Cause),
     /// What was asked has been done, and says all there is to say.
     AsAsked(Cause),
 }

@@ -256,9 +256,6 @@ fn what_is_not_there_yet_is_not_there() {
     assert_eq!(listener.read().items()[2].text(), "__keyevent@0__:lock.end", "no notification before");
     acquire(&mut client, "k");
     assert_eq!(client.run("INFO lock").text(), "", "metrics");
-    assert!(client.run("CONFIG GET lock.adopt-strings").items().is_empty());
-    client.ok("SET string t PX 60000");
-    assert!(client.run("LOCK.CHECK string t").is_error());
 }
 
 // --- what an operator is told
