@@ -12,6 +12,7 @@ mod durability;
 mod fixture;
 mod keyspace;
 mod stress;
+mod strings;
 #[path = "../support/mod.rs"]
 mod support;
 mod time;
