@@ -7,7 +7,7 @@ use std::path::Path;
 use super::readme::{file, make_calls, root};
 
 /// Every page, and the folder from which its links lead.
-const PAGES: [(&str, &str); 14] = [
+const PAGES: [(&str, &str); 15] = [
     ("README.md", ""),
     ("CONTRIBUTING.md", ""),
     ("CHANGELOG.md", ""),
@@ -17,6 +17,7 @@ const PAGES: [(&str, &str); 14] = [
     ("docs/design.md", "docs"),
     ("docs/losses.md", "docs"),
     ("docs/operations.md", "docs"),
+    ("docs/set-nx.md", "docs"),
     ("tests/README.md", "tests"),
     ("clients/README.md", "clients"),
     ("clients/cases/README.md", "clients/cases"),

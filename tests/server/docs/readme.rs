@@ -12,7 +12,7 @@ use crate::support::transcript::{Kind, Known, SLACK_MS, Stage, blocks, kind, ste
 use crate::support::waiter::{is_blocked, wait_blocked};
 use crate::support::{Client, PATIENCE, Reply, Server, Version, Waiter, ok_grant, wait_until};
 
-const DOCUMENTS: [&str; 3] = ["README.md", "docs/operations.md", "docs/clients.md"];
+const DOCUMENTS: [&str; 4] = ["README.md", "docs/operations.md", "docs/clients.md", "docs/set-nx.md"];
 
 #[test]
 fn every_session_comes_out_as_it_is_written() {
