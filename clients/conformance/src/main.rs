@@ -6,7 +6,8 @@
 //! | [`bed`] | servers of one kind of place, each behind a proxy |
 //! | [`proxy`], [`faults`], [`tls`], [`recorder`] | what the proxies do, and what they write down |
 //! | [`cases`] | the cases of clients/cases |
-//! | [`changes`] | slots that move, and failovers |
+//! | [`ways`] | the way to the servers, when slots move and masters fail |
+//! | [`crowd`] | very many who wait |
 //! | [`cancelling`], [`killed`] | clients that give up, and that are killed |
 //! | [`history`] | work that contends behind random faults |
 //! | [`redlock`] | five servers |
@@ -20,8 +21,9 @@
 mod bed;
 mod cancelling;
 mod cases;
-mod changes;
+
 mod client;
+mod crowd;
 mod faults;
 mod history;
 mod killed;
@@ -32,6 +34,7 @@ mod redlock;
 mod support;
 mod testee;
 mod tls;
+mod ways;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::OpenOptions;
@@ -142,9 +145,9 @@ impl All {
                 }
             }
         }
-        for (name, place, run) in changes::ALL {
+        for (name, place, run) in ways::ALL {
             if self.can(kind, place, 3, &[], name) {
-                self.on_bed(kind, place, format!("changes: {name}"), move |testee, bed, _| run(testee, bed));
+                self.on_bed(kind, place, format!("ways: {name}"), move |testee, bed, _| run(testee, bed));
             }
         }
         for (what, options) in [("requests", json!({})), ("sessions", json!({"session": true}))] {
@@ -165,6 +168,12 @@ impl All {
             });
         }
         for protocol in [2, 3] {
+            let name = format!("a crowd that waits holds up neither renewal nor release, RESP{protocol}");
+            if self.can(kind, Place::Alone, protocol, &[], &name) {
+                self.on_bed(kind, Place::Alone, name, move |testee, bed, _| {
+                    crowd::waits(testee, bed, protocol)
+                });
+            }
             let name = format!("history behind random faults, RESP{protocol}");
             if self.can(kind, Place::Alone, protocol, &[], &name) {
                 self.on_bed(kind, Place::Alone, name, move |testee, bed, _| {

@@ -183,12 +183,14 @@ impl Connection {
         let mut values = Values::new(from);
         while let Some((request, bytes)) = values.next().await? {
             let words: Vec<String> = request.items().iter().map(Reply::text).collect();
+            let mut passed_on = bytes;
             let command = words.first().map(|word| word.to_ascii_uppercase()).unwrap_or_default();
             if command == "PSYNC" || command == "SYNC" {
                 self.is_raw.store(true, Ordering::SeqCst);
-                to.write_all(&bytes).await?;
+                to.write_all(&passed_on).await?;
                 return copy(values, to).await;
             }
+            let error = self.faults.error(&command);
             if command.starts_with("LOCK.") {
                 if self.faults.of_request(&command) {
                     tokio::time::sleep(LATE).await;
@@ -197,9 +199,15 @@ impl Connection {
             }
             // A subscription is confirmed by a message.
             if !command.ends_with("SUBSCRIBE") {
-                self.asked.lock().unwrap().push_back(self.faults.recorder().request(command, words));
+                let mut request = self.faults.recorder().request(command, words);
+                if error.is_some() {
+                    // Its reply says when it is the turn of the error.
+                    passed_on = b"*1\r\n$4\r\nPING\r\n".to_vec();
+                }
+                request.error = error;
+                self.asked.lock().unwrap().push_back(request);
             }
-            to.write_all(&bytes).await?;
+            to.write_all(&passed_on).await?;
         }
         self.is_ending();
         Ok(())
@@ -207,7 +215,7 @@ impl Connection {
 
     async fn replies(&self, from: ReadHalf<Stream>, mut to: WriteHalf<Stream>) -> std::io::Result<()> {
         let (mut values, mut is_mute) = (Values::new(from), false);
-        while let Some((reply, bytes)) = values.next().await? {
+        while let Some((reply, mut bytes)) = values.next().await? {
             if self.is_raw.load(Ordering::SeqCst) {
                 to.write_all(&bytes).await?;
                 return copy(values, to).await;
@@ -215,6 +223,9 @@ impl Connection {
             let request = if is_message(&reply) { None } else { self.asked.lock().unwrap().pop_front() };
             let mut fault = None;
             if let Some(request) = request {
+                if let Some(error) = &request.error {
+                    bytes = format!("-{error}\r\n").into_bytes();
+                }
                 if request.command.starts_with("LOCK.") {
                     self.faults.seen(&request.command, Moment::Reply);
                     fault = self.faults.of_reply(&request.command);

@@ -23,6 +23,8 @@ pub(crate) struct Recorder {
 pub(crate) struct Request {
     /// In capitals.
     pub(crate) command: String,
+    /// What the client is told, whatever the server says.
+    pub(crate) error: Option<String>,
     words: Vec<String>,
     sent: Micros,
 }
@@ -57,7 +59,7 @@ impl Recorder {
 
     /// A request that is about to be handed on.
     pub(crate) fn request(&self, command: String, words: Vec<String>) -> Request {
-        Request { command, words, sent: self.now() }
+        Request { command, error: None, words, sent: self.now() }
     }
 
     pub(crate) fn reply(&self, connection: usize, request: Request, reply: &Reply) {
@@ -76,7 +78,8 @@ impl Recorder {
     }
 
     fn write(&self, connection: usize, request: Request, answer: impl FnOnce(&Ask) -> Answer) {
-        if let Some(ask) = ask_of(&request) {
+        let ask = if request.error.is_none() { ask_of(&request) } else { None };
+        if let Some(ask) = ask {
             let answer = answer(&ask);
             let (sent, answered) = (request.sent, self.now());
             self.push(Op { sent, answered, client: 0, connection, node: 0, ask, answer });

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::bed::TIMEOUT_MS;
 use crate::client::{Client, Outcome, PATIENCE};
-use crate::support::{Data, Server, signal};
+use crate::support::{Data, Server, locks, signal};
 use crate::testee::Testee;
 
 const SERVERS: usize = 5;
@@ -15,9 +15,10 @@ const SERVERS: usize = 5;
 pub(crate) type Run = fn(&Testee);
 
 /// What is true, and how it is tried.
-pub(crate) const ALL: [(&str, Run); 9] = [
+pub(crate) const ALL: [(&str, Run); 10] = [
     ("it is held at all servers, and by one client", held_by_one),
     ("who waits gets it later", waits),
+    ("what too few servers have granted is given back before it is asked for again", given_back),
     ("with two servers killed it goes on", two_killed),
     ("with three servers killed it is lost in time, and not acquired", three_killed),
     ("with one server stopped it goes on, and nothing is left at that one", one_stopped),
@@ -90,6 +91,25 @@ fn waits(testee: &Testee) {
     assert!(matches!(other.finish(&waiting, PATIENCE), Outcome::Held { .. }));
     other.assert_released("B", "b");
     close([one, other]);
+}
+
+fn given_back(testee: &Testee) {
+    let five = Five::start(testee, &[]);
+    let one = five.client("one");
+    for server in &five.servers[..3] {
+        locks::acquire(&mut server.client(), "it PX 60000 TOKEN other");
+    }
+    let waiting = one.acquire("A", "a", "it", json!({"wait": 4_000}));
+    let (begin, mut looks) = (Instant::now(), [0; 2]);
+    while begin.elapsed() < Duration::from_secs(3) {
+        looks[usize::from(five.held(3..SERVERS) == 0)] += 1;
+        thread::sleep(Duration::from_millis(5));
+    }
+    // It asks for a moment, and lets others ask for most of the time.
+    assert!(looks[1] > looks[0], "held, and free: {looks:?}");
+    assert_eq!(one.finish(&waiting, PATIENCE), Outcome::NotAvailable);
+    assert_eq!(five.held(3..SERVERS), 0);
+    close([one]);
 }
 
 fn two_killed(testee: &Testee) {

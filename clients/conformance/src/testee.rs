@@ -59,10 +59,11 @@ pub(crate) struct Sent {
 
 impl Testee {
     pub(crate) fn start(kind: &Kind) -> Self {
-        let errors = tempfile::NamedTempFile::new().unwrap();
+        let errors = tempfile::Builder::new().prefix("redis-lock-testee-").tempfile().unwrap();
         let (program, arguments) = kind.command.split_first().unwrap();
         let mut child = Command::new(program)
             .args(arguments)
+            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(File::create(errors.path()).unwrap())

@@ -1,15 +1,10 @@
 """The tests of the client, against real servers. `make test-clients` runs it; REDIS_SERVER chooses the server.
 
-  test_cases.py         the cases of clients/cases: threads and tasks, RESP2 and RESP3
-  test_cancellation.py  300 cancellations around the grant, of each kind
-  test_kill.py          clients that are killed at every step
-  test_history.py       random work behind a proxy that loses replies, judged by checker/
-  test_routes.py        Sentinels and a cluster: failover, slots that move
-  test_redlock.py       Redlock over five servers
-  test_lock_class.py    the tests of redis-py for its own lock
+  test_interrupts.py    300 interrupts of the main thread around the grant
+  test_lock_class.py    the tests of redis-py for its own lock; as_lock_class.py is for it
   test_readme.py        the programs of README.md
-  support.py            clients of both kinds, driven alike
-  program.py            for test_kill.py; as_lock_class.py: for test_lock_class.py
+  support.py            a server, and a proxy in front of it
+  testee.py             takes part in the proofs of all clients, clients/conformance
 
 Run with REDIS_LOCK_MODULE, the files go at the same time; they mostly wait. Names of files as arguments choose some.
 """
@@ -21,21 +16,16 @@ import sys
 import time
 
 here = os.path.dirname(os.path.abspath(__file__))
-# Long, and each has a server of its own.
-APART = {
-    "test_cases.py": ("ThreadsResp2", "ThreadsResp3", "TasksResp2", "TasksResp3"),
-    "test_redlock.py": ("Threads", "Tasks"),
-}
 
 
 def main():
     chosen = sys.argv[1:] or sorted(each for each in os.listdir(here) if re.fullmatch(r"test_\w+\.py", each))
     began = time.monotonic()
     runs = [
-        (" ".join((name, *some)), subprocess.Popen(
-            [sys.executable, "-B", "-W", "ignore::ResourceWarning", os.path.join(here, name), "-v", *some],
+        (name, subprocess.Popen(
+            [sys.executable, "-B", "-W", "ignore::ResourceWarning", os.path.join(here, name), "-v"],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
-        for name in chosen for some in [[each] for each in APART.get(name, ())] or [[]]
+        for name in chosen
     ]  # fmt: skip
     try:
         totals = [report(*run) for run in runs]

@@ -78,6 +78,9 @@ export class Hold {
   async extend(lease: number): Promise<void> {
     await this.inTurn(async () => {
       if (!this.remaining) return;
+      // A shorter lease may begin at once, also if the reply is lost.
+      this.ends = Math.min(this.ends, now() + lease);
+      this.#watch();
       let ends;
       try {
         ends = await this.remote.extend(this.options, lease, this.ends);

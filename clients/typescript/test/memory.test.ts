@@ -4,13 +4,13 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
-import { KINDS, Server, locksOf } from "./support.js";
+import { IOREDIS, Server, locksOf } from "./support.js";
 
 test("ten thousand locks leave nothing in memory", async () => {
   setFlagsFromString("--expose-gc");
   const collect = runInNewContext("gc") as () => void;
   const server = await Server.start();
-  const [locks, close] = await locksOf(KINDS.ioRedis3, server.port);
+  const [locks, close] = await locksOf(IOREDIS, server.port);
   const some = async (times: number): Promise<number> => {
     for (let at = 0; at < times; at += 50) {
       await Promise.all(Array.from({ length: 50 }, (_, each) => locks.using(`memory-${at + each}`, () => {})));

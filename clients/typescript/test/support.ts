@@ -2,16 +2,13 @@
 
 import assert from "node:assert/strict";
 import { spawn, type ChildProcess } from "node:child_process";
-import { randomInt } from "node:crypto";
 import { mkdtempSync, rmSync } from "node:fs";
 import { createServer, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Redis } from "ioredis";
-import { Redis as Redis5 } from "ioredis5";
 import { createClient } from "redis";
-import { createClient as createClient5 } from "redis5";
 import { Locks, type AnyClient } from "../src/index.js";
 
 const running = new Set<Server>();
@@ -75,17 +72,10 @@ export class Server {
     rmSync(this.folder, { recursive: true, force: true });
   }
 
-  /** What LOCK.INFO says: how many hold it and wait, their labels, and the level of the first. */
+  /** What LOCK.INFO says: how many hold it and wait, and the level of the first. */
   async info(name: string): Promise<Record<string, unknown>> {
     const map = plain(await this.call("LOCK.INFO", name)) as Info | null;
-    const owners = (list: Info["holders"] = []): (string | null)[] => list.map((each) => each.owner);
-    return {
-      held: map?.held ?? 0,
-      waiting: map?.waiting ?? 0,
-      owners: owners(map?.holders),
-      queue: owners(map?.queue),
-      level: map?.holders[0]?.level ?? 0,
-    };
+    return { held: map?.held ?? 0, waiting: map?.waiting ?? 0, level: map?.holders[0]?.level ?? 0 };
   }
 
   async becomes(name: string, wanted: Record<string, unknown>, within = 8_000): Promise<void> {
@@ -102,8 +92,7 @@ export class Server {
 interface Info {
   held: number;
   waiting: number;
-  holders: { owner: string | null; level: number }[];
-  queue: { owner: string | null; level: number }[];
+  holders: { level: number }[];
 }
 
 /** Maps of RESP3, which come as Map, as objects. */
@@ -133,52 +122,34 @@ export interface Login {
   password?: string;
 }
 
-/** A library with a protocol: makes locks whose replies are waited for 1 second if not otherwise said. */
+/** A library: makes locks whose replies are waited for 1 second if not otherwise said. */
 export interface Kind {
   name: string;
   client(port: number, login?: Login): Promise<[client: AnyClient, close: () => void]>;
 }
 
-function nodeRedis(version: string, create: typeof createClient, RESP: 2 | 3): Kind {
-  return {
-    name: `node-redis ${version}, RESP${RESP}`,
-    async client(port, login = {}) {
-      const client = create({ socket: { host: "127.0.0.1", port }, RESP, ...login });
-      client.on("error", () => {});
-      await client.connect();
-      return [client, () => client.destroy()];
-    },
-  };
-}
-
-function ioRedis(version: string, create: typeof Redis, protocol: 2 | 3): Kind {
-  return {
-    name: `ioredis ${version}, RESP${protocol}`,
-    async client(port, login = {}) {
-      const client = new create({ host: "127.0.0.1", port, protocol, ...login });
-      client.on("error", () => {});
-      return [client, () => client.disconnect()];
-    },
-  };
-}
-
-export const KINDS = {
-  nodeRedis2: nodeRedis("6", createClient, 2),
-  nodeRedis3: nodeRedis("6", createClient, 3),
-  nodeRedis5: nodeRedis("5", createClient5 as never, 2),
-  ioRedis2: ioRedis("6", Redis, 2),
-  ioRedis3: ioRedis("6", Redis, 3),
-  ioRedis5: ioRedis("5", Redis5 as never, 2),
+export const NODE_REDIS: Kind = {
+  name: "node-redis",
+  async client(port, login = {}) {
+    const client = createClient({ socket: { host: "127.0.0.1", port }, ...login });
+    client.on("error", () => {});
+    await client.connect();
+    return [client, () => client.destroy()];
+  },
 };
 
-export async function locksOf(
-  kind: Kind,
-  port: number,
-  login?: Login,
-  timeout = 1_000,
-): Promise<[locks: Locks, close: () => Promise<void>]> {
+export const IOREDIS: Kind = {
+  name: "ioredis",
+  async client(port, login = {}) {
+    const client = new Redis({ host: "127.0.0.1", port, ...login });
+    client.on("error", () => {});
+    return [client, () => client.disconnect()];
+  },
+};
+
+export async function locksOf(kind: Kind, port: number, login?: Login): Promise<[locks: Locks, close: () => Promise<void>]> {
   const [client, close] = await kind.client(port, login);
-  const locks = new Locks(client, { timeout });
+  const locks = new Locks(client, { timeout: 1_000 });
   return [
     locks,
     async () => {
@@ -187,16 +158,3 @@ export async function locksOf(
     },
   ];
 }
-
-/** The same numbers for the same seed (mulberry32). */
-export function random(seed: number): () => number {
-  return () => {
-    seed = (seed + 0x6d2b79f5) | 0;
-    let bits = Math.imul(seed ^ (seed >>> 15), 1 | seed);
-    bits = (bits + Math.imul(bits ^ (bits >>> 7), 61 | bits)) ^ bits;
-    return ((bits ^ (bits >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
-/** Repeats the choices of the tests that draw some. */
-export const SEED = Number(process.env.REDIS_LOCK_SEED) || randomInt(2 ** 32);

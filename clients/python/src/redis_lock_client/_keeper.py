@@ -6,9 +6,11 @@ answer holds up neither other renewals nor the signal that a lock is lost.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import os
+import queue
 import threading
 import weakref
 from collections.abc import Callable
@@ -20,30 +22,33 @@ from ._steps import PAUSE, now
 
 class Keeper:
     def __init__(self) -> None:
-        self._turn = threading.Condition()
-        self._due: list[tuple[float, int, int, weakref.ref[Lease]]] = []
-        self._count = itertools.count()
+        # Users are interrupted anywhere in here. A Condition would stay locked then, and this cannot.
+        self._news: queue.SimpleQueue[tuple[float, int, weakref.ref[Lease]]] = queue.SimpleQueue()
+        self._starting = threading.Lock()
         self._thread: Optional[threading.Thread] = None
 
     def watch(self, lease: Lease, at: float) -> None:
         """Tends it from `at` on, as long as somebody else has it."""
-        with self._turn:
-            heapq.heappush(self._due, (at, next(self._count), lease.version, weakref.ref(lease)))
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="redis-lock keeper", daemon=True)
-                self._thread.start()
-            self._turn.notify()
+        self._news.put((at, lease.version, weakref.ref(lease)))
+        if self._thread is None or not self._thread.is_alive():
+            with self._starting:
+                if self._thread is None or not self._thread.is_alive():
+                    self._thread = threading.Thread(target=self._run, name="redis-lock keeper", daemon=True)
+                    self._thread.start()
 
     def _run(self) -> None:
+        due: list[tuple[float, int, int, weakref.ref[Lease]]] = []
+        count = itertools.count()
         while True:
-            with self._turn:
-                while not self._due or self._due[0][0] > now():
-                    self._turn.wait(max(0.0, self._due[0][0] - now()) if self._due else None)
-                _, _, version, ref = heapq.heappop(self._due)
-            lease = ref()
-            if lease is not None and lease.version == version:
-                self._tend(lease)
-            del lease
+            with contextlib.suppress(queue.Empty):
+                at, version, ref = self._news.get(timeout=max(0.0, due[0][0] - now()) if due else None)
+                heapq.heappush(due, (at, next(count), version, ref))
+            if due and due[0][0] <= now():
+                _, _, version, ref = heapq.heappop(due)
+                lease = ref()
+                if lease is not None and lease.version == version:
+                    self._tend(lease)
+                del lease
 
     def _tend(self, lease: Lease) -> None:
         try:

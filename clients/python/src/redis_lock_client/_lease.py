@@ -50,6 +50,16 @@ class Lease:
             self.version += 1
         self.watch(self._sooner(self._renew_at if self.options.renew else ends))
 
+    def shorten(self, seconds: float) -> None:
+        """To be called before an extension is asked for: a shorter lease may begin at once, also if its reply is lost."""
+        with self._lock:
+            ends = min(self.ends, now() + seconds)
+            if ends == self.ends:
+                return
+            self.ends = ends
+            self.version += 1
+        self.watch(self._sooner(ends))
+
     def tend(self) -> Optional[float]:
         """Does what is due, and says when to come again, or None when that is never."""
         if not self.remaining:

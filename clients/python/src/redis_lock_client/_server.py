@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import queue
 import random
-import threading
 import time
 from typing import Any, Optional, TypeVar, Union
 
@@ -73,7 +73,10 @@ class Server(Performer):
         self._cluster = client if isinstance(client, redis.RedisCluster) else None
         self._single = None if isinstance(client, redis.RedisCluster) else like(client, **settings)
         self._nodes, self._slots = dict[tuple[str, int], redis.Redis](), Slots()
-        self._blocked = threading.Semaphore(blocked)
+        # A Semaphore would stay locked when its user is interrupted.
+        self._free: queue.SimpleQueue[None] = queue.SimpleQueue()
+        for _ in range(blocked):
+            self._free.put(None)
 
     def for_hold(self, options: Options) -> Union[Server, Session]:
         """What is asked for this hold."""
@@ -102,14 +105,14 @@ class Server(Performer):
 
     def ask_in_turn(self, words: Words, wait: Optional[float]) -> Any:
         left = float("inf") if wait is None else wait
-        if self._blocked.acquire(blocking=False):
+        if self._may_block():
             # Well below the socket timeout: the end of BLOCK is a reply, and not a lost one.
             block = min(left, REPEAT, timeout_of(self.node(str(words[1]))) / 2)
             until = now() + min(block, PAUSE)
             try:
                 reply = self.ask((*words, "BLOCK", ms(block)))
             finally:
-                self._blocked.release()
+                self._free.put(None)
             # Some connections cannot block: Valkey's with RESP3 and subscriptions.
             pause = until - now()
         else:
@@ -119,6 +122,13 @@ class Server(Performer):
         if isinstance(reply, int) and pause > 0:
             time.sleep(pause)
         return reply
+
+    def _may_block(self) -> bool:
+        try:
+            self._free.get_nowait()
+        except queue.Empty:
+            return False
+        return True
 
     def node(self, name: str) -> redis.Redis:
         if self._single is not None:

@@ -72,6 +72,7 @@ class Hold(Lease):
 
     def extend(self, seconds: float) -> None:
         """With `extending`."""
+        self.shorten(seconds)
         try:
             ends = self.remote.extend(self.options, seconds, self.ends)
         except RedisError:

@@ -77,6 +77,7 @@ class Hold(Lease):
 
     async def extend(self, seconds: float) -> None:
         """With `extending`."""
+        self.shorten(seconds)
         try:
             ends = await self.remote.extend(self.options, seconds, self.ends)
         except RedisError:

@@ -1,4 +1,5 @@
-//! The servers of a lock change under its holder and under who waits for it: slots that move, failovers.
+//! The way to the servers of a lock, also when they change under its holder and under who waits for it: slots that move,
+//! failovers.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -8,16 +9,20 @@ use serde_json::json;
 use crate::bed::{Bed, Info, Place};
 use crate::client::{Client, Outcome, PATIENCE};
 use crate::support::cluster::{key_in, slot_of};
+use crate::support::locks::acquire;
 use crate::support::{Reply, Server, wait_until};
 use crate::testee::Testee;
 
 pub(crate) type Run = fn(&Testee, &mut Bed);
 
 /// What is true over a change, and how it is tried.
-pub(crate) const ALL: [(&str, Place, Run); 6] = [
+pub(crate) const ALL: [(&str, Place, Run); 9] = [
     ("a slot that moves, and back, takes hold and waiter along", Place::Cluster, moves),
     ("a lock of a slot on its way is acquired where it will be", Place::Cluster, on_its_way),
     ("locks and sessions are at the node of their slot", Place::Cluster, both_nodes),
+    ("each lock is asked for at its own node, without redirections", Place::Cluster, without_redirections),
+    ("who waits is granted the lock at once when it is released", Place::Alone, at_once),
+    ("who waits in a cluster is granted the lock at once when it is released", Place::Cluster, at_once),
     ("a replica that takes over has hold and waiter", Place::ClusterWithReplicas, taken_over),
     ("a failover that Sentinels are told to do takes hold and waiter along", Place::Sentinel, planned),
     ("a master that is killed is followed by one with hold and waiter", Place::Sentinel, killed),
@@ -101,6 +106,52 @@ fn both_nodes(testee: &Testee, bed: &mut Bed) {
             client.assert_released("A", "a");
         }
     }
+    client.close();
+}
+
+/// The first of them may teach the client where the slots are.
+fn without_redirections(testee: &Testee, bed: &mut Bed) {
+    let client = Client::of(testee, bed, 3);
+    let mut redirections = Vec::new();
+    for round in 0..2 {
+        for number in 0..30 {
+            let lock = format!("asked for {round} {number}");
+            client.hold("A", "a", &lock, json!({}));
+            client.assert_released("A", "a");
+        }
+        let nodes = bed.cluster().nodes();
+        redirections.push(nodes.iter().map(|node| redirections_of(&mut node.client())).sum::<u64>());
+    }
+    assert_eq!(redirections[0], redirections[1], "MOVED was said again");
+    client.close();
+}
+
+fn redirections_of(client: &mut crate::support::Client) -> u64 {
+    let text = client.run("INFO errorstats").text();
+    let moved = text.lines().find_map(|line| line.strip_prefix("errorstat_MOVED:count="));
+    moved.map_or(0, |count| count.trim().parse().unwrap())
+}
+
+/// Who waits by asking again and again asks every second or two, and has not been told.
+fn at_once(testee: &Testee, bed: &mut Bed) {
+    let client = Client::of(testee, bed, 3);
+    let mut took = Vec::new();
+    for number in 0..11 {
+        let lock = format!("handed-over-{number}");
+        let mut server = bed.owner(&lock);
+        acquire(&mut server, &format!("{lock} PX 60000 TOKEN other"));
+        let waiting = client.acquire("A", "a", &lock, json!({"wait": 60_000}));
+        bed.wait_info(&lock, PATIENCE, |info| info.waiting == 1);
+        // It may be about to wait for the message still.
+        thread::sleep(Duration::from_millis(100));
+        let begin = Instant::now();
+        assert_eq!(server.call(&["LOCK.RELEASE", &lock, "other"]), Reply::Int(1));
+        assert!(matches!(client.finish(&waiting, PATIENCE), Outcome::Held { .. }));
+        took.push(begin.elapsed());
+        client.assert_released("A", "a");
+    }
+    took.sort_unstable();
+    assert!(took[took.len() / 2] < Duration::from_millis(400), "{took:?}");
     client.close();
 }
 

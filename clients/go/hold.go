@@ -1,0 +1,282 @@
+package locks
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// How often a session looks whether its connection is there.
+const look = 100 * time.Millisecond
+
+// hold is what one token holds, whatever its level: the lease by our own clock, its renewals, and the signal.
+type hold struct {
+	remote   remote
+	options  options
+	fence    int64
+	acquired time.Time
+	lost     context.Context
+	lose     context.CancelCauseFunc
+	// Rung when what is due has changed.
+	bell chan struct{}
+	// Extensions go one by one, so that what is said last is what the server did last.
+	extending sync.Mutex
+
+	mu      sync.Mutex
+	ends    time.Time
+	lease   time.Duration
+	renewAt time.Time
+	isOver  bool
+}
+
+func newHold(remote remote, o options, g *grant) *hold {
+	h := &hold{remote: remote, options: o, fence: g.fence, acquired: time.Now(), bell: make(chan struct{}, 1)}
+	h.lost, h.lose = context.WithCancelCause(context.Background())
+	h.ends = g.ends
+	h.confirm(g.ends, o.lease)
+	go h.keep()
+	return h
+}
+
+// remaining is 0 for good once it was: then the lock is lost, or was released.
+func (h *hold) remaining() time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.isOver {
+		return 0
+	}
+	left := time.Until(h.ends)
+	if left <= 0 || h.options.session && h.remote.isGone() {
+		h.isOver = true
+		h.lose(ErrLost)
+		return 0
+	}
+	return left
+}
+
+// confirm is in vain when it comes too late.
+func (h *hold) confirm(ends time.Time, lease time.Duration) {
+	if h.remaining() == 0 {
+		return
+	}
+	h.mu.Lock()
+	h.ends, h.lease, h.renewAt = ends, lease, ends.Add(-lease*2/3)
+	h.mu.Unlock()
+	h.ring()
+}
+
+func (h *hold) ring() {
+	select {
+	case h.bell <- struct{}{}:
+	default:
+	}
+}
+
+// end says whether it was held until now. Nothing says after it that it is.
+func (h *hold) end() bool {
+	held := h.remaining() > 0
+	h.mu.Lock()
+	h.isOver = true
+	h.mu.Unlock()
+	h.ring()
+	return held
+}
+
+func (h *hold) isLost() {
+	h.end()
+	h.lose(ErrLost)
+}
+
+// keep renews the lease in time, and notices when it is over.
+func (h *hold) keep() {
+	renewals := make(chan struct{}, 1)
+	isRenewing := false
+	for h.remaining() > 0 {
+		h.mu.Lock()
+		at, renewAt := h.ends, h.renewAt
+		h.mu.Unlock()
+		if h.options.renew && !isRenewing {
+			if !time.Now().Before(renewAt) {
+				isRenewing = true
+				go func() {
+					_ = h.extend(h.leaseNow())
+					renewals <- struct{}{}
+				}()
+			} else if renewAt.Before(at) {
+				at = renewAt
+			}
+		}
+		left := time.Until(at)
+		if h.options.session {
+			left = min(left, look)
+		}
+		timer := time.NewTimer(left)
+		select {
+		case <-timer.C:
+		case <-h.bell:
+		case <-renewals:
+			isRenewing = false
+			h.mu.Lock()
+			// If nothing has confirmed it, it is tried again a little later.
+			if again := time.Now().Add(h.lease / 10); h.renewAt.Before(again) {
+				h.renewAt = again
+			}
+			h.mu.Unlock()
+		}
+		timer.Stop()
+	}
+}
+
+func (h *hold) leaseNow() time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.lease
+}
+
+// extend begins the lease anew.
+func (h *hold) extend(lease time.Duration) error {
+	h.extending.Lock()
+	defer h.extending.Unlock()
+	if h.remaining() == 0 {
+		return nil
+	}
+	h.mu.Lock()
+	// A shorter lease may begin at once, also if the reply is lost.
+	if ends := time.Now().Add(lease); ends.Before(h.ends) {
+		h.ends = ends
+	}
+	until := h.ends
+	h.mu.Unlock()
+	h.ring()
+	ends, held, err := h.remote.extend(h.options, lease, until)
+	switch {
+	case err != nil && h.options.session:
+		// Its connection is gone, and the lock with it.
+		h.isLost()
+	case err == nil && !held:
+		h.isLost()
+	case err == nil:
+		h.confirm(ends, lease)
+	}
+	return err
+}
+
+// Lock is a lock that is held, or one level of it. All its methods may be called at the same time.
+type Lock struct {
+	hold    *hold
+	options options
+	client  any
+	outer   *Lock
+	// What the context of Acquire holds, of any name.
+	around  *Lock
+	context context.Context
+	cancel  context.CancelCauseFunc
+
+	mu         sync.Mutex
+	isReleased bool
+}
+
+type heldKey struct{}
+
+func newLock(ctx context.Context, client any, h *hold, o options, outer *Lock) *Lock {
+	l := &Lock{hold: h, options: o, client: client, outer: outer}
+	l.around, _ = ctx.Value(heldKey{}).(*Lock)
+	l.context, l.cancel = context.WithCancelCause(context.WithValue(ctx, heldKey{}, l))
+	stop := context.AfterFunc(h.lost, func() { l.cancel(context.Cause(h.lost)) })
+	context.AfterFunc(l.context, func() { stop() })
+	return l
+}
+
+// outerOf gives the innermost level of this lock that the context is of, and that was not released.
+func outerOf(ctx context.Context, client any, name string) *Lock {
+	l, _ := ctx.Value(heldKey{}).(*Lock)
+	for l != nil && (l.client != client || l.options.name != name || l.released()) {
+		l = l.around
+	}
+	return l
+}
+
+// Name of the lock.
+func (l *Lock) Name() string { return l.options.name }
+
+// Token proves who holds it. Other work that has it, and asks with it and a higher level, holds the lock too.
+func (l *Lock) Token() string { return l.options.token }
+
+// Level is 1, or above that for who held the lock before.
+func (l *Lock) Level() int { return max(1, l.options.level) }
+
+// Fence rises with each grant: what the lock protects can refuse an older one.
+func (l *Lock) Fence() int64 { return l.hold.fence }
+
+// Remaining is what is left of the lease, counted from before it was asked for.
+func (l *Lock) Remaining() time.Duration {
+	if l.released() {
+		return 0
+	}
+	return l.hold.remaining()
+}
+
+// Held says whether it is held, as far as is known here. Never again once it is lost or released.
+func (l *Lock) Held() bool { return l.Remaining() > 0 }
+
+// Context is that of Acquire. It is cancelled with the cause ErrLost when the lock is lost, and when it is released. Who
+// asks for the same lock with it, or with one that is made of it, is granted the next level.
+func (l *Lock) Context() context.Context { return l.context }
+
+// Lost is closed once the lock is lost, and not when it is released.
+func (l *Lock) Lost() <-chan struct{} { return l.hold.lost.Done() }
+
+// Extend begins the lease anew, from now on with this length, or with the same if it is 0. False when the lock is lost, an
+// error when the server could not be asked.
+func (l *Lock) Extend(lease time.Duration) (bool, error) {
+	if lease <= 0 {
+		lease = l.hold.leaseNow()
+	}
+	if l.Held() {
+		if err := l.hold.extend(lease); err != nil {
+			return l.Held(), err
+		}
+	}
+	return l.Held(), nil
+}
+
+// Release gives it back. ErrLost says that it was lost before. Where no server answers it is counted as held: then its
+// lease ends it. What the context of Acquire has come to makes no difference.
+func (l *Lock) Release() error {
+	l.mu.Lock()
+	again := l.isReleased
+	l.isReleased = true
+	l.mu.Unlock()
+	if again {
+		return ErrLost
+	}
+	defer l.cancel(context.Canceled)
+	wasHeld, keepUntil := l.hold.remaining() > 0, time.Time{}
+	if l.outer == nil {
+		l.hold.end()
+		defer l.hold.remote.end()
+		if l.options.atLeast > 0 && wasHeld {
+			keepUntil = l.hold.acquired.Add(l.options.atLeast)
+			// An extension on its way must not come after the one that keeps the lock.
+			l.hold.extending.Lock()
+			defer l.hold.extending.Unlock()
+		}
+	}
+	done := l.hold.remote.release(l.options, keepUntil)
+	if done != nil && !*done {
+		if wasHeld {
+			l.hold.lose(ErrLost)
+		}
+		return ErrLost
+	}
+	if !wasHeld {
+		return ErrLost
+	}
+	return nil
+}
+
+func (l *Lock) released() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.isReleased
+}

@@ -1,0 +1,200 @@
+package locks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Blocked is how many requests of a client wait on a connection at a time. Who waits beyond that keeps a place in the
+// queue all the same, and asks every second or two.
+const Blocked = 32
+
+// Client acquires locks. All its methods may be called at the same time.
+type Client struct {
+	place place
+	// Requests that nobody waits for any more.
+	given sync.WaitGroup
+}
+
+// place is where locks are: one server, or several.
+type place interface {
+	remote
+	forHold(o options) remote
+	close()
+}
+
+// New makes a client of locks of the server that a *redis.Client is for, also one of Sentinels, or a *redis.ClusterClient.
+// It takes the settings, and has connections of its own. Panics for other kinds of client.
+func New(client redis.UniversalClient) *Client {
+	server, err := newServer(client, Blocked)
+	if err != nil {
+		panic(err)
+	}
+	return &Client{place: server}
+}
+
+// Close closes the connections, once requests that are under way have been given up. What is held then lasts until its
+// lease ends, and sessions end at once.
+func (c *Client) Close() error {
+	c.given.Wait()
+	c.place.close()
+	return nil
+}
+
+// Acquire waits until it holds the lock, for as long as the context and Wait let it. ErrNotAcquired says that the time of
+// Wait is over. Where the context ends, its cause is returned, and nothing is held and nobody waits any more.
+func (c *Client) Acquire(ctx context.Context, name string, how ...Option) (*Lock, error) {
+	o, err := optionsOf(name, how)
+	if err != nil {
+		return nil, err
+	}
+	var outer *Lock
+	if o.level == 0 && o.token == "" {
+		outer = outerOf(ctx, c, name)
+	}
+	remote := c.place.forHold(o)
+	if outer != nil {
+		o.token, o.level, o.session, remote = outer.options.token, outer.Level()+1, outer.options.session, outer.hold.remote
+		outer.hold.extending.Lock()
+		defer outer.hold.extending.Unlock()
+	}
+	if o.token == "" {
+		o.token = newToken()
+	}
+	g, err := c.acquire(ctx, remote, o, outer == nil)
+	switch {
+	case err != nil:
+		if outer != nil && errors.Is(err, ErrLost) {
+			outer.hold.isLost()
+		}
+		return nil, err
+	case g == nil:
+		if outer == nil {
+			remote.end()
+		}
+		return nil, fmt.Errorf("%w: %q", ErrNotAcquired, name)
+	case outer == nil:
+		return newLock(ctx, c, newHold(remote, o, g), o, nil), nil
+	}
+	// It was lost by our own clock meanwhile, and nothing says after that that it is held.
+	if outer.hold.remaining() == 0 {
+		return nil, ErrLost
+	}
+	outer.hold.mu.Lock()
+	ends, lease := outer.hold.ends, outer.hold.lease
+	outer.hold.mu.Unlock()
+	if g.ends.After(ends) {
+		ends = g.ends
+	}
+	outer.hold.confirm(ends, max(lease, o.lease))
+	return newLock(ctx, c, outer.hold, o, outer), nil
+}
+
+// acquire gives up at once when the context ends, and what was asked then is undone.
+func (c *Client) acquire(ctx context.Context, remote remote, o options, isOwn bool) (*grant, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, context.Cause(ctx)
+	}
+	type outcome struct {
+		grant *grant
+		err   error
+	}
+	acquired := make(chan outcome, 1)
+	c.given.Add(1)
+	go func() {
+		defer c.given.Done()
+		g, err := remote.acquire(ctx, o)
+		acquired <- outcome{g, err}
+	}()
+	undo := func() { c.place.release(o, time.Time{}) }
+	end := func() {
+		if isOwn {
+			remote.end()
+		}
+	}
+	select {
+	case got := <-acquired:
+		if got.err != nil {
+			c.undo(patience, func() {
+				end()
+				undo()
+				if passes(got.err) {
+					// The server may read a request that was not answered, on a connection that was closed, after this.
+					time.Sleep(pause)
+					undo()
+				}
+			})
+		}
+		return got.grant, got.err
+	case <-ctx.Done():
+		// This ends a wait at the server, so that it answers.
+		c.undo(patience, func() {
+			undo()
+			got := <-acquired
+			end()
+			if got.err != nil {
+				time.Sleep(pause)
+			}
+			undo()
+		})
+		return nil, context.Cause(ctx)
+	}
+}
+
+// undo returns once it is done, or after that time, and then it goes on.
+func (c *Client) undo(within time.Duration, what func()) {
+	done := make(chan struct{})
+	c.given.Add(1)
+	go func() {
+		defer c.given.Done()
+		defer close(done)
+		what()
+	}()
+	select {
+	case <-done:
+	case <-time.After(within):
+	}
+}
+
+// Do does the work while the lock is held, with a context that is cancelled when the lock is lost, and releases it. ErrLost
+// says that it was lost before the work was done.
+func (c *Client) Do(ctx context.Context, name string, work func(ctx context.Context, held *Lock) error, how ...Option) (err error) {
+	held, err := c.Acquire(ctx, name, how...)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, held.Release()) }()
+	return work(held.Context(), held)
+}
+
+// Locker is the lock for who wants a sync.Locker. Lock panics when it cannot be acquired, since it has no other way to say
+// so, and Unlock when it is not held.
+func (c *Client) Locker(ctx context.Context, name string, how ...Option) sync.Locker {
+	return &locker{acquire: func() (*Lock, error) { return c.Acquire(ctx, name, how...) }}
+}
+
+type locker struct {
+	acquire func() (*Lock, error)
+	held    *Lock
+}
+
+func (l *locker) Lock() {
+	held, err := l.acquire()
+	if err != nil {
+		panic(err)
+	}
+	l.held = held
+}
+
+func (l *locker) Unlock() {
+	held := l.held
+	l.held = nil
+	if err := held.Release(); err != nil {
+		panic(err)
+	}
+}

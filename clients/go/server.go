@@ -1,0 +1,331 @@
+package locks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// server is one server, the master that Sentinels name, or the node of a cluster that has the lock. It has connections of
+// its own, with the settings of the client it is given: what others send would hold up a release. They repeat nothing by
+// themselves, since the steps do that, within a lease.
+type server struct {
+	single  *redis.Client
+	cluster *redis.ClusterClient
+	timeout time.Duration
+	// A token for each request that may block.
+	free chan struct{}
+
+	mu       sync.Mutex
+	nodes    map[string]*redis.Client
+	moved    map[string]string // where a lock is, as an error has said
+	isClosed bool
+}
+
+func newServer(client redis.UniversalClient, blocked int) (*server, error) {
+	s := &server{free: make(chan struct{}, blocked), nodes: map[string]*redis.Client{}, moved: map[string]string{}}
+	for range blocked {
+		s.free <- struct{}{}
+	}
+	switch client := client.(type) {
+	case *redis.Client:
+		s.timeout = timeoutOf(client.Options().ReadTimeout)
+		s.single = redis.NewClient(like(client.Options(), s.timeout))
+	case *redis.ClusterClient:
+		s.cluster, s.timeout = client, timeoutOf(client.Options().ReadTimeout)
+	default:
+		return nil, fmt.Errorf("locks: %T is none of *redis.Client and *redis.ClusterClient", client)
+	}
+	return s, nil
+}
+
+func timeoutOf(timeout time.Duration) time.Duration {
+	if timeout <= 0 {
+		return defaultTimeout
+	}
+	return timeout
+}
+
+// like gives the same settings, for connections of our own.
+func like(of *redis.Options, timeout time.Duration) *redis.Options {
+	o := *of
+	o.MaxRetries, o.ReadTimeout, o.WriteTimeout, o.ContextTimeoutEnabled = -1, timeout, timeout, false
+	// As many as there are requests: a release waits for no connection.
+	o.PoolSize, o.MinIdleConns, o.MaxActiveConns = 10_000, 0, 0
+	return &o
+}
+
+func (s *server) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.isClosed = true
+	if s.single != nil {
+		s.single.Close()
+	}
+	for _, each := range s.nodes {
+		each.Close()
+	}
+}
+
+// node is the client for the node that has the lock.
+func (s *server) node(name string) (*redis.Client, error) {
+	if s.single != nil {
+		return s.single, nil
+	}
+	s.mu.Lock()
+	address, isMoved := s.moved[name]
+	s.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), s.timeout)
+	defer cancel()
+	known, err := s.cluster.MasterForKey(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("locks: no node has the slot of the lock: %w", err)
+	}
+	settings := *known.Options()
+	if isMoved {
+		settings.Addr = address
+	}
+	return s.nodeAt(&settings)
+}
+
+func (s *server) nodeAt(settings *redis.Options) (*redis.Client, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.isClosed {
+		return nil, ErrClosed
+	}
+	node, ok := s.nodes[settings.Addr]
+	if !ok {
+		node = redis.NewClient(like(settings, s.timeout))
+		s.nodes[settings.Addr] = node
+	}
+	return node, nil
+}
+
+// learn minds what an error says of where the lock is. For ASK it gives the node to ask this once.
+func (s *server) learn(name string, at *redis.Client, err error) *redis.Client {
+	if s.cluster == nil {
+		return nil
+	}
+	switch codeOf(err) {
+	case "MOVED":
+		address := addressIn(err, at)
+		s.mu.Lock()
+		s.moved[name] = address
+		s.mu.Unlock()
+		s.cluster.ReloadState(context.Background())
+	case "ASK":
+		settings := *at.Options()
+		settings.Addr = addressIn(err, at)
+		if node, err := s.nodeAt(&settings); err == nil {
+			return node
+		}
+	case "", "CLUSTERDOWN", "READONLY":
+		s.mu.Lock()
+		delete(s.moved, name)
+		s.mu.Unlock()
+		s.cluster.ReloadState(context.Background())
+	}
+	return nil
+}
+
+// addressIn reads the node that a redirection names. Without a host it is that of the node that says so.
+func addressIn(err error, at *redis.Client) string {
+	words := strings.Fields(err.Error())
+	address := words[len(words)-1]
+	if strings.HasPrefix(address, ":") {
+		if host, _, err := net.SplitHostPort(at.Options().Addr); err == nil {
+			return host + address
+		}
+	}
+	return address
+}
+
+func (s *server) ask(words []any, replicas int) (any, int64, error) {
+	name := words[1].(string)
+	node, err := s.node(name)
+	if err != nil {
+		s.learn(name, nil, err)
+		return nil, 0, err
+	}
+	reply, confirmed, err := send(node, words, replicas, false)
+	if err != nil {
+		if asked := s.learn(name, node, err); asked != nil {
+			return send(asked, words, replicas, true)
+		}
+	}
+	return reply, confirmed, err
+}
+
+func (s *server) askInTurn(words []any, wait time.Duration) (any, error) {
+	var reply any
+	var err error
+	var rest time.Duration
+	began := time.Now()
+	select {
+	case <-s.free:
+		// Well below the socket timeout: the end of BLOCK is a reply, and not a lost one.
+		block := min(wait, repeat, s.timeout/2)
+		reply, _, err = s.ask(append(words, "BLOCK", ms(block)), 0)
+		s.free <- struct{}{}
+		// Some connections cannot block: Valkey's with RESP3 and subscriptions.
+		rest = min(block, pause)
+	default:
+		reply, _, err = s.ask(words, 0)
+		// At random, or many would come to ask in step.
+		rest = min(wait, repeat/2+rand.N(repeat/2))
+	}
+	if _, isTicket := reply.(int64); isTicket {
+		time.Sleep(time.Until(began.Add(rest)))
+	}
+	return reply, err
+}
+
+func (s *server) acquire(ctx context.Context, o options) (*grant, error) { return acquiring(ctx, s, o) }
+
+func (s *server) extend(o options, lease time.Duration, until time.Time) (time.Time, bool, error) {
+	return extending(s, o, lease, until)
+}
+
+func (s *server) release(o options, keepUntil time.Time) *bool { return releasing(s, o, keepUntil) }
+
+func (s *server) isGone() bool { return false }
+
+func (s *server) end() {}
+
+func (s *server) forHold(o options) remote {
+	if o.session {
+		return &session{server: s, options: o}
+	}
+	return s
+}
+
+// send gives the reply, nil for null, and with replicas how many have what was written so far.
+func send(to *redis.Client, words []any, replicas int, asking bool) (any, int64, error) {
+	ctx := context.Background()
+	if replicas == 0 && !asking {
+		reply, err := to.Do(ctx, words...).Result()
+		return given(reply, err)
+	}
+	pipe := to.Pipeline()
+	if asking {
+		pipe.Do(ctx, "ASKING")
+	}
+	command := pipe.Do(ctx, words...)
+	var waiting *redis.Cmd
+	if replicas > 0 {
+		waiting = pipe.Do(ctx, "WAIT", replicas, ms(min(time.Second, to.Options().ReadTimeout/2)))
+	}
+	_, _ = pipe.Exec(ctx)
+	reply, _, err := given(command.Result())
+	if err != nil || waiting == nil {
+		return reply, 0, err
+	}
+	confirmed, err := waiting.Int64()
+	return reply, confirmed, err
+}
+
+func given(reply any, err error) (any, int64, error) {
+	if errors.Is(err, redis.Nil) {
+		return nil, 0, nil
+	}
+	return reply, 0, err
+}
+
+// session is a connection of its own for one hold, which ends with it. What releases the hold goes by another one.
+type session struct {
+	server  *server
+	options options
+
+	mu   sync.Mutex
+	own  *redis.Client
+	conn net.Conn
+}
+
+func (s *session) client() (*redis.Client, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.own != nil {
+		return s.own, nil
+	}
+	node, err := s.server.node(s.options.name)
+	if err != nil {
+		return nil, err
+	}
+	settings := *node.Options()
+	settings.PoolSize, settings.ReadTimeout = 1, -1
+	if s.options.wait < forEver {
+		settings.ReadTimeout = s.options.wait + defaultTimeout
+	}
+	dial := settings.Dialer
+	settings.Dialer = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.conn != nil && err == nil {
+			// By the next connection the hold would not be tied to anything.
+			conn.Close()
+			return nil, net.ErrClosed
+		}
+		s.conn = conn
+		return conn, err
+	}
+	s.own = redis.NewClient(&settings)
+	return s.own, nil
+}
+
+func (s *session) ask(words []any, replicas int) (any, int64, error) {
+	if words[0] == "LOCK.RELEASE" {
+		return s.server.ask(words, 0)
+	}
+	client, err := s.client()
+	if err != nil {
+		return nil, 0, err
+	}
+	reply, confirmed, err := send(client, words, replicas, false)
+	if err != nil {
+		s.end()
+		s.server.learn(s.options.name, client, err)
+	}
+	return reply, confirmed, err
+}
+
+func (s *session) askInTurn(words []any, wait time.Duration) (any, error) {
+	block := int64(0)
+	if wait < forEver {
+		block = ms(wait)
+	}
+	reply, _, err := s.ask(append(words, "BLOCK", block), 0)
+	return reply, err
+}
+
+func (s *session) acquire(ctx context.Context, o options) (*grant, error) { return acquiring(ctx, s, o) }
+
+func (s *session) extend(o options, lease time.Duration, until time.Time) (time.Time, bool, error) {
+	return extending(s, o, lease, until)
+}
+
+func (s *session) release(o options, keepUntil time.Time) *bool { return releasing(s, o, keepUntil) }
+
+func (s *session) isGone() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.own == nil || s.conn == nil || isClosed(s.conn)
+}
+
+func (s *session) end() {
+	s.mu.Lock()
+	own := s.own
+	s.own, s.conn = nil, nil
+	s.mu.Unlock()
+	if own != nil {
+		own.Close()
+	}
+}

@@ -1,0 +1,175 @@
+package locks
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// What is asked and when. The loops are those of docs/clients.md of redis-lock.
+
+// remote is what a lock is held of: a server, a connection of its own to one, or a majority of servers.
+type remote interface {
+	// acquire gives nil when the lock was not available in time. Whatever else ends it has to be followed by a release.
+	acquire(ctx context.Context, o options) (*grant, error)
+	// extend gives when the lease ends, or false when the lock is lost, or an error when that cannot be said.
+	extend(o options, lease time.Duration, until time.Time) (time.Time, bool, error)
+	// release says whether the token held the lock until now; nil when that is not known.
+	release(o options, keepUntil time.Time) *bool
+	// isGone says of a session whether its connection is.
+	isGone() bool
+	// end is called when nothing is held of it any more.
+	end()
+}
+
+type grant struct {
+	fence int64
+	ends  time.Time // by our own clock
+}
+
+// asker sends requests: with replicas, WAIT comes behind on the same connection.
+type asker interface {
+	ask(words []any, replicas int) (reply any, confirmed int64, err error)
+	// askInTurn asks to acquire and does not come back with a ticket before that may have been called, or wait is over.
+	askInTurn(words []any, wait time.Duration) (any, error)
+}
+
+func acquiring(ctx context.Context, to asker, o options) (*grant, error) {
+	began := time.Now()
+	until := time.Time{}
+	if o.wait < forEver {
+		until = began.Add(o.wait)
+	}
+	isOver := func() bool { return !until.IsZero() && !time.Now().Before(until) }
+	left := false
+	for {
+		if err := ctx.Err(); err != nil {
+			return nil, context.Cause(ctx)
+		}
+		sent := time.Now()
+		var reply any
+		var err error
+		if !isOver() && o.level <= 1 {
+			left = true
+			rest := forEver
+			if !until.IsZero() {
+				rest = time.Until(until)
+			}
+			words := o.acquire()
+			if !o.session {
+				words = append(words, "QUEUE", ms(queue))
+			}
+			reply, err = to.askInTurn(words, rest)
+		} else {
+			reply, _, err = to.ask(o.acquire(), 0)
+		}
+		if given, ok := reply.([]any); err == nil && ok && len(given) == 2 {
+			fence, _ := given[1].(int64)
+			var g *grant
+			if g, err = confirmed(to, o, fence, sent); g != nil {
+				return g, nil
+			}
+			if err == nil {
+				continue
+			}
+		}
+		if err != nil {
+			if !passes(err) || isOver() && time.Since(began) >= patience {
+				return nil, forCaller(err)
+			}
+			left = true
+			sleep(ctx, pause)
+			continue
+		}
+		if reply == nil && o.level > 1 {
+			return nil, fmt.Errorf("%w: its outer level does not hold it any more", ErrLost)
+		}
+		if reply == nil || isOver() {
+			if left {
+				releasing(to, o, time.Time{})
+			}
+			return nil, nil
+		}
+	}
+}
+
+// confirmed extends at once a grant whose lease may have begun long ago by our clock, or that replicas are to confirm.
+func confirmed(to asker, o options, fence int64, sent time.Time) (*grant, error) {
+	if o.replicas == 0 && time.Since(sent) < o.lease/10 {
+		return &grant{fence, sent.Add(o.lease)}, nil
+	}
+	if o.session && o.replicas == 0 {
+		// The server itself extends it, and so no less than the lease is left.
+		return &grant{fence, time.Now().Add(o.lease)}, nil
+	}
+	ends, held, err := extending(to, o, o.lease, time.Time{})
+	if err != nil || !held {
+		return nil, err
+	}
+	return &grant{fence, ends}, nil
+}
+
+// extending tries again what passes as long as until has not come; once, if there is none.
+func extending(to asker, o options, lease time.Duration, until time.Time) (time.Time, bool, error) {
+	words := o.extend(lease)
+	if o.level > 1 {
+		// An inner level must not make the lease shorter, and LOCK.ACQUIRE with LEVEL does not.
+		o.lease = lease
+		words = o.acquire()
+	}
+	for {
+		sent := time.Now()
+		reply, replicas, err := to.ask(words, o.replicas)
+		if err == nil {
+			held := reply != nil && reply != int64(0)
+			if !held || replicas >= int64(o.replicas) {
+				return sent.Add(lease), held, nil
+			}
+			err = fmt.Errorf("%w: %d of %d", ErrTooFewReplicas, replicas, o.replicas)
+		}
+		if codeOf(err) == "WRONGTYPE" {
+			return time.Time{}, false, nil
+		}
+		// A session ends with its connection, and there is no other one to ask by.
+		if o.session || until.Before(time.Now().Add(pause)) || !passes(err) {
+			return time.Time{}, false, forCaller(err)
+		}
+		time.Sleep(min(pause, lease/10))
+	}
+}
+
+// releasing lets the lease end at keepUntil, if that is later than now, and else at once.
+func releasing(to asker, o options, keepUntil time.Time) *bool {
+	// By then the lease, or the place in the queue, has ended anyway.
+	until := time.Now().Add(max(queue, o.lease))
+	for again := false; ; again = true {
+		words := o.release()
+		if rest := time.Until(keepUntil); rest > 0 {
+			words = o.extend(rest)
+		}
+		reply, _, err := to.ask(words, 0)
+		switch {
+		case err == nil:
+			was := reply != nil && reply != int64(0)
+			if !was && again {
+				// After a lost reply 0 says nothing: the first request may have released it.
+				return nil
+			}
+			return &was
+		case codeOf(err) == "WRONGTYPE":
+			return new(bool)
+		case !passes(err) || !time.Now().Before(until):
+			return nil
+		}
+		time.Sleep(pause)
+	}
+}
+
+func sleep(ctx context.Context, time_ time.Duration) {
+	timer := time.NewTimer(time_)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}

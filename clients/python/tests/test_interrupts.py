@@ -1,0 +1,94 @@
+"""The main thread interrupted by signals, around the moment of the grant: neither a hold nor a place is left."""
+
+import os
+import random
+import signal
+import threading
+import time
+import unittest
+
+import redis
+from support import ServerTest, eventually
+
+import redis_lock_client
+
+TIMES = 300
+# Longer than any test: what is left is seen.
+LEASE = 600.0
+
+
+class Interrupted(BaseException):
+    """What the main thread is interrupted by, as KeyboardInterrupt does."""
+
+
+class Interrupts(ServerTest):
+    def setUp(self):
+        super().setUp()
+        seed = os.environ.get("REDIS_LOCK_SEED") or str(random.SystemRandom().randrange(2**32))
+        print(f"REDIS_LOCK_SEED={seed}", flush=True)
+        self.random = random.Random(seed)
+        self.counts = {"held": 0, "cancelled": 0}
+
+    def hold(self, name):
+        self.assertTrue(self.direct.execute_command("LOCK.ACQUIRE", name, "PX", 600000, "TOKEN", "holder"))
+
+    def assert_all_gone(self, names):
+        left = [name for name in names if not eventually(lambda: self.direct.execute_command("LOCK.INFO", name) is None, 3)]
+        self.assertEqual(left, [])
+        print(self.counts, flush=True)
+        # Otherwise it has not happened around the grant.
+        self.assertGreater(min(self.counts.values()), TIMES / 100)
+
+    def test_300_threads_that_are_interrupted_around_the_grant_leave_nothing(self):
+        def interrupt(*_):
+            raise Interrupted
+
+        before = signal.signal(signal.SIGALRM, interrupt)
+        self.addCleanup(signal.signal, signal.SIGALRM, before)
+        client = redis_lock_client.LockClient(redis.Redis(port=self.server.port))
+        self.addCleanup(client.close)
+        names = [f"thread-{number}" for number in range(TIMES)]
+        for name in names:
+            self.hold(name)
+            free = threading.Timer(
+                0.01 + self.random.random() * 0.004, self.direct.execute_command, ("LOCK.RELEASE", name, "holder")
+            )
+            free.start()
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.01 + self.random.random() * 0.006)
+                with client.lock(name, lease=LEASE):
+                    # The grant is over: only what is interrupted before this counts.
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+                    self.counts["held"] += 1
+            except Interrupted:
+                self.counts["cancelled"] += 1
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            free.join()
+        self.assert_all_gone(names)
+
+    def test_a_wait_that_is_interrupted_twice_leaves_nothing(self):
+        self.hold(self.lock)
+        self.proxy.faults.add("delay", "LOCK.RELEASE", 1)
+        client = redis_lock_client.LockClient(redis.Redis(port=self.proxy.port))
+        self.addCleanup(client.close)
+
+        def interrupt(*_):
+            raise Interrupted
+
+        before = signal.signal(signal.SIGALRM, interrupt)
+        self.addCleanup(signal.signal, signal.SIGALRM, before)
+        with self.assertRaises(Interrupted):
+            signal.setitimer(signal.ITIMER_REAL, 0.3, 0.1)
+            try:
+                client.acquire(self.lock, lease=LEASE)
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+        self.assert_becomes(held=1, waiting=0)
+        time.sleep(0.5)
+        self.direct.execute_command("LOCK.RELEASE", self.lock, "holder")
+        self.assert_nothing_left()
+
+
+if __name__ == "__main__":
+    unittest.main()

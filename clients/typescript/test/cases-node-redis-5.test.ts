@@ -1,4 +1,0 @@
-import { runCases } from "./cases.js";
-import { KINDS } from "./support.js";
-
-runCases(KINDS.nodeRedis5);
