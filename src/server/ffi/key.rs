@@ -57,7 +57,7 @@ impl Drop for Right {
 const EMPTY: i32 = raw::REDISMODULE_KEYTYPE_EMPTY as i32;
 
 /// The server's type number of a string.
-#[allow(clippy::cast_possible_wrap, reason = "1, which the bindings give another type")]
+#[allow(clippy::cast_possible_truncation, reason = "1, which the bindings give another type")]
 const STRING: i32 = raw::REDISMODULE_KEYTYPE_STRING as i32;
 
 /// A key that holds a value of another type.

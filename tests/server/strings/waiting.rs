@@ -129,7 +129,7 @@ fn they_are_served_in_the_order_in_which_they_came() {
         assert!(fence > last);
         last = fence;
         assert!(client.run("SET k old NX PX 60000").is_null(), "no gap for those who poll");
-        release(&mut client, "k", &format!("w{n}"));
+        release(&mut client, "k", format!("w{n}"));
     }
 }
 
