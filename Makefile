@@ -1,7 +1,7 @@
 # Shortcuts. What they do in more than a line is in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test test-matrix test-redis-py test-clients test-monitoring simulate soak converge stress history history-proof fault-proof check bench cost servers
+.PHONY: help setup build run test test-matrix test-redis-py test-rslock test-clients test-monitoring simulate soak converge stress history history-proof fault-proof check bench cost servers
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s  %s\n", $$1, $$2 }' Makefile
@@ -25,6 +25,9 @@ test-matrix: test servers ## Run them on each server of `make servers` too
 test-redis-py: ## Run redis-py as it comes behind a proxy that loses replies, on redis-server (REDIS_SERVER)
 	@scripts/setup.sh pip
 	@scripts/with-module.sh scripts/redis-py.sh
+
+test-rslock: setup ## Run the crate rslock beside LOCK.* on the same keys, on redis-server (REDIS_SERVER)
+	@scripts/with-module.sh cargo test --package beside-rslock -- --nocapture
 
 test-clients: ## Run the clients' own tests, on redis-server (REDIS_SERVER)
 	@scripts/setup.sh pip

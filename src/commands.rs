@@ -15,10 +15,11 @@ mod owned;
 mod release;
 mod top;
 
-use lock_core::{Lock, Moment, Refusal, Turn};
+use lock_core::{Lock, Moment, Refusal, StringHold, Turn};
 
 use crate::perform;
-use crate::server::ffi::{Args, CommandSpec, Context, Key};
+use crate::server::clock;
+use crate::server::ffi::{Args, CommandSpec, Context, Key, Occupied};
 
 const KEY: usize = 1;
 
@@ -44,16 +45,33 @@ fn turn<'a, R>(
     perform::turn(context, args.name(KEY).ok_or(Refusal::Syntax)?, ask)
 }
 
-/// Opens the key of the command for reading. `None` if the key does not exist.
-fn look<'a>(context: &'a Context, args: &Args<'a>) -> Result<Option<Key<'a, Lock>>, Refusal> {
-    let key = args.name(KEY).ok_or(Refusal::Syntax)?;
-    Key::open_to_read(context, key).map_err(|_| Refusal::WrongType)
+/// What stands under the key of the command, if it exists.
+enum Seen<'a> {
+    /// The open key of a lock.
+    Lock(Option<Key<'a, Lock>>),
+    String(StringHold),
 }
 
-/// The milliseconds that remain of a hold: of its lease, or of the key's time to live if that ends first.
-fn remaining_ms(key: Option<&Key<'_, Lock>>, deadline: Moment, now: Moment) -> u64 {
-    let lease_ms = now.ms_until(deadline);
-    key.and_then(|key| key.ttl_ms()).map_or(lease_ms, |ttl_ms| ttl_ms.min(lease_ms))
+/// Looks at the key of the command.
+fn look<'a>(context: &'a Context, args: &Args<'a>) -> Result<Seen<'a>, Refusal> {
+    let key = args.name(KEY).ok_or(Refusal::Syntax)?;
+    match Key::open_to_read(context, key) {
+        Ok(key) => Ok(Seen::Lock(key)),
+        Err(Occupied(key)) => {
+            perform::string_hold(&key, clock::now()).map(Seen::String).ok_or(Refusal::WrongType)
+        }
+    }
+}
+
+/// The milliseconds that remain of a hold: of its lease, or of the key's time to live if that ends first. -1 for a hold
+/// without end.
+fn remaining_ms(seen: &Seen<'_>, deadline: Option<Moment>, now: Moment) -> i64 {
+    let ttl_ms = match seen {
+        Seen::Lock(key) => key.as_ref().and_then(|key| key.ttl_ms()),
+        Seen::String(_) => None,
+    };
+    let lease_ms = deadline.map(|deadline| now.ms_until(deadline));
+    lease_ms.into_iter().chain(ttl_ms).min().map_or(-1, number)
 }
 
 /// A number as an integer of the protocol. No count comes near its maximum.

@@ -74,13 +74,23 @@ static SAVE_FENCE: Switch = Switch {
     fixed_because: "this server reads it only when it starts: set it in redis.conf and restart",
 };
 
-static SETTINGS: [Setting; 7] = [
+/// Whether a string counts as a lock, as `SET key token NX PX milliseconds` leaves it.
+static ADOPT_STRINGS: Switch = Switch {
+    name: c"adopt-strings",
+    default: false,
+    value: AtomicBool::new(false),
+    is_fixed: AtomicBool::new(false),
+    fixed_because: "",
+};
+
+static SETTINGS: [Setting; 8] = [
     Setting::Number(&DEFAULT_LEASE, DEFAULT_LEASE.default),
     Setting::Number(&MAX_LEASE, MAX_LEASE.default),
     Setting::Number(&MAX_WAITERS, MAX_WAITERS.default),
     Setting::Number(&MAX_WAITERS_PER_KEY, MAX_WAITERS_PER_KEY.default),
     Setting::Number(&CLAIM_LEASE, CLAIM_LEASE.default),
     Setting::Number(&RESTART_GRACE, RESTART_GRACE.default),
+    Setting::Switch(&ADOPT_STRINGS, ADOPT_STRINGS.default),
     Setting::Switch(&SAVE_FENCE, SAVE_FENCE.default),
 ];
 
@@ -105,6 +115,11 @@ pub(crate) fn claim_lease_ms() -> u64 {
 /// How long the restart grace lasts, in milliseconds.
 pub(crate) fn restart_grace_ms() -> u64 {
     RESTART_GRACE.get().unsigned_abs()
+}
+
+/// Whether a string counts as a lock.
+pub(crate) fn adopts_strings() -> bool {
+    ADOPT_STRINGS.get()
 }
 
 /// Whether snapshots and new append-only files contain the highest fence. Then they load only with the module, even if no

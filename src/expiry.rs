@@ -42,6 +42,7 @@ pub(crate) fn sweep(context: &Context) {
     // Waits always end: no client waits longer than it asked to.
     time_out();
     if perform::may_decide(context) {
+        open_what_is_over(context, clock::now());
         end_leases(context, clock::now());
         timer::arm(context);
     } else if context.is_master() {
@@ -60,6 +61,15 @@ fn time_out() {
     let now = clock::now();
     for (client, answer) in TABLE.with(|table| table.time_out(now, ENDED_PER_ITERATION)) {
         waiting::answer(client, answer);
+    }
+}
+
+/// Opens keys under which something else than a lock stands, and whose time to live is over while somebody waits for them: so
+/// the server deletes them. It would do so by itself, but much later. Their waiters are served at the end of the iteration.
+fn open_what_is_over(context: &Context, now: Moment) {
+    for _ in 0..ENDED_PER_ITERATION {
+        let Some(key) = TABLE.with(|table| table.take_look(now)) else { return };
+        perform::at(context, key.as_key(), |name| perform::open(context, name));
     }
 }
 

@@ -11,7 +11,7 @@
 
 use lock_core::answer::Answer;
 use lock_core::outcome::{Authority, Change, Circumstances, End};
-use lock_core::{ClientId, DbKey, DeadlineId, Lock, Moment, Outcome, Refusal, Ticket, Turn};
+use lock_core::{ClientId, DbKey, DeadlineId, Lock, Moment, Outcome, Refusal, StringHold, Ticket, Turn};
 
 use crate::cluster;
 use crate::config;
@@ -21,7 +21,7 @@ use crate::notifications;
 use crate::replication;
 use crate::room;
 use crate::server::clock;
-use crate::server::ffi::{Context, Key, OwnedRedisString, RedisString};
+use crate::server::ffi::{Context, Key, Occupied, OwnedRedisString, RedisString};
 use crate::state::TABLE;
 use crate::timer;
 use crate::waiting;
@@ -33,7 +33,7 @@ const RECEIVERS_IN_A_STEP: usize = 16;
 /// Takes a turn at the lock under a key, or at none if there is none.
 ///
 /// # Errors
-/// [`Refusal::WrongType`] if a value of another type stands there.
+/// [`Refusal::WrongType`] if a value of another type stands there, that counts as no lock.
 pub(crate) fn turn<'c, R>(
     context: &'c Context,
     name: RedisString<'c>,
@@ -41,8 +41,41 @@ pub(crate) fn turn<'c, R>(
 ) -> Result<R, Refusal> {
     let at = db_key(context, name);
     let circumstances = circumstances(context, name, at);
-    let key = Key::open_to_write(context, name).map_err(|_| Refusal::WrongType)?;
-    Ok(OpenLock::new(key.ok_or(Refusal::Internal)?, at).take_turn(circumstances, ask))
+    let (key, string) = match Key::open_to_write(context, name) {
+        Ok(key) => (key.ok_or(Refusal::Internal)?, None),
+        Err(occupied) => adopt(occupied, at, circumstances.now)?,
+    };
+    Ok(OpenLock::new(key, at, string).take_turn(circumstances, ask))
+}
+
+/// Takes what stands under an open key for a lock, if it is a string and that is set. What another server has decided of such a
+/// string is carried out whatever is set here.
+///
+/// # Errors
+/// [`Refusal::WrongType`] otherwise. Who waits for the key is served once it is gone.
+fn adopt<'c>(
+    Occupied(key): Occupied<'c, Lock>,
+    at: DbKey<'_>,
+    now: Moment,
+) -> Result<(Key<'c, Lock>, Option<StringHold>), Refusal> {
+    match string_hold(&key, now) {
+        Some(string) => Ok((key, Some(string))),
+        None => {
+            if let Some(ttl_ms) = key.ttl_ms() {
+                TABLE.with(|table| table.stands_until(at, now.plus_ms(ttl_ms)));
+            }
+            Err(Refusal::WrongType)
+        }
+    }
+}
+
+/// The hold that a string under an open key counts as, if it counts as one.
+pub(crate) fn string_hold(key: &Key<'_, Lock>, now: Moment) -> Option<StringHold> {
+    if !config::adopts_strings() && !key.context().is_from_master() {
+        return None;
+    }
+    let (ttl_ms, lease_ms) = (key.ttl_ms(), config::leases().default_ms);
+    key.read_string(|value| StringHold::new(value, ttl_ms, lease_ms, now))
 }
 
 /// Takes a turn for what another server has decided: a value of another type counts as none, and goes when there is a lock
@@ -58,7 +91,12 @@ pub(crate) fn turn_over_anything<'c, R>(
     let at = db_key(context, name);
     let circumstances = circumstances(context, name, at);
     let key = Key::open_to_replace(context, name).ok_or(Refusal::Internal)?;
-    Ok(OpenLock::new(key, at).take_turn(circumstances, ask))
+    Ok(OpenLock::new(key, at, None).take_turn(circumstances, ask))
+}
+
+/// Opens a key, whatever stands under it: the server deletes a key then whose time to live is over.
+pub(crate) fn open(context: &Context, name: RedisString<'_>) {
+    drop(Key::<Lock>::open_to_write(context, name));
 }
 
 /// Settles what is marked at a key. True if there was no room for all of it, and the key is still marked.
@@ -80,7 +118,7 @@ pub(crate) fn expire(
     let circumstances = circumstances(context, name, at);
     let key = Key::<Lock>::open_to_write(context, name).ok().flatten()?;
     let is_noted_here = key.value().is_some_and(|lock| lock.deadline_id == Some(id));
-    is_noted_here.then(|| OpenLock::new(key, at).take_turn(circumstances, |turn| turn.expire(at_most)))
+    is_noted_here.then(|| OpenLock::new(key, at, None).take_turn(circumstances, |turn| turn.expire(at_most)))
 }
 
 /// Calls `body` with the name of a key, in its database; `None` if there is no such database.
@@ -125,12 +163,16 @@ struct OpenLock<'c> {
     at: DbKey<'c>,
     /// The lock that comes to be, if there was none under the key.
     made: Option<Lock>,
+    /// The hold that a string under the key counts as, until it ends.
+    string: Option<StringHold>,
+    /// Whether there was one.
+    is_at_string: bool,
     outcome: Outcome,
 }
 
 impl<'c> OpenLock<'c> {
-    fn new(key: Key<'c, Lock>, at: DbKey<'c>) -> Self {
-        Self { key, at, made: None, outcome: Outcome::default() }
+    fn new(key: Key<'c, Lock>, at: DbKey<'c>, string: Option<StringHold>) -> Self {
+        Self { key, at, made: None, is_at_string: string.is_some(), string, outcome: Outcome::default() }
     }
 
     fn take_turn<R>(mut self, circumstances: Circumstances, ask: impl FnOnce(&mut Turn<'_>) -> R) -> R {
@@ -183,7 +225,8 @@ impl<'c> OpenLock<'c> {
             Some(lock) => lock,
             None => self.made.get_or_insert_default(),
         };
-        TABLE.with(|table| body(Turn::resume(lock, table, self.at, circumstances, &mut self.outcome)))
+        let (string, outcome) = (&mut self.string, &mut self.outcome);
+        TABLE.with(|table| body(Turn::resume(lock, string, table, self.at, circumstances, outcome)))
     }
 
     /// Carries out what the turn came to.
@@ -197,6 +240,10 @@ impl<'c> OpenLock<'c> {
                 Change::Whole(holds, _) => replication::holds_are(context, name, holds, now),
                 Change::Set(hold, _) => replication::hold_is(context, name, hold, false, now),
                 Change::Ended(fence, _) => replication::hold_ended(context, name, *fence),
+                Change::Lease(token, lease_ms, _) => {
+                    replication::string_lasts(context, name, token, *lease_ms);
+                    self.key.set_ttl(*lease_ms);
+                }
                 Change::AsAsked(..) => context.replicate_verbatim(),
             }
         }
@@ -224,11 +271,11 @@ impl<'c> OpenLock<'c> {
         }
     }
 
-    /// A lock that nobody holds goes, one that was made comes; who watches the key is told.
+    /// A lock that nobody holds goes, and so does a string; a lock that was made comes; who watches the key is told.
     fn leave_key(&mut self, has_promised: bool, due: Option<Moment>) {
         if let Some(made) = self.made.take_if(|made| !made.is_empty()) {
             self.key.set(made);
-        } else if self.key.value().is_some_and(Lock::is_empty) {
+        } else if self.key.value().is_some_and(Lock::is_empty) || self.is_at_string && self.string.is_none() {
             self.key.delete();
         } else if has_promised {
             self.key.take_off_ttl();

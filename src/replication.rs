@@ -7,6 +7,7 @@
 //! | a hold was granted, or granted again | `LOCK.ACQUIRE key holds`, see [`lock_core::codec`] |
 //! | a hold, or a level of it, was released | `LOCK.RELEASE key token [LEVEL n]`, as it came |
 //! | a lease was extended | `LOCK.EXTEND key token [PX ms \| EX s]`, as it came |
+//! | a string that counts as a lock got a new lease | `LOCK.EXTEND key token PX ms` |
 //! | a lease ended, a connection closed, or a grant was undone | `LOCK.BREAK key FENCE fence` |
 //! | holds were broken | `LOCK.BREAK key [FENCE fence]`, as it came |
 //! | the highest fence, in a new append-only file | `LOCK.FENCE fence` |
@@ -16,12 +17,14 @@
 
 use std::ffi::CStr;
 
-use lock_core::{Fence, Hold, Moment, codec};
+use lock_core::token::LONGEST_SPELLED;
+use lock_core::{Fence, Hold, Moment, Token, codec};
 
 use crate::consumers;
 use crate::server::ffi::{Context, RedisString};
 
 pub(crate) const ACQUIRE: &CStr = c"LOCK.ACQUIRE";
+const EXTEND: &CStr = c"LOCK.EXTEND";
 const BREAK: &CStr = c"LOCK.BREAK";
 const FENCE: &CStr = c"LOCK.FENCE";
 
@@ -40,6 +43,11 @@ pub(crate) fn holds_are(context: &Context, key: RedisString<'_>, holds: &[Hold],
     for holds in codec::encode_in_pieces(holds, now) {
         context.replicate_bytes(ACQUIRE, key, &holds);
     }
+}
+
+/// Replicates that the string under this key, whose value is the token, lasts so long from now.
+pub(crate) fn string_lasts(context: &Context, key: RedisString<'_>, token: &Token, lease_ms: u64) {
+    context.replicate_lease(EXTEND, key, token.text(&mut [0; LONGEST_SPELLED]), lease_ms.cast_signed());
 }
 
 /// Replicates that a hold of this key ended: its lease ran out, its connection closed, or its grant was undone.

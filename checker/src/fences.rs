@@ -1,5 +1,5 @@
 //! Fences rise in the order of grants: if the reply to one grant was there before another can have been made, the other
-//! has the larger fence. And no two grants have the same.
+//! has the larger fence. And no two grants have the same. What SET has granted has no fence.
 
 use std::collections::BTreeMap;
 
@@ -25,8 +25,9 @@ pub fn check(holds: &[Hold], scope: FenceScope) -> Vec<Violation> {
 
 /// The grants whose fences have to rise together.
 fn groups(holds: &[Hold], scope: FenceScope) -> Vec<Vec<&Hold>> {
+    let holds = holds.iter().filter(|hold| hold.has_fence());
     if scope == FenceScope::OneSequence {
-        return vec![holds.iter().collect()];
+        return vec![holds.collect()];
     }
     let (mut nodes, mut keys) = (BTreeMap::<_, Vec<_>>::new(), BTreeMap::<_, Vec<_>>::new());
     for hold in holds {

@@ -42,7 +42,7 @@ pub struct Hold {
     pub key: String,
     /// Who holds it.
     pub token: String,
-    /// Under which fence.
+    /// Under which fence; 0 for none, where SET has made the lock.
     pub fence: u64,
     /// How many holds it tolerates at the most, its own included, whatever it named when.
     pub most: usize,
@@ -58,6 +58,13 @@ pub struct Hold {
     pub from: Micros,
     /// The first moment at which it may have been over. Not above `from` if nothing is certain.
     pub to: Micros,
+}
+
+impl Hold {
+    /// Whether it has a fence: what SET has made has none.
+    pub(crate) fn has_fence(&self) -> bool {
+        self.fence != 0
+    }
 }
 
 /// What the requests of all tokens come to.

@@ -30,7 +30,8 @@ struct Seen {
 pub(crate) fn check(history: &History, holds: &[Hold], places: &Places<'_>) -> Vec<Violation> {
     let seen = first_seen(history);
     let mut violations = Vec::new();
-    for hold in holds {
+    // SET stands in no queue, and takes the lock when it finds it free.
+    for hold in holds.iter().filter(|hold| hold.has_fence()) {
         if let Some(place) = places.at(&hold.key, hold.node).find(|place| is_overtaken(history, place, hold))
         {
             let what = format!(

@@ -147,6 +147,7 @@ impl<'a> Ground<'a> {
         self.holds.iter().find(|hold| {
             hold.node == release.node
                 && hold.earliest > release.answered
+                && hold.has_fence()
                 && hold.fence < fence
                 && !self.history.has_fault(release.sent, hold.from, |fault| {
                     fault.kind.unties() && fault.concerns(release.node)

@@ -8,11 +8,13 @@
 /// The largest fence: the largest integer below which a double carries every integer exactly.
 pub const HIGHEST_FENCE: u64 = (1 << 53) - 1;
 
-/// The number of one grant, 1 to [`HIGHEST_FENCE`].
+/// The number of one grant, 1 to [`HIGHEST_FENCE`], or [`Fence::NONE`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Fence(u64);
 
 impl Fence {
+    /// What a hold without a fence has in its place: 0, which is below all fences. A string that counts as a lock has none.
+    pub const NONE: Self = Self(0);
     /// The first of all.
     pub(crate) const LOWEST: Self = Self(1);
 
@@ -21,7 +23,7 @@ impl Fence {
         if number >= 1 && number <= HIGHEST_FENCE { Some(Self(number)) } else { None }
     }
 
-    /// The number, 1 to [`HIGHEST_FENCE`].
+    /// The number, 1 to [`HIGHEST_FENCE`], or 0 for [`Fence::NONE`].
     pub const fn get(self) -> u64 {
         self.0
     }

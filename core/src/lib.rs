@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`lock`] | the lock: acquire, release, extend, break |
 //! | `admission` | the one rule of admission |
+//! | [`string_hold`] | a string that counts as a lock |
 //! | [`hold`] | one holder's part of a lock, and how many others it tolerates |
 //! | [`holds`] | the holds of a lock, found by fence, by token, and by when they are due |
 //! | [`token`] | the bytes that prove ownership |
@@ -51,6 +52,7 @@ pub mod queue;
 pub mod refusal;
 pub mod request;
 pub mod session;
+pub mod string_hold;
 pub mod table;
 pub mod time;
 pub mod token;
@@ -69,6 +71,7 @@ pub use outcome::Outcome;
 pub use queue::{Joining, Queues, Ticket};
 pub use refusal::Refusal;
 pub use session::{ClientId, SessionIndex};
+pub use string_hold::StringHold;
 pub use table::Table;
 pub use time::Moment;
 pub use token::Token;

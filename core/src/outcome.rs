@@ -124,7 +124,9 @@ pub enum Change {
     Set(Hold, Cause),
     /// The hold with this fence has ended.
     Ended(Fence, Ended),
-    /// What was asked has been done, and says all there is to say. These holds have ended by it.
+    /// The string that counts as a lock of this token lasts so many milliseconds from now.
+    Lease(Token, u64, Cause),
+    /// What was asked has been done, and says all there is to say. These holds have ended by it; a string is none.
     AsAsked(Cause, SmallVec<[Ended; 1]>),
 }
 
@@ -132,7 +134,9 @@ impl Change {
     /// Why holds are as they are by it, if they are.
     pub fn cause(&self) -> Option<Cause> {
         match self {
-            Self::First(_, cause) | Self::Set(_, cause) | Self::AsAsked(cause, _) => Some(*cause),
+            Self::First(_, cause) | Self::Set(_, cause) | Self::Lease(_, _, cause) | Self::AsAsked(cause, _) => {
+                Some(*cause)
+            }
             Self::Whole(..) | Self::Ended(..) => None,
         }
     }
@@ -140,7 +144,7 @@ impl Change {
     /// The holds that have ended by it.
     pub fn ended(&self) -> &[Ended] {
         match self {
-            Self::First(..) | Self::Set(..) => &[],
+            Self::First(..) | Self::Set(..) | Self::Lease(..) => &[],
             Self::Ended(_, ended) => slice::from_ref(ended),
             Self::Whole(_, ended) => ended,
             Self::AsAsked(_, ended) => ended,

@@ -20,12 +20,16 @@ use core::num::NonZeroU64;
 
 use smallvec::SmallVec;
 
+use crate::deadlines::{DeadlineId, Deadlines};
 use crate::hold::Limit;
 use crate::key::{DbKey, DbKeyMap, OwnedDbKey};
 use crate::refusal::Refusal;
 use crate::session::ClientId;
 use crate::time::Moment;
 use crate::token::Token;
+
+/// How long after the end of its time to live the server takes a key for gone, in milliseconds.
+const UNTIL_GONE_MS: u64 = 1;
 
 /// A request that waits.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -72,6 +76,8 @@ pub struct Joining {
     /// The number of its ticket is above this: above the wall clock in microseconds and the highest fence, so
     /// that no number is given again after a restart.
     pub above: u64,
+    /// When the time to live of the key ends, if something else than a lock stands there: see [`Queues::stands_until`].
+    pub stands_until: Option<Moment>,
 }
 
 impl Joining {
@@ -185,6 +191,9 @@ pub struct Queues {
     seats: BTreeMap<Ticket, Box<Seat>>,
     by_client: BTreeMap<ClientId, Ticket>,
     timeouts: BTreeSet<(Moment, Ticket)>,
+    /// When to look at keys at which something else than a lock stands, and the entry of each.
+    looks: Deadlines,
+    look_ids: DbKeyMap<DeadlineId>,
     /// The highest number of a ticket so far.
     given: i64,
 }
@@ -203,6 +212,8 @@ impl Queues {
             seats: BTreeMap::new(),
             by_client: BTreeMap::new(),
             timeouts: BTreeSet::new(),
+            looks: Deadlines::new(),
+            look_ids: DbKeyMap::new(),
             given: 0,
         }
     }
@@ -328,7 +339,7 @@ impl Queues {
     /// Lets a request wait: behind all others, or ahead of them. A token that waits already keeps the number of its ticket
     /// and the time since when it has waited. Returns the ticket, and the request that stood there before.
     pub(crate) fn join(&mut self, key: DbKey<'_>, joining: Joining) -> (Ticket, Option<Waiter>) {
-        let Joining { mut waiter, ahead, above } = joining;
+        let Joining { mut waiter, ahead, above, stands_until } = joining;
         let older = self.ticket_of(key, &waiter.token);
         let superseded = older.and_then(|ticket| self.remove(ticket));
         let kept = older.filter(|_| !cfg!(feature = "broken-place"));
@@ -337,6 +348,9 @@ impl Queues {
             waiter.since = older.since;
         }
         self.seat(ticket, Seat { waiter, keys: SmallVec::from_elem(key.into(), 1) });
+        if let Some(end) = stands_until {
+            self.stands_until(key, end);
+        }
         (ticket, superseded)
     }
 
@@ -383,8 +397,47 @@ impl Queues {
         match left {
             (1, Some(ticket)) => self.queues.insert(key, Queue::One(ticket)),
             (_, Some(_)) => {}
-            (_, None) => drop(self.queues.remove(key)),
+            (_, None) => {
+                self.queues.remove(key);
+                self.do_not_look_at(key);
+            }
         }
+    }
+
+    /// The time to live of a key that is waited for ends at this moment. Somebody looks at the key then, because the server may
+    /// take long to delete it.
+    pub(crate) fn stands_until(&mut self, key: DbKey<'_>, end: Moment) {
+        if !self.is_waited_for(key) {
+            return;
+        }
+        let at = end.plus_ms(UNTIL_GONE_MS);
+        match self.look_ids.get(key) {
+            Some(id) => self.looks.reschedule(key.database, *id, at),
+            None => {
+                let id = self.looks.insert(key, at);
+                self.look_ids.insert(key, id);
+            }
+        }
+    }
+
+    fn do_not_look_at(&mut self, key: DbKey<'_>) {
+        if !self.look_ids.is_empty()
+            && let Some(id) = self.look_ids.remove(key)
+        {
+            self.looks.remove(key.database, id, 1);
+        }
+    }
+
+    /// When to look at a key next.
+    pub(crate) fn next_look(&self) -> Option<Moment> {
+        self.looks.first().map(|look| look.deadline)
+    }
+
+    /// A key to look at by now.
+    pub(crate) fn take_look(&mut self, now: Moment) -> Option<OwnedDbKey> {
+        let key = OwnedDbKey::from(self.looks.first_due(now)?.key);
+        self.do_not_look_at(key.as_key());
+        Some(key)
     }
 
     /// The ticket of a client that waits.
@@ -469,7 +522,7 @@ impl Queues {
 
     /// Whether all parts agree: every ticket in a queue has a seat that stands there, a token, a client or what keeps it
     /// without one, and, if it has one, a timeout, and there are no others; no place without a connection is kept for ever;
-    /// and no queue is empty.
+    /// no queue is empty; and only keys with a queue are to be looked at.
     pub fn is_consistent(&self) -> bool {
         let seats_agree = self.seats.iter().all(|(ticket, seat)| {
             let stands = |key: &OwnedDbKey| {
@@ -500,5 +553,8 @@ impl Queues {
             && self.queues.iter().all(|(_, queue)| is_sound(queue))
             && self.by_client.len() == self.seats.values().filter(|seat| seat.waiter.client.is_some()).count()
             && self.timeouts.len() == with_timeout
+            && self.looks.is_consistent()
+            && self.looks.len() == self.look_ids.iter().filter(|(key, _)| self.is_waited_for(*key)).count()
+            && self.looks.len() == self.look_ids.iter().count()
     }
 }

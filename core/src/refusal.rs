@@ -29,6 +29,8 @@ pub enum Refusal {
     QueueWithoutToken,
     /// SESSION where there is no connection that could keep the hold.
     NoConnection,
+    /// SESSION for a hold that is a string, which cannot be tied to a connection.
+    SessionOfString,
     /// One more waiter would exceed a cap. Holds the name of the setting.
     QueueFull(&'static str),
     /// Another holder already waits to change its limit: each of the two would wait for the other.
@@ -74,6 +76,9 @@ impl fmt::Display for Refusal {
                  opened after the module was loaded",
             )
             }
+            Self::SessionOfString => f.write_str(
+                "ERR SESSION cannot keep a lock alive that was made by SET: release it, then acquire it again",
+            ),
             Self::QueueFull(setting) => {
                 write!(f, "QUEUEFULL too many clients and places are waiting: try again later, or raise {setting}")
             }

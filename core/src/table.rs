@@ -169,6 +169,19 @@ impl Table {
         }
     }
 
+    /// A value that is no lock stands under a key, and its time to live ends at this moment. The server deletes it then, or
+    /// later if nobody opens the key. Without effect if nobody waits.
+    pub fn stands_until(&mut self, key: DbKey<'_>, end: Moment) {
+        self.queues.stands_until(key, end);
+    }
+
+    /// A key with such a value, whose time is over. It is marked, and the caller opens it, so that the server deletes it.
+    pub fn take_look(&mut self, now: Moment) -> Option<OwnedDbKey> {
+        let key = self.queues.take_look(now)?;
+        self.touched(key.as_key());
+        Some(key)
+    }
+
     /// One database was flushed, or all.
     pub fn flushed(&mut self, database: Option<Database>) {
         if self.decides {
@@ -495,10 +508,10 @@ impl Table {
         self.undos.take_mark(key)
     }
 
-    /// When the next lease, wait, claim or grace is due.
+    /// When the next lease, wait, look, claim or grace is due.
     pub fn next_due(&self, grace_ms: u64) -> Option<Moment> {
         let lease = self.deadlines.first().map(|due| due.deadline);
-        let waits = [self.queues.next_timeout(), self.undos.next_claim_end()];
+        let waits = [self.queues.next_timeout(), self.queues.next_look(), self.undos.next_claim_end()];
         waits.into_iter().chain([lease, self.grace.until(grace_ms)]).flatten().min()
     }
 

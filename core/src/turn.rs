@@ -16,6 +16,8 @@
 //! - G12. Before a grant so many ended holds are removed that all holds together are within the limits.
 //! - G13. A place in the queue that is kept without a connection is granted the lock in its turn, with a short lease, and its
 //!   ticket is called. Its token claims the hold by any request for the lock, and its own lease begins.
+//! - G14. A string may count as a lock ([`StringHold`]). Then the lock is empty, and nobody is granted it while the string is
+//!   there.
 //! - L6. What promises a lease removes a time to live that somebody has set on the key. A release, a break and the end of
 //!   a lease leave it.
 //!
@@ -23,6 +25,7 @@
 //! changes in the order in which they were made. A server that applies them in that order has the same lock.
 
 mod serving;
+mod strings;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -43,6 +46,7 @@ use crate::queue::{Joining, Ticket, Waiter};
 use crate::refusal::Refusal;
 use crate::request::{Acquire, BreakTarget};
 use crate::session::ClientId;
+use crate::string_hold::StringHold;
 use crate::table::Table;
 use crate::time::Moment;
 use crate::token::Token;
@@ -52,8 +56,8 @@ use crate::token::Token;
 pub struct Checked {
     /// The fence of its hold.
     pub fence: Fence,
-    /// When its lease ends.
-    pub deadline: Moment,
+    /// When its lease ends; `None` for never, as a string may.
+    pub deadline: Option<Moment>,
     /// How many wait for the key.
     pub waiting: usize,
 }
@@ -72,13 +76,23 @@ pub fn check(
     }
     table.undos.learned(key, hold.fence());
     let waiting = table.queues.len_at(key);
-    Some(Checked { fence: hold.fence(), deadline: hold.deadline(), waiting })
+    Some(Checked { fence: hold.fence(), deadline: Some(hold.deadline()), waiting })
+}
+
+/// The same of a string that counts as a lock.
+pub fn check_string(string: &StringHold, table: &Table, key: DbKey<'_>, token: &Token) -> Option<Checked> {
+    let waiting = table.queues.len_at(key);
+    let checked = Checked { fence: Fence::NONE, deadline: string.deadline(), waiting };
+    string.is_owned_by(token).then_some(checked)
 }
 
 /// A turn at one key.
 pub struct Turn<'a> {
     /// The lock under the key, empty if there is none. If it is empty after the turn, there is to be none.
     lock: &'a mut Lock,
+    /// The string under the key, if there is one that counts as a lock. Then the lock is empty. If it is gone after the turn,
+    /// it is to go.
+    string: &'a mut Option<StringHold>,
     table: &'a mut Table,
     key: DbKey<'a>,
     now: Moment,
@@ -92,16 +106,17 @@ pub struct Turn<'a> {
 /// whether the candidate still has the right to take the lock, and the turn is resumed. Lock and table are not borrowed
 /// meanwhile.
 impl<'a> Turn<'a> {
-    /// A turn at the lock under a key, an empty one if there is none; or one that goes on, with what it has come to so far in
-    /// `outcome`.
+    /// A turn at the lock under a key, an empty one if there is none, or at the string that counts as a lock; or one that goes
+    /// on, with what it has come to so far in `outcome`.
     pub fn resume(
         lock: &'a mut Lock,
+        string: &'a mut Option<StringHold>,
         table: &'a mut Table,
         key: DbKey<'a>,
         circumstances: Circumstances,
         outcome: &'a mut Outcome,
     ) -> Self {
-        Self { lock, table, key, now: circumstances.now, circumstances, outcome }
+        Self { lock, string, table, key, now: circumstances.now, circumstances, outcome }
     }
 
     /// The waiter that is granted the lock next, if its user still has the right to take it.
@@ -121,6 +136,9 @@ impl<'a> Turn<'a> {
     pub fn end(self) -> End {
         debug_assert!(self.candidate().is_none(), "a candidate is left without an answer");
         self.table.count(self.outcome);
+        if let Some(end) = self.string.as_ref().and_then(StringHold::deadline) {
+            self.table.stands_until(self.key, end);
+        }
         let has_changed = !self.outcome.changes.is_empty();
         let due = if has_changed { self.table.note(self.key, self.lock) } else { None };
         self.check_invariants();
@@ -137,10 +155,15 @@ impl<'a> Turn<'a> {
     fn check_invariants(&self) {
         if cfg!(debug_assertions) {
             invariants::check_lock(self.lock);
+            debug_assert!(
+                self.lock.is_empty() || !self.is_at_string(),
+                "a lock or a string stands under a key, not both"
+            );
             let head = self.table.queues.head(self.key);
             let is_left = self.table.is_marked(self.key);
             let may_serve =
                 self.circumstances.authority == Authority::FULL && !self.is_in_grace() && !is_left;
+            let may_serve = may_serve && !self.is_at_string();
             debug_assert!(
                 !may_serve || invariants::head_has_to_wait(self.lock, head, self.now),
                 "the head of a queue has to wait: {:?}",
@@ -164,7 +187,11 @@ impl Turn<'_> {
         wait: Option<WaitOptions>,
         make_token: impl FnOnce() -> Token,
     ) -> Result<Acquired, Refusal> {
-        let acquired = self.try_to_acquire(request, connection, wait, make_token);
+        let acquired = if self.is_at_string() {
+            self.acquire_string(request, wait, make_token)
+        } else {
+            self.try_to_acquire(request, connection, wait, make_token)
+        };
         if !matches!(acquired, Ok(Acquired::Granted(..))) {
             self.outcome.denied = Denied::of(&acquired);
         }
@@ -275,13 +302,15 @@ impl Turn<'_> {
             keep: wait.keep,
         };
         let last_fence = self.table.fences.last().map_or(0, Fence::get);
-        let joining = Joining { waiter, ahead, above: self.circumstances.wall_micros.max(last_fence) };
+        let above = self.circumstances.wall_micros.max(last_fence);
+        let stands_until = self.string.as_ref().and_then(StringHold::deadline);
+        let joining = Joining { waiter, ahead, above, stands_until };
         let joining = if wait.client.is_some() { Some(joining) } else { joining.without_connection() };
         Ok(joining.map_or(Acquired::NotAvailable, |joining| Acquired::Waits(Box::new(joining))))
     }
 
     fn holds(&self, token: Option<&Token>) -> bool {
-        token.is_some_and(|token| self.lock.hold_of(token, self.now).is_some())
+        token.is_some_and(|token| self.lock.hold_of(token, self.now).is_some() || self.owns_string(token))
     }
 
     /// Whether another holder than the one of `token` waits to change its limit.
@@ -297,14 +326,20 @@ impl Turn<'_> {
         self.end_lost_session(Some(token));
         let hold = if self.table.sessions.is_empty() { None } else { self.lock.hold_of(token, self.now) };
         let hold = hold.map(|hold| (hold.session(), hold.fence()));
-        let released = self.lock.release(token, level, self.now, &from_master);
+        let is_string = self.is_at_string();
+        let released = if is_string {
+            self.release_string(token, level)
+        } else {
+            self.lock.release(token, level, self.now, &from_master)
+        };
         if let (Released::Ended { .. }, Some((Some(client), fence))) = (released, hold) {
             self.table.sessions.lets_go(client, self.key, fence);
         }
         let is_released = released != Released::NotHeld;
         if is_released {
             let ended = match released {
-                Released::Ended { held_since } => {
+                // A string is no hold, and was not granted here.
+                Released::Ended { held_since } if !is_string => {
                     SmallVec::from_buf([Ended { why: Ending::Released, held_since }])
                 }
                 _ => SmallVec::new(),
@@ -335,6 +370,9 @@ impl Turn<'_> {
         lease_ms: Option<u64>,
         from_master: impl FnOnce() -> bool,
     ) -> bool {
+        if self.is_at_string() {
+            return self.extend_string(token, lease_ms, Cause::Extended);
+        }
         self.end_lost_session(Some(token));
         let Some(fence) = self.lock.extend(token, lease_ms, self.now, from_master) else {
             self.outcome.denied = Some(Denied::NotExtended);
@@ -353,10 +391,15 @@ impl Turn<'_> {
         true
     }
 
-    /// Ends holds, whoever owns them. Returns the fences of those that were still held.
+    /// Ends holds, whoever owns them. Returns the fences of those that were still held; that of a string is [`Fence::NONE`].
     pub fn break_holds(&mut self, target: BreakTarget) -> Vec<Fence> {
         let now = self.now;
         let ended = match target {
+            BreakTarget::All if self.string.take().is_some() => {
+                self.outcome.changes.push(Change::AsAsked(Cause::Broken, SmallVec::new()));
+                self.serve();
+                return Vec::from([Fence::NONE]);
+            }
             BreakTarget::All => {
                 self.table.sessions.departed(self.key, self.lock.kept());
                 self.lock.end_where(|_| true)

@@ -53,7 +53,10 @@ fn join(table: &mut Table, client: ClientId, limit: Limit) {
         until: None,
         keep: None,
     };
-    assert_eq!(table.join(A, Joining { waiter, ahead: false, above: 0 }).superseded, None);
+    assert_eq!(
+        table.join(A, Joining { waiter, ahead: false, above: 0, stands_until: None }).superseded,
+        None
+    );
 }
 
 fn granted(outcome: &Outcome) -> Vec<ClientId> {
@@ -185,7 +188,7 @@ fn marked_keys_have_their_turn_whatever_is_marked_again() {
             until: None,
             keep: None,
         };
-        table.join(key, Joining { waiter, ahead: false, above: 0 });
+        table.join(key, Joining { waiter, ahead: false, above: 0, stands_until: None });
     }
     keys.into_iter().for_each(|key| table.touched(key));
     let seen: Vec<OwnedDbKey> = (0..6).filter_map(|_| table.marked()).collect();

@@ -27,7 +27,9 @@ enum Stage {
     Alone,
     /// A node of a cluster, which loses and gains slots; and after a promotion or a load, grants may have been lost.
     Cluster,
-    /// The same, where many who wait do so at places that are kept without a connection.
+    /// The same as alone, where strings count as locks, as they do while a fleet moves over.
+    Strings,
+    /// The same as a node, where many who wait do so at places that are kept without a connection.
     Places,
 }
 
@@ -157,6 +159,23 @@ const OUTCOMES_AT_PLACES: [&str; 16] = [
     "upgraded at a place",
 ];
 
+/// What has to come to pass where strings count as locks.
+const OUTCOMES_AT_STRINGS: [&str; 13] = [
+    "foreign value replaced at the master's word",
+    "granted after waiting",
+    "lease of a string not cut short",
+    "not available at a string",
+    "not ahead any more",
+    "session of a string refused",
+    "string broken",
+    "string extended",
+    "string granted again",
+    "string over under waiters",
+    "string released",
+    "timed out at the head",
+    "waited for a string",
+];
+
 /// SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014).
 struct Random(u64);
 
@@ -221,6 +240,10 @@ impl Random {
         let rare = if stage == Stage::Cluster { 6 } else { 60 };
         if stage != Stage::Alone && self.one_in(rare) {
             return self.step_of_a_node(stage);
+        }
+        if stage == Stage::Strings && self.one_in(6) {
+            let ms = self.choose(&[None, Some(1), Some(3), Some(9), Some(30)]);
+            return Step::SetString(self.spot(), self.token(), ms);
         }
         let client = self.choose(&open);
         match self.below(100) {
@@ -337,6 +360,12 @@ fn any_history_of_a_node_of_a_cluster_keeps_the_contract() {
 fn any_history_with_places_keeps_the_contract() {
     let seen = run_all(Stage::Places, 400);
     assert_all_seen(&seen, KINDS.iter().chain(&OUTCOMES_AT_PLACES));
+}
+
+#[test]
+fn any_history_beside_strings_keeps_the_contract() {
+    let seen = run_all(Stage::Strings, 400);
+    assert_all_seen(&seen, KINDS.iter().chain(&["SetString"]).chain(&OUTCOMES_AT_STRINGS));
 }
 
 /// Runs as many histories as are asked for, or else `runs`. Returns what came to pass in all of them together, or nothing

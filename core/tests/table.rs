@@ -26,7 +26,10 @@ fn join(table: &mut Table, key: DbKey<'_>, client: ClientId) {
         until: Some(Moment::from_micros(5)),
         keep: None,
     };
-    assert_eq!(table.join(key, Joining { waiter, ahead: false, above: 0 }).superseded, None);
+    assert_eq!(
+        table.join(key, Joining { waiter, ahead: false, above: 0, stands_until: None }).superseded,
+        None
+    );
 }
 
 fn lock_of(session: ClientId) -> Lock {
@@ -47,7 +50,8 @@ fn serve(table: &mut Table, lock: &mut Lock, key: DbKey<'_>) {
     };
     table.touched(key);
     let mut outcome = Outcome::default();
-    let mut turn = Turn::resume(lock, table, key, circumstances, &mut outcome);
+    let mut string = None;
+    let mut turn = Turn::resume(lock, &mut string, table, key, circumstances, &mut outcome);
     turn.settle();
     while turn.candidate().is_some() {
         turn.judge_candidate(true);

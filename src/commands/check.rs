@@ -3,10 +3,10 @@
 //! Replies `[fence, remaining-ms, waiting]` when the token holds the lock, otherwise a null array.
 
 use lock_core::request::parse_token;
-use lock_core::{DbKey, Lock, Refusal, turn};
+use lock_core::{DbKey, Refusal, turn};
 
 use super::args::TOKEN;
-use super::{look, number, remaining_ms};
+use super::{Seen, look, number, remaining_ms};
 use crate::server::clock;
 use crate::server::ffi::{Access, Arg, Args, Command, CommandSpec, Context, Handler, Keys};
 use crate::state::TABLE;
@@ -33,15 +33,21 @@ impl Command for Check {
 
     fn run(context: &Context, args: &Args<'_>) -> Result<(), Refusal> {
         let token = parse_token(args.bytes(2))?;
-        let key = look(context, args)?;
-        let lock: Option<&Lock> = key.as_ref().and_then(|key| key.value());
+        let seen = look(context, args)?;
         let now = clock::now();
         let key_name = DbKey { database: context.database(), key: args.bytes(1) };
-        match TABLE.with(|table| turn::check(lock, table, key_name, &token, now)) {
+        let checked = TABLE.with(|table| match &seen {
+            Seen::Lock(key) => {
+                let lock = key.as_ref().and_then(|key| key.value());
+                turn::check(lock, table, key_name, &token, now)
+            }
+            Seen::String(string) => turn::check_string(string, table, key_name, &token),
+        });
+        match checked {
             Some(checked) => {
                 context.reply_array(3);
                 context.reply_integer(number(checked.fence.get()));
-                context.reply_integer(number(remaining_ms(key.as_ref(), checked.deadline, now)));
+                context.reply_integer(remaining_ms(&seen, checked.deadline, now));
                 context.reply_integer(number(checked.waiting));
             }
             None => context.reply_null_array(),

@@ -4,12 +4,12 @@
 //! for it.
 
 use lock_core::queue::{Ticket, Waiter};
-use lock_core::{DbKey, Hold, Limit, Lock, Moment, Refusal};
+use lock_core::{ClientId, DbKey, Fence, Hold, Limit, Lock, Moment, Refusal, StringHold};
 
 use super::fields::{reply_address, reply_field, reply_owner, reply_session};
-use super::{look, number, remaining_ms};
+use super::{Seen, look, number, remaining_ms};
 use crate::server::clock;
-use crate::server::ffi::{Access, Arg, Args, Command, CommandSpec, Context, Handler, Key, Keys};
+use crate::server::ffi::{Access, Arg, Args, Command, CommandSpec, Context, Handler, Keys};
 use crate::state::TABLE;
 
 /// At most this many holders, the oldest ones, and this many waiters, the first ones, are in the reply.
@@ -35,11 +35,14 @@ impl Command for Info {
     const INTERNAL: Refusal = Refusal::Internal;
 
     fn run(context: &Context, args: &Args<'_>) -> Result<(), Refusal> {
-        let key = look(context, args)?;
+        let seen = look(context, args)?;
         let place = DbKey { database: context.database(), key: args.bytes(1) };
         let now = clock::now();
-        let lock: Option<&Lock> = key.as_ref().and_then(|key| key.value());
-        let held = lock.map_or(0, |lock| lock.live_count(now));
+        let (lock, string): (Option<&Lock>, _) = match &seen {
+            Seen::Lock(key) => (key.as_ref().and_then(|key| key.value()), None),
+            Seen::String(string) => (None, Some(string)),
+        };
+        let held = lock.map_or(usize::from(string.is_some()), |lock| lock.live_count(now));
         if held == 0 && !TABLE.with(|table| table.queues().is_waited_for(place)) {
             context.reply_null_array();
             return Ok(());
@@ -48,23 +51,69 @@ impl Command for Info {
         context.reply_bytes(b"holders");
         context.reply_array(held.min(SHOWN));
         let holds = lock.into_iter().flat_map(|lock| lock.live_holds(now));
-        holds.take(SHOWN).for_each(|hold| reply_holder(context, key.as_ref(), hold, now));
+        let holds = holds.take(SHOWN).map(|hold| Holder::of_hold(hold, &seen, now));
+        let string = string.map(|string| Holder::of_string(string, &seen, now));
+        holds.chain(string).for_each(|holder| reply_holder(context, &holder));
         reply_field(context, "held", number(held));
         reply_queue(context, place, now);
         Ok(())
     }
 }
 
-fn reply_holder(context: &Context, key: Option<&Key<'_, Lock>>, hold: &Hold, now: Moment) {
+/// What the reply says of a holder.
+struct Holder<'a> {
+    owner: Option<&'a [u8]>,
+    fence: Fence,
+    limit: Limit,
+    lease_ms: i64,
+    remaining_ms: i64,
+    level: u16,
+    session: Option<ClientId>,
+    age_ms: i64,
+}
+
+/// What is not known of a holder, as a number.
+const UNKNOWN: i64 = -1;
+
+impl<'a> Holder<'a> {
+    fn of_hold(hold: &'a Hold, seen: &Seen<'_>, now: Moment) -> Self {
+        Self {
+            owner: hold.owner(),
+            fence: hold.fence(),
+            limit: hold.limit(),
+            lease_ms: number(hold.lease_ms()),
+            remaining_ms: remaining_ms(seen, Some(hold.deadline()), now),
+            level: hold.level(),
+            session: hold.session(),
+            age_ms: number(now.ms_since(hold.granted_at())),
+        }
+    }
+
+    /// Of a string, which stores neither when it was set nor how long its lease was.
+    fn of_string(string: &StringHold, seen: &Seen<'_>, now: Moment) -> Self {
+        Self {
+            owner: None,
+            fence: Fence::NONE,
+            limit: Limit::EXCLUSIVE,
+            lease_ms: UNKNOWN,
+            remaining_ms: remaining_ms(seen, string.deadline(), now),
+            level: 1,
+            session: None,
+            age_ms: UNKNOWN,
+        }
+    }
+}
+
+fn reply_holder(context: &Context, holder: &Holder<'_>) {
     context.reply_map(9);
-    reply_owner(context, hold.owner());
-    reply_field(context, "fence", number(hold.fence().get()));
-    reply_field(context, "limit", hold.limit().number().into());
-    reply_field(context, "lease", number(hold.lease_ms()));
-    reply_field(context, "remaining", number(remaining_ms(key, hold.deadline(), now)));
-    reply_field(context, "level", hold.level().into());
-    reply_session(context, hold.session());
-    reply_field(context, "age", number(now.ms_since(hold.granted_at())));
+    reply_owner(context, holder.owner);
+    reply_field(context, "fence", number(holder.fence.get()));
+    reply_field(context, "limit", holder.limit.number().into());
+    reply_field(context, "lease", holder.lease_ms);
+    reply_field(context, "remaining", holder.remaining_ms);
+    reply_field(context, "level", holder.level.into());
+    reply_session(context, holder.session);
+    reply_field(context, "age", holder.age_ms);
 }
 
 fn reply_queue(context: &Context, key: DbKey<'_>, now: Moment) {

@@ -111,8 +111,10 @@ def lost_too_early(hold):
     """An EXTEND or an inner level was refused while the hold was certain."""
     wrong, known = [], replace(hold, extensions=[], release_sent=float("inf"))
     for extension in hold.extensions:
-        _, told, _, done, _ = extension
-        if done is False and told < known.certain()[1]:
+        sent, told, lease, done, inner = extension
+        # The library may have sent it before, and the reply was lost: then that has set the lease.
+        end = known.certain()[1] if inner else min(known.certain()[1], sent + lease - TICK)
+        if done is False and told < end:
             wrong.append(f"lost before its lease was over, refused at {told}: {hold}")
         known.extensions.append(extension)
     return wrong

@@ -5,6 +5,8 @@ closed by then, and whether the server did it is not known. Who asks is a pool a
 those: `c0.7` is connection 7 of pool 0.
 """
 
+import os
+import subprocess
 import threading
 import time
 import weakref
@@ -13,11 +15,12 @@ import redis
 
 # A try has its reply within this time, what it was to wait not counted, or none: then the library gives up after 5 s.
 TERMS = "terms fences=one-sequence patience=5000.000 claim=5000.000 writes=kept errors=DEADLOCK"
+SHOWN = 4000
 
 
 class Recorder:
-    def __init__(self):
-        self.began, self.lines, self.lock = time.monotonic(), [], threading.Lock()
+    def __init__(self, errors=""):
+        self.began, self.lines, self.lock, self.errors = time.monotonic(), [], threading.Lock(), errors
         self.numbers, self.by_port, self.connections = weakref.WeakKeyDictionary(), {}, 0
 
     def connection(self, pool, sock):
@@ -43,7 +46,26 @@ class Recorder:
             self.write(now, now, connection, "close", "done")
 
     def text(self):
-        return "\n".join([TERMS, *self.lines, ""])
+        return "\n".join([TERMS + self.errors, *self.lines, ""])
+
+    def checked(self, name):
+        """What checker/ finds in the history, or nothing."""
+        checker = os.environ.get("REDIS_LOCK_CHECKER")
+        if not checker:
+            print("not judged by checker/: REDIS_LOCK_CHECKER does not name its program", flush=True)
+            return ""
+        wanted = os.environ.get("REDIS_LOCK_HISTORY_FOLDER")
+        folder = wanted or os.path.dirname(os.path.abspath(os.environ["REDIS_LOCK_MODULE"]))
+        path = os.path.join(folder, f"redis-py-{name}.history")
+        with open(path, "w") as file:
+            file.write(self.text())
+        found = subprocess.run([checker, path], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        print(f"checker: {found.stdout.splitlines()[-1]}", flush=True)
+        if found.returncode == 0:
+            if not wanted:
+                os.remove(path)
+            return ""
+        return f"checker/ finds, in {path}:\n{found.stdout[:SHOWN]}"
 
 
 class RecordingRedis(redis.Redis):
@@ -73,7 +95,13 @@ class RecordingRedis(redis.Redis):
 
 
 def as_written(words):
-    name, key, *rest = [str(word) for word in words]
+    name, key, *rest = [word.decode() if isinstance(word, bytes) else str(word) for word in words]
+    # What redis-py's own Lock sends: SET NX, and scripts with one key, its token, and for a new lease the milliseconds.
+    if name == "SET":
+        return f"acquire {key} {rest[0]} limit=1 lease={rest[rest.index('PX') + 1]}"
+    if name == "EVALSHA":
+        _, key, token, *lease = rest
+        return f"extend {key} {token} lease={lease[0]}" if lease else f"release {key} {token}"
     if name == "PEXPIRE":
         return f"expire {key} ttl={rest[0]}"
     if name == "LOCK.INFO":
@@ -110,6 +138,8 @@ def answer_to(name, reply):
         return " ".join(["queue", *queue])
     if reply is None:
         return "null"
+    if name == "SET":
+        return "granted 0"
     if name == "LOCK.ACQUIRE":
         return f"ticket {reply}" if isinstance(reply, int) else f"granted {reply[1]}"
     if name == "LOCK.CHECK":

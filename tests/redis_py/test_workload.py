@@ -4,7 +4,6 @@ history is kept, and beside the module if something is wrong."""
 
 import os
 import random
-import subprocess
 import threading
 import time
 import unittest
@@ -12,14 +11,13 @@ import unittest
 import redis
 from history import SHARED, Hold, judge
 from proxy import RandomFaults
-from recorder import Recorder, RecordingRedis
+from recorder import SHOWN, Recorder, RecordingRedis
 from server import LockTest
 
 THREADS, KEYS = 8, ("a", "b", "c", "d")
 LEASES, LONGEST = (300, 1500), 1.5
 # By how much a sample may be late. What is to be found goes on for ever, or for a lease.
 SLACK = 0.5
-SHOWN = 4000
 
 
 class Worker(threading.Thread):
@@ -188,7 +186,7 @@ class Workload(LockTest):
             for name, count in each.errors.items():
                 errors[name] = errors.get(name, 0) + count
         print(f"{len(gone)} turns, {counted}, faults {self.proxy.counts}, errors {errors}", flush=True)
-        said = self.checked(recorder, seed)
+        said = recorder.checked(seed)
         self.assertEqual(broken, [])
         if wrong:
             said = f"{len(wrong)} findings of history.py:\n" + "\n".join(wrong)[:SHOWN] + "\n\n" + said
@@ -214,25 +212,6 @@ class Workload(LockTest):
                     samples.append((sent, key, [each[b"owner"].decode() for each in info[b"holders"] + info[b"queue"]]))
             time.sleep(0.03)
         return samples
-
-    def checked(self, recorder, seed):
-        """What checker/ finds in the history, or nothing."""
-        checker = os.environ.get("REDIS_LOCK_CHECKER")
-        if not checker:
-            print("not judged by checker/: REDIS_LOCK_CHECKER does not name its program", flush=True)
-            return ""
-        wanted = os.environ.get("REDIS_LOCK_HISTORY_FOLDER")
-        folder = wanted or os.path.dirname(os.path.abspath(os.environ["REDIS_LOCK_MODULE"]))
-        path = os.path.join(folder, f"redis-py-{seed}.history")
-        with open(path, "w") as file:
-            file.write(recorder.text())
-        found = subprocess.run([checker, path], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        print(f"checker: {found.stdout.splitlines()[-1]}", flush=True)
-        if found.returncode == 0:
-            if not wanted:
-                os.remove(path)
-            return ""
-        return f"checker/ finds, in {path}:\n{found.stdout[:SHOWN]}"
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ mod fixture;
 mod keyspace;
 mod operators;
 mod stress;
+mod strings;
 #[path = "../support/mod.rs"]
 mod support;
 mod time;

@@ -54,7 +54,9 @@ impl Asker {
         let Some(reply) = self.client.try_read().unwrap() else { return false };
         let sound = match &reply {
             Reply::Error(text) => {
-                ["UNBLOCKED ", "DEADLOCK ", "WRONGTYPE ", "READONLY "].iter().any(|it| text.starts_with(it))
+                ["UNBLOCKED ", "DEADLOCK ", "WRONGTYPE ", "READONLY ", "ERR SESSION cannot"]
+                    .iter()
+                    .any(|it| text.starts_with(it))
             }
             Reply::Array(grant) => grant.len() == 2,
             other => other.is_null(),
@@ -252,14 +254,14 @@ impl<'a> Load<'a> {
             1 => cmd!["UNLINK", key].to_vec(),
             2 | 3 => cmd!["RENAME", key, other].to_vec(),
             4 | 5 if self.reloads => cmd!["DEBUG", "RELOAD"].to_vec(),
-            6 | 11..=15 if self.reloads => cmd!["SET", key, "v", "PX", 1].to_vec(),
+            6 | 11..=15 if self.reloads => cmd!["SET", key, self.token(), "PX", 1].to_vec(),
             4 => cmd!["RENAMENX", key, other].to_vec(),
             5 | 6 => cmd!["MOVE", key, one].to_vec(),
             7 => cmd!["SWAPDB", one, two].to_vec(),
             8 if one == 0 => cmd!["FLUSHALL", *self.random.pick(&["SYNC", "ASYNC"])].to_vec(),
             8 => cmd!["FLUSHDB", *self.random.pick(&["SYNC", "ASYNC"])].to_vec(),
-            9 => cmd!["SET", key, "v", "PX", 1 + self.random.below(30)].to_vec(),
-            10 => cmd!["SET", key, "v"].to_vec(),
+            9 => cmd!["SET", key, self.token(), "PX", 1 + self.random.below(30)].to_vec(),
+            10 => cmd!["SET", key, self.token()].to_vec(),
             11 | 12 => cmd!["PEXPIRE", key, self.random.below(20)].to_vec(),
             // Some such times are over with the round, and some are taken off before.
             13 => cmd!["PEXPIRE", key, 20 + self.random.below(400)].to_vec(),

@@ -136,10 +136,19 @@ pub(crate) fn digests(server: &Server, databases: usize) -> BTreeMap<At, Reply> 
 }
 
 /// Waits until nothing on this server ends by itself any more: no lease below `brief_ms`, no key with a time to live of
-/// the server's own.
+/// the server's own. Strings count as locks no more from now on, and stay.
 #[track_caller]
 pub(crate) fn settle(server: &Server, databases: usize, brief_ms: i64) {
     let mut client = server.client();
+    client.ok("CONFIG SET lock.adopt-strings no");
+    for database in 0..databases {
+        client.ok(&format!("SELECT {database}"));
+        for key in client.run("KEYS *").items().iter().map(Reply::bytes) {
+            if client.call(&cmd!["TYPE", key.as_slice()]) == Reply::Simple("string".into()) {
+                client.call(&cmd!["PERSIST", key.as_slice()]);
+            }
+        }
+    }
     wait_until("what is brief has ended", PATIENCE, || {
         let keyspace = client.run("INFO keyspace").text();
         keyspace.matches("expires=").count() == keyspace.matches("expires=0").count()

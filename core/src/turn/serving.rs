@@ -135,7 +135,8 @@ impl Turn<'_> {
             let is_late = head.until.is_some_and(|until| until <= self.now);
             let is_orphan = self.is_orphan(head);
             let verdict = self.lock.judge(Some(&head.token), head.limit, self.now);
-            let has_to_wait = verdict == Verdict::Wait || verdict.gives_more() && self.is_in_grace();
+            let has_to_wait =
+                self.is_at_string() || verdict == Verdict::Wait || verdict.gives_more() && self.is_in_grace();
             if has_to_wait && !is_late && !is_orphan {
                 return;
             }

@@ -24,7 +24,8 @@ pub(crate) fn turn<R>(
         at_most,
     };
     let mut outcome = Outcome::default();
-    let mut turn = Turn::resume(lock, table, A, circumstances, &mut outcome);
+    let mut string = None;
+    let mut turn = Turn::resume(lock, &mut string, table, A, circumstances, &mut outcome);
     turn.settle();
     let result = ask(&mut turn);
     while turn.candidate().is_some() {

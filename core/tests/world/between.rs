@@ -31,6 +31,13 @@ impl Server {
         for (client, answer) in self.table.time_out(self.now, at_most) {
             self.answer(client, answer);
         }
+        for _ in 0..at_most {
+            let Some(key) = self.table.take_look(self.now) else { return };
+            let spot = known(key.as_key());
+            if self.is_over(spot) {
+                self.remove(spot);
+            }
+        }
     }
 
     pub(super) fn end_turn(&mut self) {

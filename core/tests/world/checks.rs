@@ -54,7 +54,7 @@ impl World {
 
     /// Whether this step can happen.
     pub(crate) fn can(&self, step: Step) -> bool {
-        let exists = |spot| self.server.values.contains_key(&spot);
+        let exists = |spot| self.server.exists(spot);
         let exists = match step {
             // RENAME replaces what is there; MOVE does not.
             Step::Rename(from, to) => exists(from) && (from.database == to.database || !exists(to)),
@@ -132,6 +132,8 @@ impl World {
             holds!(the_replica_has_the_same_lock(server, spot));
             holds!(a_key_ends_when_the_contract_says(server, &self.model, spot));
             holds!(the_replica_knows_when_the_key_ends(server, spot));
+            holds!(the_same_strings_stand(server, &self.model, spot));
+            holds!(the_replica_has_the_same_string(server, spot));
         }
         for served in &server.served {
             holds!(grants_follow_the_queue(served));
@@ -247,6 +249,21 @@ fn a_key_ends_when_the_contract_says(server: &Server, model: &Model, spot: Spot)
     model.live(spot).next().is_none() || server.ttls.get(&spot) == model.ttls.get(&spot)
 }
 
+/// Where a string stands, it does until the contract says, whether or not the server has noticed that it is over.
+fn the_same_strings_stand(server: &Server, model: &Model, spot: Spot) -> bool {
+    let string = server.string(spot);
+    let ends_alike = string.is_none() || server.ttls.get(&spot) == model.ttls.get(&spot);
+    string == model.strings.get(&spot).copied() && ends_alike
+}
+
+fn the_replica_has_the_same_string(server: &Server, spot: Spot) -> bool {
+    let string = match server.values.get(&spot) {
+        Some(Value::String(number)) => Some(*number),
+        _ => None,
+    };
+    string == server.replica_strings.get(&spot).copied()
+}
+
 fn the_replica_knows_when_the_key_ends(server: &Server, spot: Spot) -> bool {
     server.ttls.get(&spot) == server.replica_ttls.get(&spot)
 }
@@ -285,7 +302,7 @@ fn queues_are_consistent(server: &Server) -> bool {
 fn deadlines_are_consistent(server: &Server) -> bool {
     let locks = server.values.values().filter_map(|value| match value {
         Value::Lock(lock) => Some(lock),
-        Value::Foreign => None,
+        Value::String(_) | Value::Foreign => None,
     });
     let entry = |spot: &Spot| server.put_off.get(spot).copied().or(server.lock(*spot)?.next_due());
     let earliest = server.values.keys().filter_map(entry).min();
@@ -327,15 +344,18 @@ fn the_head_has_to_wait_where_it_can_be_served(server: &Server, model: &Model, s
             .head(spot)
             .is_some_and(|head| model.would_have_more(spot, Some(&head.token), head.request.limit));
     let may_be_late = model.may_be_late(spot) || model.arrived.contains(&spot);
-    let can_be_served =
-        !server.is_foreign(spot) && server.whose(spot).serves() && !is_held_back && !may_be_late;
+    let can_be_served = !server.is_foreign(spot)
+        && server.string(spot).is_none()
+        && server.whose(spot).serves()
+        && !is_held_back
+        && !may_be_late;
     !can_be_served || invariants::head_has_to_wait(lock, server.table.queues().head(spot), server.now)
 }
 
 /// Where a key is another node's and nothing stands here any more, those who waited for that were told; where its slot was on
 /// its way here before, by the look.
 fn nobody_waits_for_a_free_key_of_another_node(server: &Server, model: &Model, spot: Spot) -> bool {
-    let is_free = !server.values.contains_key(&spot) && !server.in_grace();
+    let is_free = !server.exists(spot) && !server.in_grace();
     let is_elsewhere = server.whose(spot).refusal().is_some() && !model.arrived.contains(&spot);
     !is_free || !is_elsewhere || !server.table.queues().is_waited_for(spot)
 }

@@ -3,7 +3,7 @@
 //! This is the least that any server has to do when a lock goes elsewhere: its entry among the deadlines, the ties of its
 //! sessions and what has to be undone about it go where it goes.
 
-use lock_core::{Limit, Lock};
+use lock_core::{Limit, Lock, Moment};
 
 use super::model::Model;
 use super::server::{Server, Value};
@@ -21,6 +21,7 @@ impl Server {
                 self.remove(spot);
                 self.values.insert(spot, Value::Foreign);
             }
+            Step::SetString(spot, number, ms) => self.set_string(spot, number, ms),
             Step::Migrate(spot) => {
                 self.slots.insert(spot.key, Whose::Elsewhere);
                 self.remove(spot);
@@ -32,25 +33,61 @@ impl Server {
                     ttls.remove(&spot);
                     ttls.extend(end.map(|end| (spot, end)));
                 }
+                if self.string(spot).is_some() {
+                    self.table.touched(spot);
+                }
             }
             _ => panic!("no command of another kind: {step:?}"),
         }
     }
 
-    fn remove(&mut self, spot: Spot) {
+    pub(super) fn remove(&mut self, spot: Spot) {
+        self.replace(spot);
+        self.table.touched(spot);
+    }
+
+    /// Something else comes to stand in place of what there is.
+    fn replace(&mut self, spot: Spot) {
         if let Some(Value::Lock(mut lock)) = self.values.remove(&spot) {
             self.unlinked(spot, &mut lock);
         }
         self.replica.remove(&spot);
+        self.replica_strings.remove(&spot);
         self.ttls.remove(&spot);
         self.replica_ttls.remove(&spot);
-        self.table.touched(spot);
+    }
+
+    /// The module hears of a time to live that is set, not of a string.
+    fn set_string(&mut self, spot: Spot, number: u8, ms: Option<u64>) {
+        self.replace(spot);
+        self.values.insert(spot, Value::String(number));
+        self.replica_strings.insert(spot, number);
+        if let Some(ms) = ms {
+            for ttls in [&mut self.ttls, &mut self.replica_ttls] {
+                ttls.insert(spot, self.now.plus_ms(ms));
+            }
+            self.table.touched(spot);
+        }
+    }
+
+    /// Strings go whose time is over. The server comes to them when it gets round to it, and when somebody opens the key.
+    pub(super) fn end_strings(&mut self) {
+        SPOTS.into_iter().filter(|spot| self.is_over(*spot)).collect::<Vec<_>>().into_iter().for_each(
+            |spot| {
+                self.remove(spot);
+            },
+        );
     }
 
     /// Keys go whose time to live is over.
     pub(super) fn end_keys(&mut self) {
-        let over: Vec<Spot> =
-            self.ttls.iter().filter(|(_, end)| **end <= self.now).map(|(spot, _)| *spot).collect();
+        let is_string = |spot: &Spot| matches!(self.values.get(spot), Some(Value::String(_)));
+        let over: Vec<Spot> = self
+            .ttls
+            .iter()
+            .filter(|(spot, end)| **end <= self.now && !is_string(spot))
+            .map(|(spot, _)| *spot)
+            .collect();
         over.into_iter().for_each(|spot| self.remove(spot));
     }
 
@@ -58,6 +95,7 @@ impl Server {
         let stays = |spot: &Spot| database.is_some_and(|database| database != spot.database);
         self.values.retain(|spot, _| stays(spot));
         self.replica.retain(|spot, _| stays(spot));
+        self.replica_strings.retain(|spot, _| stays(spot));
         self.put_off.retain(|spot, _| stays(spot));
         self.ttls.retain(|spot, _| stays(spot));
         self.replica_ttls.retain(|spot, _| stays(spot));
@@ -85,7 +123,10 @@ impl Server {
                 self.table.arrived(to, &mut lock);
                 self.values.insert(to, Value::Lock(lock));
             }
-            Value::Foreign => drop(self.values.insert(to, Value::Foreign)),
+            other => drop(self.values.insert(to, other)),
+        }
+        if let Some(number) = self.replica_strings.remove(&from) {
+            self.replica_strings.insert(to, number);
         }
         if let Some(lock) = self.replica.remove(&from) {
             self.replica.insert(to, lock);
@@ -98,6 +139,8 @@ impl Server {
         let other = |spot: Spot| Spot { database: 1 - spot.database, ..spot };
         self.values = std::mem::take(&mut self.values).into_iter().map(|(k, v)| (other(k), v)).collect();
         self.replica = std::mem::take(&mut self.replica).into_iter().map(|(k, v)| (other(k), v)).collect();
+        let strings = std::mem::take(&mut self.replica_strings);
+        self.replica_strings = strings.into_iter().map(|(k, v)| (other(k), v)).collect();
         for moments in [&mut self.put_off, &mut self.ttls, &mut self.replica_ttls] {
             *moments = std::mem::take(moments).into_iter().map(|(k, v)| (other(k), v)).collect();
         }
@@ -119,6 +162,11 @@ impl Model {
             Step::Overwrite(spot) => {
                 self.remove(spot);
                 self.foreign.insert(spot);
+            }
+            Step::SetString(spot, number, ms) => {
+                self.remove(spot);
+                self.strings.insert(spot, number);
+                self.ttls.extend(ms.map(|ms| (spot, self.now.plus_ms(ms))));
             }
             Step::Migrate(spot) => {
                 if self.queue(spot).next().is_some() {
@@ -144,15 +192,23 @@ impl Model {
     fn remove(&mut self, spot: Spot) {
         self.holders.retain(|(place, _)| *place != spot);
         self.foreign.remove(&spot);
+        self.strings.remove(&spot);
         self.ttls.remove(&spot);
     }
 
     /// Keys go whose time to live is over.
     pub(super) fn end_keys(&mut self) {
         for spot in SPOTS {
-            if self.ttls.get(&spot).is_some_and(|end| *end <= self.now) {
+            let is_string = self.strings.contains_key(&spot);
+            // A string is there to the last millisecond, that one included.
+            let is_over = |end: &Moment| if is_string { *end < self.now } else { *end <= self.now };
+            if self.ttls.get(&spot).is_some_and(is_over) {
                 if self.queue(spot).next().is_some() {
-                    self.saw("time to live over under waiters");
+                    self.saw(if is_string {
+                        "string over under waiters"
+                    } else {
+                        "time to live over under waiters"
+                    });
                 }
                 self.remove(spot);
             }
@@ -172,12 +228,16 @@ impl Model {
             self.foreign.remove(&from);
             self.foreign.insert(to);
         }
+        if let Some(number) = self.strings.remove(&from) {
+            self.strings.insert(to, number);
+        }
     }
 
     fn swap(&mut self) {
         let other = |spot: Spot| Spot { database: 1 - spot.database, ..spot };
         self.holders.iter_mut().for_each(|(place, _)| *place = other(*place));
         self.foreign = self.foreign.iter().map(|spot| other(*spot)).collect();
+        self.strings = self.strings.iter().map(|(spot, number)| (other(*spot), *number)).collect();
         self.ttls = self.ttls.iter().map(|(spot, end)| (other(*spot), *end)).collect();
     }
 }

@@ -113,9 +113,7 @@ impl Model {
             |this: &Self, waiter: &Waiting| this.head(spot).is_some_and(|head| head.number == waiter.number);
         let is_orphan = |this: &Self, waiter: &Waiting| {
             let is_inner = waiter.request.level.is_some_and(|level| level > 1);
-            is_inner
-                && (waiter.is_ahead || is_first(this, waiter))
-                && this.hold_of(spot, &waiter.token).is_none()
+            is_inner && (waiter.is_ahead || is_first(this, waiter)) && !this.holds(spot, &waiter.token)
         };
         let orphan = |this: &Self| this.queue(spot).find(|waiter| is_orphan(this, waiter)).cloned();
         self.put_those_ahead_right(spot);
@@ -130,7 +128,7 @@ impl Model {
     fn put_those_ahead_right(&mut self, spot: Spot) {
         let is_gone = |this: &Self, waiter: &Waiting| {
             let is_inner = waiter.request.level.is_some_and(|level| level > 1);
-            waiter.is_ahead && !is_inner && this.hold_of(spot, &waiter.token).is_none()
+            waiter.is_ahead && !is_inner && !this.holds(spot, &waiter.token)
         };
         let gone = self.queue(spot).filter(|waiter| is_gone(self, waiter)).map(|waiter| waiter.number);
         for number in gone.collect::<Vec<_>>() {
@@ -149,7 +147,8 @@ impl Model {
             self.dismiss_orphans(spot);
             let Some(head) = self.head(spot) else { return };
             let is_late = head.until.is_some_and(|until| until <= self.now);
-            let is_admitted = self.admits(spot, Some(&head.token), head.request.limit);
+            let is_free = !self.strings.contains_key(&spot);
+            let is_admitted = is_free && self.admits(spot, Some(&head.token), head.request.limit);
             if !is_late && !is_admitted {
                 return;
             }

@@ -23,7 +23,9 @@
 //! 10. A place is kept from the moment at which its connection closes, or its BLOCK is over. Who asks for it again says anew
 //!     what it asks for, and on whose behalf. A grant to a place is a lease of what was asked, at most what is left to claim it;
 //!     of a hold that the token had already it makes no shorter one. An upgrade that nobody was told of stands in the same way.
-//! 11. Who works on an inner level has nothing to wait for once the outer hold is gone, and is told so by the next turn at
+//! 11. A string whose value is a token is held by that token alone, for as long as the key lives. It keeps neither limit nor
+//!     level nor label, so its token has whatever of these it asks for; a session it cannot have.
+//! 12. Who works on an inner level has nothing to wait for once the outer hold is gone, and is told so by the next turn at
 //!     the key.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,7 +35,7 @@ use lock_core::{ClientId, Fence, Moment, Refusal, Token};
 
 use super::grants::counted;
 use super::server::WorkDone;
-use super::steps::{NOT_OURS_MS, Reply, Request, Spot, Step, Whose, token};
+use super::steps::{DEFAULT_LEASE_MS, NOT_OURS_MS, Reply, Request, Spot, Step, Whose, token};
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Holder {
@@ -96,6 +98,8 @@ pub(crate) struct Model {
     pub(crate) now: Moment,
     pub(crate) holders: Vec<(Spot, Holder)>,
     pub(crate) foreign: BTreeSet<Spot>,
+    /// Strings that count as locks: whose token is the value.
+    pub(crate) strings: BTreeMap<Spot, u8>,
     /// When keys end, where somebody has set that.
     pub(crate) ttls: BTreeMap<Spot, Moment>,
     /// Clients who may not take locks.
@@ -148,6 +152,7 @@ impl Model {
             now: Moment::from_micros(0),
             holders: Vec::new(),
             foreign: BTreeSet::new(),
+            strings: BTreeMap::new(),
             ttls: BTreeMap::new(),
             forbidden: BTreeSet::new(),
             waiting: Vec::new(),
@@ -224,6 +229,11 @@ impl Model {
         self.live(spot).find(|holder| holder.token == *token)
     }
 
+    /// Whether the token holds a lock or a string.
+    pub(super) fn holds(&self, spot: Spot, token: &Token) -> bool {
+        self.hold_of(spot, token).is_some() || self.owns_string(spot, token)
+    }
+
     pub(super) fn hold_of_mut(&mut self, spot: Spot, token: &Token) -> Option<&mut Holder> {
         let now = self.now;
         let here = self.holders.iter_mut().filter(|(place, _)| *place == spot).map(|(_, holder)| holder);
@@ -265,6 +275,7 @@ impl Model {
             Step::Disconnect(client) => self.open.contains(&client),
             Step::Unblock(client, _) => self.is_blocked(client),
             Step::Delete(_) | Step::Flush(_) | Step::Swap | Step::Overwrite(_) => self.decides(),
+            Step::SetString(..) => self.decides(),
             Step::Migrate(_) | Step::Restore(..) | Step::Reload | Step::TimeToLive(..) => self.decides(),
             Step::Forbid(client, forbidden) => {
                 self.open.contains(&client) && self.forbidden.contains(&client) != forbidden
@@ -325,7 +336,8 @@ impl Model {
             }
             Step::Arrive(spot, number, lease_ms) => {
                 let request = Request::of(number, lease_ms);
-                if self.foreign.remove(&spot) {
+                if self.foreign.remove(&spot) || self.strings.remove(&spot).is_some() {
+                    self.ttls.remove(&spot);
                     self.saw("foreign value replaced at the master's word");
                 }
                 self.grant(spot, token(number), &request, 0);
@@ -390,6 +402,9 @@ impl Model {
             return self.reply(client, Reply::WrongType);
         }
         self.settle(spot);
+        if self.strings.contains_key(&spot) {
+            return self.acquire_string(client, spot, request, made);
+        }
         let own = request.token.map(token);
         let holds = own.as_ref().is_some_and(|own| self.hold_of(spot, own).is_some());
         if !holds && request.level.is_some_and(|level| level > 1) {
@@ -430,6 +445,47 @@ impl Model {
                 Ok(_) => {}
             }
         }
+    }
+
+    /// Whether the token is the value of the string under this key.
+    pub(super) fn owns_string(&self, spot: Spot, token: &Token) -> bool {
+        self.strings.get(&spot).is_some_and(|number| super::steps::token(*number) == *token)
+    }
+
+    fn acquire_string(&mut self, client: ClientId, spot: Spot, request: Request, made: &Token) {
+        let own = request.token.map(token).filter(|own| self.owns_string(spot, own));
+        let may_wait = request.block_ms.is_some() || request.queue_ms.is_some();
+        let Some(own) = own else {
+            if !may_wait || request.level.is_some_and(|level| level > 1) {
+                self.saw("not available at a string");
+                return self.reply(client, Reply::Null);
+            }
+            self.saw("waited for a string");
+            let token = request.token.map_or_else(|| made.clone(), token);
+            match self.wait(client, spot, request, token, false) {
+                Err(refusal) => self.reply(client, Reply::Error(refusal)),
+                Ok(number) if request.block_ms.is_none() => self.reply(client, Reply::Queued(number)),
+                Ok(_) => {}
+            }
+            return;
+        };
+        if request.session {
+            self.saw("session of a string refused");
+            return self.reply(client, Reply::Error(Refusal::SessionOfString));
+        }
+        let end = self.now.plus_ms(request.lease_ms);
+        let ends_later = self.ttls.get(&spot).is_none_or(|own| end <= *own);
+        if request.level.is_some() && ends_later {
+            self.saw("lease of a string not cut short");
+        } else {
+            self.saw("string granted again");
+            self.ttls.insert(spot, end);
+        }
+        if may_wait {
+            self.give_up_place(spot, &own);
+        }
+        self.serve(spot);
+        self.reply(client, Reply::Granted(own, Fence::NONE));
     }
 
     /// A token that was granted what it asked for waits no longer for what it asked for before. False if it did not.
@@ -555,7 +611,7 @@ impl Model {
 
     fn another_upgrades(&self, spot: Spot, token: &Token) -> bool {
         let mut ahead = self.queue(spot).filter(|waiter| waiter.is_ahead && waiter.token != *token);
-        ahead.any(|waiter| self.hold_of(spot, &waiter.token).is_some())
+        ahead.any(|waiter| self.holds(spot, &waiter.token))
     }
 
     fn release(&mut self, client: ClientId, spot: Spot, token: &Token, level: u16) {
@@ -563,6 +619,16 @@ impl Model {
             return self.reply(client, Reply::WrongType);
         }
         self.settle(spot);
+        if self.owns_string(spot, token) {
+            if level == 1 {
+                self.saw("string released");
+                self.strings.remove(&spot);
+                self.ttls.remove(&spot);
+                self.withdraw(spot, token);
+            }
+            self.serve(spot);
+            return self.reply(client, Reply::Number(1));
+        }
         let depth = self.hold_of(spot, token).map(|holder| holder.level);
         match depth {
             None => self.saw("nothing to release"),
@@ -600,6 +666,11 @@ impl Model {
         }
         self.settle(spot);
         let now = self.now;
+        if self.owns_string(spot, token) {
+            self.saw("string extended");
+            self.ttls.insert(spot, now.plus_ms(lease_ms.unwrap_or(DEFAULT_LEASE_MS)));
+            return self.reply(client, Reply::Number(1));
+        }
         let extended = self.hold_of_mut(spot, token).map(|holder| {
             holder.lease_ms = counted(lease_ms.unwrap_or(holder.lease_ms), holder.session.is_some());
             holder.end = now.plus_ms(holder.lease_ms);
@@ -620,6 +691,12 @@ impl Model {
         // The operator names what was seen before the command came.
         let fences: Vec<u64> = self.live(spot).map(|holder| holder.fence).collect();
         self.settle(spot);
+        if which.is_none() && self.strings.remove(&spot).is_some() {
+            self.saw("string broken");
+            self.ttls.remove(&spot);
+            self.serve(spot);
+            return self.reply(client, Reply::Number(1));
+        }
         let is_named = |fence: u64| which.is_none_or(|which| fences.get(which) == Some(&fence));
         let broken = self.live(spot).filter(|holder| is_named(holder.fence)).count();
         self.holders.retain(|(place, holder)| *place != spot || !is_named(holder.fence));

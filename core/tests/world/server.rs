@@ -10,16 +10,19 @@ use lock_core::codec::Decoded;
 use lock_core::outcome::{Acquired, Authority, Cause, Change, Circumstances, WaitOptions};
 use lock_core::queue::{Keep, WaiterLimits};
 use lock_core::request::{Acquire, BreakTarget};
+use lock_core::token::LONGEST_SPELLED;
 use lock_core::{
-    ClientId, Fence, GrantState, Hold, Limit, Lock, Moment, Outcome, OwnedDbKey, Table, Terms, Ticket, Token,
-    Turn, codec,
+    ClientId, Fence, GrantState, Hold, Limit, Lock, Moment, Outcome, OwnedDbKey, StringHold, Table, Terms,
+    Ticket, Token, Turn, codec,
 };
 
-use super::steps::{CLAIM_MS, Reply, Request, SPOTS, Spot, Step, Whose, subscriber, token};
+use super::steps::{CLAIM_MS, DEFAULT_LEASE_MS, Reply, Request, SPOTS, Spot, Step, Whose, subscriber, token};
 
 /// What stands under a key.
 pub(crate) enum Value {
     Lock(Lock),
+    /// A string whose value is this token, and which counts as a lock.
+    String(u8),
     Foreign,
 }
 
@@ -76,6 +79,7 @@ pub(crate) struct Server {
     pub(crate) now: Moment,
     pub(crate) values: BTreeMap<Spot, Value>,
     pub(crate) replica: BTreeMap<Spot, Lock>,
+    pub(crate) replica_strings: BTreeMap<Spot, u8>,
     /// When keys end, where somebody has set that: here, and on the replica.
     pub(crate) ttls: BTreeMap<Spot, Moment>,
     pub(crate) replica_ttls: BTreeMap<Spot, Moment>,
@@ -124,6 +128,7 @@ impl Server {
             now: Moment::from_micros(0),
             values: BTreeMap::new(),
             replica: BTreeMap::new(),
+            replica_strings: BTreeMap::new(),
             ttls: BTreeMap::new(),
             replica_ttls: BTreeMap::new(),
             forbidden: BTreeSet::new(),
@@ -158,12 +163,31 @@ impl Server {
     pub(crate) fn lock(&self, spot: Spot) -> Option<&Lock> {
         match self.values.get(&spot)? {
             Value::Lock(lock) => Some(lock),
-            Value::Foreign => None,
+            Value::String(_) | Value::Foreign => None,
         }
     }
 
     pub(crate) fn is_foreign(&self, spot: Spot) -> bool {
         matches!(self.values.get(&spot), Some(Value::Foreign))
+    }
+
+    /// The token that is the value of a string, unless its time is over, which the server need not have noticed.
+    pub(crate) fn string(&self, spot: Spot) -> Option<u8> {
+        match self.values.get(&spot) {
+            Some(Value::String(number)) if !self.is_over(spot) => Some(*number),
+            _ => None,
+        }
+    }
+
+    /// Whether a string is to go: its time is over once a millisecond more has passed.
+    pub(super) fn is_over(&self, spot: Spot) -> bool {
+        let is_string = matches!(self.values.get(&spot), Some(Value::String(_)));
+        is_string && self.ttls.get(&spot).is_some_and(|end| *end < self.now)
+    }
+
+    /// Whether something stands there.
+    pub(crate) fn exists(&self, spot: Spot) -> bool {
+        self.values.contains_key(&spot) && !self.is_over(spot)
     }
 
     pub(crate) fn whose(&self, spot: Spot) -> Whose {
@@ -180,6 +204,9 @@ impl Server {
         self.grants.clear();
         self.served.clear();
         self.work_done = WorkDone::default();
+        if step.is_command() {
+            self.end_strings();
+        }
         match step {
             Step::Acquire(client, spot, request) => self.acquire(client, spot, request, made),
             Step::Release(client, spot, number, level) => self.release(client, spot, &token(number), level),
@@ -248,11 +275,17 @@ impl Server {
     /// the rights of that are looked at.
     pub(super) fn turn<R>(&mut self, spot: Spot, asked: Asked, ask: impl FnOnce(&mut Turn<'_>) -> R) -> R {
         let before = self.waiting(spot);
-        let (mut lock, existed) = match self.values.remove(&spot) {
-            Some(Value::Lock(lock)) => (lock, true),
+        if self.is_over(spot) {
+            // Whoever opens such a key has the server delete it.
+            self.remove(spot);
+        }
+        let (mut lock, stood) = match self.values.remove(&spot) {
+            Some(Value::Lock(lock)) => (lock, Stood::Lock),
+            Some(Value::String(number)) => (Lock::new(), Stood::String(number)),
             Some(Value::Foreign) => panic!("a turn at a key of another type"),
-            None => (Lock::new(), false),
+            None => (Lock::new(), Stood::Nothing),
         };
+        let mut string = stood.as_hold(self.ttls.get(&spot).copied(), self.now);
         let authority = if self.table.has_business_at(spot) {
             Authority { may_grant: self.decides(), serves_key: self.whose(spot).serves() }
         } else {
@@ -270,6 +303,7 @@ impl Server {
         };
         let mut steps = Steps {
             lock: &mut lock,
+            string: &mut string,
             table: &mut self.table,
             spot,
             circumstances,
@@ -296,13 +330,22 @@ impl Server {
         if !outcome.changes.is_empty() {
             self.put_off.remove(&spot);
         }
-        match (lock.is_empty(), existed) {
+        match (lock.is_empty(), stood) {
+            (true, Stood::String(number)) if string.is_some() => {
+                self.values.insert(spot, Value::String(number));
+                for change in &outcome.changes {
+                    if let Change::Lease(_, lease_ms, _) = change {
+                        self.ttls.insert(spot, self.now.plus_ms(*lease_ms));
+                    }
+                }
+            }
+            (true, Stood::String(_)) => drop(self.ttls.remove(&spot)),
             (false, _) => drop(self.values.insert(spot, Value::Lock(lock))),
-            (true, true) => {
+            (true, Stood::Lock) => {
                 self.ttls.remove(&spot);
                 self.unlinked(spot, &mut lock);
             }
-            (true, false) => {}
+            (true, Stood::Nothing) => {}
         }
         result
     }
@@ -313,7 +356,13 @@ impl Server {
         let replica = self.replica.entry(spot).or_default();
         for change in &outcome.changes {
             match change {
+                Change::Lease(token, lease_ms, _) => {
+                    let number = self.replica_strings.get(&spot);
+                    assert_eq!(number.map(|number| super::steps::token(*number)).as_ref(), Some(token));
+                    self.replica_ttls.insert(spot, now.plus_ms(*lease_ms));
+                }
                 Change::First(hold, _) => {
+                    self.replica_strings.remove(&spot);
                     let bytes = codec::encode_one(hold, true, now);
                     replica.replace(codec::decode(&bytes, now).unwrap().holds).unwrap();
                     self.replica_ttls.remove(&spot);
@@ -339,20 +388,32 @@ impl Server {
                 }
                 Change::AsAsked(..) => match asked {
                     Asked::Nothing => panic!("nothing was asked"),
-                    Asked::Release(token, level) => drop(replica.release(token, *level, now, || true)),
+                    Asked::Release(token, level) => {
+                        replica.release(token, *level, now, || true);
+                        let number = self.replica_strings.get(&spot);
+                        if *level == 1 && number.is_some_and(|number| super::steps::token(*number) == *token)
+                        {
+                            self.replica_strings.remove(&spot);
+                        }
+                    }
                     Asked::Extend(token, lease_ms) => {
                         let extended = replica.extend(token, *lease_ms, now, || true);
                         assert!(extended.is_some(), "the replica has the hold");
                         self.replica_ttls.remove(&spot);
                     }
-                    Asked::Break(target) => drop(replica.end_where(|hold| target.names(hold.fence()))),
+                    Asked::Break(target) => {
+                        replica.end_where(|hold| target.names(hold.fence()));
+                        if *target == BreakTarget::All {
+                            self.replica_strings.remove(&spot);
+                        }
+                    }
                     Asked::Apply(holds) => {
                         replica.replace(holds.clone()).unwrap();
                         self.replica_ttls.remove(&spot);
                     }
                 },
             }
-            if replica.is_empty() {
+            if replica.is_empty() && !self.replica_strings.contains_key(&spot) {
                 self.replica_ttls.remove(&spot);
             }
         }
@@ -399,9 +460,27 @@ pub(super) enum Asked {
     Apply(Vec<Hold>),
 }
 
+/// What stood under a key before a turn.
+#[derive(Clone, Copy)]
+enum Stood {
+    Nothing,
+    Lock,
+    String(u8),
+}
+
+impl Stood {
+    fn as_hold(self, end: Option<Moment>, now: Moment) -> Option<StringHold> {
+        let Self::String(number) = self else { return None };
+        let token = token(number);
+        let value = token.text(&mut [0; LONGEST_SPELLED]).to_vec();
+        Some(StringHold::new(&value, end.map(|end| now.ms_until(end)), DEFAULT_LEASE_MS, now))
+    }
+}
+
 /// The steps of a turn.
 struct Steps<'w> {
     lock: &'w mut Lock,
+    string: &'w mut Option<StringHold>,
     table: &'w mut Table,
     spot: Spot,
     circumstances: Circumstances,
@@ -425,7 +504,8 @@ impl Steps<'_> {
     }
 
     fn resume(&mut self) -> Turn<'_> {
-        Turn::resume(self.lock, self.table, self.spot, self.circumstances, &mut self.outcome)
+        let outcome = &mut self.outcome;
+        Turn::resume(self.lock, self.string, self.table, self.spot, self.circumstances, outcome)
     }
 
     /// As the next iterations of the server's loop do, if nothing else happens before.
@@ -525,9 +605,10 @@ impl Server {
 
     fn arrive(&mut self, spot: Spot, number: u8, lease_ms: u64) {
         let hold = self.granted_elsewhere(number, Limit::EXCLUSIVE, lease_ms);
-        if self.is_foreign(spot) {
+        if self.is_foreign(spot) || self.string(spot).is_some() {
             // What the master says is made so, whatever stands there.
             self.values.remove(&spot);
+            self.replica_strings.remove(&spot);
             self.ttls.remove(&spot);
         }
         self.turn(spot, Asked::Apply(vec![hold.clone()]), |turn| {

@@ -103,8 +103,10 @@ pub(crate) enum Step {
     /// RENAME and MOVE.
     Rename(Spot, Spot),
     Swap,
-    /// SET, over whatever is there.
+    /// A value of another type, over whatever is there.
     Overwrite(Spot),
+    /// SET key token, with PX or without, over whatever is there. The string counts as a lock.
+    SetString(Spot, u8, Option<u64>),
     /// PEXPIRE, or PERSIST.
     TimeToLive(Spot, Option<u64>),
     /// The user of a connection loses the right to take locks, or gets it back.
@@ -127,6 +129,26 @@ pub(crate) enum Step {
     SetGrace(u64),
     /// The data are written and loaded anew: connections keep nothing alive any more, and a grace begins.
     Reload,
+}
+
+impl Step {
+    /// Whether it is a command that comes to keys.
+    pub(crate) fn is_command(self) -> bool {
+        match self {
+            Self::Acquire(..) | Self::Release(..) | Self::Extend(..) | Self::Break(..) | Self::Delete(_) => {
+                true
+            }
+            Self::Flush(_) | Self::Rename(..) | Self::Swap | Self::Overwrite(_) | Self::SetString(..) => true,
+            Self::TimeToLive(..) | Self::Arrive(..) | Self::Migrate(_) | Self::Restore(..) | Self::Reload => {
+                true
+            }
+            Self::Pass(_) | Self::Expire(..) | Self::TimeOut(_) | Self::EndTurn | Self::Connect => false,
+            Self::Disconnect(_) | Self::Unblock(..) | Self::Forbid(..) | Self::Pause(_) | Self::Demote => {
+                false
+            }
+            Self::Promote | Self::Slot(..) | Self::Look(_) | Self::SetGrace(_) => false,
+        }
+    }
 }
 
 /// Whose a slot is.
@@ -164,6 +186,9 @@ impl Whose {
 
 /// How long a lease is left alone whose key is another node's, in milliseconds.
 pub(crate) const NOT_OURS_MS: u64 = 5;
+
+/// How long an extension that names no lease makes that of a string, in milliseconds.
+pub(crate) const DEFAULT_LEASE_MS: u64 = 6;
 
 /// How long a grant to a place without a connection may stay unclaimed, in milliseconds.
 pub(crate) const CLAIM_MS: u64 = 3;

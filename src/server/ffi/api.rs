@@ -119,6 +119,7 @@ needed! {
     RedisModule_SetModuleOptions
     RedisModule_SignalModifiedKey
     RedisModule_StopTimer
+    RedisModule_StringDMA
     RedisModule_StringPtrLen
     RedisModule_SubscribeToKeyspaceEvents
     RedisModule_SubscribeToServerEvent

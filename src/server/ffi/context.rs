@@ -143,6 +143,23 @@ impl Context {
         }
     }
 
+    /// Replicates `command key bytes PX ms`.
+    pub(crate) fn replicate_lease(&self, command: &CStr, key: RedisString<'_>, bytes: &[u8], ms: i64) {
+        // SAFETY: as above; the format names a string of the server, a buffer with its length, a C string and a long long.
+        unsafe {
+            api!(RedisModule_Replicate(
+                self.raw(),
+                command.as_ptr(),
+                c"sbcl".as_ptr(),
+                key.raw(),
+                bytes.as_ptr().cast::<c_char>(),
+                bytes.len(),
+                c"PX".as_ptr(),
+                ms,
+            ));
+        }
+    }
+
     /// Writes `command number` to the append-only file only.
     pub(crate) fn append_number(&self, command: &CStr, number: i64) {
         // SAFETY: as above; the format names a long long, and replicas (`R`) as those to leave out.

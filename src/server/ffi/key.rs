@@ -56,16 +56,19 @@ impl Drop for Right {
 #[allow(clippy::cast_possible_truncation, reason = "0, which the bindings give another type")]
 const EMPTY: i32 = raw::REDISMODULE_KEYTYPE_EMPTY as i32;
 
-/// The key holds a value of another type.
-#[derive(Debug)]
-pub(crate) struct Occupied;
+/// The server's type number of a string.
+#[allow(clippy::cast_possible_truncation, reason = "1, which the bindings give another type")]
+const STRING: i32 = raw::REDISMODULE_KEYTYPE_STRING as i32;
+
+/// A key that holds a value of another type.
+pub(crate) struct Occupied<'c, V>(pub(crate) Key<'c, V>);
 
 impl<'c, V: Value> Key<'c, V> {
     /// Opens a key for reading. `None` if it does not exist, or while another key is open for writing.
     pub(crate) fn open_to_read(
         context: &'c Context,
         name: RedisString<'c>,
-    ) -> Result<Option<Self>, Occupied> {
+    ) -> Result<Option<Self>, Occupied<'c, V>> {
         Self::open(context, name, raw::REDISMODULE_READ)
     }
 
@@ -73,7 +76,7 @@ impl<'c, V: Value> Key<'c, V> {
     pub(crate) fn open_to_write(
         context: &'c Context,
         name: RedisString<'c>,
-    ) -> Result<Option<Self>, Occupied> {
+    ) -> Result<Option<Self>, Occupied<'c, V>> {
         Self::open(context, name, raw::REDISMODULE_READ | raw::REDISMODULE_WRITE)
     }
 
@@ -84,9 +87,9 @@ impl<'c, V: Value> Key<'c, V> {
         Some(key)
     }
 
-    fn open(context: &'c Context, name: RedisString<'c>, mode: u32) -> Result<Option<Self>, Occupied> {
+    fn open(context: &'c Context, name: RedisString<'c>, mode: u32) -> Result<Option<Self>, Occupied<'c, V>> {
         match Self::open_any(context, name, mode) {
-            Some((_, true)) => Err(Occupied),
+            Some((key, true)) => Err(Occupied(key)),
             opened => Ok(opened.map(|(key, _)| key)),
         }
     }
@@ -114,8 +117,29 @@ impl<'c, V: Value> Key<'c, V> {
     }
 
     fn is_empty(&self) -> bool {
+        self.type_number() == EMPTY
+    }
+
+    fn type_number(&self) -> i32 {
         // SAFETY: the key is open.
-        unsafe { api!(RedisModule_KeyType(self.raw.as_ptr())) == EMPTY }
+        unsafe { api!(RedisModule_KeyType(self.raw.as_ptr())) }
+    }
+
+    /// Reads the bytes of a string. `None` if the key does not exist or holds a value of another type.
+    pub(crate) fn read_string<R>(&self, read: impl FnOnce(&[u8]) -> R) -> Option<R> {
+        if self.type_number() != STRING {
+            return None;
+        }
+        let mut len = 0;
+        // SAFETY: the key is open and holds a string.
+        let start = unsafe {
+            api!(RedisModule_StringDMA(self.raw.as_ptr(), &raw mut len, raw::REDISMODULE_READ.cast_signed()))
+        };
+        let start = NonNull::new(start.cast::<u8>()).filter(|_| len > 0);
+        // SAFETY: the server says that so many bytes are there. They stay as they are while `read` runs, which gets nothing to
+        // change or close the key with.
+        let bytes = start.map_or(&[][..], |start| unsafe { std::slice::from_raw_parts(start.as_ptr(), len) });
+        Some(read(bytes))
     }
 
     /// The context in which the key was opened.
@@ -149,6 +173,12 @@ impl<'c, V: Value> Key<'c, V> {
         // SAFETY: the key is open.
         let ttl_ms = unsafe { api!(RedisModule_GetExpire(self.raw.as_ptr())) };
         u64::try_from(ttl_ms).ok()
+    }
+
+    /// Sets the time to live of the key to so many milliseconds from now.
+    pub(crate) fn set_ttl(&mut self, ms: u64) {
+        // SAFETY: the key is open. The server refuses one that does not exist or is not open for writing.
+        unsafe { api!(RedisModule_SetExpire(self.raw.as_ptr(), ms.cast_signed())) };
     }
 
     /// Removes the time to live of the key, if it has one.

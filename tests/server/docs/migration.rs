@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::readme::file;
 use super::sections::play_alone;
-use crate::support::{Server, skip};
 
 const PAGE: &str = "docs/migration.md";
 
@@ -20,11 +19,6 @@ fn old_and_new_clients_at_the_same_time() {
 
 #[test]
 fn strings_that_count_as_locks() {
-    let server = Server::start();
-    let mut client = server.client();
-    if client.run("CONFIG GET lock.adopt-strings").items().is_empty() {
-        return skip!(&mut client, "this module has no lock.adopt-strings");
-    }
     play_alone(PAGE, "Strings that count as locks");
 }
 

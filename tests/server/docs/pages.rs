@@ -7,7 +7,7 @@ use std::path::Path;
 use super::readme::{file, make_calls, root};
 
 /// Every page, and the folder from which its links lead.
-const PAGES: [(&str, &str); 17] = [
+const PAGES: [(&str, &str); 18] = [
     ("README.md", ""),
     ("CONTRIBUTING.md", ""),
     ("CHANGELOG.md", ""),
@@ -20,6 +20,7 @@ const PAGES: [(&str, &str); 17] = [
     ("docs/operations.md", "docs"),
     ("docs/runbooks.md", "docs"),
     ("contrib/monitoring/README.md", "contrib/monitoring"),
+    ("docs/set-nx.md", "docs"),
     ("tests/README.md", "tests"),
     ("clients/README.md", "clients"),
     ("clients/cases/README.md", "clients/cases"),

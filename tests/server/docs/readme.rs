@@ -14,7 +14,7 @@ use crate::support::transcript::{
 use crate::support::waiter::{is_blocked, wait_blocked};
 use crate::support::{Client, PATIENCE, Reply, Server, Version, Waiter, ok_grant, wait_until};
 
-const DOCUMENTS: [&str; 3] = ["README.md", "docs/operations.md", "docs/clients.md"];
+const DOCUMENTS: [&str; 4] = ["README.md", "docs/operations.md", "docs/clients.md", "docs/set-nx.md"];
 
 #[test]
 fn every_session_comes_out_as_it_is_written() {
@@ -241,9 +241,6 @@ fn what_is_not_there_yet_is_not_there() {
     for command in ["lock.macquire", "lock.mrelease", "lock.mextend", "lock.guard"] {
         assert!(!public_commands(&mut client).contains(command), "{command}");
     }
-    assert!(client.run("CONFIG GET lock.adopt-strings").items().is_empty());
-    client.ok("SET string t PX 60000");
-    assert!(client.run("LOCK.CHECK string t").is_error());
 }
 
 // --- what an operator is told

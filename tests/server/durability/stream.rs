@@ -22,6 +22,12 @@ fn whoever_waits_sees_every_change_of_the_key_and_replicas_see_it_in_the_same_or
     crate::support::page::comes_true(include_str!("pages/touched.txt"));
 }
 
+/// The replica of these cases takes no string for a lock of itself.
+#[test]
+fn what_comes_of_a_string_that_counts_as_a_lock_is_told_to_those_that_take_none_for_one() {
+    crate::support::page::comes_true(include_str!("pages/strings.txt"));
+}
+
 /// The server keeps a session's lease from running out, and replicas hear of it in time: without it they would show the
 /// lock as free.
 #[test]

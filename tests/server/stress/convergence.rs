@@ -61,6 +61,7 @@ fn whoever_is_master_in_the_end_its_replica_has_the_same() {
     for _ in 0..rounds() {
         let mut load = Load::new(&pair.master, &mut random, &LEASES_MS);
         load.expect_demotion();
+        pair.master.client().ok("CONFIG SET lock.adopt-strings yes");
         load.run(STEPS[0]);
         pair.master.client().ok("FAILOVER");
         load.run(STEPS[1]);
@@ -75,6 +76,7 @@ fn whoever_is_master_in_the_end_its_replica_has_the_same() {
             wait_blocked(server, 0);
         }
         settle(&pair.master, DATABASES, BRIEF_MS);
+        pair.replica.client().ok("CONFIG SET lock.adopt-strings no");
         pair.wait_caught_up();
         agree(&pair.master, &pair.replica, "after a change of roles");
         // What it granted itself began a little earlier there than at its replica.
@@ -190,6 +192,8 @@ impl Chain {
     fn round(&mut self, trouble: Trouble, random: &mut Random) -> usize {
         let syncs = self.syncs();
         let reloads = random.below(2) == 0 && !trouble.saves_in_background();
+        // Its replicas take no string for a lock, and do what it has decided all the same.
+        self.master.client().ok("CONFIG SET lock.adopt-strings yes");
         let mut load = Load::new(&self.master, random, &LEASES_MS);
         if reloads {
             load.reload();
