@@ -170,7 +170,11 @@ impl<'c, V: Value> Key<'c, V> {
 
     /// The remaining time to live of the key in milliseconds, if it has one.
     pub(crate) fn ttl_ms(&self) -> Option<u64> {
-        // SAFETY: the key is open.
+        // Redis 8.6 crashes when it is asked for that of a key that does not exist.
+        if self.value.is_none() && self.is_empty() {
+            return None;
+        }
+        // SAFETY: the key is open, and exists.
         let ttl_ms = unsafe { api!(RedisModule_GetExpire(self.raw.as_ptr())) };
         u64::try_from(ttl_ms).ok()
     }

@@ -382,3 +382,17 @@ fn the_end_of_a_session_by_quit_hands_over_before_the_next_tick() {
     }
     assert!(begun.elapsed() < Duration::from_secs(4), "ten of them took {:?}", begun.elapsed());
 }
+
+/// Its turn grants the lock to the waiter and takes it back, and leaves no key behind. Redis 8.6 does not survive being asked
+/// for the time to live of such a key.
+#[test]
+fn a_lock_that_is_granted_and_given_back_in_one_turn_leaves_nothing() {
+    let mut server = Server::start();
+    let mut client = server.client();
+    acquire(&mut client, "k TOKEN a PX 60000");
+    let mut waiter = Waiter::new(&server, "k TOKEN b PX 60000 BLOCK 0");
+    assert_eq!(client.run_all(&["DEL k", "LOCK.RELEASE k b"]), [Reply::Int(1), Reply::Int(1)]);
+    waiter.granted();
+    server.assert_alive();
+    assert_left_in_peace(&server, "k");
+}
