@@ -134,9 +134,10 @@ impl Change {
     /// Why holds are as they are by it, if they are.
     pub fn cause(&self) -> Option<Cause> {
         match self {
-            Self::First(_, cause) | Self::Set(_, cause) | Self::Lease(_, _, cause) | Self::AsAsked(cause, _) => {
-                Some(*cause)
-            }
+            Self::First(_, cause)
+            | Self::Set(_, cause)
+            | Self::Lease(_, _, cause)
+            | Self::AsAsked(cause, _) => Some(*cause),
             Self::Whole(..) | Self::Ended(..) => None,
         }
     }
