@@ -59,9 +59,19 @@ test_python() {
         export REDIS_PY_TESTS=$python/redis-$redis_py
     fi
 
+    # Beside the newest redis-py the oldest that it may be installed with.
+    local oldest
+    oldest=$(sed -n 's/^dependencies = \["redis>=\(.*\)"\]$/\1/p' clients/python/pyproject.toml)
+    if [[ ! -d $python/oldest-$oldest ]]; then
+        "$python/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --target "$python/oldest-$oldest" \
+            "redis==$oldest" || die "pip cannot get redis-py $oldest, see above."
+    fi
+
     "$python/bin/python" -B "$tests"
     for kind in threads asyncio; do
         testee "python $kind" "$python/bin/python" -B "$tests/testee.py" "$kind"
+        testee "python $kind redis-py-$oldest" env PYTHONPATH="$python/oldest-$oldest" \
+            "$python/bin/python" -B "$tests/testee.py" "$kind"
     done
 }
 
