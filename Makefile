@@ -1,7 +1,7 @@
 # Shortcuts. What they do in more than a line is in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test test-matrix test-redis-py test-clients simulate soak converge stress history history-proof fault-proof check bench cost servers
+.PHONY: help setup build run test test-matrix test-redis-py test-clients test-monitoring simulate soak converge stress history history-proof fault-proof check bench cost servers
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s  %s\n", $$1, $$2 }' Makefile
@@ -29,6 +29,10 @@ test-redis-py: ## Run redis-py as it comes behind a proxy that loses replies, on
 test-clients: ## Run the clients' own tests, on redis-server (REDIS_SERVER)
 	@scripts/setup.sh pip
 	@scripts/with-module.sh scripts/clients.sh
+
+test-monitoring: ## Make each alert of contrib/monitoring happen, before a real exporter and Prometheus (REDIS_SERVER)
+	@scripts/setup.sh prometheus
+	@scripts/with-module.sh scripts/on-each-server.sh installed cargo test --test monitoring
 
 simulate: ## Run 20,000 random histories of each kind through the core and a model of it (SIMULATION_RUNS)
 	@SIMULATION_RUNS=$${SIMULATION_RUNS:-20000} cargo test --release --package lock-core --test simulation

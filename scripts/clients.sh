@@ -103,8 +103,68 @@ test_typescript() {
     done
 }
 
+test_go() {
+    local folder=clients/go least
+    if ! have go; then
+        skip go 'go is not there'
+        return
+    fi
+    least=$(sed -n 's/^go //p' "$folder/go.mod")
+    if [[ $(printf '%s\n' "go$least" "$(go env GOVERSION)" | sort -V | head -n 1) != "go$least" ]]; then
+        skip go "$(go env GOVERSION) is older than $least"
+        return
+    fi
+    mkdir -p "$target/clients/go"
+    (
+        cd "$folder"
+        [[ -z $(gofmt -l .) ]] || die "gofmt would change $(gofmt -l . | tr '\n' ' ')"
+        go vet ./...
+        go test -count=1 ./...
+        go build -o "$target/clients/go/testee" ./internal/testee
+    )
+    testee go "$target/clients/go/testee"
+}
+
+test_rust() {
+    (
+        cd clients/rust
+        export CARGO_TARGET_DIR=$target/clients/rust
+        # A minimal toolchain has neither.
+        ! cargo fmt --version >/dev/null 2>&1 || cargo fmt --check
+        ! cargo clippy --version >/dev/null 2>&1 || cargo clippy --quiet --all-targets -- --deny warnings
+        cargo test --quiet
+        cargo build --quiet --example testee
+    )
+    testee rust "$target/clients/rust/debug/examples/testee"
+}
+
+test_java() {
+    local folder=clients/java
+    if ! have java || ! have mvn; then
+        skip java 'java or mvn is not there'
+        return
+    fi
+    if ! [[ $(java -version 2>&1) =~ \"([0-9]+) ]] || ((BASH_REMATCH[1] < 17)); then
+        skip java "it is older than Java 17: $(java -version 2>&1 | head -n 1)"
+        return
+    fi
+    local maven=(mvn --quiet --batch-mode --file "$folder")
+    "${maven[@]}" test-compile ||
+        die "mvn cannot build $folder, see above: is there a network, or a repository that it may use?"
+    # As it comes to whoever installs it from the folder.
+    "${maven[@]}" install
+
+    # Built with the libraries that pom.xml names, and run with others too. With options that have it start sooner.
+    local classes=$folder/target/redis-lock-client-0.1.0.jar:$folder/target/test-classes kind
+    for kind in jedis-7.1.0 jedis-8.0.2 lettuce-7.7.0.RELEASE; do
+        "${maven[@]}" dependency:build-classpath "-D${kind%%-*}.version=${kind#*-}" -DincludeScope=test \
+            "-Dmdep.outputFile=$root/$folder/target/$kind"
+        testee "java $kind" java -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -cp "$classes:$(<"$folder/target/$kind")" redislock.Testee "$kind"
+    done
+}
+
 export REDIS_SERVER=$server
-clients=(python typescript)
+clients=(python typescript rust go java)
 (($# == 0)) || clients=("$1")
 failed=() all=
 said=$(mktemp)

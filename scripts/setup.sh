@@ -2,7 +2,7 @@
 # Gets what building and testing need beyond a Rust toolchain and make. Installs on Debian and Ubuntu; elsewhere it says
 # what to install. Changes nothing when nothing is missing. With the argument pip it gets that as well, and what makes
 # Python environments: only the fetching of servers and the tests of redis-py need them. With the argument valgrind it gets
-# that, which only `make cost` needs.
+# that, which only `make cost` needs; with the argument prometheus that and its exporter, for `make test-monitoring`.
 set -euo pipefail
 . "$(dirname "$0")/common.sh"
 
@@ -71,6 +71,10 @@ have_venv() {
     python3 -c 'import venv, ensurepip' >/dev/null 2>&1
 }
 
+have_prometheus() {
+    have prometheus && have promtool && have prometheus-redis-exporter
+}
+
 look() {
     missing='' debian='' fedora='' macos=''
     have_compiler || need 'a C compiler' 'gcc libc6-dev' 'gcc' 'xcode-select --install'
@@ -79,6 +83,9 @@ look() {
     have redis-cli || need 'redis-cli' 'redis-tools' 'redis' 'brew install redis'
     [[ $also != pip ]] || have_pip || need 'pip' 'python3-pip' 'python3-pip' 'brew install python'
     [[ $also != valgrind ]] || have callgrind_annotate || need 'valgrind' 'valgrind' 'valgrind' 'brew install valgrind'
+    [[ $also != prometheus ]] || have_prometheus ||
+        need 'prometheus, promtool, and redis_exporter by the name of prometheus-redis-exporter' \
+            'prometheus prometheus-redis-exporter' 'golang-github-prometheus' 'brew install prometheus'
     [[ $also != pip ]] || have_venv || need 'venv of Python' 'python3-venv' 'python3' 'brew install python'
 }
 
@@ -109,6 +116,12 @@ install_packages() {
     if [[ $debian == *redis-server* ]]; then
         as_root deb-systemd-helper disable redis-server.service || true
         as_root update-rc.d redis-server disable || true
+    fi >/dev/null 2>&1
+    if [[ $debian == *prometheus* ]]; then
+        for service in prometheus prometheus-redis-exporter; do
+            as_root deb-systemd-helper disable $service.service || true
+            as_root update-rc.d $service disable || true
+        done
     fi >/dev/null 2>&1
 }
 

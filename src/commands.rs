@@ -6,11 +6,14 @@ mod acquire;
 mod args;
 mod break_;
 mod check;
+mod deadlocks;
 mod extend;
 mod fence;
+mod fields;
 mod info;
 mod owned;
 mod release;
+mod top;
 
 use lock_core::{Lock, Moment, Refusal, Turn};
 
@@ -20,12 +23,13 @@ use crate::server::ffi::{Args, CommandSpec, Context, Key};
 const KEY: usize = 1;
 
 /// The command table: the specification of every command.
-pub(crate) static ALL: [CommandSpec; 8] = [
+pub(crate) static ALL: [CommandSpec; 9] = [
     acquire::SPEC,
     release::SPEC,
     extend::SPEC,
     check::SPEC,
     info::SPEC,
+    top::SPEC,
     break_::SPEC,
     owned::SPEC,
     fence::SPEC,

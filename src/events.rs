@@ -12,6 +12,7 @@ use crate::cluster;
 use crate::config;
 use crate::consumers;
 use crate::expiry;
+use crate::notifications;
 use crate::perform;
 use crate::redirect;
 use crate::relocated;
@@ -21,6 +22,7 @@ use crate::server::clock;
 use crate::server::ffi::{
     Context, KeyspaceEvents, MainThread, RedisString, ServerEvents, notice_anywhere, wake_server,
 };
+use crate::slow;
 use crate::state::TABLE;
 use crate::waiting;
 use crate::writes;
@@ -37,6 +39,10 @@ impl KeyspaceEvents for Events {
 
     fn arrived(context: &Context, name: RedisString<'_>) {
         relocated::arrived(context, name);
+    }
+
+    fn evicted(context: &Context, name: RedisString<'_>) {
+        TABLE.with(|table| table.evicted(perform::db_key(context, name)));
     }
 
     fn moved(name: RedisString<'_>) {
@@ -116,6 +122,22 @@ impl ServerEvents for Events {
         }
     }
 
+    fn load_begins() {
+        TABLE.with(|table| table.decides(false));
+    }
+
+    fn load_ended(context: &Context) {
+        TABLE.with(|table| table.decides(context.has_master_role()));
+    }
+
+    fn reconfigured(context: &Context) {
+        notifications::look();
+        slow::look(context);
+        if MAY_EVICT.with(|may| *may) != evicts_locks(context) {
+            warn_of_evictions(context);
+        }
+    }
+
     fn loaded() {
         TABLE.with(|table| table.data_loaded(clock::now()));
         say_that_grace_begins();
@@ -128,6 +150,25 @@ fn say_that_grace_begins() {
         notice_anywhere(&format!(
             "restart-grace begins: for {grace_ms} ms no client is granted more than it is known to hold"
         ));
+    }
+}
+
+/// Whether the server was last seen to be set to evict locks.
+static MAY_EVICT: MainThread<bool> = MainThread::new(false);
+
+fn evicts_locks(context: &Context) -> bool {
+    context.setting(c"maxmemory-policy").is_some_and(|policy| policy.starts_with("allkeys-"))
+}
+
+/// Says so where locks can be evicted while somebody holds them.
+fn warn_of_evictions(context: &Context) {
+    let evicts = evicts_locks(context);
+    MAY_EVICT.with(|may| *may = evicts);
+    if evicts {
+        context.warn(
+            "with a maxmemory-policy of allkeys-* the server can evict locks that are held: use a volatile-* policy or \
+             noeviction",
+        );
     }
 }
 

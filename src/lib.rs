@@ -14,6 +14,9 @@
 //! | [`relocated`] | locks that arrived by RENAME, MOVE or RESTORE |
 //! | [`waiting`] | blocked clients and their replies |
 //! | [`room`] | how much work is done in one iteration of the server's loop |
+//! | [`metrics`] | figures for INFO |
+//! | [`slow`] | slow waits, for the latency monitor |
+//! | [`notifications`] | keyspace notifications |
 //! | [`timer`] | the one timer, armed for what is due first |
 //! | [`fault`] | faults on purpose, for tests |
 //! | [`cluster`] | which node of a cluster serves a key |
@@ -36,6 +39,8 @@ mod datatype;
 mod events;
 mod expiry;
 mod fault;
+mod metrics;
+mod notifications;
 mod perform;
 mod redirect;
 mod registration;
@@ -43,6 +48,7 @@ mod relocated;
 mod replication;
 mod room;
 mod server;
+mod slow;
 mod state;
 mod timer;
 mod waiting;

@@ -16,6 +16,8 @@ use lock_core::{ClientId, DbKey, DeadlineId, Lock, Moment, Outcome, Refusal, Tic
 use crate::cluster;
 use crate::config;
 use crate::fault;
+use crate::metrics;
+use crate::notifications;
 use crate::replication;
 use crate::room;
 use crate::server::clock;
@@ -195,12 +197,18 @@ impl<'c> OpenLock<'c> {
                 Change::Whole(holds, _) => replication::holds_are(context, name, holds, now),
                 Change::Set(hold, _) => replication::hold_is(context, name, hold, false, now),
                 Change::Ended(fence, _) => replication::hold_ended(context, name, *fence),
-                Change::AsAsked(_) => context.replicate_verbatim(),
+                Change::AsAsked(..) => context.replicate_verbatim(),
             }
         }
         fault::point(self.at.key, "passed-on");
         if !self.outcome.changes.is_empty() {
             self.leave_key(self.outcome.has_promised, end.due);
+            if end.is_decided_here {
+                metrics::record(&self.outcome, now);
+                if notifications::are_sent() {
+                    notifications::send(self.key.context(), self.key.name(), &self.outcome);
+                }
+            }
         }
         // Whoever hears of it here finds the hold.
         let (context, name) = (self.key.context(), self.key.name());

@@ -9,7 +9,11 @@ use crate::commands;
 use crate::config;
 use crate::events::Events;
 use crate::expiry;
-use crate::server::ffi::{Args, Context, register_commands, register_type, server_version, subscribe};
+use crate::metrics::Metrics;
+use crate::server::ffi::{
+    Args, Context, ServerEvents, register_commands, register_info, register_type, server_version, subscribe,
+};
+use crate::state::TABLE;
 use crate::timer;
 
 /// The module's name, and so the prefix of its settings.
@@ -45,6 +49,12 @@ pub(crate) fn register(context: &Context, args: &Args<'_>) -> Result<(), String>
     }
     register_commands(context, &commands::ALL)
         .map_err(|name| format!("the server refuses the command {}", name.to_string_lossy()))?;
+    // A file that is loaded next is an event.
+    TABLE.with(|table| table.decides(context.has_master_role()));
+    if !register_info::<Metrics>(context) {
+        return Err("the server refuses the section of INFO".to_owned());
+    }
+    Events::reconfigured(context);
     if !subscribe::<Events>(context) {
         return Err(
             "the server refuses an event that the module needs: use Redis 7.0 or newer, or Valkey".to_owned()

@@ -15,9 +15,10 @@ use lock_core::answer::Answer;
 use lock_core::token::LONGEST_SPELLED;
 use lock_core::{ClientId, DbKey, Fence, Joining, Ticket, Token};
 
+use crate::notifications;
 use crate::replication;
 use crate::server::clock;
-use crate::server::ffi::{BlockedClient, Context, MainThread, Waiting, wake_server};
+use crate::server::ffi::{BlockedClient, Context, MainThread, RedisString, Waiting, wake_server};
 use crate::state::TABLE;
 use crate::timer;
 
@@ -44,16 +45,23 @@ static RETIRED: MainThread<Vec<BlockedClient>> = MainThread::new(Vec::new());
 static ITERATION_IS_OVER: AtomicBool = AtomicBool::new(false);
 
 /// Lets the request of the running command wait in the queue for a key, and replies unless its client waits, too.
-pub(crate) fn wait(context: &Context, key: DbKey<'_>, joining: Joining) {
+pub(crate) fn wait(context: &Context, name: RedisString<'_>, joining: Joining) {
+    let key = DbKey { database: context.database(), key: name.bytes() };
     let is_blocked = joining.waiter.client.is_some_and(|client| block(context, client));
     let joining = if is_blocked { Some(joining) } else { joining.without_connection() };
-    let Some(joining) = joining else { return context.reply_null_array() };
+    let Some(joining) = joining else {
+        TABLE.with(|table| table.turned_away());
+        return context.reply_null_array();
+    };
     let joined = TABLE.with(|table| table.join(key, joining));
     if let Some((client, told)) = joined.superseded {
         answer(client, told);
     }
     if !is_blocked {
         reply_ticket(context, joined.ticket);
+    }
+    if joined.is_new {
+        notifications::send_waiting(context, name);
     }
     timer::arm(context);
 }

@@ -27,6 +27,8 @@ type hold struct {
 	lease   time.Duration
 	renewAt time.Time
 	isOver  bool
+	// The levels above the first, the innermost last. One that is released stays as long as there is another above it.
+	inner []*Lock
 }
 
 func newHold(remote remote, o options, g *grant) *hold {
@@ -181,6 +183,11 @@ type heldKey struct{}
 func newLock(ctx context.Context, client any, h *hold, o options, outer *Lock) *Lock {
 	l := &Lock{hold: h, options: o, client: client, outer: outer}
 	l.around, _ = ctx.Value(heldKey{}).(*Lock)
+	if outer != nil {
+		h.mu.Lock()
+		h.inner = append(h.inner, l)
+		h.mu.Unlock()
+	}
 	l.context, l.cancel = context.WithCancelCause(context.WithValue(ctx, heldKey{}, l))
 	stop := context.AfterFunc(h.lost, func() { l.cancel(context.Cause(h.lost)) })
 	context.AfterFunc(l.context, func() { stop() })
@@ -262,7 +269,16 @@ func (l *Lock) Release() error {
 			defer l.hold.extending.Unlock()
 		}
 	}
-	done := l.hold.remote.release(l.options, keepUntil)
+	gives := l.options
+	if l.outer != nil {
+		if gives.level = l.hold.givenBack(); gives.level == 0 {
+			if !wasHeld {
+				return ErrLost
+			}
+			return nil
+		}
+	}
+	done := l.hold.remote.release(gives, keepUntil)
 	if done != nil && !*done {
 		if wasHeld {
 			l.hold.lose(ErrLost)
@@ -273,6 +289,29 @@ func (l *Lock) Release() error {
 		return ErrLost
 	}
 	return nil
+}
+
+// givenBack takes off the innermost levels that are released, and gives the lowest of them, or 0: the server gives back a
+// level with all that is above it.
+func (h *hold) givenBack() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	level := 0
+	for last := len(h.inner) - 1; last >= 0 && h.inner[last].released(); last-- {
+		level = h.inner[last].Level()
+		h.inner = h.inner[:last]
+	}
+	return level
+}
+
+// nextLevel is that of who asks for it now.
+func (h *hold) nextLevel() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if last := len(h.inner); last > 0 {
+		return h.inner[last-1].Level() + 1
+	}
+	return max(1, h.options.level) + 1
 }
 
 func (l *Lock) released() bool {

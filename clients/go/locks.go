@@ -59,9 +59,11 @@ func (c *Client) Acquire(ctx context.Context, name string, how ...Option) (*Lock
 	}
 	remote := c.place.forHold(o)
 	if outer != nil {
-		o.token, o.level, o.session, remote = outer.options.token, outer.Level()+1, outer.options.session, outer.hold.remote
+		// One after the other, since each asks for the next level.
 		outer.hold.extending.Lock()
 		defer outer.hold.extending.Unlock()
+		o.token, o.session, remote = outer.options.token, outer.options.session, outer.hold.remote
+		o.level = outer.hold.nextLevel()
 	}
 	if o.token == "" {
 		o.token = newToken()

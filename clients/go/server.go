@@ -306,7 +306,9 @@ func (s *session) askInTurn(words []any, wait time.Duration) (any, error) {
 	return reply, err
 }
 
-func (s *session) acquire(ctx context.Context, o options) (*grant, error) { return acquiring(ctx, s, o) }
+func (s *session) acquire(ctx context.Context, o options) (*grant, error) {
+	return acquiring(ctx, s, o)
+}
 
 func (s *session) extend(o options, lease time.Duration, until time.Time) (time.Time, bool, error) {
 	return extending(s, o, lease, until)

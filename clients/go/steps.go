@@ -142,7 +142,7 @@ func extending(to asker, o options, lease time.Duration, until time.Time) (time.
 func releasing(to asker, o options, keepUntil time.Time) *bool {
 	// By then the lease, or the place in the queue, has ended anyway.
 	until := time.Now().Add(max(queue, o.lease))
-	for again := false; ; again = true {
+	for again := false; ; {
 		words := o.release()
 		if rest := time.Until(keepUntil); rest > 0 {
 			words = o.extend(rest)
@@ -160,6 +160,9 @@ func releasing(to asker, o options, keepUntil time.Time) *bool {
 			return new(bool)
 		case !passes(err) || !time.Now().Before(until):
 			return nil
+		case codeOf(err) == "":
+			// An error of the server would say that nothing was done.
+			again = true
 		}
 		time.Sleep(pause)
 	}

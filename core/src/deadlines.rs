@@ -61,7 +61,7 @@ impl Deadlines {
         Self { databases: BTreeMap::new() }
     }
 
-    /// Adds an entry: the lock under `key` is due at `deadline`.
+    /// Adds an entry: the lock under `key` is due at `deadline`. One hold of it is counted.
     pub fn insert(&mut self, key: DbKey<'_>, deadline: Moment) -> DeadlineId {
         self.databases.entry(key.database).or_default().insert(key.key, deadline)
     }
@@ -73,11 +73,25 @@ impl Deadlines {
         }
     }
 
-    /// Removes an entry. Without effect if there is no such entry.
-    pub fn remove(&mut self, database: Database, id: DeadlineId) {
+    /// Removes an entry, and what was counted for its lock. Without effect if there is no such entry.
+    pub fn remove(&mut self, database: Database, id: DeadlineId, counted: u32) {
         if let Some(index) = self.databases.get_mut(&database) {
             index.remove(id);
+            index.holds = index.holds.saturating_sub(counted.into());
         }
+    }
+
+    /// A lock has so many holds, after so many were counted.
+    pub(crate) fn recount(&mut self, database: Database, counted: u32, holds: u32) {
+        if let Some(index) = self.databases.get_mut(&database) {
+            index.holds = index.holds.saturating_sub(counted.into()).saturating_add(holds.into());
+        }
+    }
+
+    /// How many holds the locks of a database have, or of all.
+    pub(crate) fn holds(&self, database: Option<Database>) -> u64 {
+        let counts = |number: &&Database| database.is_none_or(|database| database == **number);
+        self.databases.iter().filter(|(number, _)| counts(number)).map(|(_, index)| index.holds).sum()
     }
 
     /// The entry that is due first among those due by `now`.
@@ -133,6 +147,8 @@ struct Index {
     heap: Vec<Node>,
     /// The entry to use next, the head of a list through the unused ones.
     unused: Option<u32>,
+    /// How many holds the locks have together.
+    holds: u64,
 }
 
 /// A key's name: a short one in place.
@@ -152,6 +168,7 @@ enum Entry {
 
 impl Index {
     fn insert(&mut self, key: &[u8], deadline: Moment) -> DeadlineId {
+        self.holds += 1;
         let place = self.heap.len();
         let entry = Entry::Used { key: Key::from_slice(key), place: narrow(place) };
         let number = match self.unused {
@@ -317,8 +334,8 @@ mod tests {
         assert_eq!(deadlines.first().map(|due| (due.key.database, due.key.key)), Some((5, &b"b"[..])));
         deadlines.clear(Some(5));
         assert_eq!(deadlines.len(), 1);
-        deadlines.remove(9, id);
-        deadlines.remove(9, id);
+        deadlines.remove(9, id, 1);
+        deadlines.remove(9, id, 1);
         assert!(deadlines.is_empty());
     }
 }

@@ -22,6 +22,7 @@
 //! | [`key`] | keys in databases |
 //! | [`outcome`] | what goes into a turn and what comes out of it |
 //! | [`turn`] | a request and all that follows from it, in the order in which it is decided |
+//! | [`figures`] | how often what has happened |
 //! | [`deadlines`] | the index of when each lock is due |
 //! | [`grace`] | the restart grace |
 //! | [`request`] | the arguments of the commands |
@@ -38,6 +39,7 @@ pub mod answer;
 pub mod codec;
 pub mod deadlines;
 pub mod fence;
+pub mod figures;
 pub mod grace;
 pub mod hold;
 pub mod holds;
@@ -57,6 +59,7 @@ pub mod undo;
 
 pub use deadlines::{DeadlineId, Deadlines};
 pub use fence::{Fence, FenceSequence};
+pub use figures::Figures;
 pub use grace::Grace;
 pub use hold::{GrantState, Hold, Limit, Terms};
 pub use holds::Holds;

@@ -22,6 +22,8 @@ pub struct Lock {
     holds: Holds,
     /// Its entry among the deadlines, if it has one.
     pub deadline_id: Option<DeadlineId>,
+    /// How many of its holds the table has counted, see [`crate::Table::holds`].
+    pub(crate) counted: u32,
 }
 
 /// What the rule of admission says of a request.
@@ -69,7 +71,10 @@ pub enum Released {
     /// A level was released, and the hold stays.
     LessDeep,
     /// The hold ended.
-    Ended,
+    Ended {
+        /// Since when it was held.
+        held_since: Moment,
+    },
 }
 
 impl Lock {
@@ -80,7 +85,7 @@ impl Lock {
 
     /// A lock with these holds. The caller has checked that it breaks no rule, see [`Holds::broken_rule`].
     pub fn from_holds(holds: Vec<Hold>) -> Self {
-        Self { holds: Holds::from(holds), deadline_id: None }
+        Self { holds: Holds::from(holds), ..Self::default() }
     }
 
     /// Its holds in the order of their fences, ended leases among them.
@@ -179,7 +184,7 @@ impl Lock {
             return Err(rule);
         }
         let before = mem::replace(&mut self.holds, Holds::from(holds));
-        Ok(Self { holds: before, deadline_id: None })
+        Ok(Self { holds: before, ..Self::default() })
     }
 
     /// Grants the hold of `token` again, and returns it as it is now. It judges nothing.
@@ -258,10 +263,10 @@ impl Lock {
     ) -> Released {
         match self.usable(token, now, obey) {
             Some(hold) if level <= hold.level() => {
-                let fence = hold.fence();
+                let (fence, held_since) = (hold.fence(), hold.granted_at());
                 if level <= 1 {
                     self.end(fence);
-                    return Released::Ended;
+                    return Released::Ended { held_since };
                 }
                 let left = if cfg!(feature = "broken-level") { level } else { level.saturating_sub(1) };
                 self.holds.change(fence, |hold| hold.set_level(left));
@@ -299,6 +304,16 @@ impl Lock {
         self.holds.end(fence)
     }
 
+    /// Ends the hold with this fence and returns it.
+    pub(crate) fn take(&mut self, fence: Fence) -> Option<Hold> {
+        self.holds.remove(fence)
+    }
+
+    /// The fence of the token's hold if its lease has ended and it has not been taken off the lock yet.
+    pub(crate) fn left_over(&self, token: &Token, now: Moment) -> Option<Fence> {
+        self.holds.find(token).filter(|hold| !hold.is_live(now)).map(Hold::fence)
+    }
+
     /// Takes the holds whose leases have ended off the lock, at most `at_most` of them, and returns them. Which ended first
     /// goes first.
     pub fn end_lapsed(&mut self, now: Moment, at_most: usize) -> Vec<Hold> {
@@ -309,12 +324,11 @@ impl Lock {
         fences.into_iter().filter_map(|fence| self.holds.remove(fence)).collect()
     }
 
-    /// Ends the holds for which `ends` is true, and returns their fences, the oldest grant first. It looks at every
-    /// hold.
-    pub fn end_where(&mut self, ends: impl Fn(&Hold) -> bool) -> Vec<Fence> {
+    /// Ends the holds for which `ends` is true, and returns them, the oldest grant first. It looks at every hold.
+    pub fn end_where(&mut self, ends: impl Fn(&Hold) -> bool) -> Vec<Hold> {
         let (ended, left): (Vec<Hold>, Vec<Hold>) = mem::take(&mut self.holds).into_iter().partition(ends);
         self.holds = Holds::from(left);
-        ended.iter().map(Hold::fence).collect()
+        ended
     }
 
     /// When the lock is due, see [`Hold::due`].

@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::slice;
 
 use smallvec::SmallVec;
 
@@ -9,6 +10,7 @@ use crate::answer::Answer;
 use crate::fence::Fence;
 use crate::hold::Hold;
 use crate::queue::{Joining, Keep, Ticket, WaiterLimits};
+use crate::refusal::Refusal;
 use crate::session::ClientId;
 use crate::time::Moment;
 use crate::token::Token;
@@ -48,21 +50,39 @@ pub struct Circumstances {
     pub at_most: usize,
 }
 
-/// Why a hold is as it is, or is no more.
+/// Why a hold is as it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Cause {
-    /// It was granted; to a request that waited, or at once.
+    /// It was granted.
     Granted {
-        /// Whether the request had waited.
-        has_waited: bool,
+        /// Since when the request had waited, if it had.
+        waited_since: Option<Moment>,
     },
     /// It was granted again to its own token.
-    Renewed,
+    Renewed {
+        /// Since when the request had waited, if it had: for a smaller limit.
+        waited_since: Option<Moment>,
+    },
     /// Its lease was set anew by its holder.
     Extended,
     /// The server extended its lease, since its connection is open.
     Kept,
     /// It was given back, or a level of it.
+    Released,
+    /// An operator has broken it.
+    Broken,
+    /// Its client could not be told that it was granted again.
+    Undone,
+    /// Its client could not be told, and it is left to its token to claim it.
+    LeftToClaim,
+    /// Another server decided so.
+    Applied,
+}
+
+/// Why a hold has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ending {
+    /// It was given back.
     Released,
     /// Its lease ran out.
     Lapsed,
@@ -74,10 +94,26 @@ pub enum Cause {
     SessionClosed,
     /// Its client could not be told.
     Undone,
-    /// Its client could not be told, and it is left to its token to claim it.
-    LeftToClaim,
-    /// Another server decided so.
-    Applied,
+}
+
+/// A hold that has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ended {
+    /// Why.
+    pub why: Ending,
+    /// Since when it was held.
+    pub held_since: Moment,
+}
+
+impl Ended {
+    pub(crate) fn new(hold: &Hold, why: Ending) -> Self {
+        Self { why, held_since: hold.granted_at() }
+    }
+
+    /// A hold whose lease has run out.
+    pub(crate) fn lapsed(hold: &Hold) -> Self {
+        Self::new(hold, if hold.is_unclaimed() { Ending::Unclaimed } else { Ending::Lapsed })
+    }
 }
 
 /// What happened to the holds of a lock.
@@ -86,13 +122,60 @@ pub enum Change {
     /// The lock has this hold and no other.
     First(Hold, Cause),
     /// Very many holds have ended, and the lock has these and no others.
-    Whole(Vec<Hold>, Cause),
+    Whole(Vec<Hold>, Vec<Ended>),
     /// A hold is now as it is, besides the others.
     Set(Hold, Cause),
     /// The hold with this fence has ended.
-    Ended(Fence, Cause),
-    /// What was asked has been done, and says all there is to say.
-    AsAsked(Cause),
+    Ended(Fence, Ended),
+    /// What was asked has been done, and says all there is to say. These holds have ended by it.
+    AsAsked(Cause, SmallVec<[Ended; 1]>),
+}
+
+impl Change {
+    /// Why holds are as they are by it, if they are.
+    pub fn cause(&self) -> Option<Cause> {
+        match self {
+            Self::First(_, cause) | Self::Set(_, cause) | Self::AsAsked(cause, _) => Some(*cause),
+            Self::Whole(..) | Self::Ended(..) => None,
+        }
+    }
+
+    /// The holds that have ended by it.
+    pub fn ended(&self) -> &[Ended] {
+        match self {
+            Self::First(..) | Self::Set(..) => &[],
+            Self::Ended(_, ended) => slice::from_ref(ended),
+            Self::Whole(_, ended) => ended,
+            Self::AsAsked(_, ended) => ended,
+        }
+    }
+}
+
+/// Why a request got nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Denied {
+    /// The lock is not available, and the request does not wait.
+    NotAvailable,
+    /// Too many wait.
+    QueueFull,
+    /// To wait for it could never end.
+    Deadlock,
+    /// A release: the token held nothing, or was not so deep.
+    NotReleased,
+    /// An extension: the token held nothing.
+    NotExtended,
+}
+
+impl Denied {
+    pub(crate) fn of(asked: &Result<Acquired, Refusal>) -> Option<Self> {
+        match asked {
+            Ok(Acquired::Granted(..) | Acquired::Waits(_)) => None,
+            Ok(Acquired::NotAvailable) => Some(Self::NotAvailable),
+            Err(Refusal::QueueFull(_)) => Some(Self::QueueFull),
+            Err(Refusal::Deadlock) => Some(Self::Deadlock),
+            Err(_) => None,
+        }
+    }
 }
 
 /// What a turn came to, besides what was asked.
@@ -100,6 +183,8 @@ pub enum Change {
 pub struct Outcome {
     /// What has changed, to be passed on in this order.
     pub changes: SmallVec<[Change; 1]>,
+    /// Why the request got nothing, if it did not.
+    pub denied: Option<Denied>,
     /// Whether a lease was promised: a time to live that the key has is to be taken off.
     pub has_promised: bool,
     /// Clients that waited, and what each is told.
@@ -157,4 +242,6 @@ pub struct End {
     pub is_quiet: bool,
     /// Whether the key is marked: there is more to do.
     pub is_marked: bool,
+    /// Whether this server has decided what was done. Otherwise a master or a file has.
+    pub is_decided_here: bool,
 }

@@ -85,6 +85,17 @@ impl Joining {
     }
 }
 
+/// A key that is waited for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WaitedFor {
+    /// The key.
+    pub key: OwnedDbKey,
+    /// How many wait for it.
+    pub waiting: usize,
+    /// Since when the first of them has waited.
+    pub since: Moment,
+}
+
 /// The most that may wait.
 #[derive(Clone, Copy, Debug)]
 pub struct WaiterLimits {
@@ -206,6 +217,16 @@ impl Queues {
         self.seats.is_empty()
     }
 
+    /// The number of waiters on connections. The others are places that are kept without one.
+    pub fn blocked(&self) -> usize {
+        self.by_client.len()
+    }
+
+    /// The number of waiters in the longest queue. It looks at every queue.
+    pub fn longest(&self) -> usize {
+        self.queues.iter().map(|(_, queue)| queue.len()).max().unwrap_or(0)
+    }
+
     /// The number of waiters of a key.
     pub fn len_at(&self, key: DbKey<'_>) -> usize {
         self.queues.get(key).map_or(0, Queue::len)
@@ -214,6 +235,26 @@ impl Queues {
     /// Whether somebody waits for a key.
     pub fn is_waited_for(&self, key: DbKey<'_>) -> bool {
         !self.is_empty() && self.queues.get(key).is_some()
+    }
+
+    /// The keys whose first waiter has waited longest, at most `at_most`, the longest first. It looks at every queue.
+    pub fn longest_waits(&self, at_most: usize) -> Vec<WaitedFor> {
+        // Tickets are numbered in the order in which their requests began to wait.
+        let first = |queue: &Queue| queue.tickets().next();
+        let mut heads: Vec<(u64, Ticket, DbKey<'_>, usize)> = self
+            .queues
+            .iter()
+            .filter_map(|(key, queue)| first(queue).map(|head| (head.number(), head, key, queue.len())))
+            .collect();
+        if at_most < heads.len() {
+            heads.select_nth_unstable_by_key(at_most, |(number, ..)| *number);
+            heads.truncate(at_most);
+        }
+        heads.sort_unstable_by_key(|(number, ..)| *number);
+        let waited_for = |(_, head, key, waiting): (_, _, DbKey<'_>, _)| {
+            Some(WaitedFor { key: key.into(), waiting, since: self.waiter(head)?.since })
+        };
+        heads.into_iter().filter_map(waited_for).collect()
     }
 
     /// The waiters of a key, in the order in which they are served.

@@ -88,6 +88,18 @@ pub struct Break {
     pub holds: BreakTarget,
 }
 
+/// LOCK.TOP [COUNT n]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Top {
+    /// How many locks to show at most, 1 or more.
+    pub count: usize,
+}
+
+impl Top {
+    /// Without COUNT.
+    const DEFAULT_COUNT: usize = 10;
+}
+
 /// Which holds LOCK.BREAK ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BreakTarget {
@@ -132,7 +144,7 @@ impl<'a> Acquire<'a> {
                 Keyword::Owner => once(&mut owner, value(&mut words)?)?,
                 Keyword::Session => once(&mut session, ())?,
                 Keyword::Level => once(&mut level, value(&mut words)?)?,
-                Keyword::Fence => return Err(Refusal::Syntax),
+                Keyword::Fence | Keyword::Count => return Err(Refusal::Syntax),
             }
         }
         if queue.is_some() && session.is_some() {
@@ -194,6 +206,30 @@ impl Extend {
         let token = parse_token(token)?;
         let lease_ms = lease.map(|lease| lease_ms(lease, leases, Self::NAME)).transpose()?;
         Ok(Self { token, lease_ms })
+    }
+}
+
+impl Top {
+    /// Reads what follows the command.
+    ///
+    /// # Errors
+    /// [`Refusal::Syntax`], or [`Refusal::NotAnInteger`].
+    pub fn parse<'a>(mut words: impl Iterator<Item = &'a [u8]>) -> Result<Self, Refusal> {
+        let mut count = None;
+        while let Some(word) = words.next() {
+            match Keyword::of(word) {
+                Some(Keyword::Count) => once(&mut count, value(&mut words)?)?,
+                _ => return Err(Refusal::Syntax),
+            }
+        }
+        let count = match count {
+            None => Self::DEFAULT_COUNT,
+            Some(number) => match usize::try_from(parse_integer(number)?) {
+                Ok(count @ 1..) => count,
+                _ => return Err(Refusal::NotAnInteger),
+            },
+        };
+        Ok(Self { count })
     }
 }
 
@@ -273,6 +309,8 @@ pub mod word {
     pub const LEVEL: &CStr = c"LEVEL";
     /// Which hold.
     pub const FENCE: &CStr = c"FENCE";
+    /// How many.
+    pub const COUNT: &CStr = c"COUNT";
 }
 
 #[derive(Clone, Copy)]
@@ -287,11 +325,12 @@ enum Keyword {
     Session,
     Level,
     Fence,
+    Count,
 }
 
 impl Keyword {
     /// The most common first.
-    const ALL: [(&'static CStr, Self); 11] = [
+    const ALL: [(&'static CStr, Self); 12] = [
         (word::PX, Self::Lease(Unit::Milliseconds)),
         (word::TOKEN, Self::Token),
         (word::BLOCK, Self::Block),
@@ -303,6 +342,7 @@ impl Keyword {
         (word::SESSION, Self::Session),
         (word::LEVEL, Self::Level),
         (word::FENCE, Self::Fence),
+        (word::COUNT, Self::Count),
     ];
 
     fn of(text: &[u8]) -> Option<Self> {

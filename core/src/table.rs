@@ -6,14 +6,17 @@
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
+use core::mem;
 
 use crate::answer::Answer;
 use crate::deadlines::{DeadlineId, Deadlines};
 use crate::fence::{Fence, FenceSequence};
+use crate::figures::{Figures, add};
 use crate::grace::Grace;
 use crate::hold::Hold;
 use crate::key::{Database, DbKey, OwnedDbKey};
 use crate::lock::Lock;
+use crate::outcome::Outcome;
 use crate::queue::{Joining, Queues, Seat, Ticket, Waiter};
 use crate::session::{ClientId, SessionIndex};
 use crate::time::Moment;
@@ -31,6 +34,19 @@ pub struct Table {
     pub(crate) sessions: SessionIndex,
     pub(crate) fences: FenceSequence,
     pub(crate) grace: Grace,
+    figures: Figures,
+    /// Whether this server decides about its locks: it is a master, and loads nothing. Otherwise nothing is counted.
+    decides: bool,
+    /// Locks that have left their keys. Those that have not arrived elsewhere by the end of the iteration were removed.
+    leaving: Vec<Leaving>,
+}
+
+/// A lock that has left its key, with all that it held.
+#[derive(Debug)]
+struct Leaving {
+    key: OwnedDbKey,
+    oldest: Fence,
+    holds: u64,
 }
 
 /// A lock that is due.
@@ -49,6 +65,8 @@ pub struct Joined {
     pub ticket: Ticket,
     /// The client of an older request of its token, which has given its place up, and what it is told.
     pub superseded: Option<(ClientId, Answer)>,
+    /// Whether its token did not wait for this key yet.
+    pub is_new: bool,
 }
 
 /// What is left to do when a server becomes a replica.
@@ -71,6 +89,9 @@ impl Table {
             sessions: SessionIndex::new(),
             fences: FenceSequence::new(),
             grace: Grace::new(),
+            figures: Figures::new(),
+            decides: false,
+            leaving: Vec::new(),
         }
     }
 
@@ -114,6 +135,10 @@ impl Table {
     /// A lock has arrived under a key, by RENAME, MOVE or RESTORE. Its leases run on here, and pending undos follow it.
     pub fn arrived(&mut self, key: DbKey<'_>, lock: &mut Lock) {
         self.note(key, lock);
+        let oldest = lock.holds().iter().next().map(Hold::fence);
+        if let Some(found) = self.leaving.iter().position(|left| Some(left.oldest) == oldest) {
+            self.leaving.swap_remove(found);
+        }
         self.sessions.arrived(key, lock.kept());
         self.undos.arrived(key, lock);
         for (client, fence) in lock.kept() {
@@ -127,7 +152,10 @@ impl Table {
     /// A lock has left its key. It is deleted, or it will arrive under another key.
     pub fn departed(&mut self, key: DbKey<'_>, lock: &mut Lock) {
         if let Some(id) = lock.deadline_id.take() {
-            self.deadlines.remove(key.database, id);
+            self.deadlines.remove(key.database, id, mem::take(&mut lock.counted));
+        }
+        if !lock.is_empty() {
+            self.note_leaving(key, lock);
         }
         self.sessions.departed(key, lock.kept());
         self.undos.departed(key);
@@ -143,6 +171,9 @@ impl Table {
 
     /// One database was flushed, or all.
     pub fn flushed(&mut self, database: Option<Database>) {
+        if self.decides {
+            add(&mut self.figures.removed, self.deadlines.holds(database));
+        }
         self.deadlines.clear(database);
         self.sessions.flushed(database);
         self.touched_all(database);
@@ -171,7 +202,15 @@ impl Table {
         let due = lock.next_due()?;
         match lock.deadline_id {
             Some(id) => self.deadlines.reschedule(key.database, id, due),
-            None => lock.deadline_id = Some(self.deadlines.insert(key, due)),
+            None => {
+                lock.deadline_id = Some(self.deadlines.insert(key, due));
+                lock.counted = 1;
+            }
+        }
+        let holds = u32::try_from(lock.holds().len()).unwrap_or(u32::MAX);
+        if holds != lock.counted {
+            self.deadlines.recount(key.database, lock.counted, holds);
+            lock.counted = holds;
         }
         Some(due)
     }
@@ -219,17 +258,19 @@ impl Table {
 
     /// A client waits no longer by somebody's command. Returns what it is told; `None` if it did not wait.
     pub fn unblocked(&mut self, client: ClientId, now: Moment) -> Option<Answer> {
-        self.end_wait_of(client, now).map(|(_, answer)| answer)
+        let ticket = self.queues.ticket_of_client(client)?;
+        self.time_is_over(ticket, now).map(|(_, answer)| answer)
     }
 
     /// A request waits from now on.
     pub fn join(&mut self, key: DbKey<'_>, joining: Joining) -> Joined {
-        let (ticket, superseded) = self.queues.join(key, joining);
-        let superseded = superseded.and_then(|older| {
+        let (ticket, older) = self.queues.join(key, joining);
+        let is_new = older.is_none();
+        let superseded = older.and_then(|older| {
             let answer = older.when_superseded(ticket);
             Some((older.client?, answer))
         });
-        Joined { ticket, superseded }
+        Joined { ticket, superseded, is_new }
     }
 
     /// A client was told of its grant.
@@ -248,7 +289,7 @@ impl Table {
         let mut answers = Vec::new();
         for _ in 0..at_most {
             let Some(ticket) = self.queues.late(now) else { break };
-            answers.extend(self.end_wait(ticket, now));
+            answers.extend(self.time_is_over(ticket, now));
         }
         answers
     }
@@ -263,6 +304,15 @@ impl Table {
             Some(client) => Some((client, Answer::Queued(ticket))),
             None => Some((self.take_out(ticket)?.client?, Answer::NotAvailable)),
         }
+    }
+
+    /// The time to wait is over, see [`Table::end_wait`]. If the place is not kept, nobody waits there any more.
+    fn time_is_over(&mut self, ticket: Ticket, now: Moment) -> Option<(ClientId, Answer)> {
+        let told = self.end_wait(ticket, now);
+        if self.queues.waiter(ticket).is_none() {
+            self.timed_out();
+        }
+        told
     }
 
     /// Takes a request out of its queues. It may have stood in somebody's way.
@@ -280,6 +330,17 @@ impl Table {
 
 /// What happens to the server.
 impl Table {
+    /// Whether this server decides about its locks from now on: at its start, and while it loads data. While it does not,
+    /// nothing that happens is counted.
+    pub fn decides(&mut self, decides: bool) {
+        self.decides = decides;
+    }
+
+    /// Whether it does.
+    pub(crate) fn does_decide(&self) -> bool {
+        self.decides
+    }
+
     /// The data were loaded.
     pub fn data_loaded(&mut self, now: Moment) {
         self.grace.begin(now);
@@ -287,11 +348,13 @@ impl Table {
 
     /// This server became a master.
     pub fn promoted(&mut self, now: Moment) {
+        self.decides = true;
         self.grace.begin(now);
     }
 
     /// This server became a replica: all waits end, nothing is undone, and connections keep no hold alive (R3).
     pub fn demoted(&mut self) -> Demotion {
+        self.decides = false;
         let dismissed = self.queues.dissolve();
         let mut disowned = self.sessions.end_all();
         // The hold of a connection that has closed is no longer in the index, but its session may not have ended yet.
@@ -322,6 +385,68 @@ impl Table {
     /// An iteration of the server's loop ends: a lock that has left its key and not arrived by now was deleted.
     pub fn before_sleep(&mut self) {
         self.undos.before_sleep();
+        self.figures.removed = self.removed();
+        self.leaving.clear();
+    }
+}
+
+/// What is counted.
+impl Table {
+    /// How often what has happened.
+    pub fn figures(&self) -> Figures {
+        Figures { removed: self.removed(), ..self.figures }
+    }
+
+    /// How many holds there are. Those whose leases have ended are among them until they are taken off their locks.
+    pub fn holds(&self) -> u64 {
+        self.deadlines.holds(None)
+    }
+
+    /// When the restart grace ends, if it lasts.
+    pub fn grace_until(&self, grace_ms: u64) -> Option<Moment> {
+        self.grace.until(grace_ms)
+    }
+
+    /// Counts what a turn has come to.
+    #[inline]
+    pub(crate) fn count(&mut self, outcome: &Outcome) {
+        if self.decides {
+            self.figures.count(outcome);
+        }
+    }
+
+    /// A wait has ended with its time.
+    pub(crate) fn timed_out(&mut self) {
+        if self.decides {
+            add(&mut self.figures.timeouts, 1);
+        }
+    }
+
+    /// A request that was to wait could not, and got null.
+    pub fn turned_away(&mut self) {
+        if self.decides {
+            add(&mut self.figures.refusals, 1);
+        }
+    }
+
+    /// The server has evicted this key.
+    pub fn evicted(&mut self, key: DbKey<'_>) {
+        if let Some(found) = self.leaving.iter().position(|left| left.key.as_key() == key) {
+            let lock = self.leaving.swap_remove(found);
+            add(&mut self.figures.evicted, lock.holds);
+        }
+    }
+
+    #[cold]
+    fn note_leaving(&mut self, key: DbKey<'_>, lock: &Lock) {
+        if let Some(oldest) = lock.holds().iter().next().map(Hold::fence).filter(|_| self.decides) {
+            let holds = u64::try_from(lock.holds().len()).unwrap_or(u64::MAX);
+            self.leaving.push(Leaving { key: key.into(), oldest, holds });
+        }
+    }
+
+    fn removed(&self) -> u64 {
+        self.leaving.iter().fold(self.figures.removed, |sum, lock| sum.saturating_add(lock.holds))
     }
 }
 
@@ -390,6 +515,6 @@ impl Table {
 
     /// Removes an entry that has outlived its lock.
     pub fn forget_due(&mut self, due: &DueLock) {
-        self.deadlines.remove(due.key.as_key().database, due.id);
+        self.deadlines.remove(due.key.as_key().database, due.id, 0);
     }
 }

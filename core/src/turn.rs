@@ -27,7 +27,7 @@ mod serving;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 use crate::answer::Answer;
 use crate::codec::Decoded;
@@ -36,7 +36,9 @@ use crate::hold::{Hold, Limit, Terms};
 use crate::invariants;
 use crate::key::DbKey;
 use crate::lock::{Lock, Released, Renewal, Verdict};
-use crate::outcome::{Acquired, Authority, Cause, Change, Circumstances, End, Outcome, WaitOptions};
+use crate::outcome::{
+    Acquired, Authority, Cause, Change, Circumstances, Denied, End, Ended, Ending, Outcome, WaitOptions,
+};
 use crate::queue::{Joining, Ticket, Waiter};
 use crate::refusal::Refusal;
 use crate::request::{Acquire, BreakTarget};
@@ -118,11 +120,17 @@ impl<'a> Turn<'a> {
     /// Ends the turn. If the lock is empty now, its key is to go.
     pub fn end(self) -> End {
         debug_assert!(self.candidate().is_none(), "a candidate is left without an answer");
+        self.table.count(self.outcome);
         let has_changed = !self.outcome.changes.is_empty();
         let due = if has_changed { self.table.note(self.key, self.lock) } else { None };
         self.check_invariants();
         let is_quiet = self.table.is_quiet();
-        End { due, is_quiet, is_marked: !is_quiet && self.table.is_marked(self.key) }
+        End {
+            due,
+            is_quiet,
+            is_marked: !is_quiet && self.table.is_marked(self.key),
+            is_decided_here: self.table.does_decide(),
+        }
     }
 
     /// In debug builds: what must be true at the end of every turn.
@@ -156,6 +164,19 @@ impl Turn<'_> {
         wait: Option<WaitOptions>,
         make_token: impl FnOnce() -> Token,
     ) -> Result<Acquired, Refusal> {
+        let acquired = self.try_to_acquire(request, connection, wait, make_token);
+        self.outcome.denied = Denied::of(&acquired);
+        acquired
+    }
+
+    #[inline]
+    fn try_to_acquire(
+        &mut self,
+        request: &Acquire<'_>,
+        connection: impl FnOnce() -> ClientId,
+        wait: Option<WaitOptions>,
+        make_token: impl FnOnce() -> Token,
+    ) -> Result<Acquired, Refusal> {
         self.end_lost_session(request.token.as_ref());
         if request.is_inner() && !self.holds(request.token.as_ref()) {
             // The outer hold is gone, and what works under it is to learn that.
@@ -173,7 +194,7 @@ impl Turn<'_> {
                     level: request.level,
                     prolongs: request.level.is_some(),
                 };
-                let undo = self.renew(token, renewal).ok_or(Refusal::Internal)?;
+                let undo = self.renew(token, renewal, None).ok_or(Refusal::Internal)?;
                 self.table.undos.learned(self.key, undo.fence);
                 if wait.is_some() {
                     self.give_up_place(token);
@@ -193,9 +214,12 @@ impl Turn<'_> {
                     owner: request.owner,
                     session: request.session.then(connection),
                 };
-                let has_waited = self.table.queues.is_waited_for(self.key);
-                self.grant(Hold::grant(terms, fence, self.now), has_waited);
-                if has_waited {
+                // Whoever is next although somebody waits is the one who waits.
+                let is_waited_for = self.table.queues.is_waited_for(self.key);
+                let head = is_waited_for.then(|| self.table.queues.head(self.key)).flatten();
+                let waited_since = head.map(|head| head.since);
+                self.grant(Hold::grant(terms, fence, self.now), waited_since);
+                if waited_since.is_some() {
                     self.give_up_place(&token);
                     self.serve();
                 }
@@ -272,12 +296,18 @@ impl Turn<'_> {
         let hold = if self.table.sessions.is_empty() { None } else { self.lock.hold_of(token, self.now) };
         let hold = hold.map(|hold| (hold.session(), hold.fence()));
         let released = self.lock.release(token, level, self.now, &from_master);
-        if let (Released::Ended, Some((Some(client), fence))) = (released, hold) {
+        if let (Released::Ended { .. }, Some((Some(client), fence))) = (released, hold) {
             self.table.sessions.lets_go(client, self.key, fence);
         }
         let is_released = released != Released::NotHeld;
         if is_released {
-            self.outcome.changes.push(Change::AsAsked(Cause::Released));
+            let ended = match released {
+                Released::Ended { held_since } => smallvec![Ended { why: Ending::Released, held_since }],
+                _ => SmallVec::new(),
+            };
+            self.outcome.changes.push(Change::AsAsked(Cause::Released, ended));
+        } else {
+            self.outcome.denied = Some(Denied::NotReleased);
         }
         let mut withdrawn = None;
         let leaves_wait = cfg!(feature = "broken-release");
@@ -302,7 +332,10 @@ impl Turn<'_> {
         from_master: impl FnOnce() -> bool,
     ) -> bool {
         self.end_lost_session(Some(token));
-        let Some(fence) = self.lock.extend(token, lease_ms, self.now, from_master) else { return false };
+        let Some(fence) = self.lock.extend(token, lease_ms, self.now, from_master) else {
+            self.outcome.denied = Some(Denied::NotExtended);
+            return false;
+        };
         self.table.undos.learned(self.key, fence);
         self.outcome.has_promised = true;
         // A session's lease may count as longer than it was asked for, which only this server knows.
@@ -310,7 +343,7 @@ impl Turn<'_> {
         let otherwise = self.lock.hold(fence).filter(|hold| !is_as_asked(hold));
         let change = match otherwise {
             Some(hold) => Change::Set(hold.clone(), Cause::Extended),
-            None => Change::AsAsked(Cause::Extended),
+            None => Change::AsAsked(Cause::Extended, SmallVec::new()),
         };
         self.outcome.changes.push(change);
         true
@@ -319,27 +352,27 @@ impl Turn<'_> {
     /// Ends holds, whoever owns them. Returns the fences of those that were still held.
     pub fn break_holds(&mut self, target: BreakTarget) -> Vec<Fence> {
         let now = self.now;
-        let (held, has_ended) = match target {
+        let ended = match target {
             BreakTarget::All => {
-                let held = self.lock.live_holds(now).map(Hold::fence).collect();
                 self.table.sessions.departed(self.key, self.lock.kept());
-                (held, !self.lock.end_where(|_| true).is_empty())
+                self.lock.end_where(|_| true)
             }
             BreakTarget::One(fence) => {
-                let hold = self.lock.hold(fence);
-                if let Some(client) = hold.and_then(Hold::session) {
+                if let Some(client) = self.lock.hold(fence).and_then(Hold::session) {
                     self.table.sessions.lets_go(client, self.key, fence);
                 }
-                let held = hold.filter(|hold| hold.is_live(now)).map(Hold::fence);
-                (held.into_iter().collect(), self.lock.end(fence))
+                self.lock.take(fence).into_iter().collect()
             }
-            BreakTarget::Nobody => (Vec::new(), false),
+            BreakTarget::Nobody => Vec::new(),
         };
-        if has_ended {
-            self.outcome.changes.push(Change::AsAsked(Cause::Broken));
+        if !ended.is_empty() {
+            let how = |hold: &Hold| {
+                if hold.is_live(now) { Ended::new(hold, Ending::Broken) } else { Ended::lapsed(hold) }
+            };
+            self.outcome.changes.push(Change::AsAsked(Cause::Broken, ended.iter().map(how).collect()));
             self.serve();
         }
-        held
+        ended.iter().filter(|hold| hold.is_live(now)).map(Hold::fence).collect()
     }
 
     /// Does what is due at this lock: keeps alive the holds whose connections are open, and ends the leases that have
@@ -380,7 +413,7 @@ impl Turn<'_> {
         }
         fences.into_iter().for_each(|fence| self.table.raise_fence(fence));
         self.outcome.has_promised = true;
-        self.outcome.changes.push(Change::AsAsked(Cause::Applied));
+        self.outcome.changes.push(Change::AsAsked(Cause::Applied, SmallVec::new()));
         Ok(())
     }
 

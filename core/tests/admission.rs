@@ -328,7 +328,7 @@ fn a_reader_becomes_the_writer_once_it_is_alone_and_a_writer_a_reader_at_once() 
     }
     let one = token(b"one");
     assert_eq!(lock.judge(Some(&one), Some(Limit::EXCLUSIVE), now), Verdict::Wait);
-    assert_eq!(lock.release(&token(b"two"), 1, now, || false), Released::Ended);
+    assert_eq!(lock.release(&token(b"two"), 1, now, || false), Released::Ended { held_since: now });
     assert_eq!(lock.judge(Some(&one), Some(Limit::EXCLUSIVE), now), Verdict::Upgrade);
     lock.renew(&one, named(Limit::EXCLUSIVE), now).expect("it is held");
     assert_eq!(lock.judge(None, Some(Limit::SHARED), now), Verdict::Wait);

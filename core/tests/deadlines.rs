@@ -121,7 +121,7 @@ impl World {
     }
 
     fn remove(&mut self, database: Database, id: DeadlineId) {
-        self.deadlines.remove(database, id);
+        self.deadlines.remove(database, id, 1);
         self.oracle.entry(database).or_default().retain(|entry| entry.id != id);
     }
 
@@ -180,7 +180,7 @@ impl World {
             assert!(before <= deadline, "{before} came before {deadline}");
             before = deadline;
             assert!(known.remove(&(deadline, key.to_vec(), database)));
-            self.deadlines.remove(database, id);
+            self.deadlines.remove(database, id, 1);
         }
         assert!(known.is_empty(), "never came out: {known:?}");
         assert!(self.deadlines.is_empty() && self.deadlines.is_consistent());
@@ -227,9 +227,9 @@ fn an_entry_that_is_gone_can_be_named_without_effect() {
     deadlines.clear(Some(1));
     for id in slots {
         for database in [1, 3, Database::MAX] {
-            deadlines.remove(database, id);
+            deadlines.remove(database, id, 1);
             deadlines.reschedule(database, id, at(0));
-            deadlines.remove(database, id);
+            deadlines.remove(database, id, 1);
         }
     }
     assert!(deadlines.is_consistent());
@@ -249,7 +249,7 @@ fn an_index_that_never_empties_takes_no_more_room_than_its_crowd() {
                 .insert(DbKey { database: 0, key: b"comes and goes" }, Moment::from_micros(round * place))
         });
         named.extend(slots.map(|id| format!("{id:?}")));
-        slots.iter().for_each(|id| deadlines.remove(0, *id));
+        slots.iter().for_each(|id| deadlines.remove(0, *id, 1));
     }
     assert_eq!(named.len(), 3, "entries are used again");
 }

@@ -278,7 +278,7 @@ impl World {
                 let (gone, left): (Vec<Holding>, Vec<Holding>) =
                     self.oracle.holds.drain(..).partition(|hold| hold.fence.is_multiple_of(step));
                 self.oracle.holds = left;
-                assert!(ended.iter().map(|fence| fence.get()).eq(gone.iter().map(|hold| hold.fence)));
+                assert!(ended.iter().map(|hold| hold.fence().get()).eq(gone.iter().map(|hold| hold.fence)));
             }
             Step::Disown => {
                 self.lock.disown();

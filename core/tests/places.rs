@@ -7,7 +7,7 @@ mod one_key;
 use std::num::NonZeroU64;
 
 use lock_core::answer::Answer;
-use lock_core::outcome::{Acquired, Cause, Change, WaitOptions};
+use lock_core::outcome::{Acquired, Cause, Change, Ending, WaitOptions};
 use lock_core::queue::{Joining, Keep, Waiter, WaiterLimits};
 use lock_core::request::Acquire;
 use lock_core::turn::check;
@@ -73,12 +73,12 @@ fn acquire(number: u64) -> Acquire<'static> {
 }
 
 /// Why the lease of the only hold has ended.
-fn cause_of_the_end(table: &mut Table, lock: &mut Lock) -> Cause {
+fn cause_of_the_end(table: &mut Table, lock: &mut Lock) -> Ending {
     let end = lock.next_due().unwrap();
     let (done, outcome) = turn((table, lock), end, usize::MAX, |turn| turn.expire(usize::MAX));
     assert_eq!((done, lock.is_empty()), (1, true));
-    let [Change::Ended(_, cause)] = outcome.changes[..] else { panic!("{outcome:?}") };
-    cause
+    let [Change::Ended(_, ended)] = outcome.changes[..] else { panic!("{outcome:?}") };
+    ended.why
 }
 
 /// A lock that was handed over to a place without a connection.
@@ -99,7 +99,7 @@ fn called() -> (Table, Lock) {
 #[test]
 fn a_grant_to_a_place_that_nobody_claims_ends_unclaimed() {
     let (mut table, mut lock) = called();
-    assert_eq!(cause_of_the_end(&mut table, &mut lock), Cause::Unclaimed);
+    assert_eq!(cause_of_the_end(&mut table, &mut lock), Ending::Unclaimed);
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn a_grant_to_a_place_that_was_claimed_ends_as_any_other() {
         let (is_claimed, _) = turn((&mut table, &mut lock), START, usize::MAX, claim);
         assert!(is_claimed);
         assert!(lock.holds().iter().all(|hold| !hold.is_unclaimed() && hold.lease_ms() == 20));
-        assert_eq!(cause_of_the_end(&mut table, &mut lock), Cause::Lapsed);
+        assert_eq!(cause_of_the_end(&mut table, &mut lock), Ending::Lapsed);
     }
 }
 
@@ -133,7 +133,7 @@ fn a_grant_that_was_told_ends_as_any_other() {
     let mut lock = held_by(1, Limit::EXCLUSIVE);
     let (mut table, _) = granted(&mut lock, false);
     table.told(7);
-    assert_eq!(cause_of_the_end(&mut table, &mut lock), Cause::Lapsed);
+    assert_eq!(cause_of_the_end(&mut table, &mut lock), Ending::Lapsed);
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn a_grant_that_could_not_be_told_is_left_to_be_claimed_and_ends_unclaimed() {
     assert_eq!((hold.lease_ms(), hold.deadline()), (CLAIM_MS, at(CLAIM_MS)));
     assert_eq!(outcome.calls, [ticket]);
     assert!(outcome.has_promised, "a time to live of the key is to go");
-    assert_eq!(cause_of_the_end(&mut table, &mut lock), Cause::Unclaimed);
+    assert_eq!(cause_of_the_end(&mut table, &mut lock), Ending::Unclaimed);
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn a_change_of_limit_that_could_not_be_told_leaves_a_hold_that_its_token_knows_o
     assert_eq!(outcome.calls, [ticket]);
     let hold = lock.hold_of(&token(10), START).unwrap();
     assert_eq!((hold.limit(), hold.deadline()), (Limit::EXCLUSIVE, at(20)));
-    assert_eq!(cause_of_the_end(&mut table, &mut lock), Cause::Lapsed);
+    assert_eq!(cause_of_the_end(&mut table, &mut lock), Ending::Lapsed);
 }
 
 #[test]

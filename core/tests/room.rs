@@ -5,7 +5,7 @@ mod one_key;
 
 use lock_core::answer::Answer;
 use lock_core::codec::{self, Decoded};
-use lock_core::outcome::{Acquired, Cause, Change};
+use lock_core::outcome::{Acquired, Change, Ended, Ending};
 use lock_core::queue::{Joining, Waiter};
 use lock_core::request::Acquire;
 use lock_core::turn::check;
@@ -131,7 +131,10 @@ fn nobody_has_a_hold_whose_connection_has_closed_though_it_was_not_marked_yet() 
         let mut lock = closed(&mut table).pop().unwrap();
         let (done, outcome) = turn((&mut table, &mut lock), START, 9, ask);
         assert!(!done);
-        assert!(matches!(outcome.changes[..], [Change::Ended(_, Cause::SessionClosed)]), "{outcome:?}");
+        assert!(
+            matches!(outcome.changes[..], [Change::Ended(_, Ended { why: Ending::SessionClosed, .. })]),
+            "{outcome:?}"
+        );
         assert!(lock.is_empty());
     }
     let (acquired, outcome) = turn((&mut table, &mut lock), START, 9, |turn| {
@@ -245,8 +248,8 @@ fn where_very_many_leases_have_ended_the_others_are_passed_on_as_a_whole() {
         assert!(outcome.changes.len() < 100, "{running}: {}", outcome.changes.len());
         for change in &outcome.changes {
             match change {
-                Change::Ended(fence, Cause::Lapsed) => assert!(replica.end(*fence)),
-                Change::Whole(holds, Cause::Lapsed) => {
+                Change::Ended(fence, Ended { why: Ending::Lapsed, .. }) => assert!(replica.end(*fence)),
+                Change::Whole(holds, _) => {
                     for piece in codec::encode_in_pieces(holds, LATER) {
                         let Decoded { holds, is_whole } = codec::decode(&piece, LATER).unwrap();
                         if is_whole {

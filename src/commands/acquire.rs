@@ -11,10 +11,10 @@ use std::fmt::Display;
 use lock_core::outcome::{Acquired, WaitOptions};
 use lock_core::queue::Keep;
 use lock_core::request::word;
-use lock_core::{DbKey, Refusal, codec, request};
+use lock_core::{Refusal, codec, request};
 
 use super::args::{LEASE, LEVEL};
-use super::turn;
+use super::{deadlocks, turn};
 use crate::config;
 use crate::consumers;
 use crate::perform;
@@ -77,13 +77,13 @@ impl Command for Acquire {
         let wait = wait_options(context, &request);
         let acquired = turn(context, args, |turn| {
             turn.acquire(&request, || context.client(), wait, entropy::new_token)
-        })??;
+        })?
+        .inspect_err(|refusal| deadlocks::log(context, args, request.owner, refusal))?;
         match acquired {
             Acquired::Granted(token, fence) => waiting::reply_grant(context, &token, fence),
             Acquired::NotAvailable => context.reply_null_array(),
             Acquired::Waits(joining) => {
-                let key = DbKey { database: context.database(), key: args.bytes(1) };
-                waiting::wait(context, key, *joining);
+                waiting::wait(context, args.name(1).ok_or(Refusal::Syntax)?, *joining);
             }
         }
         Ok(())

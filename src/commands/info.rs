@@ -4,8 +4,9 @@
 //! for it.
 
 use lock_core::queue::{Ticket, Waiter};
-use lock_core::{ClientId, DbKey, Hold, Limit, Lock, Moment, Refusal};
+use lock_core::{DbKey, Hold, Limit, Lock, Moment, Refusal};
 
+use super::fields::{reply_address, reply_field, reply_owner, reply_session};
 use super::{look, number, remaining_ms};
 use crate::server::clock;
 use crate::server::ffi::{Access, Arg, Args, Command, CommandSpec, Context, Handler, Key, Keys};
@@ -62,14 +63,7 @@ fn reply_holder(context: &Context, key: Option<&Key<'_, Lock>>, hold: &Hold, now
     reply_field(context, "lease", number(hold.lease_ms()));
     reply_field(context, "remaining", number(remaining_ms(key, hold.deadline(), now)));
     reply_field(context, "level", hold.level().into());
-    match hold.session() {
-        Some(client) => reply_field(context, "session", number(client)),
-        None => {
-            context.reply_bytes(b"session");
-            context.reply_null();
-        }
-    }
-    reply_address(context, hold.session());
+    reply_session(context, hold.session());
     reply_field(context, "age", number(now.ms_since(hold.granted_at())));
 }
 
@@ -101,26 +95,4 @@ fn reply_waiter(context: &Context, ticket: Ticket, waiter: &Waiter, now: Moment)
         }
         None => reply_field(context, "ticket", number(ticket.number())),
     }
-}
-
-fn reply_owner(context: &Context, owner: Option<&[u8]>) {
-    context.reply_bytes(b"owner");
-    match owner {
-        Some(owner) => context.reply_bytes(owner),
-        None => context.reply_null(),
-    }
-}
-
-/// The address of a connection, or null where there is none.
-fn reply_address(context: &Context, client: Option<ClientId>) {
-    context.reply_bytes(b"address");
-    match client.and_then(Context::address) {
-        Some(address) => context.reply_bytes(address.as_bytes()),
-        None => context.reply_null(),
-    }
-}
-
-fn reply_field(context: &Context, name: &str, value: i64) {
-    context.reply_bytes(name.as_bytes());
-    context.reply_integer(value);
 }

@@ -33,6 +33,7 @@ mod context;
 mod entry;
 mod events;
 mod guard;
+mod info;
 mod key;
 mod main_thread;
 mod timer;
@@ -44,10 +45,12 @@ pub(crate) use cluster::{Ownership, SlotRange};
 pub(crate) use command::{Access, Arg, ArgKind, Command, CommandSpec, Handler, Keys, register_commands};
 pub(crate) use config::{NumericSetting, Setting, Switch, load_settings};
 pub(crate) use context::{
-    Context, OwnContext, knows_optional_aux, monotonic_micros, notice_anywhere, server_version, wake_server,
+    Context, OwnContext, add_latency, events_of_modules_are_sent, knows_optional_aux, monotonic_micros,
+    notice_anywhere, server_version, wake_server,
 };
 pub(crate) use events::{KeyspaceEvents, ServerEvents, subscribe};
 pub(crate) use guard::guard;
+pub(crate) use info::{Describe, Section, register_info};
 pub(crate) use key::Key;
 pub(crate) use main_thread::MainThread;
 pub(crate) use timer::{Fire, Timer};

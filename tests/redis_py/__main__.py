@@ -8,6 +8,7 @@ lease. `make test-redis-py` runs it; REDIS_SERVER chooses the server.
   test_places_lost.py     QUEUE while replies and messages are lost
   test_places_asyncio.py  QUEUE by fifty tasks on one connection
   test_workload.py        threads, random work, random faults; judged by history.py
+  test_migration.py       redis-py's own Lock beside clients of the module, as docs/migration.md has it
   test_history.py         history.py finds what it is there to find
   proxy.py                the proxy; server.py: a server for each file, and what the tests share; places.py: for QUEUE
 

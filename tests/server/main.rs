@@ -11,6 +11,7 @@ mod docs;
 mod durability;
 mod fixture;
 mod keyspace;
+mod operators;
 mod stress;
 #[path = "../support/mod.rs"]
 mod support;

@@ -9,6 +9,9 @@
 //! - blanks at the end of a line do not count, nor does a line such as `(3.00s)`: redis-cli says how long it took, where
 //!   that was long. Nor does what it says of how to stop reading messages.
 //!
+//! - three points stand for what is left out: alone on a line for any number of lines, up to one that begins like the next
+//!   that is written, and at the end of a line for the rest of it.
+//!
 //! A line after the prompt of redis-cli goes to one of its own. So nothing may stand there that is about a connection, as
 //! SELECT or MULTI is.
 //!
@@ -27,6 +30,8 @@
 //!
 //! `(waits)` says that the server has the client wait, and what stands below `B gets:` is what it has waited for. A terminal
 //! that has subscribed only reads from then on, and what stands below `S gets:` are messages.
+//!
+//! Port 6380 is that of a replica, where the text has one.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use std::cmp::Ordering;
@@ -38,6 +43,12 @@ use std::thread;
 
 use crate::support::waiter::is_blocked;
 use crate::support::{PATIENCE, Server, wait_until};
+
+/// What stands for something that is left out.
+const LEFT_OUT: &str = "...";
+
+/// The port on which a text has its replica.
+const REPLICA_PORT: &str = "6380";
 
 const PROMPT: &str = "127.0.0.1:6379> ";
 
@@ -133,16 +144,44 @@ impl Call {
 /// Where the commands of a text are run.
 pub(crate) struct Stage<'a> {
     server: &'a Server,
+    replica: Option<&'a Server>,
     terminals: BTreeMap<char, Terminal>,
 }
 
 impl<'a> Stage<'a> {
     pub(crate) fn new(server: &'a Server) -> Self {
-        Self { server, terminals: BTreeMap::new() }
+        Self { server, replica: None, terminals: BTreeMap::new() }
+    }
+
+    pub(crate) fn with_replica(self, replica: &'a Server) -> Self {
+        Self { replica: Some(replica), ..self }
+    }
+
+    /// Runs a step, and compares what comes out with what is written.
+    pub(crate) fn play(&mut self, document: &str, step: &Step, known: &mut Known) {
+        let shown = || format!("{document}, line {}: {}", step.line, step.command.text());
+        let command = known.to_real(step.command.text()).unwrap_or_else(|why| panic!("{}: {why}", shown()));
+        let command = match self.replica {
+            Some(replica) => {
+                let port = replica.port().to_string();
+                words(&command)
+                    .into_iter()
+                    .map(|word| if word == REPLICA_PORT { &port } else { word })
+                    .collect()
+            }
+            None => command,
+        };
+        let output = self.run(step, &command);
+        let real: Vec<&str> = output.lines().collect();
+        let written: Vec<&str> = step.output.iter().map(String::as_str).collect();
+        let (written, real) = without_what_is_left_out(&written, &real);
+        if let Err(why) = known.compare(step.command.text(), &written, &real) {
+            panic!("{}\n{why}\n--- what came out\n{output}", shown());
+        }
     }
 
     /// All that redis-cli writes, given `text` in place of the step's own.
-    pub(crate) fn run(&mut self, step: &Step, text: &str) -> String {
+    fn run(&mut self, step: &Step, text: &str) -> String {
         match step.command {
             Call::Shell(_) => {
                 assert!(
@@ -327,6 +366,49 @@ pub(crate) fn steps(text: &str) -> Vec<Step> {
     steps
 }
 
+/// What is written, and what came out, without what the three points stand for.
+pub(crate) fn without_what_is_left_out<'a>(
+    written: &[&'a str],
+    real: &[&'a str],
+) -> (Vec<&'a str>, Vec<&'a str>) {
+    let (mut due, mut came) = (Vec::new(), Vec::new());
+    let mut rest = real.iter().copied().peekable();
+    let mut skips = false;
+    for line in written {
+        if *line == LEFT_OUT {
+            skips = true;
+            continue;
+        }
+        let start = line.strip_suffix(LEFT_OUT);
+        let is_meant = |real: &str| match start {
+            Some(start) => real.starts_with(start),
+            None => label(real) == label(line),
+        };
+        while skips && rest.next_if(|real| !is_meant(real)).is_some() {}
+        skips = false;
+        match (start, rest.next()) {
+            (Some(start), Some(real)) => {
+                due.push(start);
+                came.push(real.get(..start.len()).unwrap_or(real));
+            }
+            (None, Some(real)) => {
+                due.push(line);
+                came.push(real);
+            }
+            (_, None) => due.push(line),
+        }
+    }
+    if !skips {
+        came.extend(rest);
+    }
+    (due, came)
+}
+
+/// What stands in front of a colon, as INFO has it; all of a line without one.
+fn label(line: &str) -> &str {
+    line.split(':').next().unwrap_or(line)
+}
+
 /// What a word of an output is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
@@ -358,14 +440,29 @@ pub(crate) fn words(line: &str) -> Vec<&str> {
 
 /// Whether the number in this line of the output moves with time.
 fn moves(command: &str, lines: &[&str], row: usize) -> bool {
-    let named =
-        ["\"remaining\"", "\"age\"", "\"waited\"", "\"timeout\"", "\"client\"", "\"session\"", "\"address\""];
+    let named: &[&str] = match lock_command(command) {
+        Some("LOCK.TOP") => &["\"longest\"", "\"held\"", "\"session\"", "\"address\""],
+        _ => &[
+            "\"remaining\"",
+            "\"age\"",
+            "\"waited\"",
+            "\"timeout\"",
+            "\"client\"",
+            "\"session\"",
+            "\"address\"",
+        ],
+    };
     let is_named = |text: &str| named.iter().any(|name| text.trim_end().ends_with(name));
     let line = lines[row];
     let in_map = line.split_once(" => ").is_some_and(|(name, _)| is_named(name));
     let flat = row.checked_sub(1).is_some_and(|before| is_named(lines[before]));
-    let checked = command.trim_start().starts_with("LOCK.CHECK ") && line.starts_with("2) ");
+    let checked = lock_command(command) == Some("LOCK.CHECK") && line.starts_with("2) ");
     in_map || flat || checked
+}
+
+/// The name of the command in a line, behind the options of redis-cli.
+fn lock_command(line: &str) -> Option<&str> {
+    line.split_whitespace().find(|word| word.starts_with("LOCK."))
 }
 
 /// What the tokens and fences of a text stood for so far: what is written, and what is real.

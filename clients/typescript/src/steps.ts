@@ -134,7 +134,7 @@ export async function extending(
 export async function releasing(server: Asker, options: Options, keepUntil = 0): Promise<boolean | null> {
   // By then the lease, or the place in the queue, has ended anyway.
   const until = now() + Math.max(QUEUE, options.lease);
-  for (let askedBefore = false; ; askedBefore = true) {
+  for (let askedBefore = false; ; ) {
     const rest = keepUntil - now();
     try {
       const reply = await server.ask(rest > 0 ? options.extend(rest) : options.release());
@@ -143,6 +143,8 @@ export async function releasing(server: Asker, options: Options, keepUntil = 0):
     } catch (error) {
       if (codeOf(error) === "WRONGTYPE") return false;
       if (!passes(error) || now() >= until) return null;
+      // An error of the server says that nothing was done.
+      askedBefore ||= codeOf(error) === "";
     }
     await sleep(PAUSE);
   }

@@ -7,11 +7,12 @@ use crate::answer::{Answer, Grant};
 use crate::fence::Fence;
 use crate::hold::{Hold, Limit, Terms};
 use crate::lock::{Renewal, Verdict};
-use crate::outcome::{Authority, Cause, Change};
+use crate::outcome::{Authority, Cause, Change, Ended, Ending};
 use crate::queue::{Ticket, Waiter};
 use crate::refusal::Refusal;
 use crate::request::is_inner;
 use crate::session::ClientId;
+use crate::time::Moment;
 use crate::token::Token;
 use crate::undo::{Known, Undo, What};
 
@@ -38,7 +39,7 @@ impl Turn<'_> {
 
     pub(super) fn undo(&mut self, undo: Undo) {
         match undo.what {
-            What::Grant => self.end_hold(undo.fence, Cause::Undone),
+            What::Grant => self.end_hold(undo.fence, Ending::Undone),
             What::Unclaimed { ticket, known } => {
                 let claim_ms = self.circumstances.claim_ms;
                 let deadline = known.map(|known| known.deadline);
@@ -52,7 +53,7 @@ impl Turn<'_> {
             }
             What::Session(client) => {
                 if self.lock.hold(undo.fence).is_some_and(|hold| hold.session() == Some(client)) {
-                    self.end_hold(undo.fence, Cause::SessionClosed);
+                    self.end_hold(undo.fence, Ending::SessionClosed);
                 }
             }
             What::Renewal { limit, level } => {
@@ -70,13 +71,12 @@ impl Turn<'_> {
         }
     }
 
-    fn end_hold(&mut self, fence: Fence, cause: Cause) {
-        let session = self.lock.hold(fence).and_then(Hold::session);
-        if self.lock.end(fence) {
-            if let Some(client) = session {
+    fn end_hold(&mut self, fence: Fence, why: Ending) {
+        if let Some(hold) = self.lock.take(fence) {
+            if let Some(client) = hold.session() {
                 self.table.sessions.lets_go(client, self.key, fence);
             }
-            self.outcome.changes.push(Change::Ended(fence, cause));
+            self.outcome.changes.push(Change::Ended(fence, Ended::new(&hold, why)));
         }
     }
 
@@ -92,7 +92,7 @@ impl Turn<'_> {
     fn end_hold_of_lost_session(&mut self, token: Option<&Token>) {
         let hold = token.and_then(|token| self.lock.hold_of(token, self.now));
         if let Some(hold) = hold.filter(|hold| self.table.has_lost_session(hold)) {
-            self.end_hold(hold.fence(), Cause::SessionClosed);
+            self.end_hold(hold.fence(), Ending::SessionClosed);
             self.table.undos.mark(self.key);
         }
     }
@@ -107,20 +107,16 @@ impl Turn<'_> {
             return;
         }
         // Very many have ended: it is less work to pass on those that are left. If none is, what follows is the only hold.
-        self.lock.end_where(|hold| !hold.is_live(self.now));
-        if !self.lock.is_empty() {
-            let left = self.lock.holds().iter().cloned().collect();
-            self.outcome.changes.push(Change::Whole(left, Cause::Lapsed));
-        }
+        let ended = self.lock.end_where(|hold| !hold.is_live(self.now));
+        let left = self.lock.holds().iter().cloned().collect();
+        self.outcome.changes.push(Change::Whole(left, ended.iter().map(Ended::lapsed).collect()));
     }
 
     /// Ends leases that have run out. A hold that a connection keeps alive is none of them.
     pub(super) fn end_lapsed(&mut self, at_most: usize) -> usize {
         let ended = self.lock.end_lapsed(self.now, at_most);
-        self.outcome.changes.extend(ended.iter().map(|hold| {
-            let cause = if hold.is_unclaimed() { Cause::Unclaimed } else { Cause::Lapsed };
-            Change::Ended(hold.fence(), cause)
-        }));
+        let changes = ended.iter().map(|hold| Change::Ended(hold.fence(), Ended::lapsed(hold)));
+        self.outcome.changes.extend(changes);
         ended.len()
     }
 
@@ -184,7 +180,10 @@ impl Turn<'_> {
     fn end_wait(&mut self, ticket: Ticket) {
         match self.table.queues.step_aside(ticket, self.now) {
             Some(client) => self.tell(Some(client), Answer::Queued(ticket)),
-            None => self.dismiss(ticket),
+            None => {
+                self.table.timed_out();
+                self.dismiss(ticket);
+            }
         }
     }
 
@@ -240,7 +239,7 @@ impl Turn<'_> {
             // Without a connection its token is not asking now, and counts on the lease that it has.
             prolongs: waiter.level.is_some() || waiter.client.is_none(),
         };
-        self.renew(&waiter.token, renewal)
+        self.renew(&waiter.token, renewal, Some(waiter.since))
     }
 
     fn grant_waiter(&mut self, waiter: &Waiter) -> Option<Undo> {
@@ -254,17 +253,19 @@ impl Turn<'_> {
         };
         let hold = Hold::grant(terms, fence, self.now);
         let claim_ms = self.circumstances.claim_ms;
-        self.grant(if waiter.client.is_some() { hold } else { hold.unclaimed(claim_ms, self.now) }, true);
+        let hold = if waiter.client.is_some() { hold } else { hold.unclaimed(claim_ms, self.now) };
+        self.grant(hold, Some(waiter.since));
         Some(Undo { fence, what: What::Grant })
     }
 
-    pub(super) fn grant(&mut self, hold: Hold, has_waited: bool) {
+    pub(super) fn grant(&mut self, hold: Hold, waited_since: Option<Moment>) {
         self.make_room(hold.limit(), None);
+        self.end_left_over(&hold);
         if let Some(client) = hold.session() {
             self.table.sessions.keeps(client, self.key, hold.fence());
         }
         self.outcome.has_promised = true;
-        let cause = Cause::Granted { has_waited };
+        let cause = Cause::Granted { waited_since };
         self.outcome.changes.push(if self.lock.is_empty() {
             Change::First(hold.clone(), cause)
         } else {
@@ -273,8 +274,23 @@ impl Turn<'_> {
         self.lock.put(hold);
     }
 
+    /// An ended hold of the same token may still be there. The new one replaces it.
+    fn end_left_over(&mut self, hold: &Hold) {
+        if !self.lock.is_empty()
+            && let Some(fence) = self.lock.left_over(&hold.token(), self.now)
+            && let Some(ended) = self.lock.take(fence)
+        {
+            self.outcome.changes.push(Change::Ended(fence, Ended::lapsed(&ended)));
+        }
+    }
+
     /// Grants a hold again. Returns what undoes that.
-    pub(super) fn renew(&mut self, token: &Token, renewal: Renewal<'_>) -> Option<Undo> {
+    pub(super) fn renew(
+        &mut self,
+        token: &Token,
+        renewal: Renewal<'_>,
+        waited_since: Option<Moment>,
+    ) -> Option<Undo> {
         let before = self.lock.hold_of(token, self.now)?;
         let (fence, limit, level) = (before.fence(), before.limit(), before.level());
         let session_before = before.session();
@@ -289,7 +305,7 @@ impl Turn<'_> {
             }
         }
         self.outcome.has_promised = true;
-        self.outcome.changes.push(Change::Set(hold, Cause::Renewed));
+        self.outcome.changes.push(Change::Set(hold, Cause::Renewed { waited_since }));
         Some(Undo { fence, what: What::Renewal { limit, level } })
     }
 }

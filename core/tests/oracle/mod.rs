@@ -140,8 +140,8 @@ impl Oracle {
                 Released::LessDeep
             }
             Some(place) => {
-                self.holds.remove(place);
-                Released::Ended
+                let held_since = Moment::from_micros(self.holds.remove(place).granted_at);
+                Released::Ended { held_since }
             }
         }
     }

@@ -20,6 +20,8 @@ pub(crate) struct World {
     pub(crate) told: Vec<(ClientId, Reply)>,
     highest_fence: u64,
     steps: u64,
+    /// How many holds are there that this server has not granted itself, less those that have ended where it did not decide.
+    from_elsewhere: i64,
 }
 
 /// Goes on only if this is true; its name is what the failure says.
@@ -39,7 +41,15 @@ macro_rules! holds {
 impl World {
     pub(crate) fn new(clients: u64, limits: WaiterLimits) -> Self {
         let (server, model) = (Server::new(clients, limits), Model::new(clients, limits));
-        Self { server, model, stranded: BTreeSet::new(), told: Vec::new(), highest_fence: 0, steps: 0 }
+        Self {
+            server,
+            model,
+            stranded: BTreeSet::new(),
+            told: Vec::new(),
+            highest_fence: 0,
+            steps: 0,
+            from_elsewhere: 0,
+        }
     }
 
     /// Whether this step can happen.
@@ -66,6 +76,9 @@ impl World {
         let expected = self.model.take(step, &made, &self.server.work_done);
         self.highest_fence =
             self.server.grants.iter().map(|grant| grant.fence.get()).fold(self.highest_fence, u64::max);
+        if self.is_about_holds_from_elsewhere(step) {
+            self.from_elsewhere = not_granted_here(&self.server);
+        }
         [told, expected]
     }
 
@@ -85,6 +98,7 @@ impl World {
             return Err(format!("each_is_told_what_the_contract_says: {told:?}\nexpected: {expected:?}"));
         }
         self.told = told;
+        holds!(what_was_granted_has_ended_or_is_held(&self.server, self.from_elsewhere));
         self.check()?;
         let is_stranded = |number, spot| {
             self.server.whose(spot).refusal().is_some() && is_queued(&self.server, number, spot)
@@ -95,6 +109,11 @@ impl World {
             self.check_end_of_turn()?;
         }
         Ok(())
+    }
+
+    /// Whether holds may come or go by it that this server has not decided about.
+    fn is_about_holds_from_elsewhere(&self, step: Step) -> bool {
+        !self.server.is_master || matches!(step, Step::Arrive(..) | Step::Restore(..) | Step::Reload)
     }
 
     fn check(&self) -> Result<(), String> {
@@ -121,6 +140,7 @@ impl World {
             holds!(who_waits_is_granted_only_what_is_ours(served));
             holds!(nothing_is_granted_anew_in_the_grace(served));
         }
+        holds!(every_hold_is_counted(server));
         holds!(queues_are_consistent(server));
         holds!(deadlines_are_consistent(server));
         holds!(who_waits_is_queued_or_answered(server));
@@ -169,6 +189,21 @@ impl World {
         }
         Ok(())
     }
+}
+
+fn not_granted_here(server: &Server) -> i64 {
+    let figures = server.table.figures();
+    let held = server.table.holds().saturating_add(figures.ended());
+    held.cast_signed() - figures.grants.cast_signed()
+}
+
+fn what_was_granted_has_ended_or_is_held(server: &Server, from_elsewhere: i64) -> bool {
+    not_granted_here(server) == from_elsewhere
+}
+
+fn every_hold_is_counted(server: &Server) -> bool {
+    let held: usize = SPOTS.iter().filter_map(|spot| server.lock(*spot)).map(|lock| lock.holds().len()).sum();
+    u64::try_from(held) == Ok(server.table.holds())
 }
 
 fn is_same(hold: &Hold, holder: &Holder) -> bool {

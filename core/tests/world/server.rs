@@ -118,6 +118,7 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn new(clients: u64, limits: WaiterLimits) -> Self {
         let mut table = Table::new();
+        table.decides(true);
         (1..=clients).for_each(|client| table.opened(client));
         Self {
             now: Moment::from_micros(0),
@@ -336,7 +337,7 @@ impl Server {
                 Change::Ended(fence, _) => {
                     assert!(replica.end(*fence), "a hold ends once, and the replica has it: {fence:?}");
                 }
-                Change::AsAsked(_) => match asked {
+                Change::AsAsked(..) => match asked {
                     Asked::Nothing => panic!("nothing was asked"),
                     Asked::Release(token, level) => drop(replica.release(token, *level, now, || true)),
                     Asked::Extend(token, lease_ms) => {
@@ -365,8 +366,10 @@ impl Server {
         let waited = |ticket: &&Ticket| before.iter().any(|(other, _)| other == *ticket);
         let called = outcome.calls.iter().filter(waited).copied().collect();
         let drawn = outcome.changes.iter().filter_map(|change| match change {
-            Change::First(hold, Cause::Granted { has_waited })
-            | Change::Set(hold, Cause::Granted { has_waited }) => Some((hold.fence(), *has_waited)),
+            Change::First(hold, Cause::Granted { waited_since })
+            | Change::Set(hold, Cause::Granted { waited_since }) => {
+                Some((hold.fence(), waited_since.is_some()))
+            }
             _ => None,
         });
         self.work_done.turns.push(spot);

@@ -76,11 +76,15 @@ needed! {
     RedisModule_GetKeyNameFromOptCtx
     RedisModule_GetModuleUserFromUserName
     RedisModule_GetMyClusterID
+    RedisModule_GetNotifyKeyspaceEvents
     RedisModule_GetSelectedDb
     RedisModule_GetServerInfo
     RedisModule_GetServerVersion
+    RedisModule_InfoAddFieldULongLong
+    RedisModule_InfoAddSection
     RedisModule_IsIOError
     RedisModule_KeyType
+    RedisModule_LatencyAddSample
     RedisModule_LoadConfigs
     RedisModule_LoadStringBuffer
     RedisModule_LoadUnsigned
@@ -93,6 +97,8 @@ needed! {
     RedisModule_PublishMessageShard
     RedisModule_RegisterBoolConfig
     RedisModule_RegisterNumericConfig
+    RedisModule_NotifyKeyspaceEvent
+    RedisModule_RegisterInfoFunc
     RedisModule_ReplicateVerbatim
     RedisModule_Replicate
     RedisModule_ReplyWithArray

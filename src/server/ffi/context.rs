@@ -159,6 +159,13 @@ impl Context {
         receivers.try_into().unwrap_or(0)
     }
 
+    /// Sends an event about a key to whoever listens to events of modules.
+    pub(crate) fn notify(&self, event: &CStr, key: RedisString<'_>) {
+        let class = raw::REDISMODULE_NOTIFY_MODULE;
+        // SAFETY: the context and the key are valid, and the event ends with a NUL.
+        unsafe { api!(RedisModule_NotifyKeyspaceEvent(self.raw(), class, event.as_ptr(), key.raw())) };
+    }
+
     /// Tells the server what the module handles itself: read errors while loading, and signalling which keys have changed.
     pub(crate) fn declare_options(&self) {
         let mut options =
@@ -215,6 +222,11 @@ impl Context {
     /// Whether this server decides about its data: it is a master and is not loading.
     pub(crate) fn is_master(&self) -> bool {
         self.has_flag(raw::REDISMODULE_CTX_FLAGS_MASTER) && !self.has_flag(raw::REDISMODULE_CTX_FLAGS_LOADING)
+    }
+
+    /// Whether this server is a master, though it may be loading.
+    pub(crate) fn has_master_role(&self) -> bool {
+        self.has_flag(raw::REDISMODULE_CTX_FLAGS_MASTER)
     }
 
     /// Whether the server is a node of a cluster.
@@ -354,6 +366,19 @@ pub(super) fn may_be_from_master() -> bool {
         api!(RedisModule_FreeServerInfo(ptr::null_mut(), info));
         read != applied
     }
+}
+
+/// Whether the server is set to send the keyspace notifications of modules.
+pub(crate) fn events_of_modules_are_sent() -> bool {
+    // SAFETY: it takes nothing.
+    let classes = unsafe { api!(RedisModule_GetNotifyKeyspaceEvents()) };
+    classes & raw::REDISMODULE_NOTIFY_MODULE != 0
+}
+
+/// Adds a span to an event of the server's latency monitor. The server does not check whether the monitor is on.
+pub(crate) fn add_latency(event: &CStr, span_ms: u64) {
+    // SAFETY: the event ends with a NUL, and the server copies it.
+    unsafe { api!(RedisModule_LatencyAddSample(event.as_ptr(), span_ms.cast_signed())) };
 }
 
 /// The version of Redis that the server is, or is compatible with.

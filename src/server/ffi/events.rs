@@ -33,7 +33,13 @@ pub(crate) trait ServerEvents {
     fn closed(client: u64);
     /// The server has become a master, or a replica.
     fn role_changed(context: &Context, is_master: bool);
-    /// The server has loaded its data, from its files or from its master.
+    /// A setting of the server has changed.
+    fn reconfigured(context: &Context);
+    /// The server begins to load data, from its files or from its master.
+    fn load_begins();
+    /// The server loads no more, whether it has loaded all or failed.
+    fn load_ended(context: &Context);
+    /// The server has loaded its data.
     fn loaded();
 }
 
@@ -43,13 +49,15 @@ pub(crate) trait KeyspaceEvents {
     fn touched(context: &Context, name: RedisString<'_>);
     /// The key arrived under this name in the selected database.
     fn arrived(context: &Context, name: RedisString<'_>);
+    /// The key was evicted.
+    fn evicted(context: &Context, name: RedisString<'_>);
     /// The key was moved to another database. The database that the context has selected is not reliable.
     fn moved(name: RedisString<'_>);
 }
 
 /// Subscribes to all of these events. False if the server refuses one.
 pub(crate) fn subscribe<E: ServerEvents + KeyspaceEvents>(context: &Context) -> bool {
-    let server_events: [(u64, raw::RedisModuleEventCallback); 9] = [
+    let server_events: [(u64, raw::RedisModuleEventCallback); 10] = [
         (raw::REDISMODULE_EVENT_FLUSHDB, Some(flush::<E>)),
         (raw::REDISMODULE_EVENT_SWAPDB, Some(swap::<E>)),
         (raw::REDISMODULE_EVENT_CRON_LOOP, Some(cron::<E>)),
@@ -59,6 +67,7 @@ pub(crate) fn subscribe<E: ServerEvents + KeyspaceEvents>(context: &Context) -> 
         (raw::REDISMODULE_EVENT_CLIENT_CHANGE, Some(client_change::<E>)),
         (raw::REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED, Some(role_change::<E>)),
         (raw::REDISMODULE_EVENT_LOADING, Some(loading::<E>)),
+        (raw::REDISMODULE_EVENT_CONFIG, Some(reconfigured::<E>)),
     ];
     let subscribed = server_events.into_iter().all(|(id, callback)| {
         let event = RedisModuleEvent { id, dataver: 1 };
@@ -180,13 +189,30 @@ unsafe extern "C" fn role_change<E: ServerEvents>(
     guard(|| unsafe { Context::new(context) }.map(|context| E::role_changed(&context, is_master)));
 }
 
+unsafe extern "C" fn reconfigured<E: ServerEvents>(
+    context: *mut RedisModuleCtx,
+    _event: RedisModuleEvent,
+    _subevent: u64,
+    _data: *mut c_void,
+) {
+    // SAFETY: the server lends the context to this callback.
+    guard(|| unsafe { Context::new(context) }.map(|context| E::reconfigured(&context)));
+}
+
 unsafe extern "C" fn loading<E: ServerEvents>(
-    _context: *mut RedisModuleCtx,
+    context: *mut RedisModuleCtx,
     _event: RedisModuleEvent,
     subevent: u64,
     _data: *mut c_void,
 ) {
-    if subevent == raw::REDISMODULE_SUBEVENT_LOADING_ENDED {
+    let is_success = subevent == raw::REDISMODULE_SUBEVENT_LOADING_ENDED;
+    if !is_success && subevent != raw::REDISMODULE_SUBEVENT_LOADING_FAILED {
+        guard(E::load_begins);
+        return;
+    }
+    // SAFETY: the server lends the context to this callback.
+    guard(|| unsafe { Context::new(context) }.map(|context| E::load_ended(&context)));
+    if is_success {
         guard(E::loaded);
     }
 }
@@ -209,6 +235,7 @@ unsafe extern "C" fn keyspace<E: KeyspaceEvents>(
         E::touched(&context, name);
         match event.to_bytes() {
             b"rename_to" | b"restore" => E::arrived(&context, name),
+            b"evicted" => E::evicted(&context, name),
             b"move_from" => MOVED_FROM.with(|database| *database = Some(context.database())),
             b"move_to" => {
                 E::moved(name);

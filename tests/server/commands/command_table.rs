@@ -24,6 +24,9 @@ const CATEGORIES: [(&str, &[&str]); 4] = [
     ("dangerous", &["lock.break"]),
 ];
 
+/// The command that is about no key.
+const WITHOUT_KEY: [&str; 1] = ["lock.top"];
+
 /// Those that clients have no use for.
 const INTERNAL: [&str; 2] = ["lock.fence", "lock.owned"];
 
@@ -31,7 +34,7 @@ const INTERNAL: [&str; 2] = ["lock.fence", "lock.owned"];
 fn no_command_is_left_out_here() {
     let server = Server::start();
     let list = server.client().run("COMMAND LIST FILTERBY MODULE lock");
-    let named = COMMANDS.iter().map(|(name, ..)| *name).chain(INTERNAL);
+    let named = COMMANDS.iter().map(|(name, ..)| *name).chain(WITHOUT_KEY).chain(INTERNAL);
     assert_eq!(texts(&list), named.map(str::to_owned).collect());
     let in_category: BTreeSet<&str> =
         CATEGORIES.iter().flat_map(|(_, names)| names.iter().copied()).collect();
@@ -63,6 +66,29 @@ fn command_info_has_flags_arity_and_key_positions() {
         assert!(!flags.contains("loading"), "{name}: {flags:?}");
         let keys: Vec<i64> = info[3..6].iter().map(Reply::int).collect();
         assert_eq!(keys, [1, 1, 1], "{name}: first key, last key, step");
+    }
+}
+
+#[test]
+fn the_list_of_what_is_waited_for_is_for_operators_and_about_no_key() {
+    let server = Server::start();
+    let mut client = server.client();
+    let info = command_info(&mut client, "lock.top");
+    assert_eq!(info[1], Reply::Int(-1), "arity");
+    let flags = texts(&info[2]);
+    assert!(flags.contains("readonly") && flags.contains("admin") && !flags.contains("fast"), "{flags:?}");
+    assert!(info[3..6].iter().all(|position| *position == Reply::Int(0)), "no key");
+    assert!(info[8].items().is_empty(), "no key spec");
+    let docs = client.run("COMMAND DOCS lock.top");
+    let mut named = BTreeSet::new();
+    collect_tokens(&field(&field(&docs, "lock.top"), "arguments"), &mut named);
+    assert_eq!(named, ["COUNT".to_owned()].into());
+    let version = Version::of(&mut client);
+    for (category, is_in) in [("read", true), ("admin", true), ("dangerous", true), ("write", false)] {
+        client.ok(&format!("ACL SETUSER {category} reset on nopass +@{category}"));
+        let due = is_in && version.redis >= vec![7, 2];
+        let reply = client.run(&format!("ACL DRYRUN {category} LOCK.TOP"));
+        assert_eq!(reply.text() == "OK", due, "+@{category} on {version}: {reply:?}");
     }
 }
 

@@ -1,4 +1,7 @@
 //! The README and the pages in docs, held to their word.
 
+mod migration;
 mod pages;
 mod readme;
+mod runbooks;
+mod sections;

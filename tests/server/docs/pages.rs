@@ -7,7 +7,7 @@ use std::path::Path;
 use super::readme::{file, make_calls, root};
 
 /// Every page, and the folder from which its links lead.
-const PAGES: [(&str, &str); 14] = [
+const PAGES: [(&str, &str); 17] = [
     ("README.md", ""),
     ("CONTRIBUTING.md", ""),
     ("CHANGELOG.md", ""),
@@ -16,7 +16,10 @@ const PAGES: [(&str, &str); 14] = [
     ("docs/cost.md", "docs"),
     ("docs/design.md", "docs"),
     ("docs/losses.md", "docs"),
+    ("docs/migration.md", "docs"),
     ("docs/operations.md", "docs"),
+    ("docs/runbooks.md", "docs"),
+    ("contrib/monitoring/README.md", "contrib/monitoring"),
     ("tests/README.md", "tests"),
     ("clients/README.md", "clients"),
     ("clients/cases/README.md", "clients/cases"),
@@ -55,6 +58,20 @@ fn every_link_leads_somewhere() {
     assert!(links >= 30, "the links were not found: {links}");
 }
 
+#[test]
+fn every_page_that_an_alert_names_is_there() {
+    let alerts = file("contrib/monitoring/alerts.yml");
+    let pages: Vec<&str> = alerts.lines().filter_map(|line| line.trim().strip_prefix("runbook: ")).collect();
+    assert!(pages.len() > 10, "the pages were not found: {pages:?}");
+    assert_eq!(pages.len(), alerts.matches("- alert: ").count(), "each alert names one");
+    for page in pages {
+        let (path, heading) = page.split_once('#').unwrap_or((page, ""));
+        let text = file(path);
+        let mut headings = text.lines().filter(|line| line.starts_with('#'));
+        assert!(heading.is_empty() || headings.any(|title| anchor(title) == heading), "{page}");
+    }
+}
+
 /// What a link to a heading names, as GitHub makes it.
 fn anchor(heading: &str) -> String {
     let title = heading.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
@@ -91,7 +108,7 @@ fn every_file_test_and_target_that_is_named_is_there() {
 /// A path from the root. LOCK.PEEK is the example of a command that is not there.
 fn is_path(word: &str) -> bool {
     let is_of_tree = word.split_once('/').is_some_and(|(folder, _)| {
-        SOURCES.contains(&folder) || ["docs", "scripts", "benches"].contains(&folder)
+        SOURCES.contains(&folder) || ["docs", "scripts", "benches", "contrib"].contains(&folder)
     });
     is_of_tree && !word.contains([' ', '*']) && !word.contains("peek")
 }

@@ -1,4 +1,4 @@
-//! The README, docs/operations.md and docs/clients.md, held to their word: their sessions are run, their settings loaded, the
+//! The README and the pages for users and operators, held to their word: their sessions are run, their settings loaded, the
 //! reference compared with the server's own.
 //!
 //! Their `console` blocks are sessions, see [`transcript`].
@@ -8,7 +8,9 @@ use std::fs;
 use std::path::PathBuf;
 
 use crate::support::locks::{acquire, exists, field};
-use crate::support::transcript::{Kind, Known, SLACK_MS, Stage, blocks, kind, steps, words};
+use crate::support::transcript::{
+    Kind, Known, SLACK_MS, Stage, blocks, kind, steps, without_what_is_left_out, words,
+};
 use crate::support::waiter::{is_blocked, wait_blocked};
 use crate::support::{Client, PATIENCE, Reply, Server, Version, Waiter, ok_grant, wait_until};
 
@@ -22,15 +24,7 @@ fn every_session_comes_out_as_it_is_written() {
         let steps = steps(&file(document));
         assert!(steps.len() > 5, "the sessions were not found: {steps:?}");
         for step in steps {
-            let shown = || format!("{document}, line {}: {}", step.line, step.command.text());
-            let command =
-                known.to_real(step.command.text()).unwrap_or_else(|why| panic!("{}: {why}", shown()));
-            let output = stage.run(&step, &command);
-            let real: Vec<&str> = output.lines().collect();
-            let written: Vec<&str> = step.output.iter().map(String::as_str).collect();
-            if let Err(why) = known.compare(step.command.text(), &written, &real) {
-                panic!("{}\n{why}\n--- what came out\n{output}", shown());
-            }
+            stage.play(document, &step, &mut known);
         }
         stage.close();
     }
@@ -247,15 +241,6 @@ fn what_is_not_there_yet_is_not_there() {
     for command in ["lock.macquire", "lock.mrelease", "lock.mextend", "lock.guard"] {
         assert!(!public_commands(&mut client).contains(command), "{command}");
     }
-    let mut listener = server.client();
-    client.ok("CONFIG SET notify-keyspace-events KEA");
-    listener.run("PSUBSCRIBE __key*__:*lock*");
-    acquire(&mut client, "lock TOKEN a");
-    client.run("LOCK.RELEASE lock a");
-    client.run("PUBLISH __keyevent@0__:lock.end k");
-    assert_eq!(listener.read().items()[2].text(), "__keyevent@0__:lock.end", "no notification before");
-    acquire(&mut client, "k");
-    assert_eq!(client.run("INFO lock").text(), "", "metrics");
     assert!(client.run("CONFIG GET lock.adopt-strings").items().is_empty());
     client.ok("SET string t PX 60000");
     assert!(client.run("LOCK.CHECK string t").is_error());
@@ -436,6 +421,35 @@ fn the_comparer_notices_every_other_difference() {
 }
 
 #[test]
+fn three_points_stand_for_what_is_left_out_and_for_no_more() {
+    let is_alike = |written: &[&str], real: &[&str]| {
+        let (written, real) = without_what_is_left_out(written, real);
+        is_alike("INFO", &written, &real)
+    };
+    let real = ["# Memory", "used:5", "used_peak:7", "policy:noeviction", "end:1"];
+    for written in [
+        &["# Memory", "...", "policy:noeviction", "..."] as &[&str],
+        &["...", "used:5", "used_peak:7", "...", "end:1"],
+        &["# Memory", "used:...", "...", "end:1"],
+        &["...", "policy:no...", "end:1"],
+        &["..."],
+    ] {
+        assert!(is_alike(written, &real), "{written:?}");
+    }
+    for written in [
+        &["# Memory", "...", "policy:allkeys", "..."] as &[&str],
+        &["# Memory", "...", "policy:noeviction"],
+        &["# Memory", "policy:noeviction", "..."],
+        &["...", "missing:1", "..."],
+        &["...", "end:1", "...", "used:5"],
+        &["# Memory", "free:...", "..."],
+        &["...", "end:1", "end:1"],
+    ] {
+        assert!(!is_alike(written, &real), "{written:?}");
+    }
+}
+
+#[test]
 fn the_comparer_remembers_who_stands_for_whom() {
     let [a, b] = TOKENS;
     let [one, two] = FENCES;
@@ -465,8 +479,10 @@ fn the_comparer_remembers_who_stands_for_whom() {
 /// Whatever word of an output in a document were another one, its test would fail.
 #[test]
 fn every_word_of_every_session_counts() {
-    for step in DOCUMENTS.iter().flat_map(|document| steps(&file(document))) {
+    let documents = DOCUMENTS.iter().chain(&super::sections::PAGES);
+    for step in documents.flat_map(|document| steps(&file(document))) {
         let written: Vec<&str> = step.output.iter().map(String::as_str).collect();
+        let (written, _) = without_what_is_left_out(&written, &written);
         let command = step.command.text();
         assert!(is_alike(command, &written, &written), "line {}", step.line);
         for (row, line) in written.iter().enumerate() {

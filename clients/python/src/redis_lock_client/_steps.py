@@ -15,7 +15,7 @@ from collections.abc import Generator
 from dataclasses import dataclass, field, replace
 from typing import Any, Optional, TypeVar, Union
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from .errors import LockLostError, TooFewReplicasError, code_of, passes, reraise
 
@@ -219,7 +219,8 @@ def releasing(options: Options, keep_until: float = 0.0) -> Steps[Optional[bool]
                 return False
             if not passes(error) or now() >= until:
                 return None
-            asked_before = True
+            # An error of the server says that nothing was done.
+            asked_before = asked_before or not isinstance(error, ResponseError)
             yield Pause(PAUSE)
         else:
             # After a lost reply 0 says nothing: the first request may have released it.

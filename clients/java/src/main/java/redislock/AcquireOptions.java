@@ -1,0 +1,178 @@
+package redislock;
+
+import java.time.Duration;
+import java.util.function.Consumer;
+
+/** How a lock is acquired. Immutable: each method gives another one, so that they can be chained and kept. */
+public final class AcquireOptions implements Cloneable {
+    private static final AcquireOptions DEFAULTS = new AcquireOptions();
+
+    /** Longer is without end. */
+    private static final Duration AGES = Duration.ofDays(36_500);
+
+    /** 0 for who names none: then it is that of the outer level, or 30 seconds. */
+    long lease;
+    /** -1 for who names none. */
+    long wait = -1;
+    /** 0 is shared. */
+    int limit = 1;
+    String owner;
+    String token;
+    int level;
+    boolean session;
+    int replicas;
+    long atLeast;
+    boolean renew = true;
+
+    private AcquireOptions() {}
+
+    /**
+     * Alone, with a lease of 30 seconds that is renewed while the lock is held.
+     *
+     * @return the options of who wants nothing special
+     */
+    public static AcquireOptions defaults() {
+        return DEFAULTS;
+    }
+
+    /**
+     * The time after which the lock ends by itself. It is renewed each third of that.
+     *
+     * @param lease a millisecond or more
+     * @return such options
+     */
+    public AcquireOptions lease(Duration lease) {
+        return with(o -> o.lease = millis(lease, 1));
+    }
+
+    /**
+     * How long to wait for the lock. Who does not say waits without end in {@code acquire}, and not at all in
+     * {@code tryAcquire}.
+     *
+     * @param wait zero or more
+     * @return such options
+     */
+    public AcquireOptions waitFor(Duration wait) {
+        return waitMillis(wait.compareTo(AGES) > 0 ? Long.MAX_VALUE : millis(wait, 0));
+    }
+
+    AcquireOptions waitMillis(long wait) {
+        return with(o -> o.wait = wait);
+    }
+
+    /**
+     * Together with any number of others that ask for it so.
+     *
+     * @return such options
+     */
+    public AcquireOptions shared() {
+        return with(o -> o.limit = 0);
+    }
+
+    /**
+     * Together with others, up to so many holders.
+     *
+     * @param limit 1 is alone
+     * @return such options
+     */
+    public AcquireOptions limit(int limit) {
+        return with(o -> o.limit = atLeast(limit, 1));
+    }
+
+    /**
+     * What LOCK.INFO shows of the holder: host and process, if nothing is said.
+     *
+     * @param owner at most 255 bytes
+     * @return such options
+     */
+    public AcquireOptions owner(String owner) {
+        return with(o -> o.owner = owner);
+    }
+
+    /**
+     * The token that work around this was granted. It is needed for a {@link #level} that the same thread does not have.
+     *
+     * @param token of {@link HeldLock#token()}
+     * @return such options
+     */
+    public AcquireOptions token(String token) {
+        return with(o -> o.token = token);
+    }
+
+    /**
+     * How deep the lock is held. Who holds it and asks again in the same thread is granted the next level without this.
+     *
+     * @param level 1 is a hold of its own, always
+     * @return such options
+     */
+    public AcquireOptions level(int level) {
+        return with(o -> o.level = atLeast(level, 1));
+    }
+
+    /**
+     * The hold has a connection of its own, and ends with it: at once, when the process dies.
+     *
+     * @return such options
+     */
+    public AcquireOptions session() {
+        return with(o -> o.session = true);
+    }
+
+    /**
+     * So many replicas have to confirm the grant and each extension.
+     *
+     * @param replicas zero or more
+     * @return such options
+     */
+    public AcquireOptions replicas(int replicas) {
+        return with(o -> o.replicas = atLeast(replicas, 0));
+    }
+
+    /**
+     * For so long nobody else gets the lock, even if it is released sooner.
+     *
+     * @param time counted from the grant
+     * @return such options
+     */
+    public AcquireOptions atLeast(Duration time) {
+        return with(o -> o.atLeast = millis(time, 0));
+    }
+
+    /**
+     * The lock ends with its lease, unless it is extended by hand.
+     *
+     * @return such options
+     */
+    public AcquireOptions withoutRenewal() {
+        return with(o -> o.renew = false);
+    }
+
+    private AcquireOptions with(Consumer<AcquireOptions> change) {
+        try {
+            AcquireOptions changed = (AcquireOptions) clone();
+            change.accept(changed);
+            if (changed.session && changed.atLeast > 0) {
+                throw new IllegalArgumentException("A session ends with its connection, so it cannot have atLeast.");
+            }
+            return changed;
+        } catch (CloneNotSupportedException impossible) {
+            throw new AssertionError(impossible);
+        }
+    }
+
+    static long millis(Duration time, long least) {
+        // Rounded up: less than a millisecond is not nothing.
+        long millis = time.plusNanos(999_999).toMillis();
+        if (time.isNegative() || millis < least) {
+            throw new IllegalArgumentException("too short: " + time);
+        }
+        return millis;
+    }
+
+    private static int atLeast(int number, int least) {
+        if (number < least) {
+            throw new IllegalArgumentException("less than " + least + ": " + number);
+        }
+        return number;
+    }
+}

@@ -1,0 +1,168 @@
+package redislock;
+
+import java.util.Collections;
+import java.util.Optional;
+import java.util.Set;
+import java.util.WeakHashMap;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.locks.Lock;
+import redislock.Remote.Place;
+
+/**
+ * Locks of a server: see {@link JedisLocks}, {@link LettuceLocks}, {@link Redlock}. Safe to share among threads; one is enough
+ * for a process.
+ */
+public final class Locks implements AutoCloseable {
+    final Place place;
+    /** What each thread has acquired: by this its inner work gets the next level. */
+    private final ThreadLocal<Set<HeldLock>> mine =
+            ThreadLocal.withInitial(() -> Collections.newSetFromMap(new WeakHashMap<>()));
+
+    Locks(Place place) {
+        this.place = place;
+    }
+
+    /**
+     * Acquires the lock, and waits for it without end.
+     *
+     * @param name of the lock: the key
+     * @return the lock, held
+     * @throws LockException when it cannot be had
+     * @throws InterruptedException when the thread is interrupted; nothing is held then
+     */
+    public HeldLock acquire(String name) throws InterruptedException {
+        return acquire(name, AcquireOptions.defaults());
+    }
+
+    /**
+     * Acquires the lock. A thread that holds it already is granted the next level.
+     *
+     * @param name of the lock: the key
+     * @param how to acquire it; without {@link AcquireOptions#waitFor} this waits without end
+     * @return the lock, held
+     * @throws LockException.NotAcquired when it did not become available in time
+     * @throws LockException when it cannot be had
+     * @throws InterruptedException when the thread is interrupted; nothing is held then
+     */
+    public HeldLock acquire(String name, AcquireOptions how) throws InterruptedException {
+        return acquire(name, how, Long.MAX_VALUE).orElseThrow(() -> new LockException.NotAcquired(name));
+    }
+
+    /**
+     * Acquires the lock if it is available now. A thread that holds it already is granted the next level.
+     *
+     * @param name of the lock: the key
+     * @return the lock, held, or empty when it is not available
+     * @throws LockException when something else is wrong
+     * @throws InterruptedException when the thread is interrupted; nothing is held then
+     */
+    public Optional<HeldLock> tryAcquire(String name) throws InterruptedException {
+        return tryAcquire(name, AcquireOptions.defaults());
+    }
+
+    /**
+     * Acquires the lock if it becomes available in time. A thread that holds it already is granted the next level.
+     *
+     * @param name of the lock: the key
+     * @param how to acquire it; without {@link AcquireOptions#waitFor} this does not wait
+     * @return the lock, held, or empty when it was not available in time
+     * @throws LockException when something else is wrong
+     * @throws InterruptedException when the thread is interrupted; nothing is held then
+     */
+    public Optional<HeldLock> tryAcquire(String name, AcquireOptions how) throws InterruptedException {
+        return acquire(name, how, 0);
+    }
+
+    /**
+     * Acquires the lock. Cancelling the future, or completing it in any other way, gives the lock up again, held or not. Code
+     * that belongs to no thread holds nothing already, so a next level has to be asked for by token and level.
+     *
+     * @param name of the lock: the key
+     * @param how to acquire it; without {@link AcquireOptions#waitFor} this waits without end
+     * @return of the lock, held; it fails with {@link LockException.NotAcquired}, or another {@link LockException}
+     */
+    public CompletableFuture<HeldLock> acquireAsync(String name, AcquireOptions how) {
+        Request request = new Request(name, how, Long.MAX_VALUE, null);
+        return new Attempt<>(place, request, null,
+                held -> held.orElseThrow(() -> new LockException.NotAcquired(name)), Tasks.BACKGROUND).result;
+    }
+
+    /**
+     * The lock as one of java.util.concurrent. It is re-entrant. A thread unlocks what it has locked; {@code unlock} throws
+     * {@link LockException.Lost} when the lock was lost before. There are no conditions.
+     *
+     * @param name of the lock: the key
+     * @param how to acquire it; how long to wait is left to the methods of the lock
+     * @return a view of the lock, which holds nothing by itself
+     */
+    public Lock asLock(String name, AcquireOptions how) {
+        return new LockView(this, name, how);
+    }
+
+    /** Closes the connections. What is held then lasts until its lease ends, and sessions end at once. */
+    @Override
+    public void close() {
+        place.close();
+    }
+
+    private Optional<HeldLock> acquire(String name, AcquireOptions how, long wait) throws InterruptedException {
+        return remembered(begin(name, how, wait).await(), how);
+    }
+
+    Optional<HeldLock> acquireUninterruptibly(String name, AcquireOptions how) {
+        return remembered(begin(name, how, 0).join(), how);
+    }
+
+    private Attempt<Optional<HeldLock>> begin(String name, AcquireOptions how, long wait) {
+        HeldLock outer = how.level == 0 && how.token == null ? outer(name) : null;
+        return new Attempt<>(place, new Request(name, how, wait, outer), outer, held -> held, Runnable::run);
+    }
+
+    private Optional<HeldLock> remembered(Optional<HeldLock> held, AcquireOptions how) {
+        if (how.level == 0) {
+            // Level 1 is a hold of its own, and not for what this thread asks for later.
+            held.ifPresent(mine.get()::add);
+        }
+        return held;
+    }
+
+    private HeldLock outer(String name) {
+        Set<HeldLock> held = mine.get();
+        held.removeIf(HeldLock::isReleased);
+        return held.stream().filter(lock -> lock.name().equals(name)).findAny().orElse(null);
+    }
+
+    static <T> T await(CompletableFuture<T> done) throws InterruptedException {
+        try {
+            return done.get();
+        } catch (ExecutionException e) {
+            throw thrown(e);
+        }
+    }
+
+    /** What failed on another thread, as if it had failed on this one. */
+    static RuntimeException thrown(Throwable error) {
+        Throwable cause = Failure.forCaller(Failure.unwrapped(error));
+        if (cause instanceof LockException own) {
+            own.setStackTrace(new Throwable().getStackTrace());
+        }
+        if (cause instanceof RuntimeException unchecked) {
+            return unchecked;
+        }
+        throw new AssertionError(cause);
+    }
+
+    /** The same, where what the caller does next holds up nobody here. */
+    static <T> CompletableFuture<T> forCaller(CompletableFuture<T> done) {
+        CompletableFuture<T> result = new CompletableFuture<>();
+        done.whenCompleteAsync((value, error) -> {
+            if (error == null) {
+                result.complete(value);
+            } else {
+                result.completeExceptionally(Failure.forCaller(Failure.unwrapped(error)));
+            }
+        }, Tasks.BACKGROUND);
+        return result;
+    }
+}

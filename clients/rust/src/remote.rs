@@ -1,0 +1,191 @@
+//! What one hold is asked of, and on which connections.
+
+use crate::ask::{Ask, QUEUE, Reply, ms};
+use crate::calls::Seat;
+use crate::link::{Link, no_reply};
+use crate::server::{Node, Server};
+use crate::steps::Grant;
+use crate::{Error, lock, redlock, steps};
+use redis::{Cmd, RedisResult, cmd};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Between requests of one who waits: less than lock.claim-lease, with room for a slow reply.
+const REPEAT: Duration = Duration::from_secs(2);
+/// As good as without end, and no more than what a timer can count.
+const LONG: Duration = Duration::from_secs(86_400 * 365);
+
+/// A server, or several of which a majority decides.
+pub(crate) enum Remote {
+    One(OneServer),
+    Several(Arc<[Arc<Server>]>),
+}
+
+/// A server, on the connections that all share, and for `session` and `replicas` on one that only this hold uses.
+pub(crate) struct OneServer {
+    server: Arc<Server>,
+    own: Option<Own>,
+}
+
+/// A session ends with it, or WAIT holds up nobody there.
+pub(crate) struct Own {
+    session: bool,
+    link: Mutex<Option<(Node, Arc<Link>)>>,
+}
+
+impl Remote {
+    pub(crate) fn new(servers: &Arc<[Arc<Server>]>, ask: &Ask) -> Arc<Self> {
+        let own = Own { session: ask.session, link: Mutex::default() };
+        Arc::new(match servers.as_ref() {
+            [server] => Self::One(OneServer {
+                server: server.clone(),
+                own: (ask.session || ask.replicas > 0).then_some(own),
+            }),
+            _ => Self::Several(servers.clone()),
+        })
+    }
+
+    pub(crate) async fn acquire(&self, ask: &Ask) -> Result<Option<Grant>, Error> {
+        match self {
+            Self::One(server) => steps::acquiring(server, ask).await,
+            Self::Several(servers) => redlock::acquiring(servers, ask).await,
+        }
+    }
+
+    pub(crate) async fn extend(
+        &self,
+        ask: &Ask,
+        lease: Duration,
+        until: Instant,
+    ) -> Result<Option<Instant>, Error> {
+        match self {
+            Self::One(server) => steps::extending(server, ask, lease, Some(until)).await,
+            Self::Several(servers) => redlock::extending(servers, ask, lease, until).await,
+        }
+    }
+
+    pub(crate) async fn release(&self, ask: &Ask, keep_until: Option<Instant>) -> Result<bool, Error> {
+        match self {
+            Self::One(server) => steps::releasing(server, ask, keep_until).await,
+            Self::Several(servers) => redlock::releasing(servers, ask, keep_until).await,
+        }
+    }
+
+    /// Waits until the connection of a session is lost.
+    pub(crate) async fn hung_up(&self) {
+        let own = self.own().filter(|own| own.session).and_then(|own| lock(&own.link).clone());
+        match own {
+            Some((_, link)) => drop(link.closed().await),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The hold has ended, or nobody waits for a reply any more.
+    pub(crate) fn end(&self) {
+        if let Some((_, link)) = self.own().and_then(|own| lock(&own.link).take()) {
+            link.close(no_reply("the hold has ended"));
+        }
+    }
+
+    fn own(&self) -> Option<&Own> {
+        match self {
+            Self::One(server) => server.own.as_ref(),
+            Self::Several(_) => None,
+        }
+    }
+}
+
+impl OneServer {
+    pub(crate) async fn ask(&self, ask: &Ask, command: Cmd) -> RedisResult<Reply> {
+        let own = self.own.as_ref().filter(|own| own.session);
+        self.ask_on(own, ask, &[command], self.server.timeout).await.map(first)
+    }
+
+    /// What releases the hold of a session goes by the connection of all.
+    pub(crate) async fn ask_by_others(&self, ask: &Ask, command: Cmd) -> RedisResult<Reply> {
+        self.ask_on(None, ask, &[command], self.server.timeout).await.map(first)
+    }
+
+    /// With how many replicas have what was written so far, if any are to.
+    pub(crate) async fn ask_replicas(&self, ask: &Ask, command: Cmd) -> RedisResult<(Reply, u64)> {
+        if ask.replicas == 0 {
+            return Ok((self.ask(ask, command).await?, 0));
+        }
+        let patience = (self.server.timeout / 2).min(Duration::from_secs(1));
+        let wait = cmd("WAIT").arg(ask.replicas).arg(ms(patience)).clone();
+        let replies = self.ask_on(self.own.as_ref(), ask, &[command, wait], self.server.timeout).await?;
+        match replies.as_slice() {
+            [reply, Reply::Number(confirmed)] => Ok((*reply, *confirmed)),
+            _ => Ok((first(replies), 0)),
+        }
+    }
+
+    /// Sends this LOCK.ACQUIRE, and does not come back with a ticket before that may have been called, or `left` is over.
+    pub(crate) async fn ask_in_turn(
+        &self,
+        ask: &Ask,
+        left: Option<Duration>,
+        seat: &mut Option<Seat>,
+    ) -> RedisResult<Reply> {
+        let (server, name) = (&self.server, ask.name.as_slice());
+        let mut command = ask.acquire(ask.lease);
+        if let Some(own) = self.own.as_ref().filter(|own| own.session) {
+            command.arg("BLOCK").arg(left.map_or(0, ms));
+            let patience = left.unwrap_or(LONG).saturating_add(server.timeout).min(LONG);
+            return self.ask_on(Some(own), ask, &[command], patience).await.map(first);
+        }
+        command.arg("QUEUE").arg(ms(QUEUE));
+        if seat.is_none() {
+            *seat = server.seat_if_known(name);
+        }
+        let sent = Instant::now();
+        let (replies, node) = server.ask(name, &[command], server.timeout, None).await?;
+        let reply = first(replies);
+        if let Reply::Number(ticket) = reply {
+            let calls = server.calls(&node)?;
+            if !seat.as_ref().is_some_and(|seat| seat.is_of(&calls)) {
+                *seat = Some(calls.seat(name));
+            }
+            if let Some(seat) = seat {
+                // At random, or many would come to ask in step.
+                let repeat = REPEAT.mul_f64(rand::random_range(0.5..1.0));
+                seat.called(ticket, sent, left.unwrap_or(repeat).min(repeat)).await;
+            }
+        }
+        Ok(reply)
+    }
+
+    async fn ask_on(
+        &self,
+        own: Option<&Own>,
+        ask: &Ask,
+        commands: &[Cmd],
+        patience: Duration,
+    ) -> RedisResult<Vec<Reply>> {
+        Ok(self.server.ask(&ask.name, commands, patience, own).await?.0)
+    }
+}
+
+impl Own {
+    /// The connection, which is made if there is none. A session stays where it is.
+    pub(crate) fn link(
+        &self,
+        node: &Node,
+        open: impl FnOnce() -> RedisResult<Arc<Link>>,
+    ) -> RedisResult<Arc<Link>> {
+        let mut own = lock(&self.link);
+        match &*own {
+            Some((at, link)) if !link.is_closed() && (self.session || at == node) => Ok(link.clone()),
+            _ => {
+                let link = open()?;
+                *own = Some((node.clone(), link.clone()));
+                Ok(link)
+            }
+        }
+    }
+}
+
+fn first(replies: Vec<Reply>) -> Reply {
+    replies.into_iter().next().unwrap_or(Reply::Nil)
+}
