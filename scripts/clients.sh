@@ -59,9 +59,19 @@ test_python() {
         export REDIS_PY_TESTS=$python/redis-$redis_py
     fi
 
+    # Beside the newest redis-py the oldest that it may be installed with.
+    local oldest
+    oldest=$(sed -n 's/^dependencies = \["redis>=\(.*\)"\]$/\1/p' clients/python/pyproject.toml)
+    if [[ ! -d $python/oldest-$oldest ]]; then
+        "$python/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --target "$python/oldest-$oldest" \
+            "redis==$oldest" || die "pip cannot get redis-py $oldest, see above."
+    fi
+
     "$python/bin/python" -B "$tests"
     for kind in threads asyncio; do
         testee "python $kind" "$python/bin/python" -B "$tests/testee.py" "$kind"
+        testee "python $kind redis-py-$oldest" env PYTHONPATH="$python/oldest-$oldest" \
+            "$python/bin/python" -B "$tests/testee.py" "$kind"
     done
 }
 
@@ -71,8 +81,9 @@ test_typescript() {
         skip typescript 'node or npm is not there'
         return
     fi
-    if ! node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 11) ? 0 : 1)'; then
-        skip typescript "node $(node --version) is older than 20.11"
+    # These have an ES module for whoever calls require().
+    if ! node -e 'const [a, b] = process.versions.node.split("."); process.exit((a == 20 && b >= 19) || a * 100 + +b >= 2212 ? 0 : 1)'; then
+        skip typescript "node $(node --version) is not 20.19, nor 22.12 or later"
         return
     fi
     if ! cmp -s "$folder/package-lock.json" "$folder/node_modules/.installed"; then

@@ -1,10 +1,12 @@
 """The tests of the client, against real servers. `make test-clients` runs it; REDIS_SERVER chooses the server.
 
-  test_interrupts.py    300 interrupts of the main thread around the grant
-  test_lock_class.py    the tests of redis-py for its own lock; as_lock_class.py is for it
-  test_readme.py        the programs of README.md
-  support.py            a server, and a proxy in front of it
-  testee.py             takes part in the proofs of all clients, clients/conformance
+  test_cancel_on_lost.py  a task whose block is cancelled when its lock is lost
+  test_fork.py            what the child of a process that holds locks may do
+  test_interrupts.py      300 interrupts of the main thread around the grant
+  test_lock_class.py      the tests of redis-py for its own lock; as_lock_class.py is for it
+  test_readme.py          the programs of README.md
+  support.py              a server, and a proxy in front of it
+  testee.py               takes part in the proofs of all clients, clients/conformance
 
 Run with REDIS_LOCK_MODULE, the files go at the same time; they mostly wait. Names of files as arguments choose some.
 """

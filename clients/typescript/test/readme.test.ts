@@ -34,7 +34,7 @@ after(() => {
 });
 
 /** What it prints. Its types are checked too. */
-async function output(name: string, program: string): Promise<string> {
+async function output(name: string, program: string, kind = ""): Promise<string> {
   const [first] = servers;
   const text = program
     .replace("createClient()", `createClient({ url: "redis://127.0.0.1:${first!.port}" })`)
@@ -42,14 +42,14 @@ async function output(name: string, program: string): Promise<string> {
     .replace('["a", "b", "c", "d", "e"].map((host) => new Redis({ host }))', () => {
       return `[${servers.map((each) => each.port).join(", ")}].map((port) => new Redis({ port }))`;
     });
-  const source = join(folder, `${name}.ts`);
+  const source = join(folder, `${name}.${kind}ts`);
   writeFileSync(source, text);
   const strict = "--strict --skipLibCheck --target es2022 --module nodenext".split(" ");
   const tsc = join(PACKAGE, "node_modules/typescript/bin/tsc");
   await run(process.execPath, [tsc, ...strict, source], { cwd: folder }).catch((error: { stdout: string }) =>
     assert.fail(error.stdout),
   );
-  return (await run(process.execPath, [join(folder, `${name}.js`)], { timeout: 60_000 })).stdout;
+  return (await run(process.execPath, [join(folder, `${name}.${kind}js`)], { timeout: 60_000 })).stdout;
 }
 
 test("there are three programs, and the first has ten lines", () => {
@@ -65,6 +65,30 @@ test("the program for node-redis holds the lock", async () => {
 test("the program for ioredis holds the lock", async () => {
   assert.match(await output("ioredis", programs[1]!), /^working with fence \d{16}\n$/);
   await servers[0]!.becomes("order:44", { held: 0, waiting: 0 });
+});
+
+test("CommonJS has it by require, and it is the same that import gives", async () => {
+  const program = `
+    import { createRequire } from "node:module";
+    import { createClient } from "redis";
+    import * as imported from "redis-lock-client";
+    const required: typeof imported = createRequire(import.meta.url)("redis-lock-client");
+    console.log(required.LockLostError === imported.LockLostError);
+  `;
+  assert.equal(await output("both", program), "true\n");
+  const common = `
+    import redis = require("redis");
+    import { Locks } from "redis-lock-client";
+    async function main(): Promise<void> {
+      const client = await redis.createClient().connect();
+      const locks = new Locks(client);
+      await locks.using("order:44", (_, held) => console.log(typeof require, held.held));
+      await locks.close();
+      client.destroy();
+    }
+    void main();
+  `;
+  assert.equal(await output("common", common, "c"), "function true\n");
 });
 
 test("the program for ioredis says when somebody else is at it", async () => {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from typing import Any, Generic, Optional, TypeVar
@@ -17,6 +18,7 @@ class Lease:
 
     def __init__(self, options: Options, grant: Grant, lost: Any) -> None:
         self.options, self.fence, self.acquired, self.lost = options, grant.fence, now(), lost
+        self._process = os.getpid()
         #: Rises when what is due has changed.
         self.version = 0
         self._lock, self._callbacks = threading.Lock(), list[Callable[[], object]]()
@@ -85,6 +87,11 @@ class Lease:
         self.watch(self._sooner(min(self._renew_at, self.ends)))
 
     @property
+    def is_ours(self) -> bool:
+        """Not in a child of the process that acquired it: what that has after a fork is a copy, which tells nobody."""
+        return self._process == os.getpid()
+
+    @property
     def remaining(self) -> float:
         """The seconds that are left. Once this is 0 it stays so: the lock is lost, or was released."""
         with self._lock:
@@ -135,7 +142,12 @@ class Level(Generic[HoldT]):
     @property
     def remaining(self) -> float:
         """The seconds that are left of the lease, counted from before it was asked for."""
-        return 0.0 if self._released else self.hold.remaining
+        return 0.0 if self._gone else self.hold.remaining
+
+    @property
+    def _gone(self) -> bool:
+        """Whether it was released, or is held by the process that this one was forked from."""
+        return self._released or not self.hold.is_ours
 
     @property
     def held(self) -> bool:

@@ -121,7 +121,7 @@ class LockClient:
 
     def _outer(self, name: str) -> Optional[HeldLock]:
         held = self._held_by_this_thread().get(name)
-        return held.not_released() if held else None
+        return held.not_gone() if held else None
 
     def close(self) -> None:
         """Closes the connections. What is held then lasts until its lease ends."""

@@ -104,14 +104,15 @@ class HeldLock(Level[Hold]):
     def extend(self, lease: Optional[float] = None) -> bool:
         """Begins the lease anew, from now on with another length if one is given. False when the lock is lost. Raises
         what redis-py does when the server cannot be asked."""
-        with self.hold.extending:
-            if self.held:
-                self.hold.extend(lease or self.hold.seconds)
+        if self.held:
+            with self.hold.extending:
+                if self.held:
+                    self.hold.extend(lease or self.hold.seconds)
         return self.held
 
     def release(self) -> bool:
         """Whether it was held until now. When it is not known, because no server answers, it is counted as held."""
-        if self._released:
+        if self._gone:
             return False
         was_held = self.held
         last = self._outer is None
@@ -146,9 +147,9 @@ class HeldLock(Level[Hold]):
         if not self._released and not self.release() and error is None:
             raise LockLostError("The lock was lost before the work was done.", lock_name=self.name)
 
-    def not_released(self) -> Optional[HeldLock]:
-        """This, or the next outer level that was not released yet."""
+    def not_gone(self) -> Optional[HeldLock]:
+        """This, or the next outer level that is not gone."""
         level: Optional[HeldLock] = self
-        while level is not None and level._released:
+        while level is not None and level._gone:
             level = level._outer
         return level

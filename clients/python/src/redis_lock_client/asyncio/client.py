@@ -33,10 +33,11 @@ class LockClient:
             asyncio.Task[Any], weakref.WeakValueDictionary[str, HeldLock]
         ] = weakref.WeakKeyDictionary()
 
-    def lock(self, name: str, **how: Any) -> Acquiring:
+    def lock(self, name: str, *, cancel_on_lost: bool = False, **how: Any) -> Acquiring:
         """`async with client.lock("order:44") as held:` takes what `acquire` takes, raises NotAcquiredError when the lock
-        does not become available, and LockLostError at the end when it was lost before."""
-        return Acquiring(self, name, how)
+        does not become available, and LockLostError at the end when it was lost before. With `cancel_on_lost` the end
+        comes at once: what the task does in the block is cancelled."""
+        return Acquiring(self, name, cancel_on_lost, how)
 
     async def acquire(
         self,
@@ -111,7 +112,7 @@ class LockClient:
 
     def _outer(self, name: str) -> Optional[HeldLock]:
         held = self._held_by_this_task().get(name)
-        return held.not_released() if held else None
+        return held.not_gone() if held else None
 
     async def close(self) -> None:
         """Closes the connections. What is held then lasts until its lease ends."""
@@ -127,18 +128,57 @@ class LockClient:
 class Acquiring:
     """What `async with` acquires, each time anew."""
 
-    def __init__(self, client: Any, name: str, how: dict[str, Any]) -> None:
-        self._client, self._name, self._how = client, name, how
-        self._held: list[HeldLock] = []
+    def __init__(self, client: Any, name: str, cancel_on_lost: bool, how: dict[str, Any]) -> None:
+        self._client, self._name, self._how, self._cancels = client, name, how, cancel_on_lost
+        self._blocks: list[Block] = []
 
     async def __aenter__(self) -> HeldLock:
         held: Optional[HeldLock] = await self._client.acquire(self._name, **self._how)
         if held is None:
             raise NotAcquiredError("The lock did not become available in time.", lock_name=self._name)
-        self._held.append(held)
+        block = Block(held)
+        if self._cancels:
+            held.on_lost(block.cancel)
+        self._blocks.append(block)
         return held
 
     async def __aexit__(
         self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
-        await self._held.pop().__aexit__(kind, error, trace)
+        await self._blocks.pop().end(kind, error, trace)
+
+
+class Block:
+    """The body of one `async with`, which the loss of its lock may cancel."""
+
+    def __init__(self, held: HeldLock) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._held, self._task, self._cancelled_before = held, task, task.cancelling()
+        self._over = self._cancelled = False
+
+    def cancel(self) -> None:
+        if not self._over:
+            self._cancelled = True
+            self._task.cancel()
+
+    async def end(
+        self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        self._over = True
+        late: Optional[asyncio.CancelledError] = None
+        try:
+            if self._cancelled:
+                # The body may have ended before the cancellation reached it. Then it comes here, and to nobody after this.
+                await asyncio.sleep(0)
+            await self._held.__aexit__(kind, error, trace)
+        except asyncio.CancelledError as cancelled:
+            late = cancelled
+            await self._held.__aexit__(kind, error or late, trace)
+        finally:
+            # Whoever else has cancelled the task meanwhile is obeyed.
+            only_lost = self._cancelled and self._task.uncancel() <= self._cancelled_before
+        if only_lost and isinstance(error or late, asyncio.CancelledError):
+            raise LockLostError("The lock was lost before the work was done.", lock_name=self._held.name) from error
+        if late and not only_lost:
+            raise late

@@ -125,7 +125,7 @@ class HeldLock(Level[Hold]):
     async def release(self) -> bool:
         """Whether it was held until now. When it is not known, because no server answers, it is counted as held. It is
         released all the same when this is cancelled."""
-        if self._released:
+        if self._gone:
             return False
         was_held, self._released = self.held, True
         return await uncancelled(self._release(was_held))
@@ -158,9 +158,9 @@ class HeldLock(Level[Hold]):
         if not self._released and not await self.release() and error is None:
             raise LockLostError("The lock was lost before the work was done.", lock_name=self.name)
 
-    def not_released(self) -> Optional[HeldLock]:
-        """This, or the next outer level that was not released yet."""
+    def not_gone(self) -> Optional[HeldLock]:
+        """This, or the next outer level that is not gone."""
         level: Optional[HeldLock] = self
-        while level is not None and level._released:
+        while level is not None and level._gone:
             level = level._outer
         return level
