@@ -3,7 +3,8 @@
 # the language's own package manager makes under target, and then the proofs that all clients pass, by their testees; see
 # clients/conformance. FILTER chooses among the proofs. Wants REDIS_LOCK_MODULE, as scripts/with-module.sh gives it.
 #
-# REDIS_LOCK_PROOF_THREADS is how many proofs run at a time. They mostly wait, so more than there are cores.
+# REDIS_LOCK_PROOF_THREADS is how many proofs run at a time. They mostly wait, so more than there are cores. With
+# REDIS_LOCK_LIBRARIES=newest the proofs leave out older versions of the libraries.
 set -euo pipefail
 . "$(dirname "$0")/common.sh"
 
@@ -14,6 +15,13 @@ testee() {
     shift
     command=$(printf '\t%s' "$@")
     testees+="$name:${command#?}"$'\n'
+}
+
+# testee_of OLDER ...: of an older version of its library if OLDER is not empty.
+testee_of() {
+    local older=$1
+    shift
+    [[ -n $older && ${REDIS_LOCK_LIBRARIES:-} == newest ]] || testee "$@"
 }
 
 # Says by name what this machine cannot run, also to the report that scripts/on-each-server.sh makes.
@@ -70,7 +78,7 @@ test_python() {
     "$python/bin/python" -B "$tests"
     for kind in threads asyncio; do
         testee "python $kind" "$python/bin/python" -B "$tests/testee.py" "$kind"
-        testee "python $kind redis-py-$oldest" env PYTHONPATH="$python/oldest-$oldest" \
+        testee_of older "python $kind redis-py-$oldest" env PYTHONPATH="$python/oldest-$oldest" \
             "$python/bin/python" -B "$tests/testee.py" "$kind"
     done
 }
@@ -98,8 +106,11 @@ test_typescript() {
         node_modules/.bin/tsc
         node --test --test-concurrency=1 --test-reporter=spec build/test/*.test.js
     )
+    local kind older
     for kind in node-redis-5 node-redis-6 ioredis-5 ioredis-6; do
-        testee "typescript $kind" node "$folder/build/test/testee.js" "$kind"
+        older=
+        [[ $kind == *-6 ]] || older=older
+        testee_of "$older" "typescript $kind" node "$folder/build/test/testee.js" "$kind"
     done
 }
 
@@ -155,11 +166,13 @@ test_java() {
     "${maven[@]}" install
 
     # Built with the libraries that pom.xml names, and run with others too. With options that have it start sooner.
-    local classes=$folder/target/redis-lock-client-0.1.0.jar:$folder/target/test-classes kind
+    local classes=$folder/target/redis-lock-client-0.1.0.jar:$folder/target/test-classes kind older
     for kind in jedis-7.1.0 jedis-8.0.2 lettuce-7.7.0.RELEASE; do
+        older=
+        [[ $kind != jedis-7* ]] || older=older
         "${maven[@]}" dependency:build-classpath "-D${kind%%-*}.version=${kind#*-}" -DincludeScope=test \
             "-Dmdep.outputFile=$root/$folder/target/$kind"
-        testee "java $kind" java -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -cp "$classes:$(<"$folder/target/$kind")" redislock.Testee "$kind"
+        testee_of "$older" "java $kind" java -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -cp "$classes:$(<"$folder/target/$kind")" redislock.Testee "$kind"
     done
 }
 
