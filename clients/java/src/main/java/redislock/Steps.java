@@ -142,7 +142,8 @@ abstract class Steps implements Remote {
                 if (!Failure.passes(error) || now() >= until) {
                     return Round.last(Optional.empty());
                 }
-                askedBefore[0] = true;
+                // An error of the server says that nothing was done.
+                askedBefore[0] |= Failure.isNoReply(error);
                 return Round.againAfter(PAUSE);
             });
         });
