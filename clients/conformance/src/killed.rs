@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::bed::{Bed, Info};
 use crate::client::{Client, PATIENCE};
@@ -73,26 +73,25 @@ fn assert_free_within(bed: &Bed, lock: &str, ms: u64, since: Instant) {
     bed.wait_info(lock, within, |info| *info == Info::default());
 }
 
-/// It waits. When its turn comes, it holds up the next for the claim lease at the longest.
+/// It waits. When its turn comes, it holds up the next for the claim lease at the longest, or for its own, where the server
+/// has not heard yet that it is gone.
 fn while_it_waits(kind: &Kind, bed: &Bed) {
-    while_waiting(kind, bed, "waits", &json!({}), |_, _| {});
+    while_waiting(kind, bed, "waits", |_, _| {});
 }
 
 /// Its turn comes, and it is killed before it has heard of that.
 fn at_its_turn(kind: &Kind, bed: &Bed) {
-    while_waiting(kind, bed, "turn", &json!({"lease": LEASE_MS}), |bed, lock| {
+    while_waiting(kind, bed, "turn", |bed, lock| {
         assert_eq!(bed.owner(lock).call(&["LOCK.RELEASE", lock, "other"]), Reply::Int(1));
     });
 }
 
-fn while_waiting(kind: &Kind, bed: &Bed, lock: &str, options: &Value, last: impl FnOnce(&Bed, &str)) {
+fn while_waiting(kind: &Kind, bed: &Bed, lock: &str, last: impl FnOnce(&Bed, &str)) {
     let testee = Testee::start(kind);
     let client = Client::of(&testee, bed, 3);
     let mut server = bed.owner(lock);
     locks::acquire(&mut server, &format!("{lock} PX 60000 TOKEN other"));
-    let mut options = options.clone();
-    options["wait"] = json!(60_000);
-    client.acquire("A", "a", lock, options);
+    client.acquire("A", "a", lock, json!({"wait": 60_000, "lease": LEASE_MS}));
     bed.wait_info(lock, PATIENCE, |info| info.waiting == 1);
     last(bed, lock);
     testee.kill();
