@@ -19,8 +19,10 @@ test: setup ## Run every test, on redis-server (REDIS_SERVER=redis-server)
 	@cargo test --package lock-core --package lock-checker
 	@scripts/with-module.sh scripts/on-each-server.sh installed cargo test
 
-test-matrix: test servers ## Run them on each server of `make servers` too
-	@scripts/with-module.sh scripts/on-each-server.sh others cargo test --no-fail-fast
+test-matrix: test servers ## Run them on the newest of the other servers too, and on the rest what differs between servers
+	@scripts/with-module.sh scripts/on-each-server.sh newest cargo test --no-fail-fast
+	@scripts/with-module.sh scripts/on-each-server.sh between cargo test --no-fail-fast --test server -- \
+		waiting durability cluster
 
 test-redis-py: ## Run redis-py as it comes behind a proxy that loses replies, on redis-server (REDIS_SERVER)
 	@scripts/setup.sh pip

@@ -2,9 +2,10 @@
 # on-each-server.sh WHICH COMMAND: runs the command on one server after the other, which it finds through REDIS_SERVER, and
 # ends with a report: how many tests passed on each, and what was left out there. Fails if one of the runs does.
 #
-# WHICH is `installed` for redis-server, or what REDIS_SERVER names; `others` for those that servers.sh has put to
-# target/servers, without the version of the installed one; `all` for both, and with REDIS_SERVER set for that one alone.
-# `others` goes on with the report of the last run. What each run printed stays in target/report.
+# WHICH is `installed` for redis-server, or what REDIS_SERVER names; `newest` for the newest Redis and the newest Valkey of
+# those that servers.sh has put to target/servers; `between` for the rest of them, without the version of the installed
+# one; `all` for every one, and with REDIS_SERVER set for that one alone. `newest` and `between` go on with the report of the
+# last run. What each run printed stays in target/report.
 set -euo pipefail
 . "$(dirname "$0")/common.sh"
 
@@ -12,19 +13,33 @@ which=$1
 shift
 report=$root/target/report
 
+# What is right on the oldest and on the newest servers is right on those between them, but for what servers do each in their
+# own way: how they block clients, replicate, and share slots.
+newest=(redis-8.6 valkey-9.1.2)
+
+# is_meant SERVER: whether this one of target/servers is among WHICH.
+is_meant() {
+    local name
+    name=$(basename "$(dirname "$1")")
+    case $which in
+        newest) [[ " ${newest[*]} " == *" $name "* ]] ;;
+        between) [[ " ${newest[*]} " != *" $name "* ]] ;;
+        all) [[ -z ${REDIS_SERVER:-} ]] ;;
+        *) false ;;
+    esac
+}
+
 servers=()
-if [[ $which != others ]]; then
+if [[ $which == installed || $which == all ]]; then
     servers+=("$server")
     rm -rf "$report"
 fi
-if [[ $which == others || ($which == all && -z ${REDIS_SERVER:-}) ]]; then
-    installed=$(version_of "$server")
-    for each in "$fetched"/*/server; do
-        if [[ -x $each && $(version_of "$each") != "$installed" ]]; then
-            servers+=("$each")
-        fi
-    done
-fi
+installed=$(version_of "$server")
+for each in "$fetched"/*/server; do
+    if [[ -x $each && $(version_of "$each") != "$installed" ]] && is_meant "$each"; then
+        servers+=("$each")
+    fi
+done
 
 # run_on SERVER COMMAND: its line of the report has the totals that cargo test prints for each file of tests.
 run_on() {
@@ -58,7 +73,7 @@ for each in ${servers[@]+"${servers[@]}"}; do
 done
 echo
 cat "$report/summary"
-if [[ $which == others && -s $not_fetched ]]; then
+if [[ $which == between && -s $not_fetched ]]; then
     cat "$not_fetched"
 fi
 ((${#failed[@]} == 0)) || die "Failed on: ${failed[*]}"

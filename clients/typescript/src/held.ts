@@ -102,7 +102,11 @@ export class Hold {
       this.extend(this.lease)
         // When nothing confirms it, it is lost at its end.
         .catch(() => {})
-        .finally(() => (this.#renewing = false));
+        .finally(() => {
+          this.#renewing = false;
+          this.#renewAt = Math.max(this.#renewAt, now() + this.lease / 10);
+          this.#watch();
+        });
     }
     this.#watch();
   }
@@ -111,7 +115,8 @@ export class Hold {
   #watch(): void {
     clearTimeout(this.#timer);
     if (this.#over) return;
-    const due = this.options.renew && now() < this.#renewAt ? Math.min(this.#renewAt, this.ends) : this.ends;
+    // Not by the clock, which goes on between one look at it and the next.
+    const due = this.options.renew && !this.#renewing ? Math.min(this.#renewAt, this.ends) : this.ends;
     const self = new WeakRef(this);
     this.#timer = setTimeout(() => self.deref()?.tend(), Math.min(Math.max(0, Math.ceil(due - now())), 2 ** 30));
     this.#timer.unref();
