@@ -54,7 +54,7 @@ func passes(err error) bool {
 	}
 	code := codeOf(err)
 	if code == "" {
-		// No reply: the connection is gone, or none could be made.
+		// No reply: the connection is gone, or none could be made. Or too few replicas, which an extension asks again.
 		return true
 	}
 	for _, each := range passing {
@@ -62,7 +62,7 @@ func passes(err error) bool {
 			return true
 		}
 	}
-	return errors.Is(err, ErrTooFewReplicas)
+	return false
 }
 
 // forCaller gives the error as the caller gets it.

@@ -255,3 +255,20 @@ func TestTheProgramOfReadme(t *testing.T) {
 		t.Fatalf("%v: %s", err, said)
 	}
 }
+
+func TestCloseEndsSessions(t *testing.T) {
+	client, direct := clientOf(t, start(t))
+	held, err := client.Acquire(t.Context(), "session", locks.Session(), locks.Lease(time.Minute))
+	if err != nil {
+		t.Fatal(err)
+	}
+	client.Close()
+	for end := time.Now().Add(10 * time.Second); direct.Do(t.Context(), "LOCK.INFO", "session").Err() != redis.Nil; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("it is still held")
+		}
+	}
+	if held.Held() {
+		t.Fatal("it says that it is held")
+	}
+}

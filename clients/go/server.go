@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -26,11 +28,12 @@ type server struct {
 	mu       sync.Mutex
 	nodes    map[string]*redis.Client
 	moved    map[string]string // where a lock is, as an error has said
+	sessions map[*session]bool
 	isClosed bool
 }
 
 func newServer(client redis.UniversalClient, blocked int) (*server, error) {
-	s := &server{free: make(chan struct{}, blocked), nodes: map[string]*redis.Client{}, moved: map[string]string{}}
+	s := &server{free: make(chan struct{}, blocked), nodes: map[string]*redis.Client{}, moved: map[string]string{}, sessions: map[*session]bool{}}
 	for range blocked {
 		s.free <- struct{}{}
 	}
@@ -64,8 +67,14 @@ func like(of *redis.Options, timeout time.Duration) *redis.Options {
 
 func (s *server) close() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	open := slices.Collect(maps.Keys(s.sessions))
 	s.isClosed = true
+	s.mu.Unlock()
+	for _, each := range open {
+		each.end()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.single != nil {
 		s.single.Close()
 	}
@@ -277,7 +286,13 @@ func (s *session) client() (*redis.Client, error) {
 		s.conn = conn
 		return conn, err
 	}
+	s.server.mu.Lock()
+	defer s.server.mu.Unlock()
+	if s.server.isClosed {
+		return nil, ErrClosed
+	}
 	s.own = redis.NewClient(&settings)
+	s.server.sessions[s] = true
 	return s.own, nil
 }
 
@@ -327,6 +342,9 @@ func (s *session) end() {
 	own := s.own
 	s.own, s.conn = nil, nil
 	s.mu.Unlock()
+	s.server.mu.Lock()
+	delete(s.server.sessions, s)
+	s.server.mu.Unlock()
 	if own != nil {
 		own.Close()
 	}

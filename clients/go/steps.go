@@ -2,6 +2,7 @@ package locks
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -74,7 +75,7 @@ func acquiring(ctx context.Context, to asker, o options) (*grant, error) {
 			}
 		}
 		if err != nil {
-			if !passes(err) || isOver() && time.Since(began) >= patience {
+			if !passes(err) || errors.Is(err, ErrTooFewReplicas) || isOver() && time.Since(began) >= patience {
 				return nil, forCaller(err)
 			}
 			left = true
