@@ -23,11 +23,11 @@ const SLACK_MS: u64 = 2_000;
 pub(crate) type Run = fn(&Kind, &Bed);
 
 /// When it is killed, what its client has to have for that, and how it is tried.
-pub(crate) const ALL: [(&str, &str, Run); 4] = [
-    ("at each step", "", at_each_step),
-    ("while it waits", "", while_it_waits),
-    ("at its turn", "", at_its_turn),
-    ("with a session", "session", with_a_session),
+pub(crate) const ALL: [(&str, &[&str], Run); 4] = [
+    ("at each step", &[], at_each_step),
+    ("while it waits", &[], while_it_waits),
+    ("at its turn", &[], at_its_turn),
+    ("with a session", &["session"], with_a_session),
 ];
 
 /// At a request or its reply, of a client that holds the lock or is about to.

@@ -43,11 +43,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::bed::{Bed, Place};
 use crate::cases::Case;
-use crate::testee::{Kind, Testee};
+use crate::testee::{Kind, Ready, Testee};
 
 fn main() {
     let arguments = Arguments::from_args();
@@ -91,6 +91,16 @@ fn report(skipped: &BTreeSet<String>) {
     }
 }
 
+/// Where the cases are tried, and with which version of RESP.
+const CASES_AT: [(Place, u8); 5] =
+    [(Place::Alone, 2), (Place::Alone, 3), (Place::Tls, 3), (Place::Sentinel, 3), (Place::Cluster, 3)];
+
+/// A client, and what its testee has said that it can.
+struct Client<'a> {
+    kind: &'a Kind,
+    ready: Ready,
+}
+
 #[derive(Default)]
 struct All {
     trials: Vec<Trial>,
@@ -128,67 +138,27 @@ impl All {
         let testee = Testee::start(kind);
         let ready = testee.ready.clone();
         self.pools.testees.lock().unwrap().entry(kind.name.clone()).or_default().push(testee);
+        let client = Client { kind, ready };
 
-        let cases = cases::all();
-        for (place, protocol) in
-            [(Place::Alone, 2), (Place::Alone, 3), (Place::Tls, 3), (Place::Sentinel, 3), (Place::Cluster, 3)]
-        {
-            for (file, case) in
-                cases.iter().flat_map(|(file, cases)| cases.iter().map(move |case| (file, case)))
-            {
-                let name = format!("{place:?} RESP{protocol} {file}: {}", case.name);
-                if may_run(place, case) && self.can(kind, place, protocol, &case.words(), &name) {
-                    let case = case.clone();
-                    self.on_bed(kind, place, name, move |testee, bed, number| {
-                        cases::run(&case, testee, bed, protocol, &format!("case {number}"));
-                    });
+        for (file, cases) in cases::all() {
+            for case in cases {
+                for (place, protocol) in CASES_AT {
+                    if may_run(place, &case) {
+                        let name = format!("{place:?} RESP{protocol} {file}: {}", case.name);
+                        let (case, words) = (case.clone(), case.words());
+                        self.on_bed(&client, (place, protocol), &words, name, move |testee, bed, number| {
+                            cases::run(&case, testee, bed, protocol, &format!("case {number}"));
+                        });
+                    }
                 }
             }
         }
         for (name, place, run) in ways::ALL {
-            if self.can(kind, place, 3, &[], name) {
-                self.on_bed(kind, place, format!("ways: {name}"), move |testee, bed, _| run(testee, bed));
-            }
+            let name = format!("ways: {name}");
+            self.on_bed(&client, (place, 3), &[], name, move |testee, bed, _| run(testee, bed));
         }
-        for (what, options) in [("requests", json!({})), ("sessions", json!({"session": true}))] {
-            let name = format!("300 {what} that are cancelled around the grant leave nothing");
-            let words: Vec<&str> =
-                options.as_object().unwrap().keys().map(String::as_str).chain(["cancel"]).collect();
-            if self.can(kind, Place::Alone, 3, &words, &name) {
-                let options: Value = options.clone();
-                self.on_bed(kind, Place::Alone, name, move |testee, bed, _| {
-                    cancelling::around_the_grant(testee, bed, 3, &options);
-                });
-            }
-        }
-        let name = "a request that is read after it was cancelled leaves nothing";
-        if self.can(kind, Place::Alone, 3, &["cancel"], name) {
-            self.on_bed(kind, Place::Alone, name.to_owned(), |testee, bed, _| {
-                cancelling::late_request(testee, bed, 3)
-            });
-        }
-        for protocol in [2, 3] {
-            let name = format!("a crowd that waits holds up neither renewal nor release, RESP{protocol}");
-            if self.can(kind, Place::Alone, protocol, &[], &name) {
-                self.on_bed(kind, Place::Alone, name, move |testee, bed, _| {
-                    crowd::waits(testee, bed, protocol)
-                });
-            }
-            let name = format!("history behind random faults, RESP{protocol}");
-            if self.can(kind, Place::Alone, protocol, &[], &name) {
-                self.on_bed(kind, Place::Alone, name, move |testee, bed, _| {
-                    history::contend(testee, bed, protocol)
-                });
-            }
-        }
-        for (when, word, run) in killed::ALL {
-            let name = format!("a client that is killed {when} leaves nothing beyond the lease");
-            if self.can(kind, Place::Alone, 3, &[word], &name) {
-                let kind_again = kind.clone();
-                self.on_bed(kind, Place::Alone, name, move |_, bed, _| run(&kind_again, bed));
-            }
-        }
-        if ready.places.iter().any(|place| place == "redlock") {
+        self.add_of_one_server(&client);
+        if client.ready.places.iter().any(|place| place == "redlock") {
             for (name, run) in redlock::ALL {
                 self.on_testee(kind, format!("redlock: {name}"), run);
             }
@@ -197,23 +167,56 @@ impl All {
         }
     }
 
-    /// Whether the testee can; if not, it is said.
-    fn can(&mut self, kind: &Kind, place: Place, protocol: u8, words: &[&str], name: &str) -> bool {
-        let ready = self.pools.testees.lock().unwrap()[&kind.name][0].ready.clone();
-        let (tried, place) = (place, place.name());
-        let reason = if !ready.places.iter().any(|known| known == place) {
-            let why = ready.cannot.get(place);
-            Some((place.to_owned(), why.cloned().unwrap_or_else(|| "it has none".to_owned())))
-        } else if !ready.protocols.contains(&protocol) {
-            Some((format!("RESP{protocol}"), "it does not speak it".to_owned()))
-        } else {
-            let keys = words.iter().flat_map(|word| [(*word).to_owned(), format!("{place} {word}")]);
-            keys.into_iter().find_map(|key| Some((format!("{key}: {name}"), ready.cannot.get(&key)?.clone())))
-        };
-        let reason = reason.or_else(|| Some(("TLS".to_owned(), self.pools.cannot_start(tried)?)));
-        let Some((what, why)) = reason else { return true };
-        self.skip(kind, &what, &why);
-        false
+    fn add_of_one_server(&mut self, client: &Client<'_>) {
+        let alone = (Place::Alone, 3);
+        for (what, options, words) in [
+            ("requests", json!({}), &["cancel"][..]),
+            ("sessions", json!({"session": true}), &["cancel", "session"]),
+        ] {
+            let name = format!("300 {what} that are cancelled around the grant leave nothing");
+            self.on_bed(client, alone, words, name, move |testee, bed, _| {
+                cancelling::around_the_grant(testee, bed, 3, &options);
+            });
+        }
+        let name = "a request that is read after it was cancelled leaves nothing".to_owned();
+        self.on_bed(client, alone, &["cancel"], name, |testee, bed, _| {
+            cancelling::late_request(testee, bed, 3);
+        });
+        for protocol in [2, 3] {
+            let at = (Place::Alone, protocol);
+            let name = format!("a crowd that waits holds up neither renewal nor release, RESP{protocol}");
+            self.on_bed(client, at, &[], name, move |testee, bed, _| crowd::waits(testee, bed, protocol));
+            let name = format!("history behind random faults, RESP{protocol}");
+            self.on_bed(client, at, &[], name, move |testee, bed, _| history::contend(testee, bed, protocol));
+        }
+        for (when, words, run) in killed::ALL {
+            let name = format!("a client that is killed {when} leaves nothing beyond the lease");
+            let kind = client.kind.clone();
+            self.on_bed(client, alone, words, name, move |_, bed, _| run(&kind, bed));
+        }
+    }
+
+    /// Why this client is not tried at such servers, if it is not: what is left out, and the reason. `words` are the options
+    /// and steps that are needed.
+    fn reason_against(
+        &self,
+        client: &Client<'_>,
+        (place, protocol): (Place, u8),
+        words: &[&str],
+        name: &str,
+    ) -> Option<(String, String)> {
+        let Ready { protocols, places, cannot, .. } = &client.ready;
+        let known = place.name();
+        if !places.iter().any(|place| place == known) {
+            let why = cannot.get(known).cloned();
+            return Some((known.to_owned(), why.unwrap_or_else(|| "it has none".to_owned())));
+        }
+        if !protocols.contains(&protocol) {
+            return Some((format!("RESP{protocol}"), "it does not speak it".to_owned()));
+        }
+        let mut keys = words.iter().flat_map(|word| [(*word).to_owned(), format!("{known} {word}")]);
+        let refused = keys.find_map(|key| Some((format!("{key}: {name}"), cannot.get(&key)?.clone())));
+        refused.or_else(|| Some(("TLS".to_owned(), self.pools.cannot_start(place)?)))
     }
 
     fn skip(&mut self, kind: &Kind, what: &str, why: &str) {
@@ -232,17 +235,22 @@ impl All {
         self.trials.push(trial);
     }
 
-    /// With servers too. `run` is given a number that no other test has.
+    /// With servers too, and not where there is a reason against it, which is said. `run` is given a number that no other
+    /// test has.
     fn on_bed(
         &mut self,
-        kind: &Kind,
-        place: Place,
+        client: &Client<'_>,
+        at: (Place, u8),
+        words: &[&str],
         name: String,
         run: impl FnOnce(&Testee, &mut Bed, usize) + Send + 'static,
     ) {
         static NEXT: AtomicUsize = AtomicUsize::new(1);
-        let pools = self.pools.clone();
-        self.on_testee(kind, name, move |testee| {
+        if let Some((what, why)) = self.reason_against(client, at, words, &name) {
+            return self.skip(client.kind, &what, &why);
+        }
+        let (pools, (place, _)) = (self.pools.clone(), at);
+        self.on_testee(client.kind, name, move |testee| {
             let pooled = pools.beds.lock().unwrap().get_mut(&place).and_then(Vec::pop);
             let mut bed = pooled.unwrap_or_else(|| Bed::start(place).unwrap_or_else(|why| panic!("{why}")));
             run(testee, &mut bed, NEXT.fetch_add(1, Ordering::SeqCst));
