@@ -17,8 +17,21 @@ const Blocked = 32
 // Client acquires locks. All its methods may be called at the same time.
 type Client struct {
 	place place
-	// Requests that nobody waits for any more.
+	// Acquires that are under way, and what goes on of them when nobody waits for it any more.
 	given sync.WaitGroup
+
+	mu       sync.Mutex
+	isClosed bool
+}
+
+// begin says whether an acquire may: those that come after Close may not.
+func (c *Client) begin() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.isClosed {
+		c.given.Add(1)
+	}
+	return !c.isClosed
 }
 
 // place is where locks are: one server, or several.
@@ -41,6 +54,9 @@ func New(client redis.UniversalClient) *Client {
 // Close closes the connections, once requests that are under way have been given up. What is held then lasts until its
 // lease ends, and sessions end at once.
 func (c *Client) Close() error {
+	c.mu.Lock()
+	c.isClosed = true
+	c.mu.Unlock()
 	c.given.Wait()
 	c.place.close()
 	return nil
@@ -53,6 +69,10 @@ func (c *Client) Acquire(ctx context.Context, name string, how ...Option) (*Lock
 	if err != nil {
 		return nil, err
 	}
+	if !c.begin() {
+		return nil, ErrClosed
+	}
+	defer c.given.Done()
 	var outer *Lock
 	if o.level == 0 && o.token == "" {
 		outer = outerOf(ctx, c, name)

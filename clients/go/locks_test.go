@@ -185,6 +185,7 @@ func TestLockersExcludeEachOther(t *testing.T) {
 			locker.Lock()
 			inside++
 			most = max(most, inside)
+			time.Sleep(time.Millisecond)
 			inside--
 			locker.Unlock()
 		}()

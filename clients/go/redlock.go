@@ -86,9 +86,8 @@ func (m *majority) acquire(ctx context.Context, o options) (*grant, error) {
 		ends := sent.Add(o.lease - drift(o.lease))
 		granted, fence := 0, int64(0)
 		for _, each := range answers {
-			if given, ok := each.reply.([]any); ok && len(given) == 2 {
+			if number, ok := fenceOf(each.reply); ok {
 				granted++
-				number, _ := given[1].(int64)
 				fence = max(fence, number)
 			}
 		}
@@ -141,7 +140,7 @@ func (m *majority) extend(o options, lease time.Duration, until time.Time) (time
 			switch {
 			case each.err != nil && codeOf(each.err) != "WRONGTYPE":
 				failed, last = failed+1, each.err
-			case each.reply != nil && each.reply != int64(0):
+			case isYes(each.reply):
 				yes++
 			}
 		}
@@ -171,7 +170,7 @@ func (m *majority) release(o options, keepUntil time.Time) *bool {
 			switch {
 			case answers[at].err != nil && passes(answers[at].err):
 				again = append(again, at)
-			case answers[at].reply == int64(1):
+			case isYes(answers[at].reply):
 				yes++
 			}
 		}

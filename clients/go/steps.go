@@ -64,8 +64,7 @@ func acquiring(ctx context.Context, to asker, o options) (*grant, error) {
 		} else {
 			reply, _, err = to.ask(o.acquire(), 0)
 		}
-		if given, ok := reply.([]any); err == nil && ok && len(given) == 2 {
-			fence, _ := given[1].(int64)
+		if fence, ok := fenceOf(reply); err == nil && ok {
 			var g *grant
 			if g, err = confirmed(to, o, fence, sent); g != nil {
 				return g, nil
@@ -122,7 +121,7 @@ func extending(to asker, o options, lease time.Duration, until time.Time) (time.
 		sent := time.Now()
 		reply, replicas, err := to.ask(words, o.replicas)
 		if err == nil {
-			held := reply != nil && reply != int64(0)
+			held := isYes(reply)
 			if !held || replicas >= int64(o.replicas) {
 				return sent.Add(lease), held, nil
 			}
@@ -151,7 +150,7 @@ func releasing(to asker, o options, keepUntil time.Time) *bool {
 		reply, _, err := to.ask(words, 0)
 		switch {
 		case err == nil:
-			was := reply != nil && reply != int64(0)
+			was := isYes(reply)
 			if !was && again {
 				// After a lost reply 0 says nothing: the first request may have released it.
 				return nil
@@ -168,6 +167,19 @@ func releasing(to asker, o options, keepUntil time.Time) *bool {
 		time.Sleep(pause)
 	}
 }
+
+// fenceOf gives the fence of what was granted, if the lock was.
+func fenceOf(reply any) (int64, bool) {
+	given, ok := reply.([]any)
+	if !ok || len(given) != 2 {
+		return 0, false
+	}
+	fence, _ := given[1].(int64)
+	return fence, true
+}
+
+// isYes says whether a release or an extension has found the hold, or a level was granted.
+func isYes(reply any) bool { return reply != nil && reply != int64(0) }
 
 func sleep(ctx context.Context, time_ time.Duration) {
 	timer := time.NewTimer(time_)
