@@ -323,27 +323,12 @@ impl Turn<'_> {
     /// that is left without a hold waits for this lock no longer either, if it is its client who says so and not a master or
     /// a file (`from_master`): what those say was said of another time, or to another server.
     pub fn release(&mut self, token: &Token, level: u16, from_master: impl Fn() -> bool) -> bool {
-        self.end_lost_session(Some(token));
-        let hold = if self.table.sessions.is_empty() { None } else { self.lock.hold_of(token, self.now) };
-        let hold = hold.map(|hold| (hold.session(), hold.fence()));
-        let is_string = self.is_at_string();
-        let released = if is_string {
-            self.release_string(token, level)
+        let (is_released, ended) = if self.is_at_string() {
+            (self.release_string(token, level), SmallVec::new())
         } else {
-            self.lock.release(token, level, self.now, &from_master)
+            self.release_hold(token, level, &from_master)
         };
-        if let (Released::Ended { .. }, Some((Some(client), fence))) = (released, hold) {
-            self.table.sessions.lets_go(client, self.key, fence);
-        }
-        let is_released = released != Released::NotHeld;
         if is_released {
-            let ended = match released {
-                // A string is no hold, and was not granted here.
-                Released::Ended { held_since } if !is_string => {
-                    SmallVec::from_buf([Ended { why: Ending::Released, held_since }])
-                }
-                _ => SmallVec::new(),
-            };
             self.outcome.changes.push(Change::AsAsked(Cause::Released, ended));
         } else {
             self.outcome.denied = Some(Denied::NotReleased);
@@ -361,6 +346,29 @@ impl Turn<'_> {
             self.serve();
         }
         is_released
+    }
+
+    /// Whether the token held the lock at this level, and the hold if that has ended it.
+    #[inline]
+    fn release_hold(
+        &mut self,
+        token: &Token,
+        level: u16,
+        from_master: impl Fn() -> bool,
+    ) -> (bool, SmallVec<[Ended; 1]>) {
+        self.end_lost_session(Some(token));
+        let hold = if self.table.sessions.is_empty() { None } else { self.lock.hold_of(token, self.now) };
+        let session = hold.and_then(|hold| Some((hold.session()?, hold.fence())));
+        match self.lock.release(token, level, self.now, from_master) {
+            Released::NotHeld => (false, SmallVec::new()),
+            Released::LessDeep => (true, SmallVec::new()),
+            Released::Ended { held_since } => {
+                if let Some((client, fence)) = session {
+                    self.table.sessions.lets_go(client, self.key, fence);
+                }
+                (true, SmallVec::from_buf([Ended { why: Ending::Released, held_since }]))
+            }
+        }
     }
 
     /// Sets the lease of the token's hold anew; false if it holds nothing. For `from_master` see [`Lock::extend`].

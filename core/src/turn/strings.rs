@@ -2,10 +2,10 @@
 
 use super::Turn;
 use crate::fence::Fence;
-use crate::lock::Released;
 use crate::outcome::{Acquired, Cause, Change, Denied, WaitOptions};
 use crate::refusal::Refusal;
 use crate::request::Acquire;
+use crate::string_hold::StringHold;
 use crate::token::Token;
 
 impl Turn<'_> {
@@ -33,7 +33,7 @@ impl Turn<'_> {
             // A connection cannot keep it alive, and its client must not believe so.
             (Some(_), _) if request.session => Err(Refusal::SessionOfString),
             (Some(token), wait) => {
-                let lasts = |string: &crate::StringHold| string.lasts(request.lease_ms, self.now);
+                let lasts = |string: &StringHold| string.lasts(request.lease_ms, self.now);
                 let is_long_enough = request.level.is_some() && self.string.as_ref().is_some_and(lasts);
                 if !is_long_enough {
                     self.extend_string(token, Some(request.lease_ms), Cause::Renewed);
@@ -62,16 +62,14 @@ impl Turn<'_> {
         true
     }
 
-    /// Gives back a level of the string: level 1 ends it, and no other is stored.
+    /// Gives back a level of the string: level 1 ends it, and no other is stored. False if the token does not own it. A string
+    /// is no hold that was granted, so none ends with it.
     #[cold]
-    pub(super) fn release_string(&mut self, token: &Token, level: u16) -> Released {
-        if !self.owns_string(token) {
-            Released::NotHeld
-        } else if level > 1 {
-            Released::LessDeep
-        } else {
+    pub(super) fn release_string(&mut self, token: &Token, level: u16) -> bool {
+        let is_owned = self.owns_string(token);
+        if is_owned && level <= 1 {
             *self.string = None;
-            Released::Ended { held_since: self.now }
         }
+        is_owned
     }
 }
