@@ -118,6 +118,27 @@ fn the_section_is_in_info_lock_everything_and_modules_and_all_of_it_are_numbers(
 }
 
 #[test]
+fn of_a_string_that_counts_as_a_lock_requests_are_counted_and_no_hold() {
+    let server = Server::builder().config("lock.adopt-strings yes").start();
+    let mut client = server.client();
+    let mut books = Books::new();
+    client.ok("SET s a PX 60000");
+    acquire(&mut client, "s TOKEN a");
+    refused(&mut client, "s TOKEN b");
+    client.run("LOCK.EXTEND s a");
+    client.run("LOCK.EXTEND s b");
+    client.run("LOCK.RELEASE s b");
+    let requests = [("refusals", 1), ("extensions", 1), ("refused_extensions", 1), ("refused_releases", 1)];
+    books.add(&mut client, &requests);
+    assert_eq!(figure(&mut client, "holds"), 0);
+    client.run("LOCK.RELEASE s a");
+    books.add(&mut client, &[("releases", 1)]);
+    client.ok("SET s a PX 60000");
+    client.run("LOCK.BREAK s");
+    books.add(&mut client, &[]);
+}
+
+#[test]
 fn what_commands_come_to_is_counted() {
     let server = Server::start();
     let mut client = server.client();

@@ -41,6 +41,23 @@ impl Listener {
 }
 
 #[test]
+fn of_a_string_that_counts_as_a_lock_extensions_and_waits_are_events() {
+    let server = Server::builder().config("lock.adopt-strings yes").start();
+    let mut client = server.client();
+    let mut listener = Listener::new(&server);
+    client.ok("SET s a PX 60000");
+    client.run("LOCK.EXTEND s a");
+    acquire(&mut client, "s TOKEN a");
+    listener.hears(&["s lock.extended", "s lock.extended"]);
+    let mut waiter = Waiter::new(&server, "s TOKEN b BLOCK 0");
+    listener.hears(&["s lock.waiting"]);
+    client.run("LOCK.RELEASE s a");
+    listener.hears(&["s lock.acquired"]);
+    waiter.granted();
+    listener.hears_no_more(&mut client);
+}
+
+#[test]
 fn what_commands_do_is_an_event_each() {
     let server = Server::start();
     let mut client = server.client();
