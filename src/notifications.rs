@@ -48,9 +48,10 @@ fn event_of(cause: Cause) -> Option<&'static CStr> {
     match cause {
         Cause::Granted { .. } => Some(c"lock.acquired"),
         Cause::Renewed | Cause::Extended => Some(c"lock.extended"),
-        // The server extends the lease of a session unasked, and what is undone was told to nobody. The end of a hold is an
+        // The server sets the lease of a session unasked, and what is undone was told to nobody. The end of a hold is an
         // event of its own.
         Cause::Kept
+        | Cause::Closed
         | Cause::Released
         | Cause::Broken
         | Cause::Undone

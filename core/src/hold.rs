@@ -7,7 +7,7 @@ use core::ops::Deref;
 
 use self::details::Details;
 use crate::fence::Fence;
-use crate::session::ClientId;
+use crate::session::Session;
 use crate::time::{Moment, SHORTEST_SESSION_LEASE_MS};
 use crate::token::{LONGEST_SPELLED, Packed, Token, TokenRef};
 
@@ -52,8 +52,8 @@ pub struct Terms<'a> {
     pub lease_ms: u64,
     /// A label for people, at most [`LONGEST_OWNER`] bytes.
     pub owner: Option<&'a [u8]>,
-    /// The connection that keeps the hold alive, if one does.
-    pub session: Option<ClientId>,
+    /// What keeps the hold alive, if a connection does.
+    pub session: Option<Session>,
 }
 
 /// One holder's part of a lock.
@@ -85,7 +85,7 @@ struct Parts<'a> {
     limit: Limit,
     owner: Option<&'a [u8]>,
     level: u16,
-    session: Option<ClientId>,
+    session: Option<Session>,
     is_unclaimed: bool,
 }
 
@@ -240,8 +240,8 @@ impl Hold {
         }
     }
 
-    /// The connection that keeps it alive, if one does.
-    pub fn session(&self) -> Option<ClientId> {
+    /// What keeps it alive, if a connection does.
+    pub fn session(&self) -> Option<Session> {
         match &self.identity {
             Identity::Plain(_) => None,
             Identity::Detailed(details) => details.parts().session,
@@ -252,6 +252,14 @@ impl Hold {
     /// such a hold late. That does not end the hold.
     pub fn is_live(&self, now: Moment) -> bool {
         now < self.deadline || self.session().is_some()
+    }
+
+    /// When its lease ends if its connection closes `now`. `None` if the hold ends at once, or no connection keeps it alive.
+    ///
+    /// The lease begins a last time then. It is no longer than ever, and no longer than the delay.
+    pub fn end_after_close(&self, now: Moment) -> Option<Moment> {
+        let delay_ms = self.session()?.delay_ms;
+        (delay_ms > 0).then(|| now.plus_ms(delay_ms.min(self.lease_ms)))
     }
 
     /// When it is due: at the end of its lease, or if a connection keeps it alive, when half of the lease is over.
@@ -307,7 +315,7 @@ impl HoldMut<'_> {
     }
 
     /// Takes over what a retry names; what it does not name stays.
-    pub(crate) fn amend(&mut self, limit: Option<Limit>, owner: Option<&[u8]>, session: Option<ClientId>) {
+    pub(crate) fn amend(&mut self, limit: Option<Limit>, owner: Option<&[u8]>, session: Option<Session>) {
         let parts = self.identity.parts();
         let amended = Parts {
             limit: limit.unwrap_or(parts.limit),
@@ -348,6 +356,14 @@ impl HoldMut<'_> {
         }
     }
 
+    /// Its connection has closed, and it stays for its delay, see [`Hold::end_after_close`].
+    pub(crate) fn stay_after_close(&mut self, now: Moment) {
+        if let Some(end) = self.end_after_close(now) {
+            self.0.deadline = end;
+            self.end_session();
+        }
+    }
+
     /// Sets the level. Level 0 does not exist and changes nothing.
     pub(crate) fn set_level(&mut self, level: u16) {
         if level >= 1 && level != self.level() {
@@ -357,7 +373,7 @@ impl HoldMut<'_> {
 }
 
 /// The length of a lease, with the minimum for sessions.
-fn counted(lease_ms: u64, session: Option<ClientId>) -> u64 {
+fn counted(lease_ms: u64, session: Option<Session>) -> u64 {
     if session.is_some() { lease_ms.max(SHORTEST_SESSION_LEASE_MS) } else { lease_ms }
 }
 

@@ -70,7 +70,7 @@ pub use lock::{Lock, Released, Renewal, Verdict};
 pub use outcome::Outcome;
 pub use queue::{Joining, Queues, Ticket};
 pub use refusal::Refusal;
-pub use session::{ClientId, SessionIndex};
+pub use session::{ClientId, Session, SessionIndex};
 pub use string_hold::StringHold;
 pub use table::Table;
 pub use time::Moment;

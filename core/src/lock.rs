@@ -10,7 +10,7 @@ use crate::deadlines::DeadlineId;
 use crate::fence::Fence;
 use crate::hold::{Hold, Limit};
 use crate::holds::{Holds, Kind};
-use crate::session::ClientId;
+use crate::session::{ClientId, Session};
 use crate::time::Moment;
 use crate::token::Token;
 
@@ -55,8 +55,8 @@ pub struct Renewal<'a> {
     pub limit: Option<Limit>,
     /// Another label.
     pub owner: Option<&'a [u8]>,
-    /// The connection that is to keep the hold alive.
-    pub session: Option<ClientId>,
+    /// What is to keep the hold alive, if a connection is.
+    pub session: Option<Session>,
     /// How deep the caller is, if it says so. The hold is at least as deep from now on.
     pub level: Option<u16>,
     /// Whether the lease is no shorter than what is left of it.
@@ -105,7 +105,7 @@ impl Lock {
 
     /// The holds that connections keep alive: which connection, and the fence of the hold.
     pub(crate) fn kept(&self) -> impl Iterator<Item = (ClientId, Fence)> {
-        self.holds.iter().filter_map(|hold| Some((hold.session()?, hold.fence())))
+        self.holds.iter().filter_map(|hold| Some((hold.session()?.client, hold.fence())))
     }
 
     /// The number of live holds.
@@ -249,6 +249,13 @@ impl Lock {
     /// No connection keeps the hold with this fence alive any more. It ends with its lease. Returns it as it is now.
     pub fn end_session(&mut self, fence: Fence) -> Option<&Hold> {
         self.holds.change(fence, |hold| hold.end_session())
+    }
+
+    /// The connection that kept the hold with this fence alive has closed: the hold stays for its delay, if it has one.
+    /// Returns it as it is now. `None` if it has none, and is as it was.
+    pub(crate) fn stay_after_close(&mut self, fence: Fence, now: Moment) -> Option<&Hold> {
+        self.hold(fence)?.end_after_close(now)?;
+        self.holds.change(fence, |hold| hold.stay_after_close(now))
     }
 
     /// Releases `level` of the token's hold and all levels above it. Level 1 ends the hold. A hold with a lower level

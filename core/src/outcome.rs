@@ -64,6 +64,8 @@ pub enum Cause {
     Extended,
     /// The server extended its lease, since its connection is open.
     Kept,
+    /// Its connection closed, and it stays for its delay.
+    Closed,
     /// It was given back, or a level of it.
     Released,
     /// An operator has broken it.

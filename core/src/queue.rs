@@ -44,8 +44,8 @@ pub struct Waiter {
     pub lease_ms: u64,
     /// Its label.
     pub owner: Option<Box<[u8]>>,
-    /// Whether the connection keeps its hold alive.
-    pub session: bool,
+    /// If the connection keeps its hold alive, how long the hold stays once that has closed, in milliseconds.
+    pub session_delay_ms: Option<u64>,
     /// How deep it is, if it said so.
     pub level: Option<u16>,
     /// When it began to wait.

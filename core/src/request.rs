@@ -29,7 +29,7 @@ impl LeaseRules {
     pub const ANY: Self = Self { default_ms: LONGEST_LEASE_MS, longest_ms: LONGEST_LEASE_MS };
 }
 
-/// LOCK.ACQUIRE key [PX ms | EX s] [TOKEN token] [SHARED | LIMIT n] [BLOCK ms] [QUEUE ms] [OWNER label] [SESSION] [LEVEL n]
+/// LOCK.ACQUIRE key [PX ms | EX s] [TOKEN token] [SHARED | LIMIT n] [BLOCK ms] [QUEUE ms] [OWNER label] [SESSION [DELAY ms]] [LEVEL n]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Acquire<'a> {
     /// The client's own token. Without one the server makes it.
@@ -45,8 +45,9 @@ pub struct Acquire<'a> {
     pub queue_ms: Option<NonZeroU64>,
     /// A label for people.
     pub owner: Option<&'a [u8]>,
-    /// Whether the connection is to keep the hold alive.
-    pub session: bool,
+    /// If the connection is to keep the hold alive, how long the hold stays once that has closed, in milliseconds: the DELAY,
+    /// 0 without one.
+    pub session_delay_ms: Option<u64>,
     /// The level, if LEVEL is given: 1 to 65535.
     pub level: Option<u16>,
 }
@@ -132,7 +133,7 @@ impl<'a> Acquire<'a> {
     /// [`Refusal::Syntax`], or what is wrong with one of the values.
     pub fn parse(mut words: impl Iterator<Item = &'a [u8]>, leases: LeaseRules) -> Result<Self, Refusal> {
         let (mut lease, mut token, mut limit, mut block, mut owner) = (None, None, None, None, None);
-        let (mut session, mut level, mut queue) = (None, None, None);
+        let (mut session, mut delay, mut level, mut queue) = (None, None, None, None);
         while let Some(word) = words.next() {
             match Keyword::of(word).ok_or(Refusal::Syntax)? {
                 Keyword::Lease(unit) => once(&mut lease, (unit, value(&mut words)?))?,
@@ -143,14 +144,17 @@ impl<'a> Acquire<'a> {
                 Keyword::Queue => once(&mut queue, value(&mut words)?)?,
                 Keyword::Owner => once(&mut owner, value(&mut words)?)?,
                 Keyword::Session => once(&mut session, ())?,
+                Keyword::Delay => once(&mut delay, value(&mut words)?)?,
                 Keyword::Level => once(&mut level, value(&mut words)?)?,
                 Keyword::Fence | Keyword::Count => return Err(Refusal::Syntax),
             }
         }
-        if queue.is_some() && session.is_some() {
+        if session.is_some() && queue.is_some() || session.is_none() && delay.is_some() {
             return Err(Refusal::Syntax);
         }
-        let lease_ms = lease.map(|lease| lease_ms(lease, leases, Self::NAME)).transpose()?;
+        let lease_ms = lease.map(|lease| parse_lease(lease, leases, Self::NAME)).transpose()?;
+        let delay = delay.map(|delay| (Unit::Milliseconds, delay));
+        let delay_ms = delay.map(|delay| parse_lease(delay, leases, Self::NAME)).transpose()?;
         if queue.is_some() && token.is_none() {
             return Err(Refusal::QueueWithoutToken);
         }
@@ -161,7 +165,7 @@ impl<'a> Acquire<'a> {
             block_ms: block.map(parse_wait).transpose()?,
             queue_ms: queue.map(parse_queue).transpose()?,
             owner: owner.map(parse_owner).transpose()?,
-            session: session.is_some(),
+            session_delay_ms: session.map(|()| delay_ms.unwrap_or(0)),
             level: level.map(parse_level).transpose()?,
         })
     }
@@ -204,7 +208,7 @@ impl Extend {
             }
         }
         let token = parse_token(token)?;
-        let lease_ms = lease.map(|lease| lease_ms(lease, leases, Self::NAME)).transpose()?;
+        let lease_ms = lease.map(|lease| parse_lease(lease, leases, Self::NAME)).transpose()?;
         Ok(Self { token, lease_ms })
     }
 }
@@ -305,6 +309,8 @@ pub mod word {
     pub const OWNER: &CStr = c"OWNER";
     /// Tied to the connection.
     pub const SESSION: &CStr = c"SESSION";
+    /// How long a session's hold stays once the connection has closed.
+    pub const DELAY: &CStr = c"DELAY";
     /// How deep.
     pub const LEVEL: &CStr = c"LEVEL";
     /// Which hold.
@@ -323,6 +329,7 @@ enum Keyword {
     Queue,
     Owner,
     Session,
+    Delay,
     Level,
     Fence,
     Count,
@@ -330,7 +337,7 @@ enum Keyword {
 
 impl Keyword {
     /// The most common first.
-    const ALL: [(&'static CStr, Self); 12] = [
+    const ALL: [(&'static CStr, Self); 13] = [
         (word::PX, Self::Lease(Unit::Milliseconds)),
         (word::TOKEN, Self::Token),
         (word::BLOCK, Self::Block),
@@ -340,6 +347,7 @@ impl Keyword {
         (word::SHARED, Self::Shared),
         (word::LIMIT, Self::Limit),
         (word::SESSION, Self::Session),
+        (word::DELAY, Self::Delay),
         (word::LEVEL, Self::Level),
         (word::FENCE, Self::Fence),
         (word::COUNT, Self::Count),
@@ -363,7 +371,7 @@ fn once<T>(option: &mut Option<T>, value: T) -> Result<(), Refusal> {
     }
 }
 
-fn lease_ms(lease: (Unit, &[u8]), rules: LeaseRules, command: &'static str) -> Result<u64, Refusal> {
+fn parse_lease(lease: (Unit, &[u8]), rules: LeaseRules, command: &'static str) -> Result<u64, Refusal> {
     let (unit, number) = lease;
     let ms_per_unit = match unit {
         Unit::Milliseconds => 1,
@@ -451,7 +459,7 @@ mod tests {
             block_ms: Some(700),
             queue_ms: None,
             owner: Some(b"me"),
-            session: true,
+            session_delay_ms: Some(0),
             level: Some(2),
         };
         assert_eq!(acquire("PX 5000 TOKEN t LIMIT 3 BLOCK 700 OWNER me SESSION LEVEL 2"), Ok(wanted.clone()));
@@ -463,11 +471,13 @@ mod tests {
             block_ms: None,
             queue_ms: None,
             owner: None,
-            session: false,
+            session_delay_ms: None,
             level: None,
         };
         assert_eq!(acquire(""), Ok(nothing_named));
         assert_eq!(acquire("SHARED").map(|request| request.limit), Ok(Some(Limit::SHARED)));
+        let delay = |line| acquire(line).map(|request| request.session_delay_ms);
+        assert_eq!((delay("SESSION DELAY 300"), delay("delay 300 session")), (Ok(Some(300)), Ok(Some(300))));
         assert_eq!(acquire("TOKEN px OWNER SHARED").map(|request| request.owner), Ok(Some(&b"SHARED"[..])));
     }
 
@@ -490,6 +500,11 @@ mod tests {
             "BLOCK",
             "BLOCK 1 BLOCK 1",
             "SESSION SESSION",
+            "DELAY 1",
+            "SESSION DELAY",
+            "SESSION DELAY 1 DELAY 1",
+            "TOKEN t QUEUE 1 DELAY 1",
+            "DELAY 0 PX 0",
             "REENTRANT",
             "QUEUE",
             "QUEUE 1 QUEUE 1 TOKEN t",
@@ -517,6 +532,10 @@ mod tests {
             ("EX 9223372036854775807", expire()),
             ("PX -9223372036854775808", expire()),
             ("PX 9223372036854775808", Refusal::NotAnInteger),
+            ("SESSION DELAY 0", expire()),
+            ("SESSION DELAY -1", expire()),
+            ("SESSION DELAY 86400001", expire()),
+            ("SESSION DELAY x", Refusal::NotAnInteger),
             ("PX 1.5", Refusal::NotAnInteger),
             ("PX +1", Refusal::NotAnInteger),
             ("PX 01", Refusal::NotAnInteger),

@@ -10,6 +10,15 @@ use crate::key::{Database, DbKey, OwnedDbKey};
 /// The id of a connection, as the server numbers them. An id is never used again.
 pub type ClientId = u64;
 
+/// What keeps a hold alive, and what becomes of the hold once it does so no longer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Session {
+    /// The connection.
+    pub client: ClientId,
+    /// How long the hold stays at most once the connection has closed, in milliseconds. If it is 0, the hold ends at once.
+    pub delay_ms: u64,
+}
+
 /// The key and the fence of a hold. Holds under several keys may have one fence.
 pub type HoldId = (OwnedDbKey, Fence);
 

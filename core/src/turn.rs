@@ -45,7 +45,7 @@ use crate::outcome::{
 use crate::queue::{Joining, Ticket, Waiter};
 use crate::refusal::Refusal;
 use crate::request::{Acquire, BreakTarget};
-use crate::session::ClientId;
+use crate::session::{ClientId, Session};
 use crate::string_hold::StringHold;
 use crate::table::Table;
 use crate::time::Moment;
@@ -71,12 +71,10 @@ pub fn check(
     now: Moment,
 ) -> Option<Checked> {
     let hold = lock?.hold_of(token, now)?;
-    if table.has_lost_session(hold) {
-        return None;
-    }
+    let deadline = if table.has_lost_session(hold) { hold.end_after_close(now)? } else { hold.deadline() };
     table.undos.learned(key, hold.fence());
     let waiting = table.queues.len_at(key);
-    Some(Checked { fence: hold.fence(), deadline: Some(hold.deadline()), waiting })
+    Some(Checked { fence: hold.fence(), deadline: Some(deadline), waiting })
 }
 
 /// The same of a string that counts as a lock.
@@ -173,6 +171,11 @@ impl<'a> Turn<'a> {
     }
 }
 
+/// What is to keep the hold of this request alive.
+fn session(request: &Acquire<'_>, connection: impl FnOnce() -> ClientId) -> Option<Session> {
+    request.session_delay_ms.map(|delay_ms| Session { client: connection(), delay_ms })
+}
+
 /// What is asked of a lock.
 impl Turn<'_> {
     /// Takes the lock for `request`, or lets it wait if it may. `connection` is what a session is tied to;
@@ -219,7 +222,7 @@ impl Turn<'_> {
                     lease_ms: request.lease_ms,
                     limit: request.limit,
                     owner: request.owner,
-                    session: request.session.then(connection),
+                    session: session(request, connection),
                     level: request.level,
                     prolongs: request.level.is_some(),
                 };
@@ -241,7 +244,7 @@ impl Turn<'_> {
                     limit: request.limit.unwrap_or(Limit::EXCLUSIVE),
                     lease_ms: request.lease_ms,
                     owner: request.owner,
-                    session: request.session.then(connection),
+                    session: session(request, connection),
                 };
                 let has_waited = self.table.queues.is_waited_for(self.key);
                 self.grant(Hold::grant(terms, fence, self.now), has_waited);
@@ -295,7 +298,7 @@ impl Turn<'_> {
             limit: request.limit,
             lease_ms: request.lease_ms,
             owner: request.owner.map(Box::from),
-            session: request.session,
+            session_delay_ms: request.session_delay_ms,
             level: request.level,
             since: self.now,
             until: block_ms.map(|ms| self.now.plus_ms(ms)),
@@ -358,7 +361,7 @@ impl Turn<'_> {
     ) -> (bool, SmallVec<[Ended; 1]>) {
         self.end_lost_session(Some(token));
         let hold = if self.table.sessions.is_empty() { None } else { self.lock.hold_of(token, self.now) };
-        let session = hold.and_then(|hold| Some((hold.session()?, hold.fence())));
+        let session = hold.and_then(|hold| Some((hold.session()?.client, hold.fence())));
         match self.lock.release(token, level, self.now, from_master) {
             Released::NotHeld => (false, SmallVec::new()),
             Released::LessDeep => (true, SmallVec::new()),
@@ -413,8 +416,8 @@ impl Turn<'_> {
                 self.lock.end_where(|_| true)
             }
             BreakTarget::One(fence) => {
-                if let Some(client) = self.lock.hold(fence).and_then(Hold::session) {
-                    self.table.sessions.lets_go(client, self.key, fence);
+                if let Some(session) = self.lock.hold(fence).and_then(Hold::session) {
+                    self.table.sessions.lets_go(session.client, self.key, fence);
                 }
                 self.lock.take(fence).into_iter().collect()
             }
@@ -438,7 +441,7 @@ impl Turn<'_> {
         let mut done = 0_usize;
         for fence in self.lock.sessions_due(self.now, at_most) {
             let Some(hold) = self.lock.hold(fence) else { continue };
-            let is_open = hold.session().is_some_and(|client| self.table.sessions.is_open(client));
+            let is_open = hold.session().is_some_and(|session| self.table.sessions.is_open(session.client));
             // A connection that has closed was reported, but this hold was not where it was looked for.
             let hold =
                 if is_open { self.lock.keep_alive(fence, self.now) } else { self.lock.end_session(fence) };

@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 
 use lock_core::invariants;
 use lock_core::{
-    ClientId, Fence, FenceSequence, GrantState, Hold, Limit, Lock, Moment, Released, Renewal, Terms, Token,
-    Verdict,
+    ClientId, Fence, FenceSequence, GrantState, Hold, Limit, Lock, Moment, Released, Renewal, Session, Terms,
+    Token, Verdict,
 };
 use oracle::{Holding, Oracle, token};
 use proptest::prelude::*;
@@ -42,7 +42,7 @@ enum Step {
         limit: Option<u16>,
         lease_ms: u64,
         owner: Option<&'static [u8]>,
-        session: Option<ClientId>,
+        session: Option<Session>,
     },
     /// A hold that was decided elsewhere arrives, as on an inner level or from a time gone by.
     Arrive {
@@ -78,12 +78,17 @@ enum Step {
     Disown,
 }
 
+/// One of the connections leaves its holds a delay.
+fn session_of(client: ClientId) -> Session {
+    Session { client, delay_ms: (client - 1) * 700 }
+}
+
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let who = || 0..TOKENS.len();
     let lease = || 1_u64..=6;
     let micros = select(vec![0_i64, 1, 499, 999, 1_000, 1_001, 2_500, 6_000, 500_000]);
     let owner = select(vec![None, Some(&b""[..]), Some(&b"me"[..]), Some(&b"\0you\xff"[..])]);
-    let session = proptest::option::weighted(0.2, 1..=2_u64);
+    let session = proptest::option::weighted(0.2, (1..=2_u64).prop_map(session_of));
     let acquire = (proptest::option::weighted(0.9, who()), select(LIMITS.to_vec()), lease(), owner, session);
     let arrive = (who(), select(vec![0, 1, 2, 3]), 1_u64..=6, 0_u64..=6, 1_u16..=3);
     let step = prop_oneof![
@@ -172,7 +177,7 @@ impl World {
         limit: Option<u16>,
         lease_ms: u64,
         owner: Option<&[u8]>,
-        session: Option<ClientId>,
+        session: Option<Session>,
     ) {
         let text = who.map(|who| TOKENS[who]);
         let asked = text.map(token);

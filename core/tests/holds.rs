@@ -6,7 +6,7 @@
 mod oracle;
 
 use lock_core::{
-    ClientId, Fence, GrantState, Hold, Limit, Lock, Moment, Renewal, Terms, Token, codec, invariants,
+    ClientId, Fence, GrantState, Hold, Limit, Lock, Moment, Renewal, Session, Terms, Token, codec, invariants,
 };
 use oracle::{Holding, Oracle, micros};
 use proptest::prelude::*;
@@ -46,7 +46,7 @@ enum Step {
         which: Index,
         lease_ms: u64,
         limit: Option<u16>,
-        session: Option<ClientId>,
+        session: Option<Session>,
         level: Option<u16>,
     },
     UndoRenewal {
@@ -104,11 +104,16 @@ fn kinds() -> impl Strategy<Value = Kind> {
         .prop_map(|(limits, lease_ms, session_every, level)| Kind { limits, lease_ms, session_every, level })
 }
 
+/// Some connections leave their holds a delay.
+fn session_of(client: ClientId) -> Session {
+    Session { client, delay_ms: client.saturating_sub(2) * 700 }
+}
+
 fn steps(crowd: usize, length: usize) -> impl Strategy<Value = Vec<Step>> {
     let which = any::<Index>;
     let lease = || 1..=8_u64;
     let limit = || select(vec![0, 1, 2, 17, 100, 400, 65_535]);
-    let session = || proptest::option::weighted(0.3, 1..=3_u64);
+    let session = || proptest::option::weighted(0.3, (1..=3_u64).prop_map(session_of));
     let renewal =
         (which(), lease(), proptest::option::of(limit()), session(), proptest::option::of(1..=4_u16));
     let at_most = || select(vec![0, 1, 40, 512, usize::MAX]);
@@ -187,7 +192,7 @@ impl World {
             limit: Limit::from_number(kind.limits[number % kind.limits.len()]),
             lease_ms: kind.lease_ms,
             owner: None,
-            session: is_kept.then_some(1 + number as u64 % 3),
+            session: is_kept.then(|| session_of(1 + number as u64 % 3)),
         };
         let deadline = self.moment().plus_ms(kind.lease_ms);
         let fence = Fence::new(fence).unwrap();
@@ -297,7 +302,7 @@ impl World {
         which: Index,
         lease_ms: u64,
         limit: Option<u16>,
-        session: Option<ClientId>,
+        session: Option<Session>,
         level: Option<u16>,
     ) {
         let Some(old) = self.pick(which) else { return };

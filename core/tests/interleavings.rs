@@ -240,7 +240,7 @@ fn two_keys(client: ClientId) -> Vec<Step> {
 /// Two of three come with the same token, as a client does that lost its connection; one ties its hold to its own.
 fn retries_and_sessions(client: ClientId) -> Vec<Step> {
     let (spot, number) = (SPOTS[0], u8::from(client > 2));
-    let request = Request { session: client > 1, ..Request::of(number, LEASE_MS) };
+    let request = Request { session_delay_ms: (client > 1).then_some(0), ..Request::of(number, LEASE_MS) };
     vec![
         Step::Acquire(client, spot, request.block(BLOCK_MS)),
         Step::Acquire(client, spot, request.limit(2).block(0).level(if client == 2 { 2 } else { 1 })),
@@ -270,7 +270,7 @@ fn one_key_and_sessions(client: ClientId) -> Vec<Step> {
     if client > 2 {
         return Vec::new();
     }
-    let request = Request { session: client == 1, ..own(client) };
+    let request = Request { session_delay_ms: (client == 1).then_some(0), ..own(client) };
     vec![
         Step::Acquire(client, spot, request.limit(2).block(BLOCK_MS)),
         Step::Acquire(client, spot, request),

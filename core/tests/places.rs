@@ -45,7 +45,7 @@ fn waiter(number: u64, client: Option<ClientId>, limit: Limit) -> Waiter {
         limit: Some(limit),
         lease_ms: 30_000,
         owner: None,
-        session: false,
+        session_delay_ms: None,
         level: None,
         since: START,
         until: if client.is_some() { None } else { Some(at(QUEUE_MS)) },
@@ -67,7 +67,7 @@ fn acquire(number: u64) -> Acquire<'static> {
         block_ms: None,
         queue_ms: None,
         owner: None,
-        session: false,
+        session_delay_ms: None,
         level: None,
     }
 }

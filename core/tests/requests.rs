@@ -19,7 +19,8 @@ type Word = Vec<u8>;
 /// Words of every kind: options, numbers in and out of range, and bytes.
 fn words() -> impl Strategy<Value = Vec<Word>> {
     let option = select(vec![
-        "PX", "EX", "TOKEN", "SHARED", "LIMIT", "OWNER", "FENCE", "BLOCK", "QUEUE", "SESSION", "LEVEL",
+        "PX", "EX", "TOKEN", "SHARED", "LIMIT", "OWNER", "FENCE", "BLOCK", "QUEUE", "SESSION", "DELAY",
+        "LEVEL",
     ]);
     let number = prop_oneof![
         select(vec![
@@ -86,6 +87,7 @@ enum Said {
     Limit(Result<Limit, ()>),
     Owner(Word),
     Queue(Result<NonZeroU64, Refusal>),
+    Session(Result<u64, ()>),
 }
 
 fn lease_option() -> impl Strategy<Value = (Vec<Word>, Said)> {
@@ -135,17 +137,32 @@ fn queue_option() -> impl Strategy<Value = (Vec<Word>, Said)> {
     })
 }
 
-/// At most one of each, in any order.
+fn session_option() -> impl Strategy<Value = (Vec<Word>, Said)> {
+    let alone = cased(Just("SESSION")).prop_map(|name| (vec![name], Said::Session(Ok(0))));
+    let number = prop_oneof![-1..=2_i64, 86_399_999..=86_400_001_i64, any::<i64>()];
+    let delayed = (cased(Just("SESSION")), cased(Just("DELAY")), number, any::<bool>());
+    let delayed = delayed.prop_map(|(session, delay, number, is_first)| {
+        let said = u64::try_from(number).ok().filter(|ms| (1..=RULES.longest_ms).contains(ms)).ok_or(());
+        let mut words = vec![session, delay, number.to_string().into_bytes()];
+        if is_first {
+            words.rotate_left(1);
+        }
+        (words, Said::Session(said))
+    });
+    prop_oneof![alone, delayed]
+}
+
+/// At most one of each, in any order. QUEUE excludes SESSION.
 fn options() -> impl Strategy<Value = Vec<(Vec<Word>, Said)>> {
     (
         option::of(lease_option()),
         option::of(token_option()),
         option::of(limit_option()),
         option::of(owner_option()),
-        option::of(queue_option()),
+        option::of(prop_oneof![queue_option(), session_option()]),
     )
-        .prop_map(|(lease, token, limit, owner, queue)| {
-            [lease, token, limit, owner, queue].into_iter().flatten().collect()
+        .prop_map(|(lease, token, limit, owner, stay)| {
+            [lease, token, limit, owner, stay].into_iter().flatten().collect()
         })
         .prop_shuffle()
 }
@@ -170,7 +187,7 @@ proptest! {
         }
         if let Ok(request) = Acquire::parse(slices(&words), RULES) {
             prop_assert!(request.level.is_none_or(|level| level >= 1));
-            prop_assert!(request.queue_ms.is_none() || request.token.is_some() && !request.session);
+            prop_assert!(request.queue_ms.is_none() || request.token.is_some() && request.session_delay_ms.is_none());
         }
         if let Ok(request) = Release::parse(slices(&words)) {
             prop_assert!(request.level >= 1 && [1, 3].contains(&words.len()));
@@ -193,7 +210,7 @@ proptest! {
         let again = sentence(&shuffled);
         prop_assert_eq!(&Acquire::parse(slices(&again), RULES), &parsed);
 
-        let mut wanted = Acquire { token: None, lease_ms: RULES.default_ms, limit: None, block_ms: None, queue_ms: None, owner: None, session: false, level: None };
+        let mut wanted = Acquire { token: None, lease_ms: RULES.default_ms, limit: None, block_ms: None, queue_ms: None, owner: None, session_delay_ms: None, level: None };
         let mut refusals = Vec::new();
         for (_, said) in &options {
             match said {
@@ -206,6 +223,8 @@ proptest! {
                 Said::Owner(owner) if owner.len() <= 255 => wanted.owner = Some(owner),
                 Said::Owner(_) => refusals.push(Refusal::OwnerLength),
                 Said::Queue(Ok(ms)) => wanted.queue_ms = Some(*ms),
+                Said::Session(Ok(ms)) => wanted.session_delay_ms = Some(*ms),
+                Said::Session(Err(())) => refusals.push(Refusal::InvalidExpire("lock.acquire")),
                 Said::Queue(Err(refusal)) => refusals.push(refusal.clone()),
             }
         }

@@ -10,7 +10,8 @@ use lock_core::queue::{Joining, Waiter};
 use lock_core::request::Acquire;
 use lock_core::turn::check;
 use lock_core::{
-    ClientId, DbKey, Fence, Hold, Limit, Lock, Moment, Outcome, OwnedDbKey, Table, Terms, Token, Turn,
+    ClientId, DbKey, Fence, Hold, Limit, Lock, Moment, Outcome, OwnedDbKey, Session, Table, Terms, Token,
+    Turn,
 };
 use one_key::{A, START, turn};
 
@@ -23,6 +24,7 @@ fn token(number: u64) -> Token {
 }
 
 fn hold(number: u64, limit: Limit, lease_ms: u64, session: Option<ClientId>) -> Hold {
+    let session = session.map(|client| Session { client, delay_ms: 0 });
     let terms = Terms { token: token(number), limit, lease_ms, owner: None, session };
     Hold::grant(terms, Fence::new(number).unwrap(), START)
 }
@@ -35,7 +37,7 @@ fn request(number: u64, limit: Option<Limit>) -> Acquire<'static> {
         block_ms: None,
         queue_ms: None,
         owner: None,
-        session: false,
+        session_delay_ms: None,
         level: None,
     }
 }
@@ -47,7 +49,7 @@ fn join(table: &mut Table, client: ClientId, limit: Limit) {
         limit: Some(limit),
         lease_ms: 10_000,
         owner: None,
-        session: false,
+        session_delay_ms: None,
         level: None,
         since: START,
         until: None,
@@ -182,7 +184,7 @@ fn marked_keys_have_their_turn_whatever_is_marked_again() {
             limit: None,
             lease_ms: 10,
             owner: None,
-            session: false,
+            session_delay_ms: None,
             level: None,
             since: START,
             until: None,

@@ -63,7 +63,7 @@ const KINDS: [&str; 22] = [
 const KINDS_IN_A_CLUSTER: [&str; 6] = ["Slot", "Migrate", "Restore", "Look", "SetGrace", "Reload"];
 
 /// Everything that has to come to pass in the course of all histories, or they prove nothing about it.
-const OUTCOMES: [&str; 47] = [
+const OUTCOMES: [&str; 48] = [
     "all queues full",
     "broken altogether",
     "broken by fence",
@@ -84,6 +84,7 @@ const OUTCOMES: [&str; 47] = [
     "queue full",
     "released",
     "session ended",
+    "session delayed",
     "session kept",
     "superseded",
     "timed out",
@@ -211,7 +212,7 @@ impl Random {
 
     fn request(&mut self, stage: Stage) -> Request {
         let request = self.request_without_place();
-        if stage != Stage::Places || request.token.is_none() || request.session {
+        if stage != Stage::Places || request.token.is_none() || request.session_delay_ms.is_some() {
             return request;
         }
         let queue_ms = self.choose(&[None, Some(1), Some(4), Some(9), Some(30)]);
@@ -227,7 +228,11 @@ impl Random {
             block_ms: self.choose(&[None, Some(0), Some(0), Some(2), Some(8)]),
             queue_ms: None,
             owner: self.choose(&[None, None, Some(&b"me"[..]), Some(&b"you"[..])]),
-            session: self.one_in(5),
+            session_delay_ms: if self.one_in(5) {
+                self.choose(&[Some(0), Some(0), Some(2), Some(20), Some(5_000)])
+            } else {
+                None
+            },
             level: self.choose(&[None, None, None, None, None, None, None, Some(1), Some(2), Some(3)]),
         }
     }

@@ -5,7 +5,8 @@
 use lock_core::outcome::{Authority, Circumstances};
 use lock_core::queue::{Joining, Waiter};
 use lock_core::{
-    ClientId, DbKey, Fence, Hold, Limit, Lock, Moment, Outcome, OwnedDbKey, Table, Terms, Token, Turn,
+    ClientId, DbKey, Fence, Hold, Limit, Lock, Moment, Outcome, OwnedDbKey, Session, Table, Terms, Token,
+    Turn,
 };
 
 const A: DbKey<'_> = DbKey { database: 0, key: b"a" };
@@ -20,7 +21,7 @@ fn join(table: &mut Table, key: DbKey<'_>, client: ClientId) {
         limit: None,
         lease_ms: 10,
         owner: None,
-        session: false,
+        session_delay_ms: None,
         level: None,
         since: START,
         until: Some(Moment::from_micros(5)),
@@ -34,7 +35,8 @@ fn join(table: &mut Table, key: DbKey<'_>, client: ClientId) {
 
 fn lock_of(session: ClientId) -> Lock {
     let token = Token::from_text(b"t").unwrap();
-    let terms = Terms { token, limit: Limit::EXCLUSIVE, lease_ms: 10, owner: None, session: Some(session) };
+    let session = Some(Session { client: session, delay_ms: 0 });
+    let terms = Terms { token, limit: Limit::EXCLUSIVE, lease_ms: 10, owner: None, session };
     Lock::from_holds(vec![Hold::grant(terms, Fence::new(1).unwrap(), START)])
 }
 

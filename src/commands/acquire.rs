@@ -1,4 +1,4 @@
-//! LOCK.ACQUIRE key [PX ms | EX s] [TOKEN token] [SHARED | LIMIT n] [BLOCK ms] [QUEUE ms] [OWNER label] [SESSION] [LEVEL n]
+//! LOCK.ACQUIRE key [PX ms | EX s] [TOKEN token] [SHARED | LIMIT n] [BLOCK ms] [QUEUE ms] [OWNER label] [SESSION [DELAY ms]] [LEVEL n]
 //!
 //! Replies `[token, fence]` when the lock is granted, and a null array when it is not available. With BLOCK the client
 //! waits for that reply until the lock is granted or the time is over. With QUEUE the token keeps its place in the queue
@@ -35,6 +35,16 @@ const OTHERS: Arg = Arg::required(
 )
 .optional();
 
+/// `[SESSION [DELAY milliseconds]]`
+const SESSION: Arg = Arg::required(
+    c"session",
+    ArgKind::Block(&[
+        Arg::after(word::SESSION, c"session", ArgKind::PureToken),
+        Arg::after(word::DELAY, c"milliseconds", ArgKind::Integer).optional(),
+    ]),
+)
+.optional();
+
 /// How the server knows the command: in COMMAND, in COMMAND DOCS and for ACL rules.
 pub(super) const SPEC: CommandSpec = CommandSpec {
     name: c"lock.acquire",
@@ -55,7 +65,7 @@ pub(super) const SPEC: CommandSpec = CommandSpec {
         Arg::after(word::BLOCK, c"milliseconds", ArgKind::Integer).optional(),
         Arg::after(word::QUEUE, c"milliseconds", ArgKind::Integer).optional(),
         Arg::after(word::OWNER, c"label", ArgKind::String).optional(),
-        Arg::after(word::SESSION, c"session", ArgKind::PureToken).optional(),
+        SESSION,
         LEVEL,
     ],
 };
@@ -70,7 +80,9 @@ impl Command for Acquire {
             return apply(context, args);
         }
         let request = request::Acquire::parse(args.from(2), config::leases())?;
-        if request.session && !TABLE.with(|table| table.sessions().is_open(context.client())) {
+        if request.session_delay_ms.is_some()
+            && !TABLE.with(|table| table.sessions().is_open(context.client()))
+        {
             return Err(Refusal::NoConnection);
         }
         // Before the turn, in which no command of the server may be called.

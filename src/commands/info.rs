@@ -84,7 +84,7 @@ impl<'a> Holder<'a> {
             lease_ms: number(hold.lease_ms()),
             remaining_ms: remaining_ms(seen, Some(hold.deadline()), now),
             level: hold.level(),
-            session: hold.session(),
+            session: hold.session().map(|session| session.client),
             age_ms: number(now.ms_since(hold.granted_at())),
         }
     }

@@ -38,7 +38,11 @@ struct Oldest {
 
 impl Oldest {
     fn of(hold: &Hold) -> Self {
-        Self { since: hold.granted_at(), owner: hold.owner().map(Box::from), session: hold.session() }
+        Self {
+            since: hold.granted_at(),
+            owner: hold.owner().map(Box::from),
+            session: hold.session().map(|session| session.client),
+        }
     }
 }
 

@@ -11,12 +11,17 @@ use crate::outcome::{Authority, Cause, Change, Ended, Ending};
 use crate::queue::{Ticket, Waiter};
 use crate::refusal::Refusal;
 use crate::request::is_inner;
-use crate::session::ClientId;
+use crate::session::{ClientId, Session};
 use crate::token::Token;
 use crate::undo::{Known, Undo, What};
 
 /// How many ended holds are removed at a time before a grant.
 const ENDED_AT_ONCE: usize = 64;
+
+/// What is to keep the hold of this waiter alive.
+fn session_of(waiter: &Waiter) -> Option<Session> {
+    Some(Session { client: waiter.client?, delay_ms: waiter.session_delay_ms? })
+}
 
 /// What follows from it.
 impl Turn<'_> {
@@ -51,8 +56,9 @@ impl Turn<'_> {
                 }
             }
             What::Session(client) => {
-                if self.lock.hold(undo.fence).is_some_and(|hold| hold.session() == Some(client)) {
-                    self.end_hold(undo.fence, Ending::SessionClosed);
+                let session = self.lock.hold(undo.fence).and_then(Hold::session);
+                if session.is_some_and(|session| session.client == client) {
+                    self.end_session(undo.fence);
                 }
             }
             What::Renewal { limit, level } => {
@@ -72,14 +78,25 @@ impl Turn<'_> {
 
     fn end_hold(&mut self, fence: Fence, why: Ending) {
         if let Some(hold) = self.lock.take(fence) {
-            if let Some(client) = hold.session() {
-                self.table.sessions.lets_go(client, self.key, fence);
+            if let Some(session) = hold.session() {
+                self.table.sessions.lets_go(session.client, self.key, fence);
             }
             self.outcome.changes.push(Change::Ended(fence, Ended::new(&hold, why)));
         }
     }
 
-    /// Ends the hold of a token whose connection has closed, should that not have been marked yet.
+    /// The connection that kept a hold alive has closed: the hold ends, or stays for its delay.
+    fn end_session(&mut self, fence: Fence) {
+        let client = self.lock.hold(fence).and_then(Hold::session).map(|session| session.client);
+        let Some(stays) = self.lock.stay_after_close(fence, self.now).cloned() else {
+            return self.end_hold(fence, Ending::SessionClosed);
+        };
+        client.into_iter().for_each(|client| self.table.sessions.lets_go(client, self.key, fence));
+        self.outcome.has_promised = true;
+        self.outcome.changes.push(Change::Set(stays, Cause::Closed));
+    }
+
+    /// Ends the session of a token whose connection has closed, should that not have been marked yet.
     #[inline]
     pub(super) fn end_lost_session(&mut self, token: Option<&Token>) {
         if self.table.sessions.has_left() && self.circumstances.authority.may_grant {
@@ -91,7 +108,7 @@ impl Turn<'_> {
     fn end_hold_of_lost_session(&mut self, token: Option<&Token>) {
         let hold = token.and_then(|token| self.lock.hold_of(token, self.now));
         if let Some(hold) = hold.filter(|hold| self.table.has_lost_session(hold)) {
-            self.end_hold(hold.fence(), Ending::SessionClosed);
+            self.end_session(hold.fence());
             self.table.undos.mark(self.key);
         }
     }
@@ -235,7 +252,7 @@ impl Turn<'_> {
             },
             limit: waiter.limit,
             owner: waiter.owner.as_deref(),
-            session: waiter.client.filter(|_| waiter.session),
+            session: session_of(waiter),
             level: waiter.level,
             // Without a connection its token is not asking now, and counts on the lease that it has.
             prolongs: waiter.level.is_some() || waiter.client.is_none(),
@@ -250,7 +267,7 @@ impl Turn<'_> {
             limit: waiter.limit.unwrap_or(Limit::EXCLUSIVE),
             lease_ms: waiter.lease_ms,
             owner: waiter.owner.as_deref(),
-            session: waiter.client.filter(|_| waiter.session),
+            session: session_of(waiter),
         };
         let hold = Hold::grant(terms, fence, self.now);
         let claim_ms = self.circumstances.claim_ms;
@@ -262,8 +279,8 @@ impl Turn<'_> {
     pub(super) fn grant(&mut self, hold: Hold, has_waited: bool) {
         self.make_room(hold.limit(), None);
         self.end_left_over(&hold);
-        if let Some(client) = hold.session() {
-            self.table.sessions.keeps(client, self.key, hold.fence());
+        if let Some(session) = hold.session() {
+            self.table.sessions.keeps(session.client, self.key, hold.fence());
         }
         self.outcome.has_promised = true;
         let cause = Cause::Granted { has_waited };
@@ -293,11 +310,11 @@ impl Turn<'_> {
         self.make_room(renewal.limit.unwrap_or(limit), Some(fence));
         let hold = self.lock.renew(token, renewal, self.now)?.clone();
         if hold.session() != session_before {
-            if let Some(client) = session_before {
-                self.table.sessions.lets_go(client, self.key, fence);
+            if let Some(session) = session_before {
+                self.table.sessions.lets_go(session.client, self.key, fence);
             }
-            if let Some(client) = hold.session() {
-                self.table.sessions.keeps(client, self.key, fence);
+            if let Some(session) = hold.session() {
+                self.table.sessions.keeps(session.client, self.key, fence);
             }
         }
         self.outcome.has_promised = true;

@@ -31,7 +31,7 @@ impl Turn<'_> {
         let own = request.token.as_ref().filter(|token| self.owns_string(token));
         match (own, wait) {
             // A connection cannot keep it alive, and its client must not believe so.
-            (Some(_), _) if request.session => Err(Refusal::SessionOfString),
+            (Some(_), _) if request.session_delay_ms.is_some() => Err(Refusal::SessionOfString),
             (Some(token), wait) => {
                 let lasts = |string: &StringHold| string.lasts(request.lease_ms, self.now);
                 let is_long_enough = request.level.is_some() && self.string.as_ref().is_some_and(lasts);

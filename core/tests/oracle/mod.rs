@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use lock_core::token::LONGEST_SPELLED;
-use lock_core::{ClientId, Hold, Lock, Moment, Released, Token, Verdict};
+use lock_core::{ClientId, Hold, Lock, Moment, Released, Session, Token, Verdict};
 
 /// A hold as the contract lists its parts.
 #[derive(Clone, PartialEq, Debug)]
@@ -17,7 +17,7 @@ pub(crate) struct Holding {
     pub(crate) lease_ms: u64,
     pub(crate) owner: Option<Vec<u8>>,
     pub(crate) level: u16,
-    pub(crate) session: Option<ClientId>,
+    pub(crate) session: Option<Session>,
     pub(crate) granted_at: i64,
     pub(crate) ends_at: i64,
 }
@@ -162,7 +162,7 @@ impl Oracle {
         assert_eq!(fences, self.due(true, now, at_most));
         for fence in due {
             let hold = self.hold_mut(fence.get());
-            let kept = if hold.session == Some(closed) {
+            let kept = if hold.session.is_some_and(|session| session.client == closed) {
                 hold.session = None;
                 lock.end_session(fence)
             } else {

@@ -400,7 +400,7 @@ fn nothing_is_held_for_who_left(server: &Server) -> bool {
 fn sessions_are_open(server: &Server) -> bool {
     let locks = SPOTS.into_iter().filter_map(|spot| server.lock(spot));
     let mut sessions = locks.flat_map(Lock::holds).filter_map(Hold::session);
-    sessions.all(|client| server.open.contains(&client))
+    sessions.all(|session| server.open.contains(&session.client))
 }
 
 fn no_mark_is_left(server: &Server) -> bool {

@@ -192,7 +192,7 @@ impl Model {
     pub(super) fn demote(&mut self) {
         self.is_master = false;
         let owes = self.holders.iter().any(|(_, holder)| {
-            let is_closed = holder.session.is_some_and(|client| !self.open.contains(&client));
+            let is_closed = holder.session.is_some_and(|session| !self.open.contains(&session.client));
             is_closed || holder.promised.iter().any(|promise| promise.is_lost)
         });
         if owes {

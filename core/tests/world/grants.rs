@@ -14,11 +14,11 @@ impl Model {
             token,
             fence: self.last_fence,
             limit: request.limit.unwrap_or(1),
-            lease_ms: counted(request.lease_ms, request.session),
-            end: self.now.plus_ms(counted(request.lease_ms, request.session)),
+            lease_ms: counted(request.lease_ms, request.session_delay_ms.is_some()),
+            end: self.now.plus_ms(counted(request.lease_ms, request.session_delay_ms.is_some())),
             level: 1,
             owner: request.owner,
-            session: request.session.then_some(client),
+            session: request.session_of(client),
             promised: Vec::new(),
         };
         self.holders.push((spot, holder));
@@ -45,7 +45,8 @@ impl Model {
         let now = self.now;
         let holder = self.hold_of_mut(spot, token).unwrap();
         let before = (holder.limit, holder.level);
-        let lease_ms = counted(request.lease_ms, request.session || holder.session.is_some());
+        let lease_ms =
+            counted(request.lease_ms, request.session_delay_ms.is_some() || holder.session.is_some());
         let end = now.plus_ms(lease_ms);
         if let Some(level) = request.level {
             holder.lease_ms = holder.lease_ms.max(lease_ms);
@@ -56,7 +57,7 @@ impl Model {
         }
         holder.limit = request.limit.unwrap_or(holder.limit);
         holder.owner = request.owner.or(holder.owner);
-        holder.session = request.session.then_some(client).or(holder.session);
+        holder.session = request.session_of(client).or(holder.session);
         (holder.fence, before)
     }
 
@@ -91,9 +92,18 @@ impl Model {
             let others: Vec<u16> =
                 limits.iter().filter(|(fence, _)| *fence != holder.fence).map(|(_, limit)| *limit).collect();
             let before = seen.len();
-            if holder.session.is_some_and(|client| !open.contains(&client)) {
-                seen.push("session ended");
-                return false;
+            let closed = holder.session.filter(|session| !open.contains(&session.client));
+            match closed.map(|session| session.delay_ms) {
+                None => {}
+                Some(0) => {
+                    seen.push("session ended");
+                    return false;
+                }
+                Some(delay_ms) => {
+                    seen.push("session delayed");
+                    holder.session = None;
+                    holder.end = now.plus_ms(delay_ms.min(holder.lease_ms));
+                }
             }
             let is_undone = undo(holder, &others, now, &mut seen, &mut called);
             has_promised |= seen[before..].iter().any(|what| *what != "grant undone");

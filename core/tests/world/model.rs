@@ -25,13 +25,15 @@
 //!     of a hold that the token had already it makes no shorter one. An upgrade that nobody was told of stands in the same way.
 //! 11. A string whose value is a token is held by that token alone, for as long as the key lives. It keeps neither limit nor
 //!     level nor label, so its token has whatever of these it asks for; a session it cannot have.
-//! 12. Who works on an inner level has nothing to wait for once the outer hold is gone, and is told so by the next turn at
+//! 12. Where a session closes that has a delay, its hold stays: its lease begins a last time, as long as the delay and no longer
+//!     than ever. That promises a lease.
+//! 13. Who works on an inner level has nothing to wait for once the outer hold is gone, and is told so by the next turn at
 //!     the key.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use lock_core::queue::WaiterLimits;
-use lock_core::{ClientId, Fence, Moment, Refusal, Token};
+use lock_core::{ClientId, Fence, Moment, Refusal, Session, Token};
 
 use super::grants::counted;
 use super::server::WorkDone;
@@ -47,7 +49,7 @@ pub(crate) struct Holder {
     pub(crate) end: Moment,
     pub(crate) level: u16,
     pub(crate) owner: Option<&'static [u8]>,
-    pub(crate) session: Option<ClientId>,
+    pub(crate) session: Option<Session>,
     /// Those whose answers are on their way.
     pub(crate) promised: Vec<Promise>,
 }
@@ -469,7 +471,7 @@ impl Model {
             }
             return;
         };
-        if request.session {
+        if request.session_delay_ms.is_some() {
             self.saw("session of a string refused");
             return self.reply(client, Reply::Error(Refusal::SessionOfString));
         }
@@ -515,7 +517,8 @@ impl Model {
         }
         let holder = self.hold_of(spot, token).unwrap();
         if let Some(level) = request.level {
-            let lease_ms = counted(request.lease_ms, request.session || holder.session.is_some());
+            let lease_ms =
+                counted(request.lease_ms, request.session_delay_ms.is_some() || holder.session.is_some());
             let cuts = self.now.plus_ms(lease_ms) < holder.end;
             let is_deeper = level > holder.level;
             self.saw(if cuts {

@@ -534,7 +534,7 @@ impl Server {
             block_ms: request.block_ms,
             queue_ms: request.queue_ms.and_then(NonZeroU64::new),
             owner: request.owner,
-            session: request.session,
+            session_delay_ms: request.session_delay_ms,
             level: request.level,
         };
         let limits = self.limits;

@@ -1,6 +1,6 @@
 //! What can happen in the world, and what a client can be told.
 
-use lock_core::{ClientId, DbKey, Fence, Refusal, Token};
+use lock_core::{ClientId, DbKey, Fence, Refusal, Session, Token};
 
 /// A key in a database.
 pub(crate) type Spot = DbKey<'static>;
@@ -31,7 +31,8 @@ pub(crate) struct Request {
     pub(crate) block_ms: Option<u64>,
     pub(crate) queue_ms: Option<u64>,
     pub(crate) owner: Option<&'static [u8]>,
-    pub(crate) session: bool,
+    /// 0 without DELAY.
+    pub(crate) session_delay_ms: Option<u64>,
     pub(crate) level: Option<u16>,
 }
 
@@ -45,7 +46,7 @@ impl Request {
             block_ms: None,
             queue_ms: None,
             owner: None,
-            session: false,
+            session_delay_ms: None,
             level: None,
         }
     }
@@ -66,8 +67,17 @@ impl Request {
     }
 
     pub(crate) const fn session(mut self) -> Self {
-        self.session = true;
+        self.session_delay_ms = Some(0);
         self
+    }
+
+    pub(crate) const fn delay(mut self, ms: u64) -> Self {
+        self.session_delay_ms = Some(ms);
+        self
+    }
+
+    pub(crate) fn session_of(&self, client: ClientId) -> Option<Session> {
+        self.session_delay_ms.map(|delay_ms| Session { client, delay_ms })
     }
 
     pub(crate) const fn level(mut self, level: u16) -> Self {

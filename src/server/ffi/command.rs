@@ -125,6 +125,8 @@ pub(crate) enum ArgKind {
     PureToken,
     /// One of several.
     OneOf(&'static [Arg]),
+    /// Several, one after the other.
+    Block(&'static [Arg]),
 }
 
 impl Arg {
@@ -188,7 +190,7 @@ struct CommandInfo {
     key_specs: [RedisModuleCommandKeySpec; 2],
     args: Vec<RedisModuleCommandArg>,
     /// Arguments of arguments, which `args` points into.
-    choices: Vec<Vec<RedisModuleCommandArg>>,
+    parts: Vec<Vec<RedisModuleCommandArg>>,
 }
 
 /// The sizes of the structs in this build, so that a server with other versions of them can read the arrays.
@@ -201,8 +203,8 @@ static VERSION: RedisModuleCommandInfoVersion = RedisModuleCommandInfoVersion {
 
 impl CommandInfo {
     fn new(spec: &'static CommandSpec) -> Self {
-        let mut choices = Vec::new();
-        let args = list(spec.args, &mut choices);
+        let mut parts = Vec::new();
+        let args = list(spec.args, &mut parts);
         let info = RedisModuleCommandInfo {
             version: &raw const VERSION,
             summary: spec.summary.as_ptr(),
@@ -214,15 +216,15 @@ impl CommandInfo {
             key_specs: ptr::null_mut(),
             args: ptr::null_mut(),
         };
-        Self { info, key_specs: [spec.keys.map_or_else(no_key, key_spec), no_key()], args, choices }
+        Self { info, key_specs: [spec.keys.map_or_else(no_key, key_spec), no_key()], args, parts }
     }
 
     /// Sets the pointers from one part to another, which hold while it stays in place.
     fn link(&mut self) -> &RedisModuleCommandInfo {
-        let mut choices = self.choices.iter_mut();
+        let mut parts = self.parts.iter_mut();
         for arg in &mut self.args {
-            if arg.type_ == raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_ONEOF {
-                arg.subargs = choices.next().map_or(ptr::null_mut(), Vec::as_mut_ptr);
+            if HAVE_PARTS.contains(&arg.type_) {
+                arg.subargs = parts.next().map_or(ptr::null_mut(), Vec::as_mut_ptr);
             }
         }
         self.info.key_specs = self.key_specs.as_mut_ptr();
@@ -231,17 +233,23 @@ impl CommandInfo {
     }
 }
 
-fn list(args: &'static [Arg], choices: &mut Vec<Vec<RedisModuleCommandArg>>) -> Vec<RedisModuleCommandArg> {
-    let mut list: Vec<RedisModuleCommandArg> = args.iter().map(|arg| one_arg(arg, choices)).collect();
+/// The types of arguments that consist of others.
+const HAVE_PARTS: [raw::RedisModuleCommandArgType; 2] = [
+    raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_ONEOF,
+    raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_BLOCK,
+];
+
+fn list(args: &'static [Arg], parts: &mut Vec<Vec<RedisModuleCommandArg>>) -> Vec<RedisModuleCommandArg> {
+    let mut list: Vec<RedisModuleCommandArg> = args.iter().map(|arg| one_arg(arg, parts)).collect();
     // SAFETY: all of the struct's fields are integers and pointers, for which zeros are valid.
     list.push(unsafe { mem::zeroed() });
     list
 }
 
-fn one_arg(arg: &'static Arg, choices: &mut Vec<Vec<RedisModuleCommandArg>>) -> RedisModuleCommandArg {
-    if let ArgKind::OneOf(args) = arg.kind {
-        // Choices are not nested, so their own choices need no place.
-        choices.push(list(args, &mut Vec::new()));
+fn one_arg(arg: &'static Arg, parts: &mut Vec<Vec<RedisModuleCommandArg>>) -> RedisModuleCommandArg {
+    if let ArgKind::OneOf(args) | ArgKind::Block(args) = arg.kind {
+        // These are not nested, so their own need no place.
+        parts.push(list(args, &mut Vec::new()));
     }
     let optional =
         if arg.optional { raw::REDISMODULE_CMD_ARG_OPTIONAL } else { raw::REDISMODULE_CMD_ARG_NONE };
@@ -266,6 +274,7 @@ fn type_of(kind: &ArgKind) -> RedisModuleCommandArgType {
         ArgKind::Integer => raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_INTEGER,
         ArgKind::PureToken => raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_PURE_TOKEN,
         ArgKind::OneOf(_) => raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_ONEOF,
+        ArgKind::Block(_) => raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_BLOCK,
     }
 }
 

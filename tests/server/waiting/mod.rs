@@ -12,6 +12,7 @@ mod queue;
 mod reentrant_waits;
 mod rights;
 mod scenarios;
+mod session_delay;
 mod sessions;
 mod subscribers;
 mod upgrade;
