@@ -127,15 +127,6 @@ class LockTest(unittest.TestCase):
         self.addCleanup(client.close)
         return client
 
-    def needs_delay(self):
-        """Skips the test where the module does not know DELAY."""
-        try:
-            self.direct.execute_command("LOCK.ACQUIRE", "probe", "PX", 1, "TOKEN", "probe", "SESSION", "DELAY", 1)
-        except redis.exceptions.ResponseError as error:
-            if "syntax error" in str(error):
-                self.skipTest("this module knows no DELAY")
-            raise
-
     def info(self, key=None):
         return self.direct.execute_command("LOCK.INFO", key or self.key)
 

@@ -151,7 +151,6 @@ class LostReplies(LockTest):
         self.assert_nothing_left()
 
     def test_a_session_with_a_delay_comes_back_to_the_same_hold(self):
-        self.needs_delay()
         self.proxy.faults = EachOnce("close")
         _, fence = self.client().execute_command(
             "LOCK.ACQUIRE", self.key, "PX", 30000, "TOKEN", "mine", "SESSION", "DELAY", 5000)

@@ -595,6 +595,10 @@ fn syntax_of(argument: &Reply) -> String {
             let choices: Vec<String> = parts["arguments"].items().iter().map(syntax_of).collect();
             choices.join(" | ")
         }
+        ("block", None) => {
+            let parts: Vec<String> = parts["arguments"].items().iter().map(syntax_of).collect();
+            parts.join(" ")
+        }
         ("pure-token", Some(token)) => token,
         ("key" | "string" | "integer", None) => name.clone(),
         ("key" | "string" | "integer", Some(token)) => format!("{token} {name}"),
