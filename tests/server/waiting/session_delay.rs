@@ -173,7 +173,7 @@ fn readers_stay_beside_each_other_for_their_delays() {
 
 #[test]
 fn very_many_holds_stay_for_their_delay_and_end_after_it() {
-    const HOLDS: usize = 3_000;
+    const HOLDS: i64 = 3_000;
     let server = Server::start();
     let mut client = server.client();
     let mut session = server.client();
@@ -183,7 +183,7 @@ fn very_many_holds_stay_for_their_delay_and_end_after_it() {
     drop(session);
     wait_closed(&mut client, "k0");
     wait_closed(&mut client, &format!("k{}", HOLDS - 1));
-    assert_eq!(client.run("DBSIZE"), Reply::Int(HOLDS as i64));
+    assert_eq!(client.run("DBSIZE"), Reply::Int(HOLDS));
     wait_until("all have ended", PATIENCE, || client.run("DBSIZE") == Reply::Int(0));
 }
 
