@@ -56,6 +56,13 @@ pub struct Waiter {
     pub keep: Option<Keep>,
 }
 
+impl Waiter {
+    /// Whether its place is kept without a connection.
+    pub(crate) fn is_queued(&self) -> bool {
+        self.client.is_none()
+    }
+}
+
 /// How a place is kept without a connection.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Keep {
@@ -98,6 +105,8 @@ pub struct WaitedFor {
     pub key: OwnedDbKey,
     /// How many wait for it.
     pub waiting: usize,
+    /// How many of those are places without a connection.
+    pub queued: usize,
     /// Since when the first of them has waited.
     pub since: Moment,
 }
@@ -150,6 +159,8 @@ enum Queue {
 struct Many {
     tickets: BTreeSet<Ticket>,
     by_token: BTreeMap<Token, Ticket>,
+    /// How many of them are places without a connection.
+    queued: usize,
 }
 
 impl Queue {
@@ -170,9 +181,16 @@ impl Queue {
 }
 
 impl Many {
-    fn insert(&mut self, token: Token, ticket: Ticket) {
+    fn insert(&mut self, waiter: &Waiter, ticket: Ticket) {
         self.tickets.insert(ticket);
-        self.by_token.insert(token, ticket);
+        self.by_token.insert(waiter.token.clone(), ticket);
+        self.queued = self.queued.saturating_add(waiter.is_queued().into());
+    }
+
+    fn remove(&mut self, waiter: &Waiter, ticket: Ticket) {
+        self.tickets.remove(&ticket);
+        self.by_token.remove(&waiter.token);
+        self.queued = self.queued.saturating_sub(waiter.is_queued().into());
     }
 }
 
@@ -252,18 +270,20 @@ impl Queues {
     pub fn longest_waits(&self, at_most: usize) -> Vec<WaitedFor> {
         // Tickets are numbered in the order in which their requests began to wait.
         let first = |queue: &Queue| queue.tickets().next();
-        let mut heads: Vec<(u64, Ticket, DbKey<'_>, usize)> = self
-            .queues
-            .iter()
-            .filter_map(|(key, queue)| first(queue).map(|head| (head.number(), head, key, queue.len())))
-            .collect();
+        let mut heads: Vec<(Ticket, DbKey<'_>, &Queue)> =
+            self.queues.iter().filter_map(|(key, queue)| Some((first(queue)?, key, queue))).collect();
         if at_most < heads.len() {
-            heads.select_nth_unstable_by_key(at_most, |(number, ..)| *number);
+            heads.select_nth_unstable_by_key(at_most, |(head, ..)| head.number());
             heads.truncate(at_most);
         }
-        heads.sort_unstable_by_key(|(number, ..)| *number);
-        let waited_for = |(_, head, key, waiting): (_, _, DbKey<'_>, _)| {
-            Some(WaitedFor { key: key.into(), waiting, since: self.waiter(head)?.since })
+        heads.sort_unstable_by_key(|(head, ..)| head.number());
+        let waited_for = |(head, key, queue): (Ticket, DbKey<'_>, &Queue)| {
+            let head = self.waiter(head)?;
+            let queued = match queue {
+                Queue::One(_) => head.is_queued().into(),
+                Queue::Many(many) => many.queued,
+            };
+            Some(WaitedFor { key: key.into(), waiting: queue.len(), queued, since: head.since })
         };
         heads.into_iter().filter_map(waited_for).collect()
     }
@@ -356,7 +376,7 @@ impl Queues {
 
     fn seat(&mut self, ticket: Ticket, seat: Seat) {
         let Seat { waiter, keys } = &seat;
-        keys.iter().for_each(|key| self.enqueue(key.as_key(), ticket, &waiter.token));
+        keys.iter().for_each(|key| self.enqueue(key.as_key(), ticket, waiter));
         self.by_client.extend(waiter.client.map(|client| (client, ticket)));
         self.timeouts.extend(waiter.until.map(|until| (until, ticket)));
         self.seats.insert(ticket, Box::new(seat));
@@ -369,27 +389,26 @@ impl Queues {
         }
     }
 
-    fn enqueue(&mut self, key: DbKey<'_>, ticket: Ticket, token: &Token) {
+    fn enqueue(&mut self, key: DbKey<'_>, ticket: Ticket, waiter: &Waiter) {
         match self.queues.get_mut(key) {
             None => self.queues.insert(key, Queue::One(ticket)),
-            Some(Queue::Many(many)) => many.insert(token.clone(), ticket),
+            Some(Queue::Many(many)) => many.insert(waiter, ticket),
             Some(queue @ Queue::One(_)) => {
                 let mut many = Many::default();
                 for ticket in queue.tickets() {
-                    let first = self.seats.get(&ticket).map(|seat| seat.waiter.token.clone());
-                    first.into_iter().for_each(|token| many.insert(token, ticket));
+                    let first = self.seats.get(&ticket);
+                    first.into_iter().for_each(|seat| many.insert(&seat.waiter, ticket));
                 }
-                many.insert(token.clone(), ticket);
+                many.insert(waiter, ticket);
                 *queue = Queue::Many(Box::new(many));
             }
         }
     }
 
-    fn dequeue(&mut self, key: DbKey<'_>, ticket: Ticket, token: &Token) {
+    fn dequeue(&mut self, key: DbKey<'_>, ticket: Ticket, waiter: &Waiter) {
         let left = match self.queues.get_mut(key) {
             Some(Queue::Many(many)) => {
-                many.tickets.remove(&ticket);
-                many.by_token.remove(token);
+                many.remove(waiter, ticket);
                 (many.tickets.len(), many.tickets.first().copied())
             }
             _ => (0, None),
@@ -453,9 +472,14 @@ impl Queues {
     /// The connection at a place goes, and the place is kept without it from now on. Returns the connection. `None`, and
     /// nothing has changed, if none waits there or QUEUE was not asked for.
     pub(crate) fn step_aside(&mut self, ticket: Ticket, now: Moment) -> Option<ClientId> {
-        let waiter = &mut self.seats.get_mut(&ticket)?.waiter;
+        let Seat { waiter, keys } = self.seats.get_mut(&ticket)?.as_mut();
         let until = now.plus_ms(waiter.keep.as_ref()?.for_ms.get());
         let client = waiter.client.take()?;
+        for key in keys {
+            if let Some(Queue::Many(many)) = self.queues.get_mut(key.as_key()) {
+                many.queued = many.queued.saturating_add(1);
+            }
+        }
         if let Some(before) = waiter.until.replace(until) {
             self.timeouts.remove(&(before, ticket));
         }
@@ -480,7 +504,7 @@ impl Queues {
             self.timeouts.remove(&(until, ticket));
         }
         for key in keys {
-            self.dequeue(key.as_key(), ticket, &waiter.token);
+            self.dequeue(key.as_key(), ticket, waiter);
         }
         Some(seat)
     }
@@ -543,9 +567,14 @@ impl Queues {
         });
         let places: usize = self.seats.values().map(|seat| seat.keys.len()).sum();
         let tickets: usize = self.queues.iter().map(|(_, queue)| queue.len()).sum();
+        let is_queued = |ticket: &&Ticket| self.waiter(**ticket).is_some_and(Waiter::is_queued);
         let is_sound = |queue: &Queue| match queue {
             Queue::One(_) => true,
-            Queue::Many(many) => many.tickets.len() > 1 && many.tickets.len() == many.by_token.len(),
+            Queue::Many(many) => {
+                many.tickets.len() > 1
+                    && many.tickets.len() == many.by_token.len()
+                    && many.queued == many.tickets.iter().filter(is_queued).count()
+            }
         };
         let with_timeout = self.seats.values().filter(|seat| seat.waiter.until.is_some()).count();
         seats_agree

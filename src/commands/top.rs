@@ -73,11 +73,12 @@ fn oldest_hold(context: &Context, at: &WaitedFor, now: Moment) -> Option<Oldest>
 }
 
 fn reply_lock(context: &Context, at: &WaitedFor, oldest: Option<&Oldest>, now: Moment) {
-    context.reply_map(8);
+    context.reply_map(9);
     context.reply_bytes(b"key");
     context.reply_bytes(at.key.as_key().key);
     reply_field(context, "database", at.key.as_key().database.into());
     reply_field(context, "waiting", number(at.waiting));
+    reply_field(context, "queued", number(at.queued));
     reply_field(context, "longest", number(now.ms_since(at.since)));
     match oldest {
         Some(oldest) => reply_field(context, "held", number(now.ms_since(oldest.since))),

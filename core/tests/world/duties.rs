@@ -69,7 +69,9 @@ impl Model {
         if self.decides() {
             let is_late = |spot: &Spot| self.may_be_late(*spot) || self.arrived.contains(spot);
             let late: Vec<Spot> = SPOTS.into_iter().filter(is_late).collect();
-            for spot in work_done.turns.iter().copied().chain(SPOTS) {
+            let had_turns = work_done.turns.iter().copied();
+            let others = SPOTS.into_iter().filter(|spot| !self.unheard.contains(spot));
+            for spot in had_turns.chain(others).collect::<Vec<_>>() {
                 if !self.whose(spot).keeps() {
                     self.settle(spot);
                 } else if !late.contains(&spot) || work_done.expired.contains(&spot) {

@@ -164,7 +164,11 @@ impl Model {
                 self.foreign.insert(spot);
             }
             Step::SetString(spot, number, ms) => {
+                let is_over_another = self.strings.contains_key(&spot);
                 self.remove(spot);
+                if is_over_another && ms.is_none() {
+                    self.unheard.insert(spot);
+                }
                 self.strings.insert(spot, number);
                 self.ttls.extend(ms.map(|ms| (spot, self.now.plus_ms(ms))));
             }

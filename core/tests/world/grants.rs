@@ -79,6 +79,7 @@ impl Model {
 
     /// What is to be undone at a key is undone, then its queue is served.
     pub(super) fn settle(&mut self, spot: Spot) {
+        self.unheard.remove(&spot);
         if !self.decides() || self.foreign.contains(&spot) {
             return;
         }

@@ -37,11 +37,13 @@ fn who_waits_longest_comes_first_whatever_the_database() {
         assert_eq!(keys(&mut client, "COUNT 9223372036854775807"), ["b", "a", "c"]);
 
         let top = client.run("LOCK.TOP");
-        for (lock, (database, waiting)) in top.items().iter().zip([(0, 2), (3, 1), (0, 2)]) {
-            let names = ["key", "database", "waiting", "longest", "held", "owner", "session", "address"];
+        for (lock, (database, waiting, queued)) in top.items().iter().zip([(0, 2, 1), (3, 1, 0), (0, 2, 1)]) {
+            let names =
+                ["key", "database", "waiting", "queued", "longest", "held", "owner", "session", "address"];
             assert_eq!(field_names(lock), names);
             assert_eq!(field(lock, "database"), Reply::Int(database));
             assert_eq!(field(lock, "waiting"), Reply::Int(waiting));
+            assert_eq!(field(lock, "queued"), Reply::Int(queued));
             let owner = format!("holder-of-{}", field(lock, "key").text());
             assert_eq!(field(lock, "owner").text(), owner);
             assert!(field(lock, "held").int() >= field(lock, "longest").int(), "{lock:?}");
