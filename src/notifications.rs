@@ -8,7 +8,7 @@ use std::ffi::CStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use lock_core::Outcome;
-use lock_core::outcome::{Cause, Ending};
+use lock_core::outcome::{Cause, Change, Ending};
 
 use crate::server::ffi::{Context, RedisString, events_of_modules_are_sent};
 
@@ -31,7 +31,11 @@ pub(crate) fn send(context: &Context, key: RedisString<'_>, outcome: &Outcome) {
         for ended in change.ended() {
             context.notify(end_of(ended.why), key);
         }
-        if let Some(event) = change.cause().and_then(event_of) {
+        let event = match change {
+            Change::StringEnded(cause) => end_of_string(*cause),
+            _ => change.cause().and_then(event_of),
+        };
+        if let Some(event) = event {
             context.notify(event, key);
         }
     }
@@ -57,6 +61,14 @@ fn event_of(cause: Cause) -> Option<&'static CStr> {
         | Cause::Undone
         | Cause::LeftToClaim
         | Cause::Applied => None,
+    }
+}
+
+fn end_of_string(cause: Cause) -> Option<&'static CStr> {
+    match cause {
+        Cause::Released => Some(c"lock.released"),
+        Cause::Broken => Some(c"lock.broken"),
+        _ => None,
     }
 }
 

@@ -244,7 +244,7 @@ impl<'c> OpenLock<'c> {
                     replication::string_lasts(context, name, token, *lease_ms);
                     self.key.set_ttl(*lease_ms);
                 }
-                Change::AsAsked(..) => context.replicate_verbatim(),
+                Change::AsAsked(..) | Change::StringEnded(_) => context.replicate_verbatim(),
             }
         }
         fault::point(self.at.key, "passed-on");

@@ -128,8 +128,10 @@ pub enum Change {
     Ended(Fence, Ended),
     /// The string that counts as a lock of this token lasts so many milliseconds from now.
     Lease(Token, u64, Cause),
-    /// What was asked has been done, and says all there is to say. These holds have ended by it; a string is none.
+    /// What was asked has been done, and says all there is to say. These holds have ended by it.
     AsAsked(Cause, SmallVec<[Ended; 1]>),
+    /// What was asked has been done, and the string that counted as a lock has gone by it.
+    StringEnded(Cause),
 }
 
 impl Change {
@@ -139,7 +141,8 @@ impl Change {
             Self::First(_, cause)
             | Self::Set(_, cause)
             | Self::Lease(_, _, cause)
-            | Self::AsAsked(cause, _) => Some(*cause),
+            | Self::AsAsked(cause, _)
+            | Self::StringEnded(cause) => Some(*cause),
             Self::Whole(..) | Self::Ended(..) => None,
         }
     }
@@ -147,7 +150,7 @@ impl Change {
     /// The holds that have ended by it.
     pub fn ended(&self) -> &[Ended] {
         match self {
-            Self::First(..) | Self::Set(..) | Self::Lease(..) => &[],
+            Self::First(..) | Self::Set(..) | Self::Lease(..) | Self::StringEnded(_) => &[],
             Self::Ended(_, ended) => slice::from_ref(ended),
             Self::Whole(_, ended) => ended,
             Self::AsAsked(_, ended) => ended,

@@ -418,7 +418,8 @@ impl Table {
 
     /// When the restart grace ends, if it lasts.
     pub fn grace_until(&self, grace_ms: u64) -> Option<Moment> {
-        self.grace.until(grace_ms)
+        // A replica grants nothing at all.
+        self.grace.until(grace_ms).filter(|_| self.decides)
     }
 
     /// Counts what a turn has come to.

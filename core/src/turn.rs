@@ -326,15 +326,15 @@ impl Turn<'_> {
     /// that is left without a hold waits for this lock no longer either, if it is its client who says so and not a master or
     /// a file (`from_master`): what those say was said of another time, or to another server.
     pub fn release(&mut self, token: &Token, level: u16, from_master: impl Fn() -> bool) -> bool {
-        let (is_released, ended) = if self.is_at_string() {
-            (self.release_string(token, level), SmallVec::new())
+        let released = if self.is_at_string() {
+            self.release_string(token, level)
         } else {
             self.release_hold(token, level, &from_master)
         };
-        if is_released {
-            self.outcome.changes.push(Change::AsAsked(Cause::Released, ended));
-        } else {
-            self.outcome.denied = Some(Denied::NotReleased);
+        let is_released = released.is_some();
+        match released {
+            Some(released) => self.outcome.changes.push(released),
+            None => self.outcome.denied = Some(Denied::NotReleased),
         }
         let mut withdrawn = None;
         let leaves_wait = cfg!(feature = "broken-release");
@@ -351,25 +351,21 @@ impl Turn<'_> {
         is_released
     }
 
-    /// Whether the token held the lock at this level, and the hold if that has ended it.
+    /// What has changed by it; `None` if the token did not hold the lock at this level.
     #[inline]
-    fn release_hold(
-        &mut self,
-        token: &Token,
-        level: u16,
-        from_master: impl Fn() -> bool,
-    ) -> (bool, SmallVec<[Ended; 1]>) {
+    fn release_hold(&mut self, token: &Token, level: u16, from_master: impl Fn() -> bool) -> Option<Change> {
         self.end_lost_session(Some(token));
         let hold = if self.table.sessions.is_empty() { None } else { self.lock.hold_of(token, self.now) };
         let session = hold.and_then(|hold| Some((hold.session()?.client, hold.fence())));
         match self.lock.release(token, level, self.now, from_master) {
-            Released::NotHeld => (false, SmallVec::new()),
-            Released::LessDeep => (true, SmallVec::new()),
+            Released::NotHeld => None,
+            Released::LessDeep => Some(Change::AsAsked(Cause::Released, SmallVec::new())),
             Released::Ended { held_since } => {
                 if let Some((client, fence)) = session {
                     self.table.sessions.lets_go(client, self.key, fence);
                 }
-                (true, SmallVec::from_buf([Ended { why: Ending::Released, held_since }]))
+                let ended = Ended { why: Ending::Released, held_since };
+                Some(Change::AsAsked(Cause::Released, SmallVec::from_buf([ended])))
             }
         }
     }
@@ -407,7 +403,7 @@ impl Turn<'_> {
         let now = self.now;
         let ended = match target {
             BreakTarget::All if self.string.take().is_some() => {
-                self.outcome.changes.push(Change::AsAsked(Cause::Broken, SmallVec::new()));
+                self.outcome.changes.push(Change::StringEnded(Cause::Broken));
                 self.serve();
                 return Vec::from([Fence::NONE]);
             }

@@ -1,5 +1,7 @@
 //! A turn at a string that counts as a lock (G14). It is exclusive: who waits has to wait until it is gone.
 
+use smallvec::SmallVec;
+
 use super::Turn;
 use crate::fence::Fence;
 use crate::outcome::{Acquired, Cause, Change, Denied, WaitOptions};
@@ -62,14 +64,16 @@ impl Turn<'_> {
         true
     }
 
-    /// Gives back a level of the string: level 1 ends it, and no other is stored. False if the token does not own it. A string
-    /// is no hold that was granted, so none ends with it.
+    /// Gives back a level of the string: level 1 ends it, and no other is stored. `None` if the token does not own it.
     #[cold]
-    pub(super) fn release_string(&mut self, token: &Token, level: u16) -> bool {
-        let is_owned = self.owns_string(token);
-        if is_owned && level <= 1 {
-            *self.string = None;
+    pub(super) fn release_string(&mut self, token: &Token, level: u16) -> Option<Change> {
+        if !self.owns_string(token) {
+            return None;
         }
-        is_owned
+        if level > 1 {
+            return Some(Change::AsAsked(Cause::Released, SmallVec::new()));
+        }
+        *self.string = None;
+        Some(Change::StringEnded(Cause::Released))
     }
 }

@@ -386,7 +386,7 @@ impl Server {
                 Change::Ended(fence, _) => {
                     assert!(replica.end(*fence), "a hold ends once, and the replica has it: {fence:?}");
                 }
-                Change::AsAsked(..) => match asked {
+                Change::AsAsked(..) | Change::StringEnded(_) => match asked {
                     Asked::Nothing => panic!("nothing was asked"),
                     Asked::Release(token, level) => {
                         replica.release(token, *level, now, || true);

@@ -398,6 +398,19 @@ fn what_a_file_says_is_not_counted_again() {
     assert!(figure(&mut client, "restart_grace_left_ms") > 0);
 }
 
+/// Neither grants anything: the replica by itself, the master in its grace.
+#[test]
+fn only_a_master_shows_what_is_left_of_its_grace() {
+    let pair = Pair::start();
+    let mut replica = pair.replica.client();
+    replica.ok("CONFIG SET lock.restart-grace 600000");
+    assert_eq!(figure(&mut replica, "restart_grace_left_ms"), 0);
+    replica.ok("REPLICAOF NO ONE");
+    assert!(figure(&mut replica, "restart_grace_left_ms") > 0);
+    replica.ok("REPLICAOF 127.0.0.1 1");
+    assert_eq!(figure(&mut replica, "restart_grace_left_ms"), 0);
+}
+
 #[test]
 fn a_script_can_read_them() {
     let server = Server::start();

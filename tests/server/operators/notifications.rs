@@ -41,7 +41,7 @@ impl Listener {
 }
 
 #[test]
-fn of_a_string_that_counts_as_a_lock_extensions_and_waits_are_events() {
+fn of_a_string_that_counts_as_a_lock_all_is_an_event_but_what_set_does() {
     let server = Server::builder().config("lock.adopt-strings yes").start();
     let mut client = server.client();
     let mut listener = Listener::new(&server);
@@ -52,8 +52,15 @@ fn of_a_string_that_counts_as_a_lock_extensions_and_waits_are_events() {
     let mut waiter = Waiter::new(&server, "s TOKEN b BLOCK 0");
     listener.hears(&["s lock.waiting"]);
     client.run("LOCK.RELEASE s a");
-    listener.hears(&["s lock.acquired"]);
+    listener.hears(&["s lock.released", "s lock.acquired"]);
     waiter.granted();
+    client.run("LOCK.RELEASE s b");
+    listener.hears(&["s lock.released"]);
+    client.ok("SET s a PX 60000");
+    client.run("LOCK.RELEASE s a LEVEL 2");
+    client.run("LOCK.RELEASE s b");
+    client.run("LOCK.BREAK s");
+    listener.hears(&["s lock.broken"]);
     listener.hears_no_more(&mut client);
 }
 
