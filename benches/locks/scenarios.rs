@@ -7,6 +7,7 @@ pub(crate) mod hand_over;
 pub(crate) mod lateness;
 pub(crate) mod mass_expiry;
 pub(crate) mod memory;
+pub(crate) mod operators;
 pub(crate) mod pairs;
 pub(crate) mod per_hold;
 pub(crate) mod places;

@@ -16,7 +16,7 @@ use crate::support::Server;
 const KEPT_MS: &str = "3600000";
 
 /// What a request is answered with that has got a place: its ticket, `?` standing for any byte.
-const TICKET: &str = ":????????????????\r\n";
+pub(super) const TICKET: &str = ":????????????????\r\n";
 
 /// Length of a ticket, in decimal digits.
 const TICKET_DIGITS: usize = 16;

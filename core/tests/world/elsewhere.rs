@@ -164,7 +164,7 @@ impl Model {
                 self.foreign.insert(spot);
             }
             Step::SetString(spot, number, ms) => {
-                let is_over_another = self.strings.contains_key(&spot);
+                let is_over_another = self.strings.contains_key(&spot) || self.foreign.contains(&spot);
                 self.remove(spot);
                 if is_over_another && ms.is_none() {
                     self.unheard.insert(spot);

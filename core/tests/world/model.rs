@@ -27,7 +27,7 @@
 //!     level nor label, so its token has whatever of these it asks for; a session it cannot have.
 //! 12. Where a session closes that has a delay, its hold stays: its lease begins a last time, as long as the delay and no longer
 //!     than ever. That promises a lease.
-//! 13. That a string is written over another, without a time to live, no server hears of. What follows from it for those who wait
+//! 13. That a string is written over what is no lock, without a time to live, no server hears of. What follows from it for those who wait
 //!     is done by the next turn at the key. Nobody could be granted anything before that.
 //! 14. Who works on an inner level has nothing to wait for once the outer hold is gone, and is told so by the next turn at
 //!     the key.
@@ -104,7 +104,7 @@ pub(crate) struct Model {
     pub(crate) foreign: BTreeSet<Spot>,
     /// Strings that count as locks: whose token is the value.
     pub(crate) strings: BTreeMap<Spot, u8>,
-    /// Keys at which a string was written over another, until the next turn there.
+    /// Keys at which a string was written over what is no lock, until the next turn there.
     pub(crate) unheard: BTreeSet<Spot>,
     /// When keys end, where somebody has set that.
     pub(crate) ttls: BTreeMap<Spot, Moment>,
