@@ -75,6 +75,7 @@ needed! {
     RedisModule_GetKeyNameFromIO
     RedisModule_GetKeyNameFromOptCtx
     RedisModule_GetModuleUserFromUserName
+    RedisModule_GetKeyspaceNotificationFlagsAll
     RedisModule_GetMyClusterID
     RedisModule_GetNotifyKeyspaceEvents
     RedisModule_GetSelectedDb

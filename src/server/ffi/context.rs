@@ -214,7 +214,7 @@ impl Context {
     /// Whether the running command does not come from a client, but from the master, from the file being loaded, or
     /// from the node from which a slot arrives.
     pub(crate) fn is_from_master(&self) -> bool {
-        let slot_import = if IS_VALKEY.load(Ordering::Relaxed) { CTX_FLAGS_SLOT_IMPORT_CLIENT } else { 0 };
+        let slot_import = if is_valkey() { CTX_FLAGS_SLOT_IMPORT_CLIENT } else { 0 };
         self.has_flag(
             raw::REDISMODULE_CTX_FLAGS_REPLICATED | raw::REDISMODULE_CTX_FLAGS_LOADING | slot_import,
         )
@@ -383,6 +383,11 @@ pub(super) fn may_be_from_master() -> bool {
         api!(RedisModule_FreeServerInfo(ptr::null_mut(), info));
         read != applied
     }
+}
+
+/// Whether the server is Valkey, where some numbers mean something else than in Redis.
+pub(super) fn is_valkey() -> bool {
+    IS_VALKEY.load(Ordering::Relaxed)
 }
 
 /// Whether the server is set to send the keyspace notifications of modules.

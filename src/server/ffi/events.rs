@@ -7,6 +7,7 @@ use redis_module::raw::{
     RedisModuleSwapDbInfo,
 };
 
+use super::context::is_valkey;
 use super::guard::guard;
 use super::{Context, MainThread, OK, RedisString};
 
@@ -80,11 +81,23 @@ pub(crate) fn subscribe<E: ServerEvents + KeyspaceEvents>(context: &Context) -> 
             context.raw(),
             raw::REDISMODULE_NOTIFY_GENERIC
                 | raw::REDISMODULE_NOTIFY_EXPIRED
-                | raw::REDISMODULE_NOTIFY_EVICTED,
+                | raw::REDISMODULE_NOTIFY_EVICTED
+                | trimmed_keys(),
             Some(keyspace::<E>)
         ))
     };
     subscribed && notified == OK
+}
+
+/// Redis 8.4 and later: the class of the event of each key that is trimmed, because its slot went to another node as a whole.
+const NOTIFY_KEY_TRIMMED: c_int = 1 << 17;
+
+/// That class, where the server has it. A server to which a module subscribes to it trims slots key by key, and tells the value
+/// of each. Otherwise it would drop them in one piece, and tell nobody.
+fn trimmed_keys() -> c_int {
+    // SAFETY: it takes nothing.
+    let classes = unsafe { api!(RedisModule_GetKeyspaceNotificationFlagsAll()) };
+    if is_valkey() { 0 } else { classes & NOTIFY_KEY_TRIMMED }
 }
 
 unsafe extern "C" fn flush<E: ServerEvents>(

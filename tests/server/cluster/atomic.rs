@@ -1,10 +1,10 @@
-//! Slots that the server moves as a whole, as Valkey 9 can: keys are copied while the source goes on deciding, what it
-//! decides follows, and then the slot changes hands in one step.
+//! Slots that the server moves as a whole, as Valkey 9 and Redis 8.4 can: keys are copied while the source goes on deciding,
+//! what it decides follows, and then the slot changes hands in one step.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::support::cluster::atomic::{self, AtomicMove};
+use crate::support::cluster::atomic::{self, AtomicMove, Way};
 use crate::support::cluster::{Cluster, InCommon, Shared, key_in, moved_to};
 use crate::support::locks::{
     acquire, exists, fence_of, field, holder, holders, refused, remaining, standing,
@@ -15,8 +15,14 @@ use crate::support::{PATIENCE, Reply, Server, Waiter, skip, wait_until};
 /// Leaves the test, and says so, where the server moves no slot as a whole.
 macro_rules! where_possible {
     () => {
-        if !atomic::is_possible() {
-            return skip!(&mut Server::start().client(), "it has no CLUSTER MIGRATESLOTS");
+        if atomic::way().is_none() {
+            return skip!(&mut Server::start().client(), "it moves no slot as a whole");
+        }
+    };
+    (by steps) => {
+        where_possible!();
+        if atomic::way() == Some(Way::Redis) {
+            return skip!(&mut Server::start().client(), "it cannot be stopped at a step of the move");
         }
     };
 }
@@ -215,7 +221,7 @@ impl<'a> InBetween<'a> {
 /// The source must not write in the moment of the change, and leases end in it.
 #[test]
 fn leases_that_end_while_the_slot_changes_hands_end_on_one_side() {
-    where_possible!();
+    where_possible!(by steps);
     let (cluster, _alone) = alone();
     let slot = cluster.fresh_slot(0);
     let InBetween { moving, mut locks } = InBetween::come_to(&cluster, slot);
@@ -240,7 +246,7 @@ fn leases_that_end_while_the_slot_changes_hands_end_on_one_side() {
 
 #[test]
 fn a_move_that_fails_in_between_leaves_everything_where_it_was() {
-    where_possible!();
+    where_possible!(by steps);
     let (cluster, _alone) = alone();
     let slot = cluster.fresh_slot(0);
     let timeout = |ms: u32| {
@@ -290,4 +296,20 @@ fn the_replicas_of_both_sides_follow() {
     assert_eq!(holding, [2, 1, 0]);
     let size = cluster.client(cluster.replica(0)).run("DBSIZE");
     assert_eq!(size, Reply::Int(0));
+    // Nothing is left of the slot on the one side, also in the index of leases, and all of it is known on the other.
+    for (master, keys, holds) in [(0, "0", "0"), (1, "2", "3")] {
+        for node in [master, cluster.replica(master)] {
+            let mut client = cluster.client(node);
+            // Redis drops the keys of a slot bit by bit, once the slot has gone.
+            wait_until(&format!("node {node} has {keys} locks and {holds} holds"), PATIENCE, || {
+                ["lock_keys", "lock_holds"].map(|name| client.info("lock", name)) == [keys, holds]
+            });
+        }
+    }
+    let ended = cluster.client(0).info("lock", "lock_holds_ended");
+    assert_eq!(
+        ended,
+        cluster.client(0).info("lock", "lock_grants"),
+        "what it has granted it holds no longer"
+    );
 }

@@ -287,8 +287,8 @@ impl<'a> Mover<'a> {
         let to = (from + 1 + self.random.below(SHARDS - 1)) % SHARDS;
         let (source, target) = (self.masters[from], self.masters[to]);
         let slot = self.stress.locks[at].slot;
-        if atomic::is_possible() && self.random.below(4) == 0 {
-            self.stress.cluster.start_atomic_move(slot, source, target).wait_state(&["success"]);
+        if atomic::way().is_some() && self.random.below(4) == 0 {
+            self.stress.cluster.start_atomic_move(slot, source, target).wait_done();
             self.at_once += 1;
         } else {
             self.move_by_steps(slot, source, target);
