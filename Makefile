@@ -1,7 +1,7 @@
 # Shortcuts. What they do in more than a line is in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test test-matrix test-redis-py test-rslock test-clients test-monitoring simulate soak converge stress history history-proof fault-proof check bench cost servers
+.PHONY: help setup build run test test-matrix test-redis-py test-rslock test-clients test-monitoring test-packages install uninstall dist simulate soak converge stress history history-proof fault-proof check bench cost servers
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s  %s\n", $$1, $$2 }' Makefile
@@ -38,6 +38,21 @@ test-clients: ## Run the clients' own tests, on redis-server (REDIS_SERVER)
 test-monitoring: ## Make each alert of contrib/monitoring happen, before a real exporter and Prometheus (REDIS_SERVER)
 	@scripts/setup.sh prometheus
 	@scripts/with-module.sh scripts/on-each-server.sh installed cargo test --test monitoring
+
+test-packages: ## Open what make dist ships, install it on clean Debian machines, and remove it again (as root)
+	@scripts/setup.sh packages
+	@scripts/dist.sh
+	@scripts/roots.sh
+	@scripts/with-module.sh cargo test --test packages
+
+install: ## Install the module below /usr (PREFIX, DESTDIR)
+	@scripts/install.sh install
+
+uninstall: ## Remove what make install has installed
+	@scripts/install.sh uninstall
+
+dist: setup ## Build what is shipped, in target/dist: an archive, a Debian package, an RPM
+	@scripts/dist.sh
 
 simulate: ## Run 20,000 random histories of each kind through the core and a model of it (SIMULATION_RUNS)
 	@SIMULATION_RUNS=$${SIMULATION_RUNS:-20000} cargo test --release --package lock-core --test simulation

@@ -53,7 +53,8 @@ collect() {
     rm -rf "$dist"
     mkdir -p "$files"
     cp "$target/$triple/dist/$library" README.md CHANGELOG.md LICENSE "$files"
-    chmod 644 "$files/$library"
+    # Servers load no library that may not be executed.
+    chmod 755 "$files/$library"
     cp redis.conf.example "$files/redis-lock.conf"
     list_components >"$files/redis-lock.cdx.json"
 }

@@ -15,7 +15,8 @@ case ${1:-} in
         # Whoever installs as root has built as somebody else, and may have no cargo.
         [[ -e $module ]] || "$root/scripts/with-module.sh"
         install -d "$modules" "$docs"
-        install -m 644 "$module" "$modules/$library"
+        # Servers load no library that may not be executed.
+        install -m 755 "$module" "$modules/$library"
         for file in redis.conf.example README.md CHANGELOG.md LICENSE; do
             install -m 644 "$file" "$docs/$file"
         done

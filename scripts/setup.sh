@@ -2,7 +2,8 @@
 # Gets what building and testing need beyond a Rust toolchain and make. Installs on Debian and Ubuntu; elsewhere it says
 # what to install. Changes nothing when nothing is missing. With the argument pip it gets that as well, and what makes
 # Python environments: only the fetching of servers and the tests of redis-py need them. With the argument valgrind it gets
-# that, which only `make cost` needs; with the argument prometheus that and its exporter, for `make test-monitoring`.
+# that, which only `make cost` needs; with the argument prometheus that and its exporter, for `make test-monitoring`; with the
+# argument packages what opens packages and makes clean machines, for `make test-packages`.
 set -euo pipefail
 . "$(dirname "$0")/common.sh"
 
@@ -75,6 +76,10 @@ have_prometheus() {
     have prometheus && have promtool && have prometheus-redis-exporter
 }
 
+have_package_tools() {
+    have debootstrap && have rpm && have rpm2cpio && have cpio && have readelf
+}
+
 look() {
     missing='' debian='' fedora='' macos=''
     have_compiler || need 'a C compiler' 'gcc libc6-dev' 'gcc' 'xcode-select --install'
@@ -86,6 +91,9 @@ look() {
     [[ $also != prometheus ]] || have_prometheus ||
         need 'prometheus, promtool, and redis_exporter by the name of prometheus-redis-exporter' \
             'prometheus prometheus-redis-exporter' 'golang-github-prometheus' 'brew install prometheus'
+    [[ $also != packages ]] || have_package_tools ||
+        need 'debootstrap, rpm, rpm2cpio, cpio and readelf' 'debootstrap rpm rpm2cpio cpio binutils' 'debootstrap rpm cpio binutils' \
+            'brew install rpm'
     [[ $also != pip ]] || have_venv || need 'venv of Python' 'python3-venv' 'python3' 'brew install python'
 }
 
