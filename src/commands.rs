@@ -7,6 +7,8 @@ mod args;
 mod break_;
 mod check;
 mod deadlocks;
+#[cfg(test)]
+mod described;
 mod extend;
 mod fence;
 mod fields;

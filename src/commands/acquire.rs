@@ -68,6 +68,11 @@ pub(super) const SPEC: CommandSpec = CommandSpec {
         SESSION,
         LEVEL,
     ],
+    reply: r#"{"oneOf": [
+        {"description": "The lock is granted: its token and its fence.", "type": "array", "minItems": 2, "maxItems": 2, "items": [{"type": "string"}, {"type": "integer"}]},
+        {"description": "It is not available, or did not become available in time.", "type": "null"},
+        {"description": "With QUEUE, where the reply would be null: the ticket of the place.", "type": "integer"}
+    ]}"#,
 };
 
 impl Command for Acquire {

@@ -26,6 +26,7 @@ pub(super) const SPEC: CommandSpec = CommandSpec {
     summary: c"For operators: ends the hold with this fence, or all holds, whoever owns them.",
     complexity: c"O(log(H)) with FENCE, O(H) without, where H is the number of holds, and O(log(H)) for each waiter that acquires the lock",
     args: &[Arg::KEY, Arg::after(word::FENCE, c"fence", ArgKind::Integer).optional()],
+    reply: r#"{"description": "How many holds have ended.", "type": "integer", "minimum": 0}"#,
 };
 
 impl Command for Break {

@@ -25,6 +25,10 @@ pub(super) const SPEC: CommandSpec = CommandSpec {
         c"Returns fence, remaining milliseconds and number of waiters if the token holds the lock, or null.",
     complexity: c"O(log(H)) with H holds on the lock",
     args: &[Arg::KEY, TOKEN],
+    reply: r#"{"oneOf": [
+        {"description": "The token holds the lock: its fence, the milliseconds that remain, and how many wait.", "type": "array", "minItems": 3, "maxItems": 3, "items": {"type": "integer"}},
+        {"description": "The token holds nothing.", "type": "null"}
+    ]}"#,
 };
 
 impl Command for Check {

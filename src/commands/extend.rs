@@ -22,6 +22,10 @@ pub(super) const SPEC: CommandSpec = CommandSpec {
     summary: c"Extends the lease of a lock if the token holds it.",
     complexity: c"O(log(H)) with H holds on the lock",
     args: &[Arg::KEY, TOKEN, LEASE],
+    reply: r#"{"oneOf": [
+        {"description": "The token holds the lock, and its lease begins now.", "const": 1},
+        {"description": "The token holds nothing.", "const": 0}
+    ]}"#,
 };
 
 impl Command for Extend {

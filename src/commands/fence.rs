@@ -20,6 +20,7 @@ pub(super) const SPEC: CommandSpec = CommandSpec {
     summary: c"Internal: keeps the highest fence in the append-only file. Clients are refused.",
     complexity: c"O(1)",
     args: &[Arg::required(c"fence", ArgKind::Integer)],
+    reply: r#"{"const": 1}"#,
 };
 
 impl Command for Fence {

@@ -28,6 +28,15 @@ pub(super) const SPEC: CommandSpec = CommandSpec {
     summary: c"Shows who holds a lock and who waits for it. Returns null when nobody does.",
     complexity: c"O(log(H)+N) with H holds on the lock and N holders and waiters in the reply",
     args: &[Arg::KEY],
+    reply: r#"{"oneOf": [
+        {"description": "Who holds the lock, and who waits for it.", "type": "object", "properties": {
+            "holders": {"description": "The oldest 100 holds.", "type": "array", "items": {"type": "object"}},
+            "held": {"description": "How many holds there are.", "type": "integer"},
+            "waiting": {"description": "How many wait.", "type": "integer"},
+            "queue": {"description": "The first 100 of them.", "type": "array", "items": {"type": "object"}}
+        }},
+        {"description": "Nobody holds the lock, and nobody waits for it.", "type": "null"}
+    ]}"#,
 };
 
 impl Command for Info {

@@ -20,6 +20,7 @@ pub(super) const SPEC: CommandSpec = CommandSpec {
         c"Internal: a write that changes nothing. Replies 1 on the node of a cluster that serves the key.",
     complexity: c"O(1)",
     args: &[Arg::KEY],
+    reply: r#"{"const": 1}"#,
 };
 
 impl Command for Owned {

@@ -22,6 +22,10 @@ pub(super) const SPEC: CommandSpec = CommandSpec {
     summary: c"Releases a lock if the token holds it. Ends a wait of the token for the lock.",
     complexity: c"O(log(H)) with H holds on the lock, and O(log(H)) for each waiter that acquires the lock",
     args: &[Arg::KEY, TOKEN, LEVEL],
+    reply: r#"{"oneOf": [
+        {"description": "The hold has ended, or with LEVEL this level of it.", "const": 1},
+        {"description": "The token held nothing, or was not so deep.", "const": 0}
+    ]}"#,
 };
 
 impl Command for Release {

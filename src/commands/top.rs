@@ -27,6 +27,17 @@ pub(super) const SPEC: CommandSpec = CommandSpec {
     summary: c"For operators: the locks that are waited for on this server, the longest wait first.",
     complexity: c"O(Q+N*log(N)) with Q locks that are waited for and N locks in the reply",
     args: &[Arg::after(word::COUNT, c"count", ArgKind::Integer).optional()],
+    reply: r#"{"description": "The locks that are waited for, the longest wait first.", "type": "array", "items": {"type": "object", "properties": {
+        "key": {"type": "string"},
+        "database": {"type": "integer"},
+        "waiting": {"description": "How many wait.", "type": "integer"},
+        "queued": {"description": "How many of them are places without a connection.", "type": "integer"},
+        "longest": {"description": "Milliseconds that the first has waited.", "type": "integer"},
+        "held": {"description": "Milliseconds that the oldest hold has lasted.", "oneOf": [{"type": "integer"}, {"type": "null"}]},
+        "owner": {"oneOf": [{"type": "string"}, {"type": "null"}]},
+        "session": {"oneOf": [{"type": "integer"}, {"type": "null"}]},
+        "address": {"oneOf": [{"type": "string"}, {"type": "null"}]}
+    }}}"#,
 };
 
 /// What is shown of the oldest hold of a lock.

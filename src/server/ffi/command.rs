@@ -69,6 +69,9 @@ pub(crate) struct CommandSpec {
     pub(crate) summary: &'static CStr,
     pub(crate) complexity: &'static CStr,
     pub(crate) args: &'static [Arg],
+    /// What it replies, as a JSON schema for docs/commands.json. Modules cannot tell the server.
+    #[cfg_attr(not(test), expect(dead_code, reason = "docs/commands.json is written by a test"))]
+    pub(crate) reply: &'static str,
 }
 
 /// Which arguments of a command are keys.

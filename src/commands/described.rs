@@ -1,0 +1,103 @@
+//! docs/commands.json: the commands in the form of Redis's own command files, for those who generate clients from them. A test
+//! compares it with the command table. `REDIS_LOCK_WRITE=1` has the test write it anew.
+
+use std::ffi::CStr;
+use std::path::Path;
+use std::{env, fs};
+
+use serde_json::{Map, Value, json};
+
+use super::ALL;
+use crate::server::ffi::{Access, Arg, ArgKind, CommandSpec, Keys};
+
+/// Where the file is.
+const FILE: &str = "docs/commands.json";
+
+/// Since which version each command is there.
+const SINCE: &str = "0.1.0";
+
+#[test]
+fn the_file_is_what_the_command_table_says() {
+    let described: Map<String, Value> = ALL.iter().filter(|spec| is_public(spec)).map(command).collect();
+    let text = serde_json::to_string_pretty(&described).unwrap_or_default() + "\n";
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(FILE);
+    if env::var_os("REDIS_LOCK_WRITE").is_some() {
+        assert!(fs::write(&path, &text).is_ok(), "writing {FILE}");
+    }
+    let written = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        written == text,
+        "{FILE} is not what the command table says: REDIS_LOCK_WRITE=1 cargo test --lib described"
+    );
+}
+
+/// The others are for masters and files.
+fn is_public(spec: &CommandSpec) -> bool {
+    !text(spec.summary).starts_with("Internal")
+}
+
+fn command(spec: &CommandSpec) -> (String, Value) {
+    let words = |words: &CStr| -> Vec<String> {
+        text(words).split(' ').map(|word| word.to_uppercase().replace('-', "")).collect()
+    };
+    let reply: Value = serde_json::from_str(spec.reply).unwrap_or_default();
+    assert!(reply.is_object(), "the reply of {:?} is a schema", spec.name);
+    let mut described = json!({
+        "summary": text(spec.summary),
+        "complexity": text(spec.complexity),
+        "group": "module",
+        "since": SINCE,
+        "arity": spec.arity,
+        "command_flags": words(spec.flags),
+        "acl_categories": words(spec.categories),
+        "arguments": spec.args.iter().map(argument).collect::<Vec<_>>(),
+        "reply_schema": reply,
+    });
+    if let Some(keys) = spec.keys {
+        described["key_specs"] = json!([key_spec(keys)]);
+    }
+    (text(spec.name).to_uppercase(), described)
+}
+
+fn key_spec(keys: Keys) -> Value {
+    let (Keys::First(access) | Keys::Counted(access)) = keys;
+    let flags = match access {
+        Access::Read => json!(["RO", "ACCESS"]),
+        Access::Write => json!(["RW", "ACCESS", "UPDATE"]),
+        Access::Delete => json!(["RW", "DELETE"]),
+    };
+    let find_keys = match keys {
+        Keys::First(_) => json!({"range": {"lastkey": 0, "step": 1, "limit": 0}}),
+        Keys::Counted(_) => json!({"keynum": {"keynumidx": 0, "firstkey": 1, "step": 1}}),
+    };
+    json!({"flags": flags, "begin_search": {"index": {"pos": 1}}, "find_keys": find_keys})
+}
+
+fn argument(arg: &Arg) -> Value {
+    let (kind, parts) = match arg.kind {
+        ArgKind::Key => ("key", None),
+        ArgKind::String => ("string", None),
+        ArgKind::Integer => ("integer", None),
+        ArgKind::PureToken => ("pure-token", None),
+        ArgKind::OneOf(parts) => ("oneof", Some(parts)),
+        ArgKind::Block(parts) => ("block", Some(parts)),
+    };
+    let mut described = json!({"name": text(arg.name), "type": kind});
+    if matches!(arg.kind, ArgKind::Key) {
+        described["key_spec_index"] = json!(0);
+    }
+    if let Some(token) = arg.token {
+        described["token"] = json!(text(token));
+    }
+    if arg.optional {
+        described["optional"] = json!(true);
+    }
+    if let Some(parts) = parts {
+        described["arguments"] = parts.iter().map(argument).collect();
+    }
+    described
+}
+
+fn text(text: &CStr) -> &str {
+    text.to_str().unwrap_or_default()
+}
