@@ -1,4 +1,4 @@
-"""The programs of README.md, as they are there, but for the port."""
+"""The programs of README.md, and of the README of the whole project, as they are there, but for the port."""
 
 import os
 import re
@@ -9,8 +9,12 @@ import unittest
 from support import HERE, Server, ServerTest
 
 
-def programs():
-    with open(os.path.join(os.path.dirname(HERE), "README.md")) as file:
+CLIENT = os.path.dirname(HERE)
+PROJECT = os.path.dirname(os.path.dirname(CLIENT))
+
+
+def programs(folder=CLIENT):
+    with open(os.path.join(folder, "README.md")) as file:
         return re.findall(r"^```python\n(.*?)^```", file.read(), re.M | re.S)
 
 
@@ -34,6 +38,17 @@ class Readme(ServerTest):
         run = self.run_program(programs()[0].replace("wait=20", "wait=0.2"), [self.server.port])
         self.assertEqual((run.returncode, run.stdout), (0, "somebody else is at it\n"))
         self.direct.execute_command("LOCK.RELEASE", "order:44", "other")
+
+    def test_the_program_of_the_project_holds_the_lock_and_says_when_somebody_else_does(self):
+        [text] = programs(PROJECT)
+        run = self.run_program(text, [self.server.port])
+        self.assertEqual(run.returncode, 0, run.stdout)
+        self.assertRegex(run.stdout, r"^UPDATE orders SET total = 99, fence = (\d{16}) WHERE id = 42 AND fence <= \1\n$")
+        self.assert_nothing_left("order:42")
+        self.direct.execute_command("LOCK.ACQUIRE", "order:42", "PX", 60000, "TOKEN", "other")
+        run = self.run_program(text.replace("wait=20", "wait=0.2"), [self.server.port])
+        self.assertEqual((run.returncode, run.stdout), (0, "somebody else is at it, for longer than 20 seconds\n"))
+        self.direct.execute_command("LOCK.RELEASE", "order:42", "other")
 
     def test_the_others_run_too(self):
         lock_class, redlock = programs()[2:]

@@ -7,10 +7,15 @@ use std::path::Path;
 use super::readme::{file, make_calls, root};
 
 /// Every page, and the folder from which its links lead.
-const PAGES: [(&str, &str); 18] = [
+const PAGES: [(&str, &str); 26] = [
     ("README.md", ""),
     ("CONTRIBUTING.md", ""),
     ("CHANGELOG.md", ""),
+    ("SECURITY.md", ""),
+    ("docs/commands.md", "docs"),
+    ("docs/guide.md", "docs"),
+    ("docs/install.md", "docs"),
+    ("docs/support.md", "docs"),
     ("docs/benchmarks.md", "docs"),
     ("docs/clients.md", "docs"),
     ("docs/cost.md", "docs"),
@@ -26,6 +31,9 @@ const PAGES: [(&str, &str); 18] = [
     ("clients/cases/README.md", "clients/cases"),
     ("clients/python/README.md", "clients/python"),
     ("clients/typescript/README.md", "clients/typescript"),
+    ("clients/rust/README.md", "clients/rust"),
+    ("clients/go/README.md", "clients/go"),
+    ("clients/java/README.md", "clients/java"),
 ];
 
 /// Pages that name files, tests and targets.
