@@ -1,7 +1,7 @@
 # Shortcuts. What they do in more than a line is in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test test-matrix test-redis-py test-rslock test-clients test-monitoring test-packages install uninstall dist simulate soak converge stress history history-proof fault-proof check bench cost servers
+.PHONY: help setup build run test test-matrix test-redis-py test-rslock test-clients test-monitoring test-packages test-containers install uninstall dist simulate soak converge stress history history-proof fault-proof check bench cost servers
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s  %s\n", $$1, $$2 }' Makefile
@@ -44,6 +44,10 @@ test-packages: ## Open what make dist ships, install it on clean Debian machines
 	@scripts/dist.sh
 	@scripts/roots.sh
 	@scripts/with-module.sh cargo test --test packages
+
+test-containers: ## Build the images of contrib/containers with buildah, over clean Debian machines, and run them (as root)
+	@scripts/setup.sh containers
+	@scripts/containers.sh
 
 install: ## Install the module below /usr (PREFIX, DESTDIR)
 	@scripts/install.sh install

@@ -3,7 +3,8 @@
 # what to install. Changes nothing when nothing is missing. With the argument pip it gets that as well, and what makes
 # Python environments: only the fetching of servers and the tests of redis-py need them. With the argument valgrind it gets
 # that, which only `make cost` needs; with the argument prometheus that and its exporter, for `make test-monitoring`; with the
-# argument packages what opens packages and makes clean machines, for `make test-packages`.
+# argument packages what opens packages and makes clean machines, for `make test-packages`; with the argument containers what makes
+# those and images, for `make test-containers`.
 set -euo pipefail
 . "$(dirname "$0")/common.sh"
 
@@ -94,6 +95,8 @@ look() {
     [[ $also != packages ]] || have_package_tools ||
         need 'debootstrap, rpm, rpm2cpio, cpio and readelf' 'debootstrap rpm rpm2cpio cpio binutils' 'debootstrap rpm cpio binutils' \
             'brew install rpm'
+    [[ $also != containers ]] || { have debootstrap && have buildah; } ||
+        need 'debootstrap and buildah' 'debootstrap buildah' 'debootstrap buildah' 'brew install podman'
     [[ $also != pip ]] || have_venv || need 'venv of Python' 'python3-venv' 'python3' 'brew install python'
 }
 

@@ -3,6 +3,7 @@
 //! `make test-packages` builds what is tested and the clean machines. Where they are missing, each test is skipped by name.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+mod container;
 mod installed;
 mod machine;
 mod shipped;

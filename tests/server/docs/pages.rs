@@ -7,7 +7,7 @@ use std::path::Path;
 use super::readme::{file, make_calls, root};
 
 /// Every page, and the folder from which its links lead.
-const PAGES: [(&str, &str); 26] = [
+const PAGES: [(&str, &str); 27] = [
     ("README.md", ""),
     ("CONTRIBUTING.md", ""),
     ("CHANGELOG.md", ""),
@@ -24,6 +24,7 @@ const PAGES: [(&str, &str); 26] = [
     ("docs/migration.md", "docs"),
     ("docs/operations.md", "docs"),
     ("docs/runbooks.md", "docs"),
+    ("contrib/containers/README.md", "contrib/containers"),
     ("contrib/monitoring/README.md", "contrib/monitoring"),
     ("docs/set-nx.md", "docs"),
     ("tests/README.md", "tests"),
