@@ -1,7 +1,7 @@
 # Shortcuts. What they do in more than a line is in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test test-matrix test-redis-py test-rslock test-clients test-monitoring test-packages test-containers install uninstall dist simulate soak converge stress history history-proof fault-proof check bench cost servers
+.PHONY: help setup build run test test-matrix test-redis-py test-rslock test-clients test-monitoring test-packages test-containers install uninstall dist simulate soak converge stress history history-proof fault-proof fuzz check bench cost servers
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s  %s\n", $$1, $$2 }' Makefile
@@ -81,6 +81,9 @@ history-proof: setup ## See that it finds a module that breaks its promises
 
 fault-proof: setup ## See that a fault of the module leaves nothing half done
 	@scripts/fault-proof.sh
+
+fuzz: ## Fuzz arguments, payloads and the stream of a master, a minute each (FUZZ_SECONDS)
+	@scripts/fuzz.sh
 
 check: setup ## Check the format and the lints
 	@scripts/check.sh
