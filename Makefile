@@ -1,7 +1,7 @@
 # Shortcuts. What they do in more than a line is in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test test-matrix test-redis-py test-rslock test-clients test-monitoring test-packages test-containers install uninstall dist simulate soak converge stress history history-proof fault-proof fuzz check bench cost servers
+.PHONY: help setup build run test test-matrix test-redis-py test-rslock test-clients test-monitoring test-packages test-containers test-asan install uninstall dist simulate soak converge stress history history-proof fault-proof fuzz check bench cost servers
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s  %s\n", $$1, $$2 }' Makefile
@@ -48,6 +48,9 @@ test-packages: ## Open what make dist ships, install it on clean Debian machines
 test-containers: ## Build the images of contrib/containers with buildah, over clean Debian machines, and run them (as root)
 	@scripts/setup.sh containers
 	@scripts/containers.sh
+
+test-asan: setup ## Run the tests that load the module most under AddressSanitizer (ASAN_TESTS)
+	@scripts/asan.sh $(ASAN_TESTS)
 
 install: ## Install the module below /usr (PREFIX, DESTDIR)
 	@scripts/install.sh install

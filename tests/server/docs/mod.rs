@@ -1,5 +1,6 @@
 //! The README and the pages in docs, held to their word.
 
+mod dependencies;
 mod migration;
 mod pages;
 mod readme;
