@@ -4,7 +4,7 @@
 # Python environments: only the fetching of servers and the tests of redis-py need them. With the argument valgrind it gets
 # that, which only `make cost` needs; with the argument prometheus that and its exporter, for `make test-monitoring`; with the
 # argument packages what opens packages and makes clean machines, for `make test-packages`; with the argument containers what makes
-# those and images, for `make test-containers`.
+# those and images, for `make test-containers`; with the argument peers the servers of peers, for `make bench-peers`.
 set -euo pipefail
 . "$(dirname "$0")/common.sh"
 
@@ -97,6 +97,8 @@ look() {
             'brew install rpm'
     [[ $also != containers ]] || { have debootstrap && have buildah; } ||
         need 'debootstrap and buildah' 'debootstrap buildah' 'debootstrap buildah' 'brew install podman'
+    [[ $also != peers ]] || { have etcd && compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; } ||
+        need 'etcd and PostgreSQL' 'etcd-server postgresql' 'etcd postgresql-server' 'brew install etcd postgresql'
     [[ $also != pip ]] || have_venv || need 'venv of Python' 'python3-venv' 'python3' 'brew install python'
 }
 
@@ -127,6 +129,12 @@ install_packages() {
     if [[ $debian == *redis-server* ]]; then
         as_root deb-systemd-helper disable redis-server.service || true
         as_root update-rc.d redis-server disable || true
+    fi >/dev/null 2>&1
+    if [[ $debian == *postgresql* ]]; then
+        for service in etcd postgresql; do
+            as_root deb-systemd-helper disable $service.service || true
+            as_root update-rc.d $service disable || true
+        done
     fi >/dev/null 2>&1
     if [[ $debian == *prometheus* ]]; then
         for service in prometheus prometheus-redis-exporter; do

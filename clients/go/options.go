@@ -15,6 +15,8 @@ const (
 	pause = 100 * time.Millisecond
 	// Between requests of one who waits: less than lock.claim-lease, with room for a slow reply.
 	repeat = 2 * time.Second
+	// soon is the first such pause of one who waits without a connection.
+	soon = 50 * time.Millisecond
 	// How long a place is kept: longer than it takes to come back after a broken connection.
 	queue = 15 * time.Second
 	// How long an acquire that does not wait tries again what passes.

@@ -22,8 +22,7 @@ type server struct {
 	single  *redis.Client
 	cluster *redis.ClusterClient
 	timeout time.Duration
-	// A token for each request that may block.
-	free chan struct{}
+	leave   leave
 
 	mu       sync.Mutex
 	nodes    map[string]*redis.Client
@@ -33,10 +32,7 @@ type server struct {
 }
 
 func newServer(client redis.UniversalClient, blocked int) (*server, error) {
-	s := &server{free: make(chan struct{}, blocked), nodes: map[string]*redis.Client{}, moved: map[string]string{}, sessions: map[*session]bool{}}
-	for range blocked {
-		s.free <- struct{}{}
-	}
+	s := &server{leave: leave{free: blocked}, nodes: map[string]*redis.Client{}, moved: map[string]string{}, sessions: map[*session]bool{}}
 	switch client := client.(type) {
 	case *redis.Client:
 		s.timeout = timeoutOf(client.Options().ReadTimeout)
@@ -174,25 +170,39 @@ func (s *server) ask(words []any, replicas int) (any, int64, error) {
 }
 
 func (s *server) askInTurn(words []any, wait time.Duration) (any, error) {
-	var reply any
-	var err error
-	var rest time.Duration
 	began := time.Now()
-	select {
-	case <-s.free:
-		// Well below the socket timeout: the end of BLOCK is a reply, and not a lost one.
-		block := min(wait, repeat, s.timeout/2)
-		reply, _, err = s.ask(append(words, "BLOCK", ms(block)), 0)
-		s.free <- struct{}{}
-		// Some connections cannot block: Valkey's with RESP3 and subscriptions.
-		rest = min(block, pause)
-	default:
-		reply, _, err = s.ask(words, 0)
-		// At random, or many would come to ask in step.
-		rest = min(wait, repeat/2+rand.N(repeat/2))
+	if s.leave.takeNow() {
+		return s.askBlocking(words, wait)
 	}
+	// Who keeps a place waits on a connection as soon as it may: whose turn comes must not have to be called first. Until then it
+	// asks again: soon at first, since its turn may come before the turns of those who are blocked, and at random, or many would
+	// come to ask in step.
+	for next := soon; ; next = min(2*next, repeat) {
+		reply, _, err := s.ask(words, 0)
+		ticket, isTicket := reply.(int64)
+		if !isTicket {
+			return reply, err
+		}
+		left := max(wait-time.Since(began), time.Millisecond)
+		if s.leave.take(ticket, min(left, next/2+rand.N(next/2))) {
+			return s.askBlocking(words, left)
+		}
+		if next == repeat || time.Since(began) >= wait {
+			return reply, err
+		}
+	}
+}
+
+// askBlocking waits on a connection, of those that may be blocked, for which the caller has taken leave.
+func (s *server) askBlocking(words []any, wait time.Duration) (any, error) {
+	defer s.leave.giveBack()
+	began := time.Now()
+	// Well below the socket timeout: the end of BLOCK is a reply, and not a lost one.
+	block := min(wait, repeat, s.timeout/2)
+	reply, _, err := s.ask(append(words, "BLOCK", ms(block)), 0)
 	if _, isTicket := reply.(int64); isTicket {
-		time.Sleep(time.Until(began.Add(rest)))
+		// Some connections cannot block: Valkey's with RESP3 and subscriptions.
+		time.Sleep(time.Until(began.Add(min(block, pause))))
 	}
 	return reply, err
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import queue
 import random
 import time
 from typing import Any, Optional, TypeVar, Union
@@ -16,9 +15,10 @@ from redis.exceptions import (
 from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool
 
+from ._leave import Leave
 from ._routes import Slots, closed_by_peer, settings_of
 from ._steps import (
-    PAUSE, REPEAT, TIMEOUT, Ask, AskInTurn, Grant, Options, Pause, Step, Steps, Words, acquiring, extending, ms, now,
+    PAUSE, REPEAT, SOON, TIMEOUT, Ask, AskInTurn, Grant, Options, Pause, Step, Steps, Words, acquiring, extending, ms, now,
     releasing,
 )  # fmt: skip
 
@@ -73,10 +73,7 @@ class Server(Performer):
         self._cluster = client if isinstance(client, redis.RedisCluster) else None
         self._single = None if isinstance(client, redis.RedisCluster) else like(client, **settings)
         self._nodes, self._slots = dict[tuple[str, int], redis.Redis](), Slots()
-        # A Semaphore would stay locked when its user is interrupted.
-        self._free: queue.SimpleQueue[None] = queue.SimpleQueue()
-        for _ in range(blocked):
-            self._free.put(None)
+        self._leave = Leave(blocked)
 
     def for_hold(self, options: Options) -> Union[Server, Session]:
         """What is asked for this hold."""
@@ -104,31 +101,36 @@ class Server(Performer):
             raise
 
     def ask_in_turn(self, words: Words, wait: Optional[float]) -> Any:
-        left = float("inf") if wait is None else wait
-        if self._may_block():
-            # Well below the socket timeout: the end of BLOCK is a reply, and not a lost one.
-            block = min(left, REPEAT, timeout_of(self.node(str(words[1]))) / 2)
-            until = now() + min(block, PAUSE)
-            try:
-                reply = self.ask((*words, "BLOCK", ms(block)))
-            finally:
-                self._free.put(None)
-            # Some connections cannot block: Valkey's with RESP3 and subscriptions.
-            pause = until - now()
-        else:
+        until = float("inf") if wait is None else now() + wait
+        if self._leave.take_now():
+            return self._ask_blocking(words, until)
+        # Who keeps a place waits on a connection as soon as one is free: whose turn comes must not have to be called first.
+        # Until then it asks again: soon at first, since its turn may come before the turns of those who are blocked, and at
+        # random, or many would come to ask in step.
+        repeat = SOON
+        while True:
             reply = self.ask(words)
-            # At random, or many would come to ask in step.
-            pause = min(left, random.uniform(REPEAT / 2, REPEAT))
-        if isinstance(reply, int) and pause > 0:
-            time.sleep(pause)
-        return reply
+            if not isinstance(reply, int):
+                return reply
+            if self._leave.take(reply, min(until - now(), random.uniform(repeat / 2, repeat))):
+                return self._ask_blocking(words, until)
+            if repeat >= REPEAT or now() >= until:
+                return reply
+            repeat = min(2 * repeat, REPEAT)
 
-    def _may_block(self) -> bool:
+    def _ask_blocking(self, words: Words, until: float) -> Any:
+        began = now()
         try:
-            self._free.get_nowait()
-        except queue.Empty:
-            return False
-        return True
+            # Well below the socket timeout: the end of BLOCK is a reply, and not a lost one.
+            block = max(0, min(until - began, REPEAT, timeout_of(self.node(str(words[1]))) / 2))
+            reply = self.ask((*words, "BLOCK", ms(block)))
+            # Some connections cannot block: Valkey's with RESP3 and subscriptions.
+            pause = began + min(block, PAUSE) - now()
+            if isinstance(reply, int) and pause > 0:
+                time.sleep(pause)
+        finally:
+            self._leave.give_back()
+        return reply
 
     def node(self, name: str) -> redis.Redis:
         if self._single is not None:

@@ -24,6 +24,7 @@ LEASE = 30.0  # of who names none
 PAUSE = 0.1  # between a request that failed and the next one
 REPEAT = 2.0  # between requests of one who waits: less than lock.claim-lease, with room for a slow reply
 QUEUE = 15.0  # how long the place is kept: longer than it takes to come back after a broken connection
+SOON = 0.05  # the first such repeat of one who waits without a connection
 PATIENCE = 2.0  # how long an acquire that does not wait tries again what passes
 TIMEOUT = 5.0  # of a socket that has none: no request may hang for ever
 
