@@ -205,3 +205,32 @@ fn a_cancelled_move_leaves_the_figures_of_both_sides_as_they_were() {
     release(&mut source, &waited, "b");
     wait_now(&mut source, [2, 3, 0, 0]);
 }
+
+/// Redis tries again by itself. Each time all holds arrive, and are dropped.
+#[test]
+fn a_move_that_fails_once_all_has_arrived_leaves_the_figures_as_they_were() {
+    where_possible!();
+    if atomic::way() == Some(Way::Valkey) {
+        return skip!(&mut Server::start().client(), "cluster::atomic has its failing moves");
+    }
+    let cluster = Cluster::start(2);
+    let slot = cluster.fresh_slot(0);
+    let (mut source, mut target) = (cluster.client(0), cluster.client(1));
+    let (_session, mut waiter) = fill(&cluster, slot);
+    target.ok("DEBUG ASM-FAILPOINT import-main-channel wait-stream-eof");
+    let moving = cluster.start_atomic_move(slot, 0, 1);
+    wait_until("holds have arrived and been dropped", PATIENCE, || number(&mut target, "lock_moved") >= 4);
+    let [grants, released, lapsed, moved, removed, ended] = totals(&mut target);
+    assert_eq!([grants, released, lapsed, removed], [0; 4]);
+    assert_eq!(ended, moved);
+    waiter.assert_waiting(cluster.node(0));
+    wait_now(&mut source, [3, 4, 1, 1]);
+    assert_eq!(totals(&mut source), [5, 0, 1, 0, 0, 1]);
+    target.call(&["DEBUG", "ASM-FAILPOINT", "", ""]);
+    wait_until("it has been tried again", PATIENCE, || moving.state().0 == "completed");
+    moving.wait_done();
+    assert_eq!(waiter.failed(), moved_to(slot, cluster.node(1)));
+    wait_now(&mut source, [0; 4]);
+    wait_now(&mut target, [3, 4, 0, 0]);
+    assert_eq!(totals(&mut source), [5, 0, 1, 4, 0, 5]);
+}
