@@ -1,5 +1,5 @@
-//! What a node still has of a slot that has gone as a whole: clients that wait, places in queues, keys that the server drops
-//! later, and what INFO says of all that.
+//! What a node still has of a slot that has gone, mostly as a whole: clients that wait, places in queues, keys that the
+//! server drops later, and what INFO says of all that.
 
 use std::time::{Duration, Instant};
 
@@ -233,4 +233,24 @@ fn a_move_that_fails_once_all_has_arrived_leaves_the_figures_as_they_were() {
     wait_now(&mut source, [0; 4]);
     wait_now(&mut target, [3, 4, 0, 0]);
     assert_eq!(totals(&mut source), [5, 0, 1, 4, 0, 5]);
+}
+
+#[test]
+fn keys_that_move_one_by_one_count_as_moved_and_a_deleted_one_as_removed() {
+    let cluster = Cluster::start(2);
+    let slot = cluster.fresh_slot(0);
+    let [goes, deleted] = ["goes", "deleted"].map(|name| key_in(slot, name));
+    let (mut source, mut target) = (cluster.client(0), cluster.client(1));
+    for key in [&goes, &deleted] {
+        acquire(&mut source, &format!("{key} TOKEN a PX 600000"));
+    }
+    assert_eq!(source.run(&format!("DEL {deleted}")), Reply::Int(1));
+    let migration = cluster.open_slot(slot, 0, 1);
+    migration.move_all_keys();
+    migration.finish();
+    wait_now(&mut source, [0; 4]);
+    assert_eq!(totals(&mut source), [2, 0, 0, 1, 1, 2]);
+    release(&mut target, &goes, "a");
+    wait_now(&mut target, [0; 4]);
+    assert_eq!(totals(&mut target), [0, 1, 0, 0, 0, 1]);
 }
