@@ -79,6 +79,11 @@ pub(crate) fn served(context: &Context, key: &[u8]) -> Served {
     }
 }
 
+/// Whether another node has this key, or is about to have it.
+pub(crate) fn is_elsewhere(context: &Context, key: &[u8]) -> bool {
+    matches!(served(context, key), Served::Elsewhere(Refusal::Moved(_) | Refusal::InTransit))
+}
+
 fn elsewhere(context: &Context, key: RedisString<'_>) -> Served {
     let Some(slot) = context.slot_of(key) else { return Served::NotYet };
     if VIEW.with(|view| view.is_none()) {

@@ -61,6 +61,12 @@ impl ServerEvents for Events {
         waiting::keep_awake();
     }
 
+    fn slots_left() {
+        // Their waiters are redirected at the end of the iteration, and need not stay until the keys are dropped.
+        TABLE.with(|table| table.slots_left());
+        waiting::keep_awake();
+    }
+
     fn ticked(context: &Context) {
         expiry::tick(context);
         redirect::tick(context);
@@ -82,6 +88,7 @@ impl ServerEvents for Events {
     /// The end of an iteration of the server's loop: settles what happened to keys and connections, and answers clients.
     fn before_sleep(context: &Context) {
         relocated::find(context);
+        relocated::find_moved_away(context);
         TABLE.with(|table| table.before_sleep());
         let has_more = expiry::settle_marked(context) | waiting::deliver();
         waiting::iteration_has_ended();

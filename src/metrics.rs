@@ -87,7 +87,7 @@ impl Describe for Metrics {
             let figures = table.figures();
             let now = clock::now();
             let grace_end = table.grace_until(config::restart_grace_ms());
-            let numbers: [(&CStr, u64); 26] = [
+            let numbers: [(&CStr, u64); 27] = [
                 (c"keys", count(table.deadlines().len())),
                 (c"holds", table.holds()),
                 (c"waiters_blocked", count(queues.blocked())),
@@ -113,6 +113,7 @@ impl Describe for Metrics {
                 (c"undone", figures.undone),
                 (c"evicted", figures.evicted),
                 (c"removed", figures.removed),
+                (c"moved", figures.moved),
                 (c"holds_ended", figures.ended()),
             ];
             numbers.iter().for_each(|(name, number)| section.number(name, *number));

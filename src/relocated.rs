@@ -9,6 +9,7 @@ use std::mem;
 
 use lock_core::{DbKey, Lock};
 
+use crate::cluster;
 use crate::server::ffi::{Context, Key, MainThread, OwnedRedisString, RedisString};
 use crate::state::TABLE;
 use crate::timer;
@@ -52,6 +53,20 @@ pub(crate) fn find(context: &Context) {
         let Some(name) = OwnedRedisString::new(context, &key) else { return };
         let databases = (0..).take_while(|database| context.select_database(*database));
         databases.for_each(|_| arrived(context, name.name()));
+    }
+}
+
+/// The end of an iteration of the server's loop: tells locks that another node of the cluster has now from those that were
+/// removed.
+pub(crate) fn find_moved_away(context: &Context) {
+    if !cluster::is_node() {
+        return;
+    }
+    let left = TABLE.with(|table| table.left());
+    if !left.is_empty() {
+        let have: Vec<bool> =
+            left.iter().map(|key| cluster::is_elsewhere(context, key.as_key().key)).collect();
+        TABLE.with(|table| table.have_moved(&have));
     }
 }
 

@@ -47,6 +47,8 @@ pub struct Figures {
     pub evicted: u64,
     /// Holds that went with their keys, by another command than this module's.
     pub removed: u64,
+    /// Holds that went with their keys to another node of the cluster, or came from one by a move that was called off.
+    pub moved: u64,
 }
 
 impl Figures {
@@ -71,6 +73,7 @@ impl Figures {
             undone: 0,
             evicted: 0,
             removed: 0,
+            moved: 0,
         }
     }
 
@@ -84,6 +87,7 @@ impl Figures {
             self.undone,
             self.evicted,
             self.removed,
+            self.moved,
         ];
         others.into_iter().fold(self.released, u64::saturating_add)
     }

@@ -202,6 +202,11 @@ impl Table {
         self.touched_all(Some(other));
     }
 
+    /// Slots have gone to another node of the cluster: waiters may have to be redirected.
+    pub fn slots_left(&mut self) {
+        self.touched_all(None);
+    }
+
     fn touched_all(&mut self, database: Option<Database>) {
         for key in self.queues.keys() {
             if database.is_none_or(|database| database == key.database) {
@@ -450,6 +455,24 @@ impl Table {
             let lock = self.leaving.swap_remove(found);
             add(&mut self.figures.evicted, lock.holds);
         }
+    }
+
+    /// The keys of the locks that have left them in this iteration, and have not arrived elsewhere.
+    pub fn left(&self) -> Vec<OwnedDbKey> {
+        self.leaving.iter().map(|left| left.key.clone()).collect()
+    }
+
+    /// Says which of [`Table::left`], in that order, another node of the cluster has. They were not removed.
+    pub fn have_moved(&mut self, have: &[bool]) {
+        let mut have = have.iter();
+        let figures = &mut self.figures;
+        self.leaving.retain(|left| {
+            let has_moved = have.next().copied().unwrap_or(false);
+            if has_moved {
+                add(&mut figures.moved, left.holds);
+            }
+            !has_moved
+        });
     }
 
     #[cold]

@@ -8,7 +8,7 @@ use lock_checker::FaultKind;
 use crate::faults::{pause, sleep_ms, stop};
 use crate::history_client::Routes;
 use crate::run::{Faults, Stage};
-use crate::support::cluster::{AGREEMENT_DEADLINE, Cluster, slot_of};
+use crate::support::cluster::{AGREEMENT_DEADLINE, Cluster, atomic, slot_of};
 use crate::support::{Random, Server, wait_until};
 
 /// A failover that has not come about by then is given up by the servers, and to be asked for again.
@@ -33,8 +33,7 @@ impl Clustered {
     /// Clients want these keys.
     pub(crate) fn new(cluster: Cluster, keys: Vec<String>) -> Self {
         let routes = Arc::new(Routes::new(cluster.nodes().iter().map(Server::address).collect()));
-        let known = cluster.client(0).run("COMMAND INFO cluster|migrateslots");
-        let is_atomic = known.items().iter().any(|command| !command.is_null());
+        let is_atomic = atomic::way().is_some();
         let has_replicas = cluster.nodes().len() > cluster.masters();
         Self { cluster, keys, routes, is_atomic, has_replicas }
     }

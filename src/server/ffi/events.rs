@@ -42,6 +42,8 @@ pub(crate) trait ServerEvents {
     fn load_ended(context: &Context);
     /// The server has loaded its data.
     fn loaded();
+    /// Slots have gone to another node as a whole. The server drops their keys after this. Redis 8.4 and later say so.
+    fn slots_left();
 }
 
 /// How the module handles keyspace events.
@@ -86,7 +88,14 @@ pub(crate) fn subscribe<E: ServerEvents + KeyspaceEvents>(context: &Context) -> 
             Some(keyspace::<E>)
         ))
     };
-    subscribed && notified == OK
+    subscribed && notified == OK && (trimmed_keys() == 0 || subscribe_to_slots::<E>(context))
+}
+
+/// Subscribes to the event of slots that move as a whole. Valkey uses its number for another event.
+fn subscribe_to_slots<E: ServerEvents>(context: &Context) -> bool {
+    let event = RedisModuleEvent { id: raw::REDISMODULE_EVENT_CLUSTER_SLOT_MIGRATION, dataver: 1 };
+    // SAFETY: the context is valid, and the callback takes what this event passes.
+    unsafe { api!(RedisModule_SubscribeToServerEvent(context.raw(), event, Some(slot_migration::<E>))) == OK }
 }
 
 /// Redis 8.4 and later: the class of the event of each key that is trimmed, because its slot went to another node as a whole.
@@ -227,6 +236,17 @@ unsafe extern "C" fn loading<E: ServerEvents>(
     guard(|| unsafe { Context::new(context) }.map(|context| E::load_ended(&context)));
     if is_success {
         guard(E::loaded);
+    }
+}
+
+unsafe extern "C" fn slot_migration<E: ServerEvents>(
+    _context: *mut RedisModuleCtx,
+    _event: RedisModuleEvent,
+    subevent: u64,
+    _data: *mut c_void,
+) {
+    if subevent == raw::REDISMODULE_SUBEVENT_CLUSTER_SLOT_MIGRATION_MIGRATE_COMPLETED {
+        guard(E::slots_left);
     }
 }
 

@@ -5,5 +5,6 @@ mod atomic;
 mod down;
 mod endpoints;
 mod failover;
+mod left_slots;
 mod migration;
 mod routing;

@@ -9,7 +9,7 @@ use crate::support::waiter::{release, wait_blocked};
 use crate::support::{Client, Data, PATIENCE, Pair, Reply, Server, Waiter, caught_up, cmd, wait_until};
 
 /// What is counted from the start on.
-const TOTALS: [&str; 19] = [
+const TOTALS: [&str; 20] = [
     "grants",
     "grants_after_wait",
     "refusals",
@@ -28,6 +28,7 @@ const TOTALS: [&str; 19] = [
     "undone",
     "evicted",
     "removed",
+    "moved",
     "holds_ended",
 ];
 
@@ -87,8 +88,8 @@ impl Books {
     }
 }
 
-const ENDINGS: [&str; 8] =
-    ["released", "lapsed", "unclaimed", "broken", "sessions_closed", "undone", "evicted", "removed"];
+const ENDINGS: [&str; 9] =
+    ["released", "lapsed", "unclaimed", "broken", "sessions_closed", "undone", "evicted", "removed", "moved"];
 
 fn poll(mut is_so: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + PATIENCE;
