@@ -1,7 +1,7 @@
 # Shortcuts. What they do in more than a line is in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test test-matrix test-redis-py test-rslock test-clients test-monitoring test-packages test-containers test-asan install uninstall dist simulate soak converge stress history history-proof fault-proof fuzz check bench cost servers
+.PHONY: help setup build run test test-matrix test-redis-py test-rslock test-clients test-monitoring test-packages test-containers test-asan install uninstall dist simulate soak converge stress history history-proof fault-proof fuzz check bench bench-peers cost servers
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s  %s\n", $$1, $$2 }' Makefile
@@ -93,6 +93,9 @@ check: setup ## Check the format and the lints
 
 bench: setup ## Run the benchmarks
 	@scripts/with-module.sh cargo bench --bench locks
+
+bench-peers: ## Measure redis-lock beside Redisson, redsync, redis-py, redlock, etcd, PostgreSQL (PEERS_QUICK)
+	@scripts/peers.sh
 
 cost: ## Count the instructions of an operation under valgrind; COST_WHERE=1 says where they go
 	@scripts/setup.sh valgrind

@@ -1,5 +1,5 @@
-//! The benchmarks. `make bench` runs them, prints their tables and writes `docs/benchmarks.md` and its
-//! pictures from them.
+//! The benchmarks. `make bench` runs them, prints their tables and writes `docs/benchmarks.md`, its
+//! pictures and `docs/benchmarks-targets.md` from them.
 //!
 //! - `cargo bench --bench locks -- memory` runs the scenarios whose names contain `memory`; several words may be
 //!   given. Nothing is written then.
@@ -91,6 +91,8 @@ fn main() {
     let docs = elsewhere.or_else(|| is_whole.then(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("docs")));
     if let Some(docs) = docs {
         fs::write(docs.join("benchmarks.md"), report::as_markdown(&machine, &sections)).unwrap();
+        let targets = report::targets_as_markdown(&machine, &sections);
+        fs::write(docs.join("benchmarks-targets.md"), targets).unwrap();
         for plot in sections.iter().flat_map(|section| &section.plots) {
             fs::write(docs.join(plot.file), &plot.svg).unwrap();
         }

@@ -81,11 +81,7 @@ impl Section {
             page.push_str(&wrap(paragraph));
             page.push('\n');
         }
-        page += &table_as_markdown(&self.columns, &self.rows);
-        for plot in &self.plots {
-            page += &format!("\n![{}]({})\n", plot.alt, plot.file);
-        }
-        page
+        page + &table_as_markdown(&self.columns, &self.rows)
     }
 }
 
@@ -99,25 +95,58 @@ pub(crate) fn pairs_as_text(pairs: &[(&str, String)]) -> String {
     pairs.iter().fold(String::new(), |text, (name, value)| text + &format!("{name:<10} {value}\n"))
 }
 
-/// The page.
+/// The page for readers: what matters in pictures, then all that was measured.
 pub(crate) fn as_markdown(machine: &[(&'static str, String)], sections: &[Section]) -> String {
     let mut page = "# Benchmarks\n\n".to_owned();
     page += &wrap(
         "`make bench` writes this page. The figures are of one machine, named below, on one day; they promise \
          nothing about another. What they are good for is to compare: where two ways of doing a thing are set \
-         against each other, both were measured in the same run, in turns, most of them on the same server process.",
+         against each other, both were measured in the same run, in turns, most of them on the same server process. \
+         [peers.md](peers.md) has what other libraries do, and [benchmarks-targets.md](benchmarks-targets.md), for \
+         developers, what each figure ought to be.",
     );
-    page.push('\n');
-    let machine: Vec<Vec<String>> =
-        machine.iter().map(|(name, value)| vec![(*name).to_owned(), value.clone()]).collect();
-    page += &table_as_markdown(&["machine", ""], &machine);
-    page += "\n## Targets\n\n";
-    page += &table_as_markdown(&TARGET_COLUMNS, &target_rows(sections));
+    page += "\n## In short\n\n";
+    page += &wrap(SHORT);
+    for plot in sections.iter().flat_map(|section| &section.plots) {
+        page += &format!("\n![{}]({})\n", plot.alt, plot.file);
+    }
+    page += "\n## The machine\n\n";
+    page += &machine_as_markdown(machine);
     for section in sections {
         page.push('\n');
         page += &section.as_markdown();
     }
     page
+}
+
+/// What the pictures show.
+const SHORT: &str = "Where clients contend for a lock, the server's queue serves more of them, and for less of its CPU, than \
+    clients that ask again and again. All wait alike, where polling leaves some waiting for very long. And a lock is handed over \
+    in the time of a round trip, however long the queue is.";
+
+/// The page for developers: what each figure ought to be, and whether it is.
+pub(crate) fn targets_as_markdown(machine: &[(&'static str, String)], sections: &[Section]) -> String {
+    let mut page = "# Targets\n\n".to_owned();
+    page += &wrap(
+        "`make bench` writes this page, for who changes the module. [benchmarks.md](benchmarks.md) says how each figure was \
+         measured. The ones that were missed come first.",
+    );
+    page.push('\n');
+    page += &machine_as_markdown(machine);
+    let (missed, met): (Vec<&Target>, Vec<&Target>) =
+        sections.iter().flat_map(|section| &section.targets).partition(|target| !target.is_met());
+    for (title, targets) in [("Missed", missed), ("Met", met)] {
+        page += &format!("\n## {title}\n\n");
+        let rows: Vec<Vec<String>> = targets.into_iter().map(Target::row).collect();
+        page += &table_as_markdown(&TARGET_COLUMNS, &rows);
+    }
+    page
+}
+
+fn machine_as_markdown(machine: &[(&'static str, String)]) -> String {
+    let machine: Vec<Vec<String>> =
+        machine.iter().map(|(name, value)| vec![(*name).to_owned(), value.clone()]).collect();
+    table_as_markdown(&["machine", ""], &machine)
 }
 
 fn target_rows(sections: &[Section]) -> Vec<Vec<String>> {

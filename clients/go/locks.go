@@ -11,7 +11,7 @@ import (
 )
 
 // Blocked is how many requests of a client wait on a connection at a time. Who waits beyond that keeps a place in the
-// queue all the same, and asks every second or two.
+// queue all the same, and waits on a connection as soon as one is free, the first in the queue first.
 const Blocked = 32
 
 // Client acquires locks. All its methods may be called at the same time.

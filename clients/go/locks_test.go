@@ -273,3 +273,33 @@ func TestCloseEndsSessions(t *testing.T) {
 		t.Fatal("it says that it is held")
 	}
 }
+
+// More contend for a lock than may be blocked. Whose turn comes must not have to ask first, since the lock is idle until then.
+func TestTheLockIsNotIdleWhereManyContend(t *testing.T) {
+	client, _ := clientOf(t, start(t))
+	const contenders, each = 2 * locks.Blocked, 5
+	var done sync.WaitGroup
+	began := time.Now()
+	for range contenders {
+		done.Add(1)
+		go func() {
+			defer done.Done()
+			for range each {
+				held, err := client.Acquire(t.Context(), "contended")
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				time.Sleep(time.Millisecond)
+				if err := held.Release(); err != nil {
+					t.Error(err)
+				}
+			}
+		}()
+	}
+	done.Wait()
+	// It takes less than a second. Where it was idle, each turn took a second or two, now and then.
+	if took := time.Since(began); took > 15*time.Second {
+		t.Fatalf("it took %v", took)
+	}
+}

@@ -23,7 +23,7 @@ class LockClient:
     """Locks of the server that a redis-py client is for: redis.Redis, also of Sentinels, or redis.RedisCluster.
 
     It has connections of its own, with the settings of that client. At most `blocked` of them wait at a time; who waits
-    beyond that keeps a place in the queue all the same, and asks every second or two. Safe to share among threads.
+    beyond that keeps a place in the queue all the same, and waits on one as soon as it is free. Safe to share among threads.
     """
 
     def __init__(self, client: AnyRedis, *, blocked: int = 32) -> None:
