@@ -21,7 +21,7 @@ pub(crate) fn line(measured: &Measured) -> String {
 }
 
 const NONE: &str = "-";
-const LATE: &str = "not in 120 s";
+const LATE: &str = "failed, or not in 120 s";
 
 fn number(number: f64) -> String {
     match number {

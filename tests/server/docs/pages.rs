@@ -7,7 +7,7 @@ use std::path::Path;
 use super::readme::{file, make_calls, root};
 
 /// Every page, and the folder from which its links lead.
-const PAGES: [(&str, &str); 27] = [
+const PAGES: [(&str, &str); 30] = [
     ("README.md", ""),
     ("CONTRIBUTING.md", ""),
     ("CHANGELOG.md", ""),
@@ -17,6 +17,9 @@ const PAGES: [(&str, &str); 27] = [
     ("docs/install.md", "docs"),
     ("docs/support.md", "docs"),
     ("docs/benchmarks.md", "docs"),
+    ("docs/benchmarks-targets.md", "docs"),
+    ("docs/peers.md", "docs"),
+    ("benches/peers/README.md", "benches/peers"),
     ("docs/clients.md", "docs"),
     ("docs/cost.md", "docs"),
     ("docs/design.md", "docs"),
