@@ -51,7 +51,7 @@ impl Running {
         }
     }
 
-    /// How many commands clients have sent, if the server counts them.
+    /// How many commands the server has run, those in scripts among them, if it counts them.
     pub(crate) fn commands(&self) -> Option<f64> {
         let Self::Redis(server) = self else { return None };
         let text = server.client().call(&["INFO", "commandstats"]).text();

@@ -161,7 +161,7 @@ func handOver(take acquire, count int) (s seen) {
 			mine()
 			returned <- time.Now()
 		}()
-		time.Sleep(50 * time.Millisecond)
+		time.Sleep(250 * time.Millisecond)
 		began := time.Now()
 		give()
 		s.Us = append(s.Us, float64((<-returned).Sub(began).Nanoseconds())/1000)

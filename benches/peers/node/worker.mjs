@@ -67,7 +67,7 @@ const scenarios = {
         returned = now();
         await release(mine);
       });
-      await sleep(50);
+      await sleep(250);
       const began = now();
       await release(held);
       await waiting;

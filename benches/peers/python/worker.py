@@ -100,7 +100,7 @@ def hand_over(acquire, release, count):
 
         thread = threading.Thread(target=wait)
         thread.start()
-        time.sleep(0.05)
+        time.sleep(0.25)
         began = time.perf_counter_ns()
         release(held)
         thread.join()

@@ -124,7 +124,7 @@ public final class Worker {
                 returned.set(System.nanoTime());
                 mine.run();
             });
-            Thread.sleep(50);
+            Thread.sleep(250);
             long began = System.nanoTime();
             give.run();
             waiter.join();
