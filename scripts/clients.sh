@@ -183,9 +183,13 @@ failed=() all=
 said=$(mktemp)
 trap 'rm "$said"' EXIT
 for client in "${clients[@]}"; do
-    # In a shell of its own, where the first failure ends it: `||` would let it go on.
+    # In a shell of its own, where the first failure ends it: `||` and `&&` would let it go on.
     set +e
-    (set -e && "test_$client" && printf '%s' "$testees" >"$said")
+    (
+        set -e
+        "test_$client"
+        printf '%s' "$testees" >"$said"
+    )
     status=$?
     set -e
     if ((status == 0)); then
