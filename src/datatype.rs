@@ -56,6 +56,7 @@ impl Value for Lock {
             digest.add_number(hold.owner().is_some().into());
             digest.add_number(replication::signed(hold.fence()));
             digest.add_number(hold.limit().number().into());
+            digest.add_number(hold.share().weight.into());
             digest.add_number(hold.lease_ms().cast_signed());
             digest.add_number(hold.level().into());
             digest.end_sequence();

@@ -10,6 +10,7 @@
 //!   age_ms        8 bytes, if it is not 0
 //!   limit         2 bytes, 0 for shared, if it is not 1
 //!   level         2 bytes, if it is not 1
+//!   weight        2 bytes, if it is not 1
 //!   token         16 bytes, if it has the form the server makes or is a UUID; else 1 byte of length and as many bytes
 //!   owner         1 byte of length and as many bytes, if there is one
 //! ```
@@ -29,9 +30,10 @@ use core::{iter, mem};
 use arrayvec::ArrayVec;
 
 use crate::fence::Fence;
-use crate::hold::{GrantState, Hold, LONGEST_OWNER, Limit, Terms};
+use crate::hold::{GrantState, Hold, LONGEST_OWNER, Terms};
 use crate::holds::Holds;
 use crate::lock::Lock;
+use crate::share::{Limit, Share};
 use crate::time::{LONGEST_LEASE_MS, Moment};
 use crate::token::{LONGEST_TOKEN, Packed, Token, TokenRef};
 
@@ -46,7 +48,7 @@ pub const WHOLE: u8 = VERSION | 1 << 7;
 /// The most bytes one hold can take.
 pub const LONGEST_HOLD: usize = FIXED_LEN + 1 + LONGEST_TOKEN + 2 + LONGEST_OWNER;
 
-const FIXED_LEN: usize = 1 + 4 * 8 + 2 + 2;
+const FIXED_LEN: usize = 1 + 4 * 8 + 2 + 2 + 2;
 
 /// Bits of `parts`.
 mod part {
@@ -59,7 +61,7 @@ mod part {
     pub(super) const OWNER: u8 = 1 << 5;
     /// The token is a UUID.
     pub(super) const UUID: u8 = 1 << 6;
-    pub(super) const ALL: u8 = (1 << 7) - 1;
+    pub(super) const WEIGHT: u8 = 1 << 7;
 }
 
 /// Why bytes cannot be read as holds.
@@ -131,14 +133,16 @@ fn encode_hold(hold: &Hold, now: Moment, mut write: impl FnMut(&[u8])) {
     let remaining_ms = now.ms_until(hold.deadline());
     let age_ms = now.ms_since(hold.granted_at()).min(LONGEST_AGE_MS);
     let token = hold.lent_token();
+    let Share { limit, weight } = hold.share();
     let has = |part: u8, is_there: bool| if is_there { part } else { 0 };
     let parts = has(part::REMAINING, remaining_ms != hold.lease_ms())
         | has(part::AGE, age_ms != 0)
-        | has(part::LIMIT, hold.limit() != Limit::EXCLUSIVE)
+        | has(part::LIMIT, limit != Limit::EXCLUSIVE)
         | has(part::LEVEL, hold.level() != 1)
         | has(part::HEX, matches!(token, TokenRef::Packed(Packed::Hex(_))))
         | has(part::OWNER, hold.owner().is_some())
-        | has(part::UUID, matches!(token, TokenRef::Packed(Packed::Uuid(_))));
+        | has(part::UUID, matches!(token, TokenRef::Packed(Packed::Uuid(_))))
+        | has(part::WEIGHT, weight != 1);
     write(&[parts]);
     write(&hold.fence().get().to_le_bytes());
     write(&hold.lease_ms().to_le_bytes());
@@ -149,10 +153,13 @@ fn encode_hold(hold: &Hold, now: Moment, mut write: impl FnMut(&[u8])) {
         write(&age_ms.to_le_bytes());
     }
     if parts & part::LIMIT != 0 {
-        write(&hold.limit().number().to_le_bytes());
+        write(&limit.number().to_le_bytes());
     }
     if parts & part::LEVEL != 0 {
         write(&hold.level().to_le_bytes());
+    }
+    if parts & part::WEIGHT != 0 {
+        write(&weight.to_le_bytes());
     }
     match token {
         TokenRef::Packed(Packed::Hex(bytes) | Packed::Uuid(bytes)) => write(&bytes),
@@ -218,9 +225,6 @@ pub fn decode_lock(bytes: &[u8], now: Moment) -> Result<Lock, DecodeError> {
 
 fn decode_hold(reader: &mut Reader<'_>, now: Moment) -> Result<Hold, DecodeError> {
     let parts = reader.u8()?;
-    if parts & !part::ALL != 0 {
-        return Err(DecodeError::OutOfRange("set of parts"));
-    }
     let has = |part: u8| parts & part != 0;
     let fence = Fence::new(reader.u64()?).ok_or(DecodeError::OutOfRange("fence"))?;
     let lease_ms = in_range("lease", reader.u64()?, 1, LONGEST_LEASE_MS)?;
@@ -232,6 +236,11 @@ fn decode_hold(reader: &mut Reader<'_>, now: Moment) -> Result<Hold, DecodeError
     let level = unless(1, has(part::LEVEL).then(|| reader.u16()))?;
     if level == 0 {
         return Err(DecodeError::OutOfRange("level"));
+    }
+    let weight = unless(1, has(part::WEIGHT).then(|| reader.u16()))?;
+    let share = Share { limit, weight };
+    if !share.is_possible() {
+        return Err(DecodeError::OutOfRange("weight"));
     }
     let token = match (has(part::HEX), has(part::UUID)) {
         (true, true) => return Err(DecodeError::OutOfRange("set of parts")),
@@ -245,7 +254,7 @@ fn decode_hold(reader: &mut Reader<'_>, now: Moment) -> Result<Hold, DecodeError
     let owner = if has(part::OWNER) { Some(reader.text()?) } else { None };
     let state =
         GrantState { fence, granted_at: now.minus_ms(age_ms), deadline: now.plus_ms(remaining_ms), level };
-    Ok(Hold::restore(Terms { token, limit, lease_ms, owner, session: None }, state))
+    Ok(Hold::restore(Terms { token, share, lease_ms, owner, session: None }, state))
 }
 
 /// The value of a part, or its default if the part is missing. A part with the default value is an error: each hold has

@@ -2,51 +2,25 @@
 
 mod details;
 
-use core::num::NonZeroU16;
 use core::ops::Deref;
 
 use self::details::Details;
 use crate::fence::Fence;
 use crate::session::Session;
+use crate::share::{Limit, Share};
 use crate::time::{Moment, SHORTEST_SESSION_LEASE_MS};
 use crate::token::{LONGEST_SPELLED, Packed, Token, TokenRef};
 
 /// The longest owner label, in bytes.
 pub const LONGEST_OWNER: usize = 255;
 
-/// How many holds a holder tolerates on its lock, its own included.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Limit(Option<NonZeroU16>);
-
-impl Limit {
-    /// One: nobody else.
-    pub const EXCLUSIVE: Self = Self(Some(NonZeroU16::MIN));
-    /// No limit of its own.
-    pub const SHARED: Self = Self(None);
-
-    /// The limit with this number. 0 is [`Limit::SHARED`].
-    pub const fn from_number(number: u16) -> Self {
-        Self(NonZeroU16::new(number))
-    }
-
-    /// The limit as a number. [`Limit::SHARED`] is 0.
-    pub fn number(self) -> u16 {
-        self.0.map_or(0, NonZeroU16::get)
-    }
-
-    /// The most holds that the lock may have.
-    pub(crate) fn most(self) -> usize {
-        self.0.map_or(usize::MAX, |limit| usize::from(limit.get()))
-    }
-}
-
 /// What a request asks a hold to be. The grant adds the fence and the moment.
 #[derive(Clone, Debug)]
 pub struct Terms<'a> {
     /// Whoever presents it owns the hold.
     pub token: Token,
-    /// How many holds this holder tolerates.
-    pub limit: Limit,
+    /// Its share in the lock.
+    pub share: Share,
     /// How long the hold lasts after its grant or last extension, in milliseconds, 1 to
     /// [`crate::time::LONGEST_LEASE_MS`].
     pub lease_ms: u64,
@@ -70,7 +44,7 @@ pub struct Hold {
 
 /// The holder and the terms of a hold.
 ///
-/// A hold is plain exactly if its token has one of the common forms ([`Packed`]), its limit is exclusive, its level is
+/// A hold is plain exactly if its token has one of the common forms ([`Packed`]), its share is exclusive, its level is
 /// 1, it has neither label nor session, and it is not left to be claimed. So equal holds are equal in memory.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Identity {
@@ -82,7 +56,7 @@ enum Identity {
 #[derive(Clone, Copy, PartialEq, Debug)]
 struct Parts<'a> {
     token: TokenRef<'a>,
-    limit: Limit,
+    share: Share,
     owner: Option<&'a [u8]>,
     level: u16,
     session: Option<Session>,
@@ -91,13 +65,13 @@ struct Parts<'a> {
 
 impl Parts<'_> {
     const fn plain(token: Packed) -> Self {
-        let (token, limit) = (TokenRef::Packed(token), Limit::EXCLUSIVE);
-        Self { token, limit, owner: None, level: 1, session: None, is_unclaimed: false }
+        let (token, share) = (TokenRef::Packed(token), Share::EXCLUSIVE);
+        Self { token, share, owner: None, level: 1, session: None, is_unclaimed: false }
     }
 
     /// Whether they are what a plain hold has, the token apart.
     fn are_plain(&self) -> bool {
-        self.limit == Limit::EXCLUSIVE
+        self.share == Share::EXCLUSIVE
             && self.owner.is_none()
             && self.level == 1
             && self.session.is_none()
@@ -158,7 +132,7 @@ impl Hold {
         Self {
             identity: Identity::from(Parts {
                 token: terms.token.lend(),
-                limit: terms.limit,
+                share: terms.share,
                 owner: terms.owner,
                 level: state.level,
                 session: terms.session,
@@ -199,12 +173,17 @@ impl Hold {
         self.fence
     }
 
-    /// How many holds its holder tolerates.
-    pub fn limit(&self) -> Limit {
+    /// Its share in the lock.
+    pub fn share(&self) -> Share {
         match &self.identity {
-            Identity::Plain(_) => Limit::EXCLUSIVE,
-            Identity::Detailed(details) => details.parts().limit,
+            Identity::Plain(_) => Share::EXCLUSIVE,
+            Identity::Detailed(details) => details.parts().share,
         }
+    }
+
+    /// How much weight its holder tolerates on the lock.
+    pub fn limit(&self) -> Limit {
+        self.share().limit
     }
 
     /// The label that its holder gave.
@@ -315,10 +294,10 @@ impl HoldMut<'_> {
     }
 
     /// Takes over what a retry names; what it does not name stays.
-    pub(crate) fn amend(&mut self, limit: Option<Limit>, owner: Option<&[u8]>, session: Option<Session>) {
+    pub(crate) fn amend(&mut self, share: Option<Share>, owner: Option<&[u8]>, session: Option<Session>) {
         let parts = self.identity.parts();
         let amended = Parts {
-            limit: limit.unwrap_or(parts.limit),
+            share: share.unwrap_or(parts.share),
             owner: owner.or(parts.owner),
             session: session.or(parts.session),
             ..parts
@@ -383,7 +362,7 @@ mod tests {
 
     fn terms(token: &[u8]) -> Option<Terms<'static>> {
         let token = Token::from_text(token)?;
-        Some(Terms { token, limit: Limit::EXCLUSIVE, lease_ms: 50, owner: None, session: None })
+        Some(Terms { token, share: Share::EXCLUSIVE, lease_ms: 50, owner: None, session: None })
     }
 
     fn hold(token: &[u8]) -> Option<Hold> {
@@ -403,16 +382,16 @@ mod tests {
         for common in ["0123456789abcdef0123456789abcdef", "01234567-89ab-cdef-0123-456789abcdef"] {
             let Some(before) = hold(common.as_bytes()) else { panic!("a token") };
             let mut hold = before.clone();
-            hold.lend().amend(Some(Limit::SHARED), None, None);
+            hold.lend().amend(Some(Share::of(Limit::SHARED)), None, None);
             assert_eq!(hold.limit(), Limit::SHARED);
-            hold.lend().amend(Some(Limit::EXCLUSIVE), None, None);
+            hold.lend().amend(Some(Share::EXCLUSIVE), None, None);
             assert_eq!(hold, before);
         }
         let Some(before) = hold(b"mine") else { panic!("a token") };
         let mut hold = before.clone();
         hold.lend().amend(None, Some(b"me"), None);
         assert_eq!(hold.owner(), Some(&b"me"[..]));
-        hold.lend().amend(Some(Limit::SHARED), None, None);
+        hold.lend().amend(Some(Share::of(Limit::SHARED)), None, None);
         assert_eq!(hold.owner(), Some(&b"me"[..]));
         assert_eq!(hold.deadline(), before.deadline());
     }

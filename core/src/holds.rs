@@ -108,7 +108,7 @@ impl Holds {
                 let counts = |hold: &&Hold| {
                     now.is_none_or(|now| hold.is_live(now)) && !without.contains(&hold.fence())
                 };
-                holds.iter().filter(counts).map(Hold::limit).collect()
+                holds.iter().filter(counts).map(Hold::share).collect()
             }
             View::Index(index) => index.crowd(now, without),
         }
@@ -238,7 +238,7 @@ impl Holds {
         replaced.sort_unstable();
         let is_free = |fence| self.get(fence).is_none() || replaced.binary_search(&fence).is_ok();
         let ascend = new.is_sorted_by(|a, b| a.fence() < b.fence());
-        let crowd = self.crowd(None, &replaced).and(new.iter().map(Hold::limit).collect());
+        let crowd = self.crowd(None, &replaced).and(new.iter().map(Hold::share).collect());
         let mut tokens: Vec<Token> = new.iter().map(Hold::token).collect();
         tokens.sort_unstable();
         let rules = [

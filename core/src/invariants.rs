@@ -17,16 +17,16 @@ pub fn fences_ascend(lock: &Lock) -> bool {
     lock.holds().iter().is_sorted_by(|a, b| a.fence() < b.fence())
 }
 
-/// There are no more holds than the smallest limit among them (G1), ended leases included (G12).
+/// The weights of the holds together are no more than the smallest limit among them (G1), ended leases included (G12).
 pub fn holds_are_within_limits(lock: &Lock) -> bool {
     are_within_limits(lock.holds().iter())
 }
 
 fn are_within_limits<'a>(holds: impl Iterator<Item = &'a Hold>) -> bool {
-    holds.map(Hold::limit).collect::<Crowd>().is_tolerated()
+    holds.map(Hold::share).collect::<Crowd>().is_tolerated()
 }
 
-/// There are no more live holds than the smallest limit among them (G1).
+/// The weights of the live holds together are no more than the smallest limit among them (G1).
 pub fn live_holds_are_within_limits(lock: &Lock, now: Moment) -> bool {
     are_within_limits(lock.holds().iter().filter(|hold| hold.is_live(now)))
 }
@@ -35,7 +35,7 @@ pub fn live_holds_are_within_limits(lock: &Lock, now: Moment) -> bool {
 /// marked, another node serves the key, or the restart grace lasts. Later a lease may end, so it is true only until one
 /// is due.
 pub fn head_has_to_wait(lock: &Lock, head: Option<&Waiter>, now: Moment) -> bool {
-    head.is_none_or(|head| lock.judge(Some(&head.token), head.limit, now) == Verdict::Wait)
+    head.is_none_or(|head| lock.judge(Some(&head.token), head.asked, now) == Verdict::Wait)
 }
 
 /// No client waits longer than it asked to. True after the waits that are due have ended.

@@ -10,7 +10,8 @@
 //! | [`lock`] | the lock: acquire, release, extend, break |
 //! | `admission` | the one rule of admission |
 //! | [`string_hold`] | a string that counts as a lock |
-//! | [`hold`] | one holder's part of a lock, and how many others it tolerates |
+//! | [`share`] | the weight of a hold, and how much weight its holder tolerates |
+//! | [`hold`] | one holder's part of a lock |
 //! | [`holds`] | the holds of a lock, found by fence, by token, and by when they are due |
 //! | [`token`] | the bytes that prove ownership |
 //! | [`fence`] | the sequence of fences |
@@ -52,6 +53,7 @@ pub mod queue;
 pub mod refusal;
 pub mod request;
 pub mod session;
+pub mod share;
 pub mod string_hold;
 pub mod table;
 pub mod time;
@@ -63,7 +65,7 @@ pub use deadlines::{DeadlineId, Deadlines};
 pub use fence::{Fence, FenceSequence};
 pub use figures::Figures;
 pub use grace::Grace;
-pub use hold::{GrantState, Hold, Limit, Terms};
+pub use hold::{GrantState, Hold, Terms};
 pub use holds::Holds;
 pub use key::{DbKey, OwnedDbKey};
 pub use lock::{Lock, Released, Renewal, Verdict};
@@ -71,6 +73,7 @@ pub use outcome::Outcome;
 pub use queue::{Joining, Queues, Ticket};
 pub use refusal::Refusal;
 pub use session::{ClientId, Session, SessionIndex};
+pub use share::{AskedShare, Limit, Share};
 pub use string_hold::StringHold;
 pub use table::Table;
 pub use time::Moment;

@@ -8,9 +8,10 @@ use core::mem;
 
 use crate::deadlines::DeadlineId;
 use crate::fence::Fence;
-use crate::hold::{Hold, Limit};
+use crate::hold::Hold;
 use crate::holds::{Holds, Kind};
 use crate::session::{ClientId, Session};
+use crate::share::{AskedShare, Share};
 use crate::time::Moment;
 use crate::token::Token;
 
@@ -31,16 +32,16 @@ pub struct Lock {
 pub enum Verdict {
     /// It is granted a new hold.
     Grant,
-    /// Its token already holds the lock. That hold is granted again, with the limit that it has or a larger one.
+    /// Its token already holds the lock. That hold is granted again, with the share that it has or less.
     Renew,
-    /// Its token already holds the lock, and may have the smaller limit that it names.
+    /// Its token already holds the lock, and may have the smaller limit or the larger weight that it names.
     Upgrade,
     /// It has to wait.
     Wait,
 }
 
 impl Verdict {
-    /// Whether it gives the token more than it has: a new hold, or a smaller limit.
+    /// Whether it gives the token more than it has: a new hold, a smaller limit, or more weight.
     pub fn gives_more(self) -> bool {
         matches!(self, Self::Grant | Self::Upgrade)
     }
@@ -51,8 +52,8 @@ impl Verdict {
 pub struct Renewal<'a> {
     /// How long the lease is to be, in milliseconds.
     pub lease_ms: u64,
-    /// Another limit.
-    pub limit: Option<Limit>,
+    /// Another share, or parts of one.
+    pub asked: AskedShare,
     /// Another label.
     pub owner: Option<&'a [u8]>,
     /// What is to keep the hold alive, if a connection is.
@@ -123,37 +124,38 @@ impl Lock {
         self.holds.find(token).filter(|hold| hold.is_live(now))
     }
 
-    /// Judges a request. `limit` is the limit that it names. Without one a newcomer is exclusive, and a holder keeps
-    /// its limit. `token` is `None` if the server is still to make it, so that it holds nothing yet.
-    pub fn judge(&self, token: Option<&Token>, limit: Option<Limit>, now: Moment) -> Verdict {
+    /// Judges a request. `asked` is what it names of its share, and is possible ([`AskedShare::check`]). `token` is `None` if the server is still to make it, so that
+    /// it holds nothing yet.
+    pub fn judge(&self, token: Option<&Token>, asked: AskedShare, now: Moment) -> Verdict {
         if self.is_empty() {
             return Verdict::Grant;
         }
         let held = token.and_then(|token| self.hold_of(token, now));
-        match (held, limit) {
-            (None, limit) => {
-                let all = self.holds.crowd(Some(now), &[]);
-                let is_admitted = all.admits(limit.unwrap_or(Limit::EXCLUSIVE));
-                if is_admitted { Verdict::Grant } else { Verdict::Wait }
-            }
-            (Some(_), None) => Verdict::Renew,
-            (Some(held), Some(limit)) if limit == held.limit() => Verdict::Renew,
-            (Some(held), Some(limit)) if self.tolerates(held.fence(), limit, now) => {
-                if limit.most() < held.limit().most() { Verdict::Upgrade } else { Verdict::Renew }
-            }
-            _ => Verdict::Wait,
+        let Some(held) = held else {
+            let is_admitted = self.holds.crowd(Some(now), &[]).admits(asked.of_newcomer());
+            return if is_admitted { Verdict::Grant } else { Verdict::Wait };
+        };
+        let (has, wants) = (held.share(), asked.beside(held.share()));
+        if wants == has {
+            Verdict::Renew
+        } else if !self.tolerates(held.fence(), wants, now) {
+            Verdict::Wait
+        } else if wants.is_more_than(has) {
+            Verdict::Upgrade
+        } else {
+            Verdict::Renew
         }
     }
 
-    /// Whether the rule of admission allows the hold with this fence to have this limit.
-    pub fn tolerates(&self, fence: Fence, limit: Limit, now: Moment) -> bool {
-        self.holds.crowd(Some(now), &[fence]).admits(limit)
+    /// Whether the rule of admission allows the hold with this fence to have this share.
+    pub fn tolerates(&self, fence: Fence, share: Share, now: Moment) -> bool {
+        self.holds.crowd(Some(now), &[fence]).admits(share)
     }
 
-    /// Whether the rule of admission allows a hold with this limit if ended holds count too, without the hold with the
+    /// Whether the rule of admission allows a hold with this share if ended holds count too, without the hold with the
     /// fence `instead_of`.
-    pub(crate) fn has_room_for(&self, limit: Limit, instead_of: Option<Fence>) -> bool {
-        self.holds.crowd(None, instead_of.as_slice()).admits(limit)
+    pub(crate) fn has_room_for(&self, share: Share, instead_of: Option<Fence>) -> bool {
+        self.holds.crowd(None, instead_of.as_slice()).admits(share)
     }
 
     /// Inserts a hold, or replaces the hold of its token. It judges nothing.
@@ -192,7 +194,8 @@ impl Lock {
         let fence = self.holds.find(token)?.fence();
         self.holds.change(fence, |hold| {
             // This comes first: a session has a minimum for the lease.
-            hold.amend(renewal.limit, renewal.owner, renewal.session);
+            let share = renewal.asked.beside(hold.share());
+            hold.amend(Some(share), renewal.owner, renewal.session);
             if renewal.prolongs {
                 hold.prolong(renewal.lease_ms, now);
             } else {
@@ -206,11 +209,11 @@ impl Lock {
     }
 
     /// Undoes a renewal of the hold with this fence, and returns it as it is now. Its level is at most `level`, and it
-    /// has `limit` again, unless other holds were granted meanwhile that this limit does not allow.
-    pub fn undo_renewal(&mut self, fence: Fence, limit: Limit, level: u16, now: Moment) -> Option<&Hold> {
-        let limit = self.tolerates(fence, limit, now).then_some(limit);
+    /// has `share` again, unless other holds were granted meanwhile beside which it may not.
+    pub fn undo_renewal(&mut self, fence: Fence, share: Share, level: u16, now: Moment) -> Option<&Hold> {
+        let share = self.tolerates(fence, share, now).then_some(share);
         self.holds.change(fence, |hold| {
-            hold.amend(limit, None, None);
+            hold.amend(share, None, None);
             hold.set_level(level.min(hold.level()));
         })
     }

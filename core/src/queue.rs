@@ -21,10 +21,10 @@ use core::num::NonZeroU64;
 use smallvec::SmallVec;
 
 use crate::deadlines::{DeadlineId, Deadlines};
-use crate::hold::Limit;
 use crate::key::{DbKey, DbKeyMap, OwnedDbKey};
 use crate::refusal::Refusal;
 use crate::session::ClientId;
+use crate::share::AskedShare;
 use crate::time::Moment;
 use crate::token::Token;
 
@@ -38,8 +38,8 @@ pub struct Waiter {
     pub client: Option<ClientId>,
     /// The token it is to hold the lock by.
     pub token: Token,
-    /// The limit it named, if it did.
-    pub limit: Option<Limit>,
+    /// What it named of its share.
+    pub asked: AskedShare,
     /// How long its lease is to be, in milliseconds from the grant.
     pub lease_ms: u64,
     /// Its label.

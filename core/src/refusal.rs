@@ -15,6 +15,8 @@ pub enum Refusal {
     InvalidExpire(&'static str),
     /// LIMIT outside 1 to 65535.
     LimitRange,
+    /// WEIGHT outside 1 to the limit, or a limit below the weight that the holder has.
+    WeightRange,
     /// LEVEL outside 1 to 65535.
     LevelRange,
     /// A token that is empty or too long.
@@ -62,6 +64,7 @@ impl fmt::Display for Refusal {
             Self::NotAnInteger => f.write_str("ERR value is not an integer or out of range"),
             Self::InvalidExpire(command) => write!(f, "ERR invalid expire time in '{command}' command"),
             Self::LimitRange => f.write_str("ERR LIMIT must be between 1 and 65535"),
+            Self::WeightRange => f.write_str("ERR WEIGHT must be between 1 and the limit"),
             Self::LevelRange => f.write_str("ERR LEVEL must be between 1 and 65535"),
             Self::TokenLength => f.write_str("ERR token must be 1 to 255 bytes"),
             Self::OwnerLength => f.write_str("ERR owner must be at most 255 bytes"),

@@ -7,8 +7,9 @@ use core::ffi::CStr;
 use core::num::NonZeroU64;
 
 use crate::fence::Fence;
-use crate::hold::{LONGEST_OWNER, Limit};
+use crate::hold::LONGEST_OWNER;
 use crate::refusal::Refusal;
+use crate::share::{AskedShare, Limit};
 use crate::time::LONGEST_LEASE_MS;
 use crate::token::Token;
 
@@ -29,15 +30,15 @@ impl LeaseRules {
     pub const ANY: Self = Self { default_ms: LONGEST_LEASE_MS, longest_ms: LONGEST_LEASE_MS };
 }
 
-/// LOCK.ACQUIRE key [PX ms | EX s] [TOKEN token] [SHARED | LIMIT n] [BLOCK ms] [QUEUE ms] [OWNER label] [SESSION [DELAY ms]] [LEVEL n]
+/// LOCK.ACQUIRE key [PX ms | EX s] [TOKEN token] [SHARED | LIMIT n] [WEIGHT n] [BLOCK ms] [QUEUE ms] [OWNER label] [SESSION [DELAY ms]] [LEVEL n]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Acquire<'a> {
     /// The client's own token. Without one the server makes it.
     pub token: Option<Token>,
     /// How long the lease is to be.
     pub lease_ms: u64,
-    /// The limit, if LIMIT or SHARED is given.
-    pub limit: Option<Limit>,
+    /// What it names of its share in the lock: by LIMIT or SHARED, and by WEIGHT.
+    pub asked: AskedShare,
     /// How long to wait, in milliseconds. 0 is without end, `None` is not at all.
     pub block_ms: Option<u64>,
     /// How long to keep the place in the queue without a connection, in milliseconds. Only with a token, and without a
@@ -133,13 +134,14 @@ impl<'a> Acquire<'a> {
     /// [`Refusal::Syntax`], or what is wrong with one of the values.
     pub fn parse(mut words: impl Iterator<Item = &'a [u8]>, leases: LeaseRules) -> Result<Self, Refusal> {
         let (mut lease, mut token, mut limit, mut block, mut owner) = (None, None, None, None, None);
-        let (mut session, mut delay, mut level, mut queue) = (None, None, None, None);
+        let (mut session, mut delay, mut level, mut queue, mut weight) = (None, None, None, None, None);
         while let Some(word) = words.next() {
             match Keyword::of(word).ok_or(Refusal::Syntax)? {
                 Keyword::Lease(unit) => once(&mut lease, (unit, value(&mut words)?))?,
                 Keyword::Token => once(&mut token, value(&mut words)?)?,
                 Keyword::Shared => once(&mut limit, None)?,
                 Keyword::Limit => once(&mut limit, Some(value(&mut words)?))?,
+                Keyword::Weight => once(&mut weight, value(&mut words)?)?,
                 Keyword::Block => once(&mut block, value(&mut words)?)?,
                 Keyword::Queue => once(&mut queue, value(&mut words)?)?,
                 Keyword::Owner => once(&mut owner, value(&mut words)?)?,
@@ -161,7 +163,7 @@ impl<'a> Acquire<'a> {
         Ok(Self {
             token: token.map(parse_token).transpose()?,
             lease_ms: lease_ms.unwrap_or(leases.default_ms),
-            limit: limit.map(|number| number.map_or(Ok(Limit::SHARED), parse_limit)).transpose()?,
+            asked: parse_share(limit, weight)?,
             block_ms: block.map(parse_wait).transpose()?,
             queue_ms: queue.map(parse_queue).transpose()?,
             owner: owner.map(parse_owner).transpose()?,
@@ -301,6 +303,8 @@ pub mod word {
     pub const SHARED: &CStr = c"SHARED";
     /// So many holders.
     pub const LIMIT: &CStr = c"LIMIT";
+    /// How much the hold counts.
+    pub const WEIGHT: &CStr = c"WEIGHT";
     /// Waiting, in milliseconds.
     pub const BLOCK: &CStr = c"BLOCK";
     /// A place in the queue without a connection, in milliseconds.
@@ -325,6 +329,7 @@ enum Keyword {
     Token,
     Shared,
     Limit,
+    Weight,
     Block,
     Queue,
     Owner,
@@ -337,7 +342,7 @@ enum Keyword {
 
 impl Keyword {
     /// The most common first.
-    const ALL: [(&'static CStr, Self); 13] = [
+    const ALL: [(&'static CStr, Self); 14] = [
         (word::PX, Self::Lease(Unit::Milliseconds)),
         (word::TOKEN, Self::Token),
         (word::BLOCK, Self::Block),
@@ -346,6 +351,7 @@ impl Keyword {
         (word::OWNER, Self::Owner),
         (word::SHARED, Self::Shared),
         (word::LIMIT, Self::Limit),
+        (word::WEIGHT, Self::Weight),
         (word::SESSION, Self::Session),
         (word::DELAY, Self::Delay),
         (word::LEVEL, Self::Level),
@@ -386,6 +392,17 @@ fn parse_limit(number: &[u8]) -> Result<Limit, Refusal> {
         Ok(number @ 1..) => Ok(Limit::from_number(number)),
         _ => Err(Refusal::LimitRange),
     }
+}
+
+/// `limit` is `Some(None)` for SHARED. The weight may turn out to be too large for a limit that is not named here, see
+/// [`AskedShare::check`].
+fn parse_share(limit: Option<Option<&[u8]>>, weight: Option<&[u8]>) -> Result<AskedShare, Refusal> {
+    let limit = limit.map(|number| number.map_or(Ok(Limit::SHARED), parse_limit)).transpose()?;
+    let weight = weight.map(|number| match u16::try_from(parse_integer(number)?) {
+        Ok(weight @ 1..) if limit.is_none_or(|limit| usize::from(weight) <= limit.most()) => Ok(weight),
+        _ => Err(Refusal::WeightRange),
+    });
+    Ok(AskedShare { limit, weight: weight.transpose()? })
 }
 
 fn parse_level(number: &[u8]) -> Result<u16, Refusal> {
@@ -455,19 +472,22 @@ mod tests {
         let wanted = Acquire {
             token: Token::from_text(b"t"),
             lease_ms: 5_000,
-            limit: Some(Limit::from_number(3)),
+            asked: AskedShare { limit: Some(Limit::from_number(3)), weight: Some(2) },
             block_ms: Some(700),
             queue_ms: None,
             owner: Some(b"me"),
             session_delay_ms: Some(0),
             level: Some(2),
         };
-        assert_eq!(acquire("PX 5000 TOKEN t LIMIT 3 BLOCK 700 OWNER me SESSION LEVEL 2"), Ok(wanted.clone()));
-        assert_eq!(acquire("level 2 owner me Limit 3 token t bloCK 700 eX 5 session"), Ok(wanted));
+        assert_eq!(
+            acquire("PX 5000 TOKEN t LIMIT 3 WEIGHT 2 BLOCK 700 OWNER me SESSION LEVEL 2"),
+            Ok(wanted.clone())
+        );
+        assert_eq!(acquire("level 2 owner me weight 2 Limit 3 token t bloCK 700 eX 5 session"), Ok(wanted));
         let nothing_named = Acquire {
             token: None,
             lease_ms: 30_000,
-            limit: None,
+            asked: AskedShare::default(),
             block_ms: None,
             queue_ms: None,
             owner: None,
@@ -475,7 +495,7 @@ mod tests {
             level: None,
         };
         assert_eq!(acquire(""), Ok(nothing_named));
-        assert_eq!(acquire("SHARED").map(|request| request.limit), Ok(Some(Limit::SHARED)));
+        assert_eq!(acquire("SHARED").map(|request| request.asked.limit), Ok(Some(Limit::SHARED)));
         let delay = |line| acquire(line).map(|request| request.session_delay_ms);
         assert_eq!((delay("SESSION DELAY 300"), delay("delay 300 session")), (Ok(Some(300)), Ok(Some(300))));
         assert_eq!(acquire("TOKEN px OWNER SHARED").map(|request| request.owner), Ok(Some(&b"SHARED"[..])));
@@ -495,6 +515,8 @@ mod tests {
             "TOKEN",
             "TOKEN a TOKEN a",
             "OWNER",
+            "WEIGHT",
+            "WEIGHT 1 WEIGHT 1",
             "OWNER a OWNER b",
             "FENCE 1",
             "BLOCK",
@@ -546,6 +568,12 @@ mod tests {
             ("LIMIT 65536", Refusal::LimitRange),
             ("LIMIT -1", Refusal::LimitRange),
             ("LIMIT x", Refusal::NotAnInteger),
+            ("WEIGHT 0", Refusal::WeightRange),
+            ("WEIGHT 0 SHARED", Refusal::WeightRange),
+            ("WEIGHT -1 LIMIT 2", Refusal::WeightRange),
+            ("WEIGHT 3 LIMIT 2", Refusal::WeightRange),
+            ("WEIGHT 65536 SHARED", Refusal::WeightRange),
+            ("WEIGHT x LIMIT 2", Refusal::NotAnInteger),
             ("LEVEL 0", Refusal::LevelRange),
             ("LEVEL 65536", Refusal::LevelRange),
             ("LEVEL -1", Refusal::LevelRange),
@@ -565,7 +593,10 @@ mod tests {
         let longest = acquire("queue 3153600000000 TOKEN t").map(|request| request.queue_ms);
         assert_eq!(longest, Ok(NonZeroU64::new(LONGEST_WAIT_MS)));
         assert_eq!(acquire("PX 86400000").map(|request| request.lease_ms), Ok(86_400_000));
-        assert_eq!(acquire("LIMIT 65535").map(|request| request.limit), Ok(Some(Limit::from_number(65_535))));
+        assert_eq!(
+            acquire("LIMIT 65535").map(|request| request.asked.limit),
+            Ok(Some(Limit::from_number(65_535)))
+        );
     }
 
     #[test]

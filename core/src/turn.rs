@@ -35,7 +35,7 @@ use smallvec::SmallVec;
 use crate::answer::Answer;
 use crate::codec::Decoded;
 use crate::fence::Fence;
-use crate::hold::{Hold, Limit, Terms};
+use crate::hold::{Hold, Terms};
 use crate::invariants;
 use crate::key::DbKey;
 use crate::lock::{Lock, Released, Renewal, Verdict};
@@ -46,6 +46,7 @@ use crate::queue::{Joining, Ticket, Waiter};
 use crate::refusal::Refusal;
 use crate::request::{Acquire, BreakTarget};
 use crate::session::{ClientId, Session};
+use crate::share::AskedShare;
 use crate::string_hold::StringHold;
 use crate::table::Table;
 use crate::time::Moment;
@@ -182,7 +183,8 @@ impl Turn<'_> {
     /// `make_token` is called for a request that brings no token and needs one.
     ///
     /// # Errors
-    /// [`Refusal::FencesExhausted`], [`Refusal::QueueFull`], or [`Refusal::Deadlock`]. Nothing has changed then.
+    /// [`Refusal::FencesExhausted`], [`Refusal::QueueFull`], [`Refusal::Deadlock`], or [`Refusal::WeightRange`]. Nothing has
+    /// changed then.
     pub fn acquire(
         &mut self,
         request: &Acquire<'_>,
@@ -214,13 +216,14 @@ impl Turn<'_> {
             // The outer hold is gone, and what works under it is to learn that.
             return Ok(Acquired::NotAvailable);
         }
-        match (self.lock.judge(request.token.as_ref(), request.limit, self.now), &request.token) {
+        self.check_share(request.token.as_ref(), request.asked)?;
+        match (self.lock.judge(request.token.as_ref(), request.asked, self.now), &request.token) {
             (verdict @ (Verdict::Renew | Verdict::Upgrade), Some(token))
                 if !verdict.gives_more() || !self.is_in_grace() =>
             {
                 let renewal = Renewal {
                     lease_ms: request.lease_ms,
-                    limit: request.limit,
+                    asked: request.asked,
                     owner: request.owner,
                     session: session(request, connection),
                     level: request.level,
@@ -241,7 +244,7 @@ impl Turn<'_> {
                 let token = request.token.clone().unwrap_or_else(make_token);
                 let terms = Terms {
                     token: token.clone(),
-                    limit: request.limit.unwrap_or(Limit::EXCLUSIVE),
+                    share: request.asked.of_newcomer(),
                     lease_ms: request.lease_ms,
                     owner: request.owner,
                     session: session(request, connection),
@@ -262,6 +265,16 @@ impl Turn<'_> {
                 Some(wait) => self.wait(request, wait, make_token),
             },
         }
+    }
+
+    /// # Errors
+    /// [`Refusal::WeightRange`] if no lock could ever have room for what is asked.
+    fn check_share(&self, token: Option<&Token>, asked: AskedShare) -> Result<(), Refusal> {
+        if asked == AskedShare::default() {
+            return Ok(());
+        }
+        let held = token.and_then(|token| self.lock.hold_of(token, self.now));
+        asked.check(held.map(Hold::share))
     }
 
     /// Whether nobody waits ahead of a request (G4). The token may head the queue itself, and ask again for less.
@@ -295,7 +308,7 @@ impl Turn<'_> {
         let waiter = Waiter {
             client: wait.client,
             token,
-            limit: request.limit,
+            asked: request.asked,
             lease_ms: request.lease_ms,
             owner: request.owner.map(Box::from),
             session_delay_ms: request.session_delay_ms,

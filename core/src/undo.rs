@@ -14,11 +14,11 @@ use alloc::vec::Vec;
 use core::mem;
 
 use crate::fence::Fence;
-use crate::hold::Limit;
 use crate::key::{Database, DbKey, DbKeyMap, OwnedDbKey};
 use crate::lock::Lock;
 use crate::queue::Ticket;
 use crate::session::ClientId;
+use crate::share::Share;
 use crate::time::Moment;
 
 /// What must be undone about a hold.
@@ -35,11 +35,11 @@ pub struct Undo {
 pub enum What {
     /// It was granted to a client that was gone before it was told: the hold ends.
     Grant,
-    /// It was granted again to a client that was gone before it was told: the hold gets back the limit that it had, and
+    /// It was granted again to a client that was gone before it was told: the hold gets back the share that it had, and
     /// its level is no higher than it was.
     Renewal {
-        /// The limit it had.
-        limit: Limit,
+        /// The share it had.
+        share: Share,
         /// The level it had.
         level: u16,
     },
@@ -60,8 +60,8 @@ pub enum What {
 pub struct Known {
     /// When its lease ended.
     pub deadline: Moment,
-    /// The limit it had.
-    pub limit: Limit,
+    /// The share it had.
+    pub share: Share,
     /// The level it had.
     pub level: u16,
 }
@@ -69,7 +69,7 @@ pub struct Known {
 impl Known {
     /// What gives it back.
     fn undo(self) -> What {
-        What::Renewal { limit: self.limit, level: self.level }
+        What::Renewal { share: self.share, level: self.level }
     }
 }
 
@@ -85,8 +85,8 @@ impl Undo {
             (What::Grant, What::Unclaimed { ticket, .. }) => {
                 Self { what: What::Unclaimed { ticket, known: None }, ..self }
             }
-            (What::Renewal { limit, level }, What::Unclaimed { ticket, known }) => {
-                let known = known.map(|known| Known { limit, level, ..known });
+            (What::Renewal { share, level }, What::Unclaimed { ticket, known }) => {
+                let known = known.map(|known| Known { share, level, ..known });
                 Self { what: What::Unclaimed { ticket, known }, ..self }
             }
             _ => self,

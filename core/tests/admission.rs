@@ -9,10 +9,10 @@ use std::collections::BTreeSet;
 
 use lock_core::invariants;
 use lock_core::{
-    ClientId, Fence, FenceSequence, GrantState, Hold, Limit, Lock, Moment, Released, Renewal, Session, Terms,
-    Token, Verdict,
+    AskedShare, ClientId, Fence, FenceSequence, GrantState, Hold, Limit, Lock, Moment, Released, Renewal,
+    Session, Share, Terms, Token, Verdict,
 };
-use oracle::{Holding, Oracle, token};
+use oracle::{Asked, Holding, Oracle, asked, token};
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -27,8 +27,20 @@ const TOKENS: [&[u8]; 6] = [
     b"01234567-89ab-cdef-0123-456789abcdef",
 ];
 
-/// What a request can say of its limit; 0 is shared.
-const LIMITS: [Option<u16>; 6] = [None, Some(0), Some(1), Some(2), Some(3), Some(u16::MAX)];
+/// What a request can say of its limit, 0 is shared, and of its weight.
+const ASKED: [Asked; 11] = [
+    (None, None),
+    (Some(0), None),
+    (Some(1), None),
+    (Some(2), None),
+    (Some(3), None),
+    (Some(u16::MAX), None),
+    (None, Some(1)),
+    (None, Some(2)),
+    (Some(0), Some(2)),
+    (Some(3), Some(2)),
+    (Some(u16::MAX), Some(u16::MAX)),
+];
 
 type Who = usize;
 
@@ -39,7 +51,7 @@ enum Step {
     /// A request of a token, or of one that is still to be made.
     Acquire {
         who: Option<Who>,
-        limit: Option<u16>,
+        named: Asked,
         lease_ms: u64,
         owner: Option<&'static [u8]>,
         session: Option<Session>,
@@ -89,12 +101,12 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let micros = select(vec![0_i64, 1, 499, 999, 1_000, 1_001, 2_500, 6_000, 500_000]);
     let owner = select(vec![None, Some(&b""[..]), Some(&b"me"[..]), Some(&b"\0you\xff"[..])]);
     let session = proptest::option::weighted(0.2, (1..=2_u64).prop_map(session_of));
-    let acquire = (proptest::option::weighted(0.9, who()), select(LIMITS.to_vec()), lease(), owner, session);
+    let acquire = (proptest::option::weighted(0.9, who()), select(ASKED.to_vec()), lease(), owner, session);
     let arrive = (who(), select(vec![0, 1, 2, 3]), 1_u64..=6, 0_u64..=6, 1_u16..=3);
     let step = prop_oneof![
         4 => micros.prop_map(Step::Pass),
-        8 => acquire.prop_map(|(who, limit, lease_ms, owner, session)| {
-            Step::Acquire { who, limit, lease_ms, owner, session }
+        8 => acquire.prop_map(|(who, named, lease_ms, owner, session)| {
+            Step::Acquire { who, named, lease_ms, owner, session }
         }),
         1 => arrive.prop_map(|(who, limit, lease_ms, remaining, level)| {
             Step::Arrive { who, limit, lease_ms, remaining_ms: remaining.min(lease_ms), level }
@@ -129,8 +141,8 @@ impl World {
     fn take(&mut self, step: Step) {
         match step {
             Step::Pass(micros) => self.now += micros,
-            Step::Acquire { who, limit, lease_ms, owner, session } => {
-                self.acquire(who, limit, lease_ms, owner, session);
+            Step::Acquire { who, named, lease_ms, owner, session } => {
+                self.acquire(who, named, lease_ms, owner, session);
             }
             Step::Arrive { who, limit, lease_ms, remaining_ms, level } => {
                 self.arrive(who, limit, lease_ms, remaining_ms, level);
@@ -174,26 +186,29 @@ impl World {
     fn acquire(
         &mut self,
         who: Option<Who>,
-        limit: Option<u16>,
+        named: Asked,
         lease_ms: u64,
         owner: Option<&[u8]>,
         session: Option<Session>,
     ) {
         let text = who.map(|who| TOKENS[who]);
-        let asked = text.map(token);
-        let verdict = self.lock.judge(asked.as_ref(), limit.map(Limit::from_number), self.moment());
-        assert_eq!(verdict, self.oracle.judge(text, limit, self.now));
+        if !self.oracle.is_possible(text, named, self.now) {
+            return;
+        }
+        let own = text.map(token);
+        let verdict = self.lock.judge(own.as_ref(), asked(named), self.moment());
+        assert_eq!(verdict, self.oracle.judge(text, named, self.now));
         match verdict {
             Verdict::Wait => {}
             Verdict::Grant => {
-                let token = asked.unwrap_or_else(|| {
+                let token = own.unwrap_or_else(|| {
                     self.made += 1;
                     Token::from_seed([self.made; 16])
                 });
-                let limit = Limit::from_number(limit.unwrap_or(1));
+                let share = asked(named).of_newcomer();
                 let fence = self.fences.draw(self.now.unsigned_abs()).unwrap();
                 let hold =
-                    Hold::grant(Terms { token, limit, lease_ms, owner, session }, fence, self.moment());
+                    Hold::grant(Terms { token, share, lease_ms, owner, session }, fence, self.moment());
                 let mut holding = Holding::of(&hold);
                 holding.lease_anew(lease_ms, self.now);
                 assert_eq!(holding, Holding::of(&hold), "a lease begins with its grant");
@@ -202,19 +217,26 @@ impl World {
                 self.oracle.put(holding);
             }
             Verdict::Renew | Verdict::Upgrade => {
-                let asked = asked.unwrap();
-                let named = limit.map(Limit::from_number);
+                let own = own.unwrap();
                 let renewed = self
                     .lock
                     .renew(
-                        &asked,
-                        Renewal { lease_ms, limit: named, owner, session, level: None, prolongs: false },
+                        &own,
+                        Renewal {
+                            lease_ms,
+                            asked: asked(named),
+                            owner,
+                            session,
+                            level: None,
+                            prolongs: false,
+                        },
                         self.moment(),
                     )
                     .map(Holding::of);
                 let place = self.oracle.place_of(text.unwrap()).unwrap();
                 let hold = &mut self.oracle.holds[place];
-                hold.limit = limit.unwrap_or(hold.limit);
+                hold.limit = named.0.unwrap_or(hold.limit);
+                hold.weight = named.1.unwrap_or(hold.weight);
                 hold.owner = owner.map(<[u8]>::to_vec).or_else(|| hold.owner.take());
                 hold.session = session.or(hold.session);
                 hold.lease_anew(lease_ms, self.now);
@@ -225,7 +247,7 @@ impl World {
 
     /// What another server grants stands there by the same rule, so it arrives only where the rule admits it.
     fn arrive(&mut self, who: Who, limit: u16, lease_ms: u64, remaining_ms: u64, level: u16) {
-        if self.oracle.judge(Some(TOKENS[who]), Some(limit), self.now) != Verdict::Grant {
+        if self.oracle.judge(Some(TOKENS[who]), (Some(limit), None), self.now) != Verdict::Grant {
             return;
         }
         let state = GrantState {
@@ -236,7 +258,7 @@ impl World {
         };
         let terms = Terms {
             token: token(TOKENS[who]),
-            limit: Limit::from_number(limit),
+            share: Share::of(Limit::from_number(limit)),
             lease_ms,
             owner: None,
             session: None,
@@ -258,13 +280,19 @@ impl World {
         assert_eq!(lock.live_count(now), wanted.len());
         let next = lock.next_due().map(Moment::as_micros);
         assert_eq!(next, holds.iter().map(Holding::due).min());
-        for limit in LIMITS {
-            let named = limit.map(Limit::from_number);
+        for named in ASKED {
             for text in TOKENS {
-                let verdict = lock.judge(Some(&token(text)), named, now);
-                assert_eq!(verdict, self.oracle.judge(Some(text), limit, self.now), "{text:?} {limit:?}");
+                if !self.oracle.is_possible(Some(text), named, self.now) {
+                    continue;
+                }
+                let verdict = lock.judge(Some(&token(text)), asked(named), now);
+                assert_eq!(verdict, self.oracle.judge(Some(text), named, self.now), "{text:?} {named:?}");
             }
-            assert_eq!(lock.judge(None, named, now), self.oracle.judge(None, limit, self.now), "{limit:?}");
+            if !self.oracle.is_possible(None, named, self.now) {
+                continue;
+            }
+            let verdict = lock.judge(None, asked(named), now);
+            assert_eq!(verdict, self.oracle.judge(None, named, self.now), "{named:?}");
         }
         for text in TOKENS {
             let held = lock.hold_of(&token(text), now).map(Holding::of);
@@ -307,7 +335,7 @@ proptest! {
     ) {
         let now = Moment::from_micros(0);
         let hold = |(place, fence): (usize, &u64)| {
-            let terms = Terms { token: token(TOKENS[place]), limit: Limit::SHARED, lease_ms: 1, owner: None, session: None };
+            let terms = Terms { token: token(TOKENS[place]), share: Share::of(Limit::SHARED), lease_ms: 1, owner: None, session: None };
             Hold::grant(terms, Fence::new(*fence).unwrap(), now)
         };
         let holds: Vec<Hold> = fences.iter().enumerate().map(hold).collect();
@@ -327,35 +355,40 @@ fn a_reader_becomes_the_writer_once_it_is_alone_and_a_writer_a_reader_at_once() 
     let now = Moment::from_micros(0);
     let mut lock = Lock::new();
     for (number, text) in [(1, b"one"), (2, b"two")] {
-        let terms =
-            Terms { token: token(text), limit: Limit::SHARED, lease_ms: 5, owner: None, session: None };
+        let terms = Terms {
+            token: token(text),
+            share: Share::of(Limit::SHARED),
+            lease_ms: 5,
+            owner: None,
+            session: None,
+        };
         lock.put(Hold::grant(terms, Fence::new(number).unwrap(), now));
     }
     let one = token(b"one");
-    assert_eq!(lock.judge(Some(&one), Some(Limit::EXCLUSIVE), now), Verdict::Wait);
+    assert_eq!(lock.judge(Some(&one), just(Limit::EXCLUSIVE), now), Verdict::Wait);
     assert_eq!(lock.release(&token(b"two"), 1, now, || false), Released::Ended { held_since: now });
-    assert_eq!(lock.judge(Some(&one), Some(Limit::EXCLUSIVE), now), Verdict::Upgrade);
+    assert_eq!(lock.judge(Some(&one), just(Limit::EXCLUSIVE), now), Verdict::Upgrade);
     lock.renew(&one, named(Limit::EXCLUSIVE), now).expect("it is held");
-    assert_eq!(lock.judge(None, Some(Limit::SHARED), now), Verdict::Wait);
-    assert_eq!(lock.judge(Some(&one), Some(Limit::SHARED), now), Verdict::Renew);
+    assert_eq!(lock.judge(None, just(Limit::SHARED), now), Verdict::Wait);
+    assert_eq!(lock.judge(Some(&one), just(Limit::SHARED), now), Verdict::Renew);
     lock.renew(&one, named(Limit::SHARED), now).expect("it is held");
-    assert_eq!(lock.judge(None, Some(Limit::SHARED), now), Verdict::Grant);
+    assert_eq!(lock.judge(None, just(Limit::SHARED), now), Verdict::Grant);
 }
 
 /// Every set of up to three holders and every newcomer, by the rule written out.
 #[test]
 fn the_rule_of_admission_holds_for_every_small_lock() {
     let now = Moment::from_micros(0);
-    let limits = [0_u16, 1, 2, 3, 4];
-    let sizes = (0..=3_u32).flat_map(|size| (0..limits.len().pow(size)).map(move |number| (size, number)));
+    let shares = [(0_u16, 1_u16), (1, 1), (2, 1), (3, 1), (4, 1), (0, 2), (3, 2), (4, 3)];
+    let sizes = (0..=3_u32).flat_map(|size| (0..shares.len().pow(size)).map(move |number| (size, number)));
     let mut verdicts = BTreeSet::new();
     for (size, number) in sizes {
-        let of = |place: u32| limits[number / limits.len().pow(place) % limits.len()];
-        let holders: Vec<u16> = (0..size).map(of).collect();
-        let hold = |(place, limit): (usize, &u16)| {
+        let of = |place: u32| shares[number / shares.len().pow(place) % shares.len()];
+        let holders: Vec<(u16, u16)> = (0..size).map(of).collect();
+        let hold = |(place, (limit, weight)): (usize, &(u16, u16))| {
             let terms = Terms {
                 token: token(TOKENS[place]),
-                limit: Limit::from_number(*limit),
+                share: Share { limit: Limit::from_number(*limit), weight: *weight },
                 lease_ms: 1,
                 owner: None,
                 session: None,
@@ -363,17 +396,23 @@ fn the_rule_of_admission_holds_for_every_small_lock() {
             Hold::grant(terms, Fence::new(place as u64 + 1).unwrap(), now)
         };
         let lock = Lock::from_holds(holders.iter().enumerate().map(hold).collect());
-        for limit in limits {
-            let tolerated = holders.iter().chain([&limit]).filter(|limit| **limit != 0).min();
-            let admitted = tolerated.is_none_or(|most| holders.len() < usize::from(*most));
-            let verdict = lock.judge(None, Some(Limit::from_number(limit)), now);
-            assert_eq!(verdict == Verdict::Grant, admitted, "{limit} to {holders:?}");
+        for newcomer in shares {
+            let all = || holders.iter().chain([&newcomer]);
+            let tolerated = all().map(|(limit, _)| *limit).filter(|limit| *limit != 0).min();
+            let weight: u16 = all().map(|(_, weight)| weight).sum();
+            let admitted = tolerated.is_none_or(|most| weight <= most);
+            let verdict = lock.judge(None, asked((Some(newcomer.0), Some(newcomer.1))), now);
+            assert_eq!(verdict == Verdict::Grant, admitted, "{newcomer:?} to {holders:?}");
             verdicts.insert(format!("{verdict:?}"));
         }
     }
     assert_eq!(verdicts.len(), 2, "both were seen");
 }
 
+fn just(limit: Limit) -> AskedShare {
+    AskedShare { limit: Some(limit), weight: None }
+}
+
 fn named(limit: Limit) -> Renewal<'static> {
-    Renewal { lease_ms: 5, limit: Some(limit), owner: None, session: None, level: None, prolongs: false }
+    Renewal { lease_ms: 5, asked: just(limit), owner: None, session: None, level: None, prolongs: false }
 }

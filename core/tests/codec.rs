@@ -9,7 +9,7 @@ use lock_core::fence::HIGHEST_FENCE;
 use lock_core::invariants;
 use lock_core::time::LONGEST_LEASE_MS;
 use lock_core::token::LONGEST_SPELLED;
-use lock_core::{Fence, GrantState, Hold, Limit, Lock, Moment, Terms, Token};
+use lock_core::{Fence, GrantState, Hold, Limit, Lock, Moment, Share, Terms, Token};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -23,6 +23,7 @@ struct Draft {
     token: Vec<u8>,
     owner: Option<Vec<u8>>,
     looseness: Option<u16>,
+    weight: u16,
     lease_ms: u64,
     /// Microseconds before the encoding at which the lease began and the hold was granted.
     began: u64,
@@ -40,10 +41,11 @@ fn drafts(longest_text: usize) -> impl Strategy<Value = Vec<Draft>> {
     let ago = || prop_oneof![0..3_000_u64, 0..100_000_000_u64, 0..LONGEST_LEASE_MS * 1_000];
     let fence_step = prop_oneof![4 => 1..5_u64, 1 => 1..1_u64 << 45];
     let level = prop_oneof![4 => Just(1), 1 => 1..=u16::MAX];
-    let rest = (option::of(0..=u16::MAX), lease, ago(), ago(), fence_step, level);
+    let weight = prop_oneof![4 => Just(1), 1 => 1..=9_000_u16];
+    let rest = ((option::of(0..=u16::MAX), weight), lease, ago(), ago(), fence_step, level);
     let draft = (prop_oneof![own, made, uuid], owner, rest).prop_map(|(token, owner, rest)| {
-        let (looseness, lease_ms, began, granted, fence_step, level) = rest;
-        Draft { token, owner, looseness, lease_ms, began, granted, fence_step, level }
+        let ((looseness, weight), lease_ms, began, granted, fence_step, level) = rest;
+        Draft { token, owner, looseness, weight, lease_ms, began, granted, fence_step, level }
     });
     vec(draft, 1..5)
 }
@@ -56,7 +58,7 @@ fn lock_of(drafts: &[Draft], now: Moment) -> Lock {
             unlike.push(draft);
         }
     }
-    let crowd = u16::try_from(unlike.len()).unwrap();
+    let crowd: u16 = unlike.iter().map(|draft| draft.weight).sum();
     let mut fence = 0;
     let hold = |draft: &&Draft| {
         fence += draft.fence_step;
@@ -75,7 +77,13 @@ fn lock_of(drafts: &[Draft], now: Moment) -> Lock {
             draft.looseness.map_or(Limit::SHARED, |more| Limit::from_number(crowd.saturating_add(more)));
         let token = Token::from_text(&draft.token).unwrap();
         Hold::restore(
-            Terms { token, limit, lease_ms: draft.lease_ms, owner: draft.owner.as_deref(), session: None },
+            Terms {
+                token,
+                share: Share { limit, weight: draft.weight },
+                lease_ms: draft.lease_ms,
+                owner: draft.owner.as_deref(),
+                session: None,
+            },
             state,
         )
     };
@@ -206,8 +214,22 @@ fn raw_hold(
     level: u16,
     token: u8,
 ) -> Vec<u8> {
-    let parts = [remaining_ms != lease_ms, age_ms != 0, limit != 1, level != 1];
-    let mut bytes = vec![parts.iter().rev().fold(0, |bits, is_there| bits << 1 | u8::from(*is_there))];
+    raw_hold_of(fence, lease_ms, remaining_ms, age_ms, (limit, 1), level, token)
+}
+
+fn raw_hold_of(
+    fence: u64,
+    lease_ms: u64,
+    remaining_ms: u64,
+    age_ms: u64,
+    (limit, weight): (u16, u16),
+    level: u16,
+    token: u8,
+) -> Vec<u8> {
+    let parts = [remaining_ms != lease_ms, age_ms != 0, limit != 1, level != 1, weight != 1];
+    let bits = parts.iter().rev().fold(0, |bits, is_there| bits << 1 | u8::from(*is_there));
+    // The weight is the last of them, and has the last bit.
+    let mut bytes = vec![bits & 0xf | (bits & 0x10) << 3];
     bytes.extend(fence.to_le_bytes());
     bytes.extend(lease_ms.to_le_bytes());
     let values = [
@@ -215,6 +237,7 @@ fn raw_hold(
         age_ms.to_le_bytes().to_vec(),
         limit.to_le_bytes().to_vec(),
         level.to_le_bytes().to_vec(),
+        weight.to_le_bytes().to_vec(),
     ];
     bytes
         .extend(parts.into_iter().zip(values).filter(|(is_there, _)| *is_there).flat_map(|(_, value)| value));
@@ -233,7 +256,10 @@ fn a_lock_that_no_sequence_of_grants_leads_to_is_refused_by_name() {
     let damage = |holds: &[Vec<u8>]| decode_lock(&raw_lock(holds), now).err();
     assert_eq!(damage(&[plain(1, 1, b'a')]), None);
     assert_eq!(damage(&[plain(1, 2, b'a'), plain(2, 0, b'b')]), None);
-    let impossible: [&[Vec<u8>]; 6] = [
+    let heavy = |fence, limit, weight, token| raw_hold_of(fence, 10, 10, 0, (limit, weight), 1, token);
+    assert_eq!(damage(&[heavy(1, 5, 3, b'a'), heavy(2, 0, 2, b'b')]), None);
+    let impossible: [&[Vec<u8>]; 7] = [
+        &[heavy(1, 5, 3, b'a'), heavy(2, 0, 3, b'b')],
         &[],
         &[plain(1, 1, b'a'), plain(2, 1, b'b')],
         &[plain(1, 1, b'a'), plain(2, 0, b'b')],
@@ -252,6 +278,9 @@ fn a_lock_that_no_sequence_of_grants_leads_to_is_refused_by_name() {
         raw_hold(1, 10, 11, 0, 1, 1, b'a'),
         raw_hold(1, 10, 10, u64::MAX, 1, 1, b'a'),
         raw_hold(1, 10, 10, 0, 1, 0, b'a'),
+        heavy(1, 1, 2, b'a'),
+        heavy(1, 2, 3, b'a'),
+        heavy(1, 0, 0, b'a'),
     ];
     for hold in out_of_range {
         assert!(matches!(damage(&[hold]), Some(DecodeError::OutOfRange(_))));
@@ -274,7 +303,7 @@ fn a_token_travels_as_what_it_spells_and_in_no_other_way() {
     ];
     for (bit, text) in texts {
         let token = Token::from_text(text).unwrap();
-        let terms = Terms { token, limit: Limit::EXCLUSIVE, lease_ms: 10, owner: None, session: None };
+        let terms = Terms { token, share: Share::EXCLUSIVE, lease_ms: 10, owner: None, session: None };
         let hold = Hold::grant(terms, Fence::new(1).unwrap(), now);
         let start = [vec![VERSION, bit], 1_u64.to_le_bytes().to_vec(), 10_u64.to_le_bytes().to_vec()];
         let as_text = [vec![u8::try_from(text.len()).unwrap()], text.to_vec()].concat();

@@ -102,7 +102,7 @@ fn an_inner_level_that_nobody_was_told_of_is_none() {
             Step::EndTurn,
         ],
     );
-    let left: Vec<_> = world.model.live(A).map(|holder| (holder.level, holder.limit)).collect();
+    let left: Vec<_> = world.model.live(A).map(|holder| (holder.level, holder.share.limit)).collect();
     assert_eq!(left, [(1, 0)]);
 }
 
@@ -122,7 +122,7 @@ fn a_limit_that_is_given_back_leaves_no_more_holds_than_it_allows_ended_ones_inc
             Step::EndTurn,
         ],
     );
-    assert_eq!(world.model.live(A).map(|holder| holder.limit).collect::<Vec<_>>(), [1]);
+    assert_eq!(world.model.live(A).map(|holder| holder.share.limit).collect::<Vec<_>>(), [1]);
 }
 
 #[test]
@@ -537,7 +537,7 @@ fn left_when_closed(title: &str, steps: &[Step], clients: &[ClientId]) -> Vec<(u
     let closed: Vec<Step> = clients.iter().map(|client| Step::Disconnect(*client)).collect();
     let world = follow(title, &[steps, &closed, &[Step::EndTurn]].concat());
     let now = world.model.now;
-    world.model.live(A).map(|holder| (holder.limit, now.ms_until(holder.end))).collect()
+    world.model.live(A).map(|holder| (holder.share.limit, now.ms_until(holder.end))).collect()
 }
 
 #[test]
@@ -626,7 +626,7 @@ fn a_session_is_not_cut_when_a_change_of_its_limit_at_a_kept_place_could_not_be_
         ],
     );
     assert_eq!(
-        world.model.live(A).map(|holder| (holder.limit, holder.lease_ms)).collect::<Vec<_>>(),
+        world.model.live(A).map(|holder| (holder.share.limit, holder.lease_ms)).collect::<Vec<_>>(),
         [(1, 5000)]
     );
 }

@@ -6,17 +6,17 @@
 mod oracle;
 
 use lock_core::{
-    ClientId, Fence, GrantState, Hold, Limit, Lock, Moment, Renewal, Session, Terms, Token, codec, invariants,
+    ClientId, Fence, GrantState, Hold, Lock, Moment, Renewal, Session, Terms, Token, codec, invariants,
 };
-use oracle::{Holding, Oracle, micros};
+use oracle::{Asked, Holding, Oracle, Share, asked, micros, share_of};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 /// How holds of a crowd are to be.
 #[derive(Clone, Debug)]
 struct Kind {
-    /// The limits they have in turn.
-    limits: Vec<u16>,
+    /// The limits and weights they have in turn.
+    shares: Vec<Share>,
     lease_ms: u64,
     /// Every so many of them is kept alive by a connection, none for 0.
     session_every: usize,
@@ -45,13 +45,13 @@ enum Step {
     Renew {
         which: Index,
         lease_ms: u64,
-        limit: Option<u16>,
+        named: Asked,
         session: Option<Session>,
         level: Option<u16>,
     },
     UndoRenewal {
         which: Index,
-        limit: u16,
+        share: Share,
         level: u16,
     },
     Extend {
@@ -98,10 +98,13 @@ enum Spoil {
 }
 
 fn kinds() -> impl Strategy<Value = Kind> {
-    let limits = select(vec![vec![0], vec![0, 0, 0, 900], vec![1_000, 0, 400, 65_535], vec![3], vec![0, 1]]);
+    let limits = vec![vec![0], vec![0, 0, 0, 900], vec![1_000, 0, 400, 65_535], vec![3], vec![0, 1]];
+    let light = limits.into_iter().map(|limits| limits.into_iter().map(|limit| (limit, 1)).collect());
+    let heavy = [vec![(0, 2), (0, 1)], vec![(1_000, 3), (0, 1), (900, 7)], vec![(65_535, 65_535)]];
+    let shares = select(light.chain(heavy).collect::<Vec<Vec<Share>>>());
     let level = prop_oneof![4 => Just(1), 1 => 1..=4_u16];
-    (limits, 1..=8_u64, select(vec![0, 0, 1, 3, 40]), level)
-        .prop_map(|(limits, lease_ms, session_every, level)| Kind { limits, lease_ms, session_every, level })
+    (shares, 1..=8_u64, select(vec![0, 0, 1, 3, 40]), level)
+        .prop_map(|(shares, lease_ms, session_every, level)| Kind { shares, lease_ms, session_every, level })
 }
 
 /// Some connections leave their holds a delay.
@@ -113,9 +116,10 @@ fn steps(crowd: usize, length: usize) -> impl Strategy<Value = Vec<Step>> {
     let which = any::<Index>;
     let lease = || 1..=8_u64;
     let limit = || select(vec![0, 1, 2, 17, 100, 400, 65_535]);
+    let weight = || select(vec![1, 1, 2, 17, 65_535]);
+    let asked = || (proptest::option::of(limit()), proptest::option::weighted(0.2, weight()));
     let session = || proptest::option::weighted(0.3, (1..=3_u64).prop_map(session_of));
-    let renewal =
-        (which(), lease(), proptest::option::of(limit()), session(), proptest::option::of(1..=4_u16));
+    let renewal = (which(), lease(), asked(), session(), proptest::option::of(1..=4_u16));
     let at_most = || select(vec![0, 1, 40, 512, usize::MAX]);
     let spoil = select(vec![Spoil::TokenTwice, Spoil::FenceTwice, Spoil::FenceOfAnother]);
     let adoption = (
@@ -132,11 +136,11 @@ fn steps(crowd: usize, length: usize) -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(count, kind, falling)| Step::Crowd { count, kind, falling }),
         2 => (which(), kinds()).prop_map(|(which, kind)| Step::Replace { which, kind }),
         1 => (which(), kinds()).prop_map(|(which, kind)| Step::Supplant { which, kind }),
-        6 => renewal.prop_map(|(which, lease_ms, limit, session, level)| {
-            Step::Renew { which, lease_ms, limit, session, level }
+        6 => renewal.prop_map(|(which, lease_ms, named, session, level)| {
+            Step::Renew { which, lease_ms, named, session, level }
         }),
-        2 => (which(), limit(), 1..=3_u16)
-            .prop_map(|(which, limit, level)| Step::UndoRenewal { which, limit, level }),
+        2 => (which(), (limit(), weight()), 1..=3_u16)
+            .prop_map(|(which, share, level)| Step::UndoRenewal { which, share, level }),
         3 => (which(), proptest::option::of(lease()), any::<bool>())
             .prop_map(|(which, lease_ms, obey)| Step::Extend { which, lease_ms, obey }),
         3 => (which(), 1..=3_u16, any::<bool>())
@@ -189,7 +193,7 @@ impl World {
         let is_kept = kind.session_every > 0 && number.is_multiple_of(kind.session_every);
         let terms = Terms {
             token,
-            limit: Limit::from_number(kind.limits[number % kind.limits.len()]),
+            share: share_of(kind.shares[number % kind.shares.len()]),
             lease_ms: kind.lease_ms,
             owner: None,
             session: is_kept.then(|| session_of(1 + number as u64 % 3)),
@@ -238,10 +242,10 @@ impl World {
                 let hold = self.hold(token, old.fence, 1, &kind);
                 self.put(hold);
             }
-            Step::Renew { which, lease_ms, limit, session, level } => {
-                self.renew(which, lease_ms, limit, session, level);
+            Step::Renew { which, lease_ms, named, session, level } => {
+                self.renew(which, lease_ms, named, session, level);
             }
-            Step::UndoRenewal { which, limit, level } => self.undo_renewal(which, limit, level),
+            Step::UndoRenewal { which, share, level } => self.undo_renewal(which, share, level),
             Step::Extend { which, lease_ms, obey } => {
                 let Some(old) = self.pick(which) else { return };
                 let extended = self.lock.extend(&oracle::token(&old.token), lease_ms, self.moment(), || obey);
@@ -301,17 +305,18 @@ impl World {
         &mut self,
         which: Index,
         lease_ms: u64,
-        limit: Option<u16>,
+        named: Asked,
         session: Option<Session>,
         level: Option<u16>,
     ) {
         let Some(old) = self.pick(which) else { return };
-        let (named, now) = (limit.map(Limit::from_number), self.moment());
+        let now = self.moment();
         let renewal =
-            Renewal { lease_ms, limit: named, owner: None, session, level, prolongs: level.is_some() };
+            Renewal { lease_ms, asked: asked(named), owner: None, session, level, prolongs: level.is_some() };
         let renewed = self.lock.renew(&oracle::token(&old.token), renewal, now).map(Holding::of);
         let hold = self.oracle.hold_mut(old.fence);
-        hold.limit = limit.unwrap_or(hold.limit);
+        hold.limit = named.0.unwrap_or(hold.limit);
+        hold.weight = named.1.unwrap_or(hold.weight);
         hold.session = session.or(hold.session);
         match level {
             None => hold.lease_anew(lease_ms, self.now),
@@ -325,14 +330,14 @@ impl World {
         assert_eq!(renewed.as_ref(), Some(&*hold));
     }
 
-    fn undo_renewal(&mut self, which: Index, limit: u16, level: u16) {
+    fn undo_renewal(&mut self, which: Index, share: Share, level: u16) {
         let Some(old) = self.pick(which) else { return };
         let (fence, now) = (Fence::new(old.fence).unwrap(), self.moment());
-        let undone = self.lock.undo_renewal(fence, Limit::from_number(limit), level, now).map(Holding::of);
+        let undone = self.lock.undo_renewal(fence, share_of(share), level, now).map(Holding::of);
         let place = self.oracle.place_of(&old.token);
-        let is_tolerated = Oracle::rule(&self.oracle.live_others(place, self.now), limit);
+        let is_tolerated = Oracle::rule(&self.oracle.live_others(place, self.now), share);
         let hold = self.oracle.hold_mut(old.fence);
-        hold.limit = if is_tolerated { limit } else { hold.limit };
+        (hold.limit, hold.weight) = if is_tolerated { share } else { hold.share() };
         hold.level = hold.level.min(level);
         assert_eq!(undone.as_ref(), Some(&*hold));
     }
@@ -402,18 +407,28 @@ impl World {
         }
         let of_interest = [live.saturating_sub(1), live, live + 1].map(|limit| u16::try_from(limit).unwrap());
         let limits = [None, Some(0), Some(1), Some(u16::MAX)].into_iter().chain(of_interest.map(Some));
+        let weights = [None, Some(1), Some(2), Some(u16::MAX)];
+        let named = limits.flat_map(|limit| weights.map(|weight| (limit, weight)));
         // The first, the last, and some between them.
         let step = (oracle.holds.len() / 4).max(1);
-        let asked = || oracle.holds.iter().step_by(step).chain(oracle.holds.last());
-        for limit in limits {
-            let named = limit.map(Limit::from_number);
-            assert_eq!(lock.judge(None, named, now), oracle.judge(None, limit, self.now), "{limit:?}");
-            for hold in asked() {
-                let verdict = lock.judge(Some(&oracle::token(&hold.token)), named, now);
-                assert_eq!(verdict, oracle.judge(Some(&hold.token), limit, self.now), "{hold:?} {limit:?}");
+        let some = || oracle.holds.iter().step_by(step).chain(oracle.holds.last());
+        for named in named {
+            if oracle.is_possible(None, named, self.now) {
+                assert_eq!(
+                    lock.judge(None, asked(named), now),
+                    oracle.judge(None, named, self.now),
+                    "{named:?}"
+                );
+            }
+            for hold in some() {
+                if !oracle.is_possible(Some(&hold.token), named, self.now) {
+                    continue;
+                }
+                let verdict = lock.judge(Some(&oracle::token(&hold.token)), asked(named), now);
+                assert_eq!(verdict, oracle.judge(Some(&hold.token), named, self.now), "{hold:?} {named:?}");
             }
         }
-        for hold in asked() {
+        for hold in some() {
             let found = lock.hold(Fence::new(hold.fence).unwrap()).map(Holding::of);
             assert_eq!(found.as_ref(), Some(hold));
             let found = lock.hold_of(&oracle::token(&hold.token), now).map(Holding::of);
@@ -450,7 +465,7 @@ proptest! {
 /// to nothing.
 #[test]
 fn an_index_that_was_made_at_once_is_taken_apart() {
-    let kind = Kind { limits: vec![0, 2_000], lease_ms: 5, session_every: 7, level: 1 };
+    let kind = Kind { shares: vec![(0, 1), (2_000, 1)], lease_ms: 5, session_every: 7, level: 1 };
     for count in [17, 31, 32, 33, 64, 65, 1_023, 1_024, 1_025, 1_057] {
         for from_the_end in [false, true] {
             let mut world = World::new();
@@ -474,7 +489,7 @@ proptest! {
     #[test]
     fn thousands_of_holds_are_a_sorted_list(steps in steps(3_000, 20)) {
         let mut world = World::new();
-        let kind = Kind { limits: vec![0, 0, 9_000], lease_ms: 5, session_every: 50, level: 1 };
+        let kind = Kind { shares: vec![(0, 1), (0, 1), (9_000, 1)], lease_ms: 5, session_every: 50, level: 1 };
         world.take(Step::Crowd { count: 3_000, kind, falling: false });
         for step in steps {
             world.take(step);

@@ -138,10 +138,10 @@ fn fingerprint(mut world: World) -> u64 {
             let left = left(now, Some(hold.deadline()));
             let holder = world.model.holders.iter().find(|(_, holder)| holder.fence == hold.fence().get());
             let promised = holder.map(|(_, holder)| promises(now, holder));
-            let (limit, level, session) = (hold.limit(), hold.level(), hold.session());
+            let (share, level, session) = (hold.share(), hold.level(), hold.session());
             let mut buffer = [0; LONGEST_SPELLED];
             let token = hold.token_text(&mut buffer);
-            write!(text, "{token:?} {limit:?} {left} {level} {session:?} {promised:?};").unwrap();
+            write!(text, "{token:?} {share:?} {left} {level} {session:?} {promised:?};").unwrap();
         }
         write!(text, "{}", left(now, server.ttls.get(&spot).copied())).unwrap();
         for waiter in world.model.queue(spot) {
@@ -165,7 +165,7 @@ fn fingerprint(mut world: World) -> u64 {
             What::Session(client) => (Some(client), None, None),
             What::Grant => (None, Some(place_of(&world.model.holders, undo.fence)), None),
             What::Unclaimed { known, .. } => {
-                let known = known.map(|known| (left(now, Some(known.deadline)), known.limit, known.level));
+                let known = known.map(|known| (left(now, Some(known.deadline)), known.share, known.level));
                 (None, Some(place_of(&world.model.holders, undo.fence)), Some(known))
             }
             What::Renewal { .. } => (None, None, None),
@@ -192,7 +192,7 @@ fn promises(now: Moment, holder: &world::model::Holder) -> Vec<String> {
     let promises = holder.promised.iter().map(|promise| {
         let kept = promise
             .kept
-            .map(|(_, known)| known.map(|known| (left(now, Some(known.end)), known.limit, known.level)));
+            .map(|(_, known)| known.map(|known| (left(now, Some(known.end)), known.share, known.level)));
         let until = left(now, promise.until);
         format!("{} {:?} {kept:?} {until} {}", promise.client, promise.before, promise.is_lost)
     });

@@ -11,7 +11,9 @@ use lock_core::outcome::{Acquired, Cause, Change, Ending, WaitOptions};
 use lock_core::queue::{Joining, Keep, Waiter, WaiterLimits};
 use lock_core::request::Acquire;
 use lock_core::turn::check;
-use lock_core::{ClientId, Fence, Hold, Limit, Lock, Moment, Outcome, Table, Terms, Ticket, Token, Turn};
+use lock_core::{
+    AskedShare, ClientId, Fence, Hold, Limit, Lock, Moment, Outcome, Share, Table, Terms, Ticket, Token, Turn,
+};
 use one_key::{A, CLAIM_MS, START, WALL_MICROS, turn};
 
 const QUEUE_MS: u64 = 500;
@@ -33,7 +35,8 @@ fn keep() -> Option<Keep> {
 
 /// A lock that one token holds for long.
 fn held_by(number: u64, limit: Limit) -> Lock {
-    let terms = Terms { token: token(number), limit, lease_ms: 60_000, owner: None, session: None };
+    let terms =
+        Terms { token: token(number), share: Share::of(limit), lease_ms: 60_000, owner: None, session: None };
     Lock::from_holds(vec![Hold::grant(terms, Fence::new(number).unwrap(), START)])
 }
 
@@ -42,7 +45,7 @@ fn waiter(number: u64, client: Option<ClientId>, limit: Limit) -> Waiter {
     Waiter {
         client,
         token: token(number),
-        limit: Some(limit),
+        asked: AskedShare { limit: Some(limit), weight: None },
         lease_ms: 30_000,
         owner: None,
         session_delay_ms: None,
@@ -63,7 +66,7 @@ fn acquire(number: u64) -> Acquire<'static> {
     Acquire {
         token: Some(token(number)),
         lease_ms: 20,
-        limit: None,
+        asked: AskedShare::default(),
         block_ms: None,
         queue_ms: None,
         owner: None,
@@ -163,7 +166,8 @@ fn a_grant_that_a_check_has_told_of_is_not_cut() {
 #[test]
 fn a_change_of_limit_that_could_not_be_told_leaves_a_hold_that_its_token_knows_of() {
     let mut lock = held_by(1, Limit::SHARED);
-    let known = Terms { token: token(10), limit: Limit::SHARED, lease_ms: 20, owner: None, session: None };
+    let known =
+        Terms { token: token(10), share: Share::of(Limit::SHARED), lease_ms: 20, owner: None, session: None };
     lock.put(Hold::grant(known, Fence::new(10).unwrap(), START));
     let (mut table, ticket) = granted(&mut lock, true);
     table.closed(7, START);

@@ -6,7 +6,7 @@ use std::num::NonZeroU64;
 
 use lock_core::request::{Acquire, Break, BreakTarget, Extend, LeaseRules, Release, parse_token};
 use lock_core::token::LONGEST_SPELLED;
-use lock_core::{Fence, Limit, Refusal, Token};
+use lock_core::{AskedShare, Fence, Limit, Refusal, Token};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -85,6 +85,7 @@ enum Said {
     Lease(Result<u64, ()>),
     Token(Word),
     Limit(Result<Limit, ()>),
+    Weight(Result<u16, ()>),
     Owner(Word),
     Queue(Result<NonZeroU64, Refusal>),
     Session(Result<u64, ()>),
@@ -117,6 +118,14 @@ fn limit_option() -> impl Strategy<Value = (Vec<Word>, Said)> {
     });
     let shared = cased(Just("SHARED")).prop_map(|name| (vec![name], Said::Limit(Ok(Limit::SHARED))));
     prop_oneof![numbered, shared]
+}
+
+fn weight_option() -> impl Strategy<Value = (Vec<Word>, Said)> {
+    let number = prop_oneof![-1..=3_i64, 65_534..=65_537_i64, any::<i64>()];
+    (cased(Just("WEIGHT")), number).prop_map(|(name, number)| {
+        let weight = u16::try_from(number).ok().filter(|weight| *weight >= 1).ok_or(());
+        (vec![name, number.to_string().into_bytes()], Said::Weight(weight))
+    })
 }
 
 fn owner_option() -> impl Strategy<Value = (Vec<Word>, Said)> {
@@ -158,11 +167,12 @@ fn options() -> impl Strategy<Value = Vec<(Vec<Word>, Said)>> {
         option::of(lease_option()),
         option::of(token_option()),
         option::of(limit_option()),
+        option::of(weight_option()),
         option::of(owner_option()),
         option::of(prop_oneof![queue_option(), session_option()]),
     )
-        .prop_map(|(lease, token, limit, owner, stay)| {
-            [lease, token, limit, owner, stay].into_iter().flatten().collect()
+        .prop_map(|(lease, token, limit, weight, owner, stay)| {
+            [lease, token, limit, weight, owner, stay].into_iter().flatten().collect()
         })
         .prop_shuffle()
 }
@@ -210,7 +220,7 @@ proptest! {
         let again = sentence(&shuffled);
         prop_assert_eq!(&Acquire::parse(slices(&again), RULES), &parsed);
 
-        let mut wanted = Acquire { token: None, lease_ms: RULES.default_ms, limit: None, block_ms: None, queue_ms: None, owner: None, session_delay_ms: None, level: None };
+        let mut wanted = Acquire { token: None, lease_ms: RULES.default_ms, asked: AskedShare::default(), block_ms: None, queue_ms: None, owner: None, session_delay_ms: None, level: None };
         let mut refusals = Vec::new();
         for (_, said) in &options {
             match said {
@@ -218,8 +228,10 @@ proptest! {
                 Said::Lease(Err(())) => refusals.push(Refusal::InvalidExpire("lock.acquire")),
                 Said::Token(token) if (1..=255).contains(&token.len()) => wanted.token = Token::from_text(token),
                 Said::Token(_) => refusals.push(Refusal::TokenLength),
-                Said::Limit(Ok(limit)) => wanted.limit = Some(*limit),
+                Said::Limit(Ok(limit)) => wanted.asked.limit = Some(*limit),
                 Said::Limit(Err(())) => refusals.push(Refusal::LimitRange),
+                Said::Weight(Ok(weight)) => wanted.asked.weight = Some(*weight),
+                Said::Weight(Err(())) => refusals.push(Refusal::WeightRange),
                 Said::Owner(owner) if owner.len() <= 255 => wanted.owner = Some(owner),
                 Said::Owner(_) => refusals.push(Refusal::OwnerLength),
                 Said::Queue(Ok(ms)) => wanted.queue_ms = Some(*ms),
@@ -232,6 +244,10 @@ proptest! {
         let names_token = options.iter().any(|(_, said)| matches!(said, Said::Token(_)));
         if queues && !names_token {
             refusals.push(Refusal::QueueWithoutToken);
+        }
+        let AskedShare { limit, weight } = wanted.asked;
+        if limit.zip(weight).is_some_and(|(limit, weight)| limit != Limit::SHARED && weight > limit.number()) {
+            refusals.push(Refusal::WeightRange);
         }
         match parsed {
             Ok(request) => {

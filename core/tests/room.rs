@@ -10,8 +10,8 @@ use lock_core::queue::{Joining, Waiter};
 use lock_core::request::Acquire;
 use lock_core::turn::check;
 use lock_core::{
-    ClientId, DbKey, Fence, Hold, Limit, Lock, Moment, Outcome, OwnedDbKey, Session, Table, Terms, Token,
-    Turn,
+    AskedShare, ClientId, DbKey, Fence, Hold, Limit, Lock, Moment, Outcome, OwnedDbKey, Session, Share,
+    Table, Terms, Token, Turn,
 };
 use one_key::{A, START, turn};
 
@@ -25,7 +25,7 @@ fn token(number: u64) -> Token {
 
 fn hold(number: u64, limit: Limit, lease_ms: u64, session: Option<ClientId>) -> Hold {
     let session = session.map(|client| Session { client, delay_ms: 0 });
-    let terms = Terms { token: token(number), limit, lease_ms, owner: None, session };
+    let terms = Terms { token: token(number), share: Share::of(limit), lease_ms, owner: None, session };
     Hold::grant(terms, Fence::new(number).unwrap(), START)
 }
 
@@ -33,7 +33,7 @@ fn request(number: u64, limit: Option<Limit>) -> Acquire<'static> {
     Acquire {
         token: Some(token(number)),
         lease_ms: 10_000,
-        limit,
+        asked: AskedShare { limit, weight: None },
         block_ms: None,
         queue_ms: None,
         owner: None,
@@ -46,7 +46,7 @@ fn join(table: &mut Table, client: ClientId, limit: Limit) {
     let waiter = Waiter {
         client: Some(client),
         token: token(client),
-        limit: Some(limit),
+        asked: AskedShare { limit: Some(limit), weight: None },
         lease_ms: 10_000,
         owner: None,
         session_delay_ms: None,
@@ -181,7 +181,7 @@ fn marked_keys_have_their_turn_whatever_is_marked_again() {
         let waiter = Waiter {
             client: Some(client),
             token: token(client),
-            limit: None,
+            asked: AskedShare::default(),
             lease_ms: 10,
             owner: None,
             session_delay_ms: None,

@@ -63,7 +63,7 @@ const KINDS: [&str; 22] = [
 const KINDS_IN_A_CLUSTER: [&str; 6] = ["Slot", "Migrate", "Restore", "Look", "SetGrace", "Reload"];
 
 /// Everything that has to come to pass in the course of all histories, or they prove nothing about it.
-const OUTCOMES: [&str; 48] = [
+const OUTCOMES: [&str; 51] = [
     "all queues full",
     "broken altogether",
     "broken by fence",
@@ -76,8 +76,11 @@ const OUTCOMES: [&str; 48] = [
     "granted again",
     "granted again after waiting",
     "granted at once",
+    "impossible weight",
+    "impossible weight after waiting",
     "lease ended",
     "lock replaced by a rename",
+    "made heavier at once",
     "not available",
     "nothing to extend",
     "nothing to release",
@@ -225,6 +228,7 @@ impl Random {
             token: (!self.one_in(6)).then(|| self.token()),
             lease_ms: self.choose(&[1, 3, 10, 10, 30]),
             limit: self.choose(&[None, None, Some(0), Some(0), Some(1), Some(2), Some(3)]),
+            weight: self.choose(&[None, None, None, None, None, Some(1), Some(2), Some(2), Some(3)]),
             block_ms: self.choose(&[None, Some(0), Some(0), Some(2), Some(8)]),
             queue_ms: None,
             owner: self.choose(&[None, None, Some(&b"me"[..]), Some(&b"you"[..])]),

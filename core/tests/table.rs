@@ -5,8 +5,8 @@
 use lock_core::outcome::{Authority, Circumstances};
 use lock_core::queue::{Joining, Waiter};
 use lock_core::{
-    ClientId, DbKey, Fence, Hold, Limit, Lock, Moment, Outcome, OwnedDbKey, Session, Table, Terms, Token,
-    Turn,
+    AskedShare, ClientId, DbKey, Fence, Hold, Lock, Moment, Outcome, OwnedDbKey, Session, Share, Table,
+    Terms, Token, Turn,
 };
 
 const A: DbKey<'_> = DbKey { database: 0, key: b"a" };
@@ -18,7 +18,7 @@ fn join(table: &mut Table, key: DbKey<'_>, client: ClientId) {
     let waiter = Waiter {
         client: Some(client),
         token: Token::from_text(&client.to_le_bytes()).unwrap(),
-        limit: None,
+        asked: AskedShare::default(),
         lease_ms: 10,
         owner: None,
         session_delay_ms: None,
@@ -36,7 +36,7 @@ fn join(table: &mut Table, key: DbKey<'_>, client: ClientId) {
 fn lock_of(session: ClientId) -> Lock {
     let token = Token::from_text(b"t").unwrap();
     let session = Some(Session { client: session, delay_ms: 0 });
-    let terms = Terms { token, limit: Limit::EXCLUSIVE, lease_ms: 10, owner: None, session };
+    let terms = Terms { token, share: Share::EXCLUSIVE, lease_ms: 10, owner: None, session };
     Lock::from_holds(vec![Hold::grant(terms, Fence::new(1).unwrap(), START)])
 }
 

@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use lock_core::codec::{self, Decoded};
 use lock_core::outcome::{Authority, Circumstances, Outcome};
 use lock_core::request::BreakTarget;
-use lock_core::{DbKey, Fence, GrantState, Hold, Limit, Lock, Moment, Table, Terms, Token, Turn, invariants};
+use lock_core::{DbKey, Fence, GrantState, Hold, Limit, Lock, Moment, Share, Table, Terms, Token, Turn, invariants};
 
 const KEY: DbKey<'_> = DbKey { database: 0, key: b"k" };
 
@@ -16,6 +16,7 @@ struct Held {
     token: u8,
     fence: u8,
     limit: u8,
+    weight: u8,
     lease_ms: u16,
     passed_ms: u16,
     level: u8,
@@ -126,7 +127,7 @@ fn hold(held: &Held, now: Moment) -> Option<Hold> {
     let lease_ms = u64::from(held.lease_ms).max(1);
     let terms = Terms {
         token: token(held.token),
-        limit: Limit::from_number(held.limit.into()),
+        share: Share { limit: Limit::from_number(held.limit.into()), weight: u16::from(held.weight % 4).max(1) },
         lease_ms,
         owner: held.has_owner.then_some(&b"o"[..]),
         session: None,

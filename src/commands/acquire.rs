@@ -1,4 +1,4 @@
-//! LOCK.ACQUIRE key [PX ms | EX s] [TOKEN token] [SHARED | LIMIT n] [BLOCK ms] [QUEUE ms] [OWNER label] [SESSION [DELAY ms]] [LEVEL n]
+//! LOCK.ACQUIRE key [PX ms | EX s] [TOKEN token] [SHARED | LIMIT n] [WEIGHT n] [BLOCK ms] [QUEUE ms] [OWNER label] [SESSION [DELAY ms]] [LEVEL n]
 //!
 //! Replies `[token, fence]` when the lock is granted, and a null array when it is not available. With BLOCK the client
 //! waits for that reply until the lock is granted or the time is over. With QUEUE the token keeps its place in the queue
@@ -62,6 +62,7 @@ pub(super) const SPEC: CommandSpec = CommandSpec {
         LEASE,
         Arg::after(word::TOKEN, c"token", ArgKind::String).optional(),
         OTHERS,
+        Arg::after(word::WEIGHT, c"weight", ArgKind::Integer).optional(),
         Arg::after(word::BLOCK, c"milliseconds", ArgKind::Integer).optional(),
         Arg::after(word::QUEUE, c"milliseconds", ArgKind::Integer).optional(),
         Arg::after(word::OWNER, c"label", ArgKind::String).optional(),

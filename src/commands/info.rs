@@ -4,7 +4,7 @@
 //! for it.
 
 use lock_core::queue::{Ticket, Waiter};
-use lock_core::{ClientId, DbKey, Fence, Hold, Limit, Lock, Moment, Refusal, StringHold};
+use lock_core::{ClientId, DbKey, Fence, Hold, Lock, Moment, Refusal, Share, StringHold};
 
 use super::fields::{reply_address, reply_field, reply_owner, reply_session};
 use super::{Seen, look, number, remaining_ms};
@@ -73,7 +73,7 @@ impl Command for Info {
 struct Holder<'a> {
     owner: Option<&'a [u8]>,
     fence: Fence,
-    limit: Limit,
+    share: Share,
     lease_ms: i64,
     remaining_ms: i64,
     level: u16,
@@ -89,7 +89,7 @@ impl<'a> Holder<'a> {
         Self {
             owner: hold.owner(),
             fence: hold.fence(),
-            limit: hold.limit(),
+            share: hold.share(),
             lease_ms: number(hold.lease_ms()),
             remaining_ms: remaining_ms(seen, Some(hold.deadline()), now),
             level: hold.level(),
@@ -103,7 +103,7 @@ impl<'a> Holder<'a> {
         Self {
             owner: None,
             fence: Fence::NONE,
-            limit: Limit::EXCLUSIVE,
+            share: Share::EXCLUSIVE,
             lease_ms: UNKNOWN,
             remaining_ms: remaining_ms(seen, string.deadline(), now),
             level: 1,
@@ -114,15 +114,20 @@ impl<'a> Holder<'a> {
 }
 
 fn reply_holder(context: &Context, holder: &Holder<'_>) {
-    context.reply_map(9);
+    context.reply_map(10);
     reply_owner(context, holder.owner);
     reply_field(context, "fence", number(holder.fence.get()));
-    reply_field(context, "limit", holder.limit.number().into());
+    reply_share(context, holder.share);
     reply_field(context, "lease", holder.lease_ms);
     reply_field(context, "remaining", holder.remaining_ms);
     reply_field(context, "level", holder.level.into());
     reply_session(context, holder.session);
     reply_field(context, "age", holder.age_ms);
+}
+
+fn reply_share(context: &Context, share: Share) {
+    reply_field(context, "limit", share.limit.number().into());
+    reply_field(context, "weight", share.weight.into());
 }
 
 fn reply_queue(context: &Context, key: DbKey<'_>, now: Moment) {
@@ -141,9 +146,9 @@ fn shown<'a>(places: impl Iterator<Item = (Ticket, &'a Waiter)>) -> Vec<(Ticket,
 }
 
 fn reply_waiter(context: &Context, ticket: Ticket, waiter: &Waiter, now: Moment) {
-    context.reply_map(if waiter.client.is_some() { 6 } else { 5 });
+    context.reply_map(if waiter.client.is_some() { 7 } else { 6 });
     reply_owner(context, waiter.owner.as_deref());
-    reply_field(context, "limit", waiter.limit.unwrap_or(Limit::EXCLUSIVE).number().into());
+    reply_share(context, waiter.asked.of_newcomer());
     reply_field(context, "waited", number(now.ms_since(waiter.since)));
     reply_field(context, "timeout", waiter.until.map_or(-1, |until| number(now.ms_until(until))));
     match waiter.client {

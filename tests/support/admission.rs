@@ -4,26 +4,41 @@ use std::collections::VecDeque;
 
 use super::Random;
 
-/// Who it is, and the most holders that it tolerates.
-pub(crate) type Limited = (usize, usize);
+/// The most weight that a holder tolerates, and its own.
+pub(crate) type Share = (usize, usize);
 
-/// A limit at random, and the words that ask for it.
-pub(crate) fn any_limit(random: &mut Random) -> (usize, &'static str) {
-    *random.pick(&[(1, ""), (2, "LIMIT 2"), (3, "LIMIT 3"), (usize::MAX, "SHARED"), (usize::MAX, "SHARED")])
+/// Who it is, and its share.
+pub(crate) type Sharer = (usize, Share);
+
+/// A share at random, and the words that ask for it.
+pub(crate) fn any_share(random: &mut Random) -> (Share, &'static str) {
+    const ANY: usize = usize::MAX;
+    *random.pick(&[
+        ((1, 1), ""),
+        ((2, 1), "LIMIT 2"),
+        ((3, 1), "LIMIT 3"),
+        ((3, 2), "LIMIT 3 WEIGHT 2"),
+        ((5, 3), "WEIGHT 3 LIMIT 5"),
+        ((5, 5), "LIMIT 5 WEIGHT 5"),
+        ((ANY, 1), "SHARED"),
+        ((ANY, 1), "SHARED"),
+        ((ANY, 4), "SHARED WEIGHT 4"),
+    ])
 }
 
-/// Whether one more with this limit may hold the lock beside those who do.
-pub(crate) fn fits(holding: &[Limited], limit: usize) -> bool {
-    let smallest = holding.iter().map(|(_, limit)| *limit).fold(limit, usize::min);
-    holding.len() < smallest
+/// Whether one more with this share may hold the lock beside those who do.
+pub(crate) fn fits(holding: &[Sharer], share: Share) -> bool {
+    let all = || holding.iter().map(|(_, share)| *share).chain([share]);
+    let weight: usize = all().map(|(_, weight)| weight).sum();
+    all().all(|(limit, _)| weight <= limit)
 }
 
 /// Moves those from the queue to the holders whose turn it is. Returns who they are.
-pub(crate) fn enter(holding: &mut Vec<Limited>, queue: &mut VecDeque<Limited>) -> Vec<usize> {
+pub(crate) fn enter(holding: &mut Vec<Sharer>, queue: &mut VecDeque<Sharer>) -> Vec<usize> {
     let mut entered = Vec::new();
-    while let Some((who, limit)) = queue.front().copied().filter(|(_, limit)| fits(holding, *limit)) {
+    while let Some((who, share)) = queue.front().copied().filter(|(_, share)| fits(holding, *share)) {
         queue.pop_front();
-        holding.push((who, limit));
+        holding.push((who, share));
         entered.push(who);
     }
     entered

@@ -170,8 +170,17 @@ impl<'a> Load<'a> {
     }
 
     fn ask(&mut self, at: usize) {
-        let limit =
-            *self.random.pick(&["", "", "SHARED", "SHARED", "LIMIT 2", "LIMIT 1", "LIMIT 4 OWNER some"]);
+        let limit = *self.random.pick(&[
+            "",
+            "",
+            "SHARED",
+            "SHARED",
+            "LIMIT 2",
+            "LIMIT 1",
+            "LIMIT 4 OWNER some",
+            "LIMIT 4 WEIGHT 3",
+            "SHARED WEIGHT 2",
+        ]);
         let block = *self.random.pick(&["", "BLOCK 0", "BLOCK 0", "BLOCK 15", "BLOCK 300"]);
         let kept =
             *self.random.pick(&["", "", "SESSION", "LEVEL 1", "LEVEL 2", "LEVEL 3", "SESSION LEVEL 2"]);

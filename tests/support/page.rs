@@ -18,7 +18,7 @@
 //!   waits until that key of database 0 does not exist, `(k has 1)` until it has so many holds.
 //! - `#1` is the first fence that was drawn in the case, `*1` the first token that the server made, `<B>` the id of a
 //!   connection; `$1` is a payload that DUMP gave.
-//! - A hold is `[token #fence lease]`, and behind that what is not the rule: `LIMIT n` or `SHARED`, `LEVEL n`,
+//! - A hold is `[token #fence lease]`, and behind that what is not the rule: `LIMIT n` or `SHARED`, `WEIGHT n`, `LEVEL n`,
 //!   `OWNER label`. Of a lease with `~` in front a part may have passed; any other has just begun.
 //! - What is told of another database than 0 has its number in front. `DEL/UNLINK` is a key that the server removes by
 //!   itself: which of the two it says is a matter of its version. `@1` is the first time of day, which only commands of

@@ -99,6 +99,13 @@ impl Stock {
                 &cmd!["SHARED", "PX", ten_minutes, "OWNER", "a"],
             ],
         );
+        take(
+            b"weighed",
+            &[
+                &cmd!["LIMIT", 9, "WEIGHT", 4, "PX", ten_minutes],
+                &cmd!["SHARED", "WEIGHT", 5, "PX", 700_000, "OWNER", "heavy"],
+            ],
+        );
         if database == DATABASES[0] {
             let options = |n| cmd!["SHARED", "PX", 700_000, "TOKEN", format!("{n}")];
             let crowd: Vec<_> = (0..CROWD).map(options).collect();

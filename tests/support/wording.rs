@@ -91,7 +91,7 @@ impl Wording {
     }
 
     /// A command that was told in words. A hold is `[token #fence lease]`, and behind that what is not the rule: `LIMIT n`
-    /// or `SHARED`, `COUNT n`, `OWNER label`. Of a lease with `~` in front a part has passed.
+    /// or `SHARED`, `WEIGHT n`, `LEVEL n`, `OWNER label`. Of a lease with `~` in front a part has passed.
     #[track_caller]
     pub(crate) fn told(&mut self, said: &Said) -> String {
         let command = &said.command;
@@ -121,6 +121,9 @@ impl Wording {
             Limit::EXCLUSIVE => {}
             limit if limit.number() == 0 => words.push("SHARED".to_owned()),
             limit => words.push(format!("LIMIT {}", limit.number())),
+        }
+        if hold.share().weight != 1 {
+            words.push(format!("WEIGHT {}", hold.share().weight));
         }
         if hold.level() != 1 {
             words.push(format!("LEVEL {}", hold.level()));

@@ -4,6 +4,7 @@
 //! session  8 bytes, the connection, if there is one
 //! limit    2 bytes, 0 for shared
 //! level    2 bytes
+//! weight   2 bytes
 //! parts    1 byte: the form of the token, and whether there is a session, a delay, a label, and whether it is unclaimed
 //! length   1 byte, of the token
 //! delay    8 bytes, of the session, if there is one
@@ -17,8 +18,9 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 
-use super::{Limit, Parts};
+use super::Parts;
 use crate::session::Session;
+use crate::share::{Limit, Share};
 use crate::token::{Packed, TokenRef};
 
 /// The details of one hold. Equal parts have equal bytes.
@@ -26,7 +28,7 @@ use crate::token::{Packed, TokenRef};
 pub(super) struct Details(Box<[u8]>);
 
 /// Bytes in front of the delay.
-const HEAD_LEN: usize = 8 + 2 + 2 + 1 + 1;
+const HEAD_LEN: usize = 8 + 2 + 2 + 2 + 1 + 1;
 
 const DELAY_LEN: usize = 8;
 
@@ -52,11 +54,14 @@ impl Details {
         let len = u8::try_from(token.len()).unwrap_or(u8::MAX);
         let label = parts.owner.unwrap_or_default();
         let [a, b, c, d, e, f, g, h] = parts.session.map_or(0, |session| session.client).to_ne_bytes();
-        let ([limit_1, limit_2], [level_1, level_2]) =
-            (parts.limit.number().to_ne_bytes(), parts.level.to_ne_bytes());
+        let [limit_1, limit_2] = parts.share.limit.number().to_ne_bytes();
+        let [level_1, level_2] = parts.level.to_ne_bytes();
+        let [weight_1, weight_2] = parts.share.weight.to_ne_bytes();
         let unclaimed = if parts.is_unclaimed { UNCLAIMED } else { 0 };
         let parts = form | session | delay | owner | unclaimed;
-        let head: [u8; HEAD_LEN] = [a, b, c, d, e, f, g, h, limit_1, limit_2, level_1, level_2, parts, len];
+        #[rustfmt::skip]
+        let head: [u8; HEAD_LEN] =
+            [a, b, c, d, e, f, g, h, limit_1, limit_2, level_1, level_2, weight_1, weight_2, parts, len];
         let delay_len = if delay_ms > 0 { DELAY_LEN } else { 0 };
         let len = HEAD_LEN.saturating_add(delay_len).saturating_add(token.len()).saturating_add(label.len());
         let mut bytes = Vec::with_capacity(len);
@@ -71,7 +76,8 @@ impl Details {
 
     pub(super) fn parts(&self) -> Parts<'_> {
         let (head, rest) = self.0.split_first_chunk::<HEAD_LEN>().unwrap_or((&[0; HEAD_LEN], &[]));
-        let [a, b, c, d, e, f, g, h, limit_1, limit_2, level_1, level_2, parts, len] = *head;
+        #[rustfmt::skip]
+        let [a, b, c, d, e, f, g, h, limit_1, limit_2, level_1, level_2, weight_1, weight_2, parts, len] = *head;
         let (delay, rest) = match rest.split_first_chunk::<DELAY_LEN>() {
             Some((delay, rest)) if parts & DELAY != 0 => (u64::from_ne_bytes(*delay), rest),
             _ => (0, rest),
@@ -84,7 +90,10 @@ impl Details {
                 UUID => TokenRef::Packed(Packed::Uuid(packed())),
                 _ => TokenRef::Text(token),
             },
-            limit: Limit::from_number(u16::from_ne_bytes([limit_1, limit_2])),
+            share: Share {
+                limit: Limit::from_number(u16::from_ne_bytes([limit_1, limit_2])),
+                weight: u16::from_ne_bytes([weight_1, weight_2]),
+            },
             level: u16::from_ne_bytes([level_1, level_2]),
             session: (parts & SESSION != 0)
                 .then(|| Session { client: u64::from_ne_bytes([a, b, c, d, e, f, g, h]), delay_ms: delay }),

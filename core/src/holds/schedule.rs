@@ -16,7 +16,8 @@ use smallvec::SmallVec;
 
 use crate::admission::Crowd;
 use crate::fence::Fence;
-use crate::hold::{Hold, Limit};
+use crate::hold::Hold;
+use crate::share::Share;
 use crate::time::Moment;
 
 /// The most entries in a leaf, and the most children of a node above.
@@ -33,7 +34,7 @@ type Place = (Moment, Fence);
 struct Entry {
     due: Moment,
     fence: Fence,
-    limit: Limit,
+    share: Share,
     kind: Kind,
 }
 
@@ -55,7 +56,7 @@ impl Kind {
 
 impl Entry {
     fn of(hold: &Hold) -> Self {
-        Self { due: hold.due(), fence: hold.fence(), limit: hold.limit(), kind: Kind::of(hold) }
+        Self { due: hold.due(), fence: hold.fence(), share: hold.share(), kind: Kind::of(hold) }
     }
 
     fn place(&self) -> Place {
@@ -79,7 +80,7 @@ struct Summary {
 
 impl Summary {
     fn of(entry: &Entry) -> Self {
-        let (place, crowd) = (entry.place(), Crowd::of(entry.limit));
+        let (place, crowd) = (entry.place(), Crowd::of(entry.share));
         let (lapsing, kept) = match entry.kind {
             Kind::Lapsing => (crowd, Crowd::NOBODY),
             Kind::Kept => (Crowd::NOBODY, crowd),
@@ -307,7 +308,7 @@ impl Node {
                 let counts = |entry: &&Entry| {
                     now.is_none_or(|now| entry.is_live(now)) && !without.contains(&entry.place())
                 };
-                entries.iter().filter(counts).map(|entry| entry.limit).collect()
+                entries.iter().filter(counts).map(|entry| entry.share).collect()
             }
             Self::Inner(branches) => {
                 let mut without = without;

@@ -5,13 +5,14 @@ use alloc::vec::Vec;
 use super::Turn;
 use crate::answer::{Answer, Grant};
 use crate::fence::Fence;
-use crate::hold::{Hold, Limit, Terms};
+use crate::hold::{Hold, Terms};
 use crate::lock::{Renewal, Verdict};
 use crate::outcome::{Authority, Cause, Change, Ended, Ending};
 use crate::queue::{Ticket, Waiter};
 use crate::refusal::Refusal;
 use crate::request::is_inner;
 use crate::session::{ClientId, Session};
+use crate::share::Share;
 use crate::token::Token;
 use crate::undo::{Known, Undo, What};
 
@@ -61,14 +62,14 @@ impl Turn<'_> {
                     self.end_session(undo.fence);
                 }
             }
-            What::Renewal { limit, level } => {
+            What::Renewal { share, level } => {
                 if !self.lock.hold(undo.fence).is_some_and(|hold| hold.is_live(self.now)) {
                     return;
                 }
-                if self.lock.tolerates(undo.fence, limit, self.now) {
-                    self.make_room(limit, Some(undo.fence));
+                if self.lock.tolerates(undo.fence, share, self.now) {
+                    self.make_room(share, Some(undo.fence));
                 }
-                if let Some(hold) = self.lock.undo_renewal(undo.fence, limit, level, self.now).cloned() {
+                if let Some(hold) = self.lock.undo_renewal(undo.fence, share, level, self.now).cloned() {
                     self.outcome.has_promised = true;
                     self.outcome.changes.push(Change::Set(hold, Cause::Undone));
                 }
@@ -113,12 +114,12 @@ impl Turn<'_> {
         }
     }
 
-    /// Takes ended leases off the lock, as many as must go before a hold with this limit can be put in, in place of the one
+    /// Takes ended leases off the lock, as many as must go before a hold with this share can be put in, in place of the one
     /// with the fence `instead_of`: what is passed on is never more than the limits allow, ended leases included.
-    fn make_room(&mut self, limit: Limit, instead_of: Option<Fence>) {
+    fn make_room(&mut self, share: Share, instead_of: Option<Fence>) {
         if self.lock.is_empty()
             || self.end_lapsed(ENDED_AT_ONCE) == 0
-            || self.lock.has_room_for(limit, instead_of)
+            || self.lock.has_room_for(share, instead_of)
         {
             return;
         }
@@ -151,10 +152,12 @@ impl Turn<'_> {
             let Some((ticket, head)) = self.table.queues.places(self.key).next() else { return };
             let is_late = head.until.is_some_and(|until| until <= self.now);
             let is_orphan = self.is_orphan(head);
-            let verdict = self.lock.judge(Some(&head.token), head.limit, self.now);
+            // Its hold may have changed since it began to wait.
+            let misfit = self.check_share(Some(&head.token), head.asked).err();
+            let verdict = self.lock.judge(Some(&head.token), head.asked, self.now);
             let has_to_wait =
                 self.is_at_string() || verdict == Verdict::Wait || verdict.gives_more() && self.is_in_grace();
-            if has_to_wait && !is_late && !is_orphan {
+            if has_to_wait && !is_late && !is_orphan && misfit.is_none() {
                 return;
             }
             if self.outcome.work() >= self.circumstances.at_most {
@@ -165,6 +168,8 @@ impl Turn<'_> {
                 self.dismiss(ticket);
             } else if is_late {
                 self.end_wait(ticket);
+            } else if let Some(refusal) = misfit {
+                self.refuse(ticket, refusal);
             } else {
                 self.outcome.candidate = Some(ticket);
                 return;
@@ -193,6 +198,12 @@ impl Turn<'_> {
         }
     }
 
+    fn refuse(&mut self, ticket: Ticket, refusal: Refusal) {
+        if let Some(waiter) = self.table.queues.remove(ticket) {
+            self.tell(waiter.client, Answer::Refused(refusal));
+        }
+    }
+
     /// Ends a wait whose time is over. The place may be kept without the connection.
     fn end_wait(&mut self, ticket: Ticket) {
         match self.table.queues.step_aside(ticket, self.now) {
@@ -216,7 +227,7 @@ impl Turn<'_> {
         }
         let known = self.lock.hold_of(&waiter.token, self.now).map(|hold| Known {
             deadline: hold.deadline(),
-            limit: hold.limit(),
+            share: hold.share(),
             level: hold.level(),
         });
         let granted = if known.is_some() { self.renew_waiter(&waiter) } else { self.grant_waiter(&waiter) };
@@ -250,7 +261,7 @@ impl Turn<'_> {
                 Some(_) => waiter.lease_ms,
                 None => waiter.lease_ms.min(self.circumstances.claim_ms),
             },
-            limit: waiter.limit,
+            asked: waiter.asked,
             owner: waiter.owner.as_deref(),
             session: session_of(waiter),
             level: waiter.level,
@@ -264,7 +275,7 @@ impl Turn<'_> {
         let fence = self.draw_fence()?;
         let terms = Terms {
             token: waiter.token.clone(),
-            limit: waiter.limit.unwrap_or(Limit::EXCLUSIVE),
+            share: waiter.asked.of_newcomer(),
             lease_ms: waiter.lease_ms,
             owner: waiter.owner.as_deref(),
             session: session_of(waiter),
@@ -277,7 +288,7 @@ impl Turn<'_> {
     }
 
     pub(super) fn grant(&mut self, hold: Hold, has_waited: bool) {
-        self.make_room(hold.limit(), None);
+        self.make_room(hold.share(), None);
         self.end_left_over(&hold);
         if let Some(session) = hold.session() {
             self.table.sessions.keeps(session.client, self.key, hold.fence());
@@ -305,9 +316,9 @@ impl Turn<'_> {
     /// Grants a hold again. Returns what undoes that.
     pub(super) fn renew(&mut self, token: &Token, renewal: Renewal<'_>) -> Option<Undo> {
         let before = self.lock.hold_of(token, self.now)?;
-        let (fence, limit, level) = (before.fence(), before.limit(), before.level());
+        let (fence, share, level) = (before.fence(), before.share(), before.level());
         let session_before = before.session();
-        self.make_room(renewal.limit.unwrap_or(limit), Some(fence));
+        self.make_room(renewal.asked.beside(share), Some(fence));
         let hold = self.lock.renew(token, renewal, self.now)?.clone();
         if hold.session() != session_before {
             if let Some(session) = session_before {
@@ -319,6 +330,6 @@ impl Turn<'_> {
         }
         self.outcome.has_promised = true;
         self.outcome.changes.push(Change::Set(hold, Cause::Renewed));
-        Some(Undo { fence, what: What::Renewal { limit, level } })
+        Some(Undo { fence, what: What::Renewal { share, level } })
     }
 }

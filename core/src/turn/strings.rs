@@ -30,6 +30,7 @@ impl Turn<'_> {
         wait: Option<WaitOptions>,
         make_token: impl FnOnce() -> Token,
     ) -> Result<Acquired, Refusal> {
+        request.asked.check(None)?;
         let own = request.token.as_ref().filter(|token| self.owns_string(token));
         match (own, wait) {
             // A connection cannot keep it alive, and its client must not believe so.

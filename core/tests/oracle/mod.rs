@@ -6,7 +6,21 @@
 use std::collections::BTreeSet;
 
 use lock_core::token::LONGEST_SPELLED;
-use lock_core::{ClientId, Hold, Lock, Moment, Released, Session, Token, Verdict};
+use lock_core::{AskedShare, ClientId, Hold, Limit, Lock, Moment, Released, Session, Token, Verdict};
+
+/// A limit, 0 for shared, and a weight.
+pub(crate) type Share = (u16, u16);
+
+/// What a request names of both.
+pub(crate) type Asked = (Option<u16>, Option<u16>);
+
+pub(crate) fn share_of((limit, weight): Share) -> lock_core::Share {
+    lock_core::Share { limit: Limit::from_number(limit), weight }
+}
+
+pub(crate) fn asked((limit, weight): Asked) -> AskedShare {
+    AskedShare { limit: limit.map(Limit::from_number), weight }
+}
 
 /// A hold as the contract lists its parts.
 #[derive(Clone, PartialEq, Debug)]
@@ -14,6 +28,7 @@ pub(crate) struct Holding {
     pub(crate) token: Vec<u8>,
     pub(crate) fence: u64,
     pub(crate) limit: u16,
+    pub(crate) weight: u16,
     pub(crate) lease_ms: u64,
     pub(crate) owner: Option<Vec<u8>>,
     pub(crate) level: u16,
@@ -28,6 +43,7 @@ impl Holding {
             token: hold.token_text(&mut [0; LONGEST_SPELLED]).to_vec(),
             fence: hold.fence().get(),
             limit: hold.limit().number(),
+            weight: hold.share().weight,
             lease_ms: hold.lease_ms(),
             owner: hold.owner().map(<[u8]>::to_vec),
             level: hold.level(),
@@ -35,6 +51,10 @@ impl Holding {
             granted_at: hold.granted_at().as_micros(),
             ends_at: hold.deadline().as_micros(),
         }
+    }
+
+    pub(crate) fn share(&self) -> Share {
+        (self.limit, self.weight)
     }
 
     /// Its lease runs, or a connection keeps it alive.
@@ -84,32 +104,43 @@ impl Oracle {
         holds.filter(|(place, hold)| hold.is_live(now) && Some(*place) != own).map(|(_, hold)| hold).collect()
     }
 
-    /// "A request is granted when `holds + 1 <= the smallest limit among the holds and the request`."
-    pub(crate) fn rule(others: &[&Holding], limit: u16) -> bool {
+    /// "A request is granted when `the weights of all holds + its own <= the smallest limit among the holds and the request`."
+    pub(crate) fn rule(others: &[&Holding], (limit, weight): Share) -> bool {
         let number = |limit: u16| if limit == 0 { u64::MAX } else { u64::from(limit) };
         let mut smallest = number(limit);
         for other in others {
             smallest = smallest.min(number(other.limit));
         }
-        let holds = others.len() as u64;
-        holds + 1 <= smallest
+        let weights: u64 = others.iter().map(|other| u64::from(other.weight)).sum();
+        weights + u64::from(weight) <= smallest
     }
 
-    pub(crate) fn judge(&self, token: Option<&[u8]>, limit: Option<u16>, now: i64) -> Verdict {
+    /// "WEIGHT must be between 1 and the limit": what is not named is as it is held, or 1.
+    pub(crate) fn is_possible(&self, token: Option<&[u8]>, (limit, weight): Asked, now: i64) -> bool {
+        let held =
+            token.and_then(|token| self.live_place_of(token, now)).map(|place| self.holds[place].share());
+        let (held_limit, held_weight) = held.unwrap_or((1, 1));
+        Self::rule(&[], (limit.unwrap_or(held_limit), weight.unwrap_or(held_weight)))
+    }
+
+    /// Only of what is possible.
+    pub(crate) fn judge(&self, token: Option<&[u8]>, (limit, weight): Asked, now: i64) -> Verdict {
         let held = token.and_then(|token| self.live_place_of(token, now));
         let others = self.live_others(held, now);
-        match held {
-            None if Self::rule(&others, limit.unwrap_or(1)) => Verdict::Grant,
-            None => Verdict::Wait,
-            Some(place) => match limit {
-                None => Verdict::Renew,
-                Some(limit) if limit == self.holds[place].limit => Verdict::Renew,
-                Some(limit) if Self::rule(&others, limit) && is_smaller(limit, self.holds[place].limit) => {
-                    Verdict::Upgrade
-                }
-                Some(limit) if Self::rule(&others, limit) => Verdict::Renew,
-                Some(_) => Verdict::Wait,
-            },
+        let Some(place) = held else {
+            let wants = (limit.unwrap_or(1), weight.unwrap_or(1));
+            return if Self::rule(&others, wants) { Verdict::Grant } else { Verdict::Wait };
+        };
+        let hold = &self.holds[place];
+        let (limit, weight) = (limit.unwrap_or(hold.limit), weight.unwrap_or(hold.weight));
+        if (limit, weight) == (hold.limit, hold.weight) {
+            Verdict::Renew
+        } else if !Self::rule(&others, (limit, weight)) {
+            Verdict::Wait
+        } else if is_smaller(limit, hold.limit) || weight > hold.weight {
+            Verdict::Upgrade
+        } else {
+            Verdict::Renew
         }
     }
 
@@ -117,7 +148,7 @@ impl Oracle {
     /// which decides for others that it is extended, has granted nothing beside it that does not.
     pub(crate) fn could_stand(&self, token: &[u8], now: i64) -> bool {
         let place = self.place_of(token);
-        place.is_none_or(|place| Self::rule(&self.live_others(Some(place), now), self.holds[place].limit))
+        place.is_none_or(|place| Self::rule(&self.live_others(Some(place), now), self.holds[place].share()))
     }
 
     pub(crate) fn put(&mut self, hold: Holding) {
@@ -179,7 +210,8 @@ impl Oracle {
         let all: Vec<&Holding> = self.holds.iter().filter(stays).chain(new).collect();
         let alone = |hold: &Holding| all.iter().filter(|other| other.token == hold.token).count() == 1;
         let fences: BTreeSet<u64> = all.iter().map(|hold| hold.fence).collect();
-        let fits = |hold: &Holding| hold.limit == 0 || all.len() <= usize::from(hold.limit);
+        let weights: usize = all.iter().map(|hold| usize::from(hold.weight)).sum();
+        let fits = |hold: &Holding| hold.limit == 0 || weights <= usize::from(hold.limit);
         !all.is_empty() && fences.len() == all.len() && all.iter().all(|hold| alone(hold) && fits(hold))
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use lock_core::codec;
 use lock_core::invariants;
 use lock_core::queue::WaiterLimits;
-use lock_core::{ClientId, Hold, Limit, Lock, Ticket, Token};
+use lock_core::{ClientId, Hold, Limit, Lock, Share, Ticket, Token};
 
 use super::model::{Holder, Model};
 use super::server::{Served, Server, Value};
@@ -211,7 +211,8 @@ fn every_hold_is_counted(server: &Server) -> bool {
 fn is_same(hold: &Hold, holder: &Holder) -> bool {
     hold.is_owned_by(&holder.token)
         && hold.fence().get() == holder.fence
-        && hold.limit() == Limit::from_number(holder.limit)
+        && hold.share()
+            == Share { limit: Limit::from_number(holder.share.limit), weight: holder.share.weight }
         && hold.lease_ms() == holder.lease_ms
         && hold.deadline() == holder.end
         && hold.level() == holder.level
@@ -340,9 +341,7 @@ fn the_head_has_to_wait_where_it_can_be_served(server: &Server, model: &Model, s
     let free = Lock::new();
     let lock = server.lock(spot).unwrap_or(&free);
     let is_held_back = server.in_grace()
-        && model
-            .head(spot)
-            .is_some_and(|head| model.would_have_more(spot, Some(&head.token), head.request.limit));
+        && model.head(spot).is_some_and(|head| model.would_have_more(spot, Some(&head.token), &head.request));
     let may_be_late = model.may_be_late(spot) || model.arrived.contains(&spot);
     let can_be_served = !server.is_foreign(spot)
         && server.string(spot).is_none()

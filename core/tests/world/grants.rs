@@ -2,7 +2,7 @@
 
 use lock_core::{ClientId, Fence, Moment, Refusal, Token};
 
-use super::model::{Holder, Known, Model, Promise, Waiting, most};
+use super::model::{Holder, Known, Model, Promise, Share, Waiting};
 use super::steps::{CLAIM_MS, Reply, Request, Spot, Whose, subscriber};
 
 impl Model {
@@ -13,7 +13,7 @@ impl Model {
         let holder = Holder {
             token,
             fence: self.last_fence,
-            limit: request.limit.unwrap_or(1),
+            share: Share { limit: request.limit.unwrap_or(1), weight: request.weight.unwrap_or(1) },
             lease_ms: counted(request.lease_ms, request.session_delay_ms.is_some()),
             end: self.now.plus_ms(counted(request.lease_ms, request.session_delay_ms.is_some())),
             level: 1,
@@ -32,19 +32,19 @@ impl Model {
         }
     }
 
-    /// Returns the fence, and the limit and the level there were.
+    /// Returns the fence, and the limit, the weight and the level there were.
     pub(super) fn renew(
         &mut self,
         spot: Spot,
         token: &Token,
         request: &Request,
         client: ClientId,
-    ) -> (u64, (u16, u16)) {
+    ) -> (u64, (Share, u16)) {
         self.drop_lapsed(spot);
         self.promise(spot);
         let now = self.now;
         let holder = self.hold_of_mut(spot, token).unwrap();
-        let before = (holder.limit, holder.level);
+        let before = (holder.share, holder.level);
         let lease_ms =
             counted(request.lease_ms, request.session_delay_ms.is_some() || holder.session.is_some());
         let end = now.plus_ms(lease_ms);
@@ -55,7 +55,8 @@ impl Model {
         } else {
             (holder.lease_ms, holder.end) = (lease_ms, end);
         }
-        holder.limit = request.limit.unwrap_or(holder.limit);
+        holder.share.limit = request.limit.unwrap_or(holder.share.limit);
+        holder.share.weight = request.weight.unwrap_or(holder.share.weight);
         holder.owner = request.owner.or(holder.owner);
         holder.session = request.session_of(client).or(holder.session);
         (holder.fence, before)
@@ -83,15 +84,15 @@ impl Model {
         if !self.decides() || self.foreign.contains(&spot) {
             return;
         }
-        let limits: Vec<(u64, u16)> = self.live(spot).map(|holder| (holder.fence, holder.limit)).collect();
+        let shares: Vec<(u64, Share)> = self.live(spot).map(|holder| (holder.fence, holder.share)).collect();
         let (mut seen, mut called, open, now) = (Vec::new(), Vec::new(), &self.open, self.now);
         let mut has_promised = false;
         self.holders.retain_mut(|(place, holder)| {
             if *place != spot {
                 return true;
             }
-            let others: Vec<u16> =
-                limits.iter().filter(|(fence, _)| *fence != holder.fence).map(|(_, limit)| *limit).collect();
+            let others: Vec<Share> =
+                shares.iter().filter(|(fence, _)| *fence != holder.fence).map(|(_, share)| *share).collect();
             let before = seen.len();
             let closed = holder.session.filter(|session| !open.contains(&session.client));
             match closed.map(|session| session.delay_ms) {
@@ -159,12 +160,13 @@ impl Model {
             let Some(head) = self.head(spot) else { return };
             let is_late = head.until.is_some_and(|until| until <= self.now);
             let is_free = !self.strings.contains_key(&spot);
-            let is_admitted = is_free && self.admits(spot, Some(&head.token), head.request.limit);
-            if !is_late && !is_admitted {
+            let is_admitted = is_free && self.admits(spot, Some(&head.token), &head.request);
+            let is_possible = self.is_possible(spot, Some(&head.token), &head.request);
+            if !is_late && !is_admitted && is_possible {
                 return;
             }
-            let would_have_more = self.would_have_more(spot, Some(&head.token), head.request.limit);
-            if !is_late && self.in_grace() && would_have_more {
+            let would_have_more = self.would_have_more(spot, Some(&head.token), &head.request);
+            if !is_late && is_possible && self.in_grace() && would_have_more {
                 return self.hold_back(spot);
             }
             if is_late {
@@ -176,6 +178,11 @@ impl Model {
                 continue;
             }
             self.waiting.retain(|waiter| waiter.number != head.number);
+            if !is_possible {
+                self.saw("impossible weight after waiting");
+                self.answer_waiter(&head, Reply::Error(Refusal::WeightRange));
+                continue;
+            }
             if self.forbidden.contains(&head.user) {
                 self.saw("refused for want of rights");
                 self.answer_waiter(&head, Reply::Error(Refusal::NoPermission));
@@ -230,7 +237,7 @@ impl Model {
     }
 
     fn known(&self, spot: Spot, token: &Token) -> Option<Known> {
-        let known = |holder: &Holder| Known { end: holder.end, limit: holder.limit, level: holder.level };
+        let known = |holder: &Holder| Known { end: holder.end, share: holder.share, level: holder.level };
         self.hold_of(spot, token).map(known)
     }
 
@@ -268,7 +275,7 @@ pub(super) fn counted(lease_ms: u64, has_session: bool) -> u64 {
 /// same hold. What was granted to a place that is kept stands, to be claimed. True when the hold has to end.
 fn undo(
     holder: &mut Holder,
-    others: &[u16],
+    others: &[Share],
     now: Moment,
     seen: &mut Vec<&'static str>,
     called: &mut Vec<usize>,
@@ -295,7 +302,7 @@ fn undo(
             }
             continue;
         }
-        let Some((limit, level)) = lost.before else {
+        let Some((share, level)) = lost.before else {
             seen.push("grant undone");
             return true;
         };
@@ -306,9 +313,9 @@ fn undo(
             seen.push("upgrade unclaimed");
         }
         seen.push("upgrade undone");
-        // Others may have been let in meanwhile, whom the limit it had would not tolerate.
-        if others.len() < others.iter().chain([&limit]).map(|limit| most(*limit)).min().unwrap() {
-            holder.limit = limit;
+        // Others may have been let in meanwhile, beside whom what it had would not be admitted.
+        if share.fits(others) {
+            holder.share = share;
         }
         holder.level = holder.level.min(level);
     }
@@ -317,7 +324,7 @@ fn undo(
 
 /// What is given back if nobody claims it.
 fn to_claim(known: Known, until: Moment) -> Promise {
-    let before = Some((known.limit, known.level));
+    let before = Some((known.share, known.level));
     Promise { client: 0, before, kept: None, until: Some(until), is_lost: false }
 }
 
@@ -327,8 +334,8 @@ fn leave_to_later(lost: Promise, later: &mut Promise) {
     match (lost.kept, later.kept, lost.before) {
         (Some(_), ..) => later.kept = lost.kept,
         (None, Some((number, _)), None) => later.kept = Some((number, None)),
-        (None, Some((number, known)), Some((limit, level))) => {
-            later.kept = Some((number, known.map(|known| Known { limit, level, ..known })));
+        (None, Some((number, known)), Some((share, level))) => {
+            later.kept = Some((number, known.map(|known| Known { share, level, ..known })));
         }
         (None, None, before) => later.before = before,
     }

@@ -9,7 +9,8 @@
 //!    was granted again, or was told that the lease is extended. An upgrade that is undone gives the hold back the limit it
 //!    had and the level, if it was less; the lease runs on.
 //! 3. Who waits to change a limit, and whose hold ends meanwhile, stands where it would have stood from the start.
-//! 4. What a retry does not name stays as it is.
+//! 4. What a retry does not name stays as it is. Where a weight would then be above its limit, it is an error, also for
+//!    who waits, if its hold is another by then.
 //! 5. Where a key is not this server's, a command that comes for it all the same is judged as ever, but nobody who waits is
 //!    granted it. Who waits is told where to go: when something happens there, and when a look at all who wait comes by;
 //!    but where the slot is on its way, who waits is served once it is here, when the look comes by at the latest.
@@ -41,12 +42,18 @@ use super::grants::counted;
 use super::server::WorkDone;
 use super::steps::{DEFAULT_LEASE_MS, NOT_OURS_MS, Reply, Request, Spot, Step, Whose, token};
 
+/// A limit, 0 for shared, and a weight.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Share {
+    pub(crate) limit: u16,
+    pub(crate) weight: u16,
+}
+
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Holder {
     pub(crate) token: Token,
     pub(crate) fence: u64,
-    /// 0 for shared.
-    pub(crate) limit: u16,
+    pub(crate) share: Share,
     pub(crate) lease_ms: u64,
     pub(crate) end: Moment,
     pub(crate) level: u16,
@@ -60,7 +67,7 @@ pub(crate) struct Holder {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Known {
     pub(crate) end: Moment,
-    pub(crate) limit: u16,
+    pub(crate) share: Share,
     pub(crate) level: u16,
 }
 
@@ -68,8 +75,8 @@ pub(crate) struct Known {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Promise {
     pub(crate) client: ClientId,
-    /// What it changed, if the token held already: the limit there was, and the level.
-    pub(crate) before: Option<(u16, u16)>,
+    /// What it changed, if the token held already: the limit and weight there were, and the level.
+    pub(crate) before: Option<(Share, u16)>,
     /// The place, if it is kept without the client: its number, and what there was, if the token held already. Then the grant
     /// stands, to be claimed.
     pub(crate) kept: Option<(usize, Option<Known>)>,
@@ -142,6 +149,20 @@ pub(super) fn most(limit: u16) -> usize {
     if limit == 0 { usize::MAX } else { limit.into() }
 }
 
+impl Share {
+    /// "The weights of all holds + its own <= the smallest limit among the holds and the request."
+    pub(super) fn fits(self, others: &[Self]) -> bool {
+        let all = || others.iter().chain([&self]);
+        let weights: usize = all().map(|share| usize::from(share.weight)).sum();
+        weights <= all().map(|share| most(share.limit)).min().unwrap()
+    }
+
+    /// Whether it is more to have: a smaller limit, or a larger weight.
+    fn is_more_than(self, other: Self) -> bool {
+        most(self.limit) < most(other.limit) || self.weight > other.weight
+    }
+}
+
 impl Holder {
     pub(super) fn is_live(&self, now: Moment) -> bool {
         now < self.end || self.session.is_some()
@@ -194,10 +215,22 @@ impl Model {
         self.slots.get(spot.key).copied().unwrap_or(Whose::Ours)
     }
 
-    /// Whether the token would come to have more than it has: a hold, or a smaller limit.
-    pub(crate) fn would_have_more(&self, spot: Spot, token: Option<&Token>, limit: Option<u16>) -> bool {
+    /// Whether the token would come to have more than it has: a hold, a smaller limit or a larger weight.
+    pub(crate) fn would_have_more(&self, spot: Spot, token: Option<&Token>, request: &Request) -> bool {
         let own = token.and_then(|token| self.hold_of(spot, token));
-        own.is_none_or(|own| limit.is_some_and(|limit| most(limit) < most(own.limit)))
+        own.is_none_or(|own| self.wanted(spot, token, request).is_more_than(own.share))
+    }
+
+    /// What the token would have: what it does not name is as it is held, or 1.
+    fn wanted(&self, spot: Spot, token: Option<&Token>, request: &Request) -> Share {
+        let own = token.and_then(|token| self.hold_of(spot, token));
+        let own = own.map_or(Share { limit: 1, weight: 1 }, |own| own.share);
+        Share { limit: request.limit.unwrap_or(own.limit), weight: request.weight.unwrap_or(own.weight) }
+    }
+
+    /// Whether a lock could ever have room for it.
+    pub(super) fn is_possible(&self, spot: Spot, token: Option<&Token>, request: &Request) -> bool {
+        self.wanted(spot, token, request).fits(&[])
     }
 
     pub(crate) fn in_grace(&self) -> bool {
@@ -256,16 +289,12 @@ impl Model {
     }
 
     /// The rule of admission, and what it means for one who holds already.
-    pub(super) fn admits(&self, spot: Spot, token: Option<&Token>, limit: Option<u16>) -> bool {
+    pub(super) fn admits(&self, spot: Spot, token: Option<&Token>, request: &Request) -> bool {
         let own = token.and_then(|token| self.hold_of(spot, token));
-        let others: Vec<u16> = self
-            .live(spot)
-            .filter(|holder| Some(&holder.token) != token)
-            .map(|holder| holder.limit)
-            .collect();
-        let keeps = own.is_some_and(|own| limit.is_none_or(|limit| limit == own.limit));
-        let limits = others.iter().copied().chain([limit.unwrap_or(1)]);
-        keeps || others.len() < limits.map(most).min().unwrap()
+        let others = self.live(spot).filter(|holder| Some(&holder.token) != token);
+        let others: Vec<Share> = others.map(|holder| holder.share).collect();
+        let wanted = self.wanted(spot, token, request);
+        own.is_some_and(|own| own.share == wanted) || wanted.fits(&others)
     }
 
     /// Whether this step can happen: a client that waits sends nothing, a client that is gone neither; who is paused or
@@ -418,8 +447,12 @@ impl Model {
             self.saw("inner level without its outer hold");
             return self.reply(client, Reply::Null);
         }
-        let admits = self.admits(spot, own.as_ref(), request.limit);
-        let is_held_back = self.in_grace() && self.would_have_more(spot, own.as_ref(), request.limit);
+        if !self.is_possible(spot, own.as_ref(), &request) {
+            self.saw("impossible weight");
+            return self.reply(client, Reply::Error(Refusal::WeightRange));
+        }
+        let admits = self.admits(spot, own.as_ref(), &request);
+        let is_held_back = self.in_grace() && self.would_have_more(spot, own.as_ref(), &request);
         let token = own.unwrap_or_else(|| made.clone());
         if holds && admits && !is_held_back {
             self.note_renewal(spot, &token, &request);
@@ -460,6 +493,9 @@ impl Model {
     }
 
     fn acquire_string(&mut self, client: ClientId, spot: Spot, request: Request, made: &Token) {
+        if !self.is_possible(spot, None, &request) {
+            return self.reply(client, Reply::Error(Refusal::WeightRange));
+        }
         let own = request.token.map(token).filter(|own| self.owns_string(spot, own));
         let may_wait = request.block_ms.is_some() || request.queue_ms.is_some();
         let Some(own) = own else {
@@ -513,12 +549,15 @@ impl Model {
     }
 
     fn note_renewal(&mut self, spot: Spot, token: &Token, request: &Request) {
-        let limit = self.hold_of(spot, token).unwrap().limit;
-        let wanted = request.limit.unwrap_or(limit);
-        match most(wanted).cmp(&most(limit)) {
-            std::cmp::Ordering::Less => self.saw("upgraded at once"),
-            std::cmp::Ordering::Equal => self.saw("granted again"),
-            std::cmp::Ordering::Greater => self.saw("downgraded"),
+        let (has, wanted) =
+            (self.hold_of(spot, token).unwrap().share, self.wanted(spot, Some(token), request));
+        self.saw(match () {
+            () if wanted == has => "granted again",
+            () if wanted.is_more_than(has) => "upgraded at once",
+            () => "downgraded",
+        });
+        if wanted.weight > has.weight {
+            self.saw("made heavier at once");
         }
         let holder = self.hold_of(spot, token).unwrap();
         if let Some(level) = request.level {

@@ -12,8 +12,8 @@ use lock_core::queue::{Keep, WaiterLimits};
 use lock_core::request::{Acquire, BreakTarget};
 use lock_core::token::LONGEST_SPELLED;
 use lock_core::{
-    ClientId, Fence, GrantState, Hold, Limit, Lock, Moment, Outcome, OwnedDbKey, StringHold, Table, Terms,
-    Ticket, Token, Turn, codec,
+    AskedShare, ClientId, Fence, GrantState, Hold, Limit, Lock, Moment, Outcome, OwnedDbKey, Share,
+    StringHold, Table, Terms, Ticket, Token, Turn, codec,
 };
 
 use super::steps::{CLAIM_MS, DEFAULT_LEASE_MS, Reply, Request, SPOTS, Spot, Step, Whose, subscriber, token};
@@ -530,7 +530,7 @@ impl Server {
         let acquire = Acquire {
             token: request.token.map(token),
             lease_ms: request.lease_ms,
-            limit: request.limit.map(Limit::from_number),
+            asked: AskedShare { limit: request.limit.map(Limit::from_number), weight: request.weight },
             block_ms: request.block_ms,
             queue_ms: request.queue_ms.and_then(NonZeroU64::new),
             owner: request.owner,
@@ -621,7 +621,8 @@ impl Server {
     pub(super) fn granted_elsewhere(&mut self, number: u8, limit: Limit, lease_ms: u64) -> Hold {
         let fence = Fence::new(self.table.last_fence().map_or(1, |fence| fence.get() + 1)).unwrap();
         self.table.raise_fence(fence);
-        let terms = Terms { token: token(number), limit, lease_ms, owner: None, session: None };
+        let terms =
+            Terms { token: token(number), share: Share::of(limit), lease_ms, owner: None, session: None };
         let state =
             GrantState { fence, granted_at: self.now, deadline: self.now.plus_ms(lease_ms), level: 1 };
         Hold::restore(terms, state)

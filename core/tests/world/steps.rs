@@ -28,6 +28,7 @@ pub(crate) struct Request {
     pub(crate) lease_ms: u64,
     /// 0 for SHARED.
     pub(crate) limit: Option<u16>,
+    pub(crate) weight: Option<u16>,
     pub(crate) block_ms: Option<u64>,
     pub(crate) queue_ms: Option<u64>,
     pub(crate) owner: Option<&'static [u8]>,
@@ -43,6 +44,7 @@ impl Request {
             token: Some(token),
             lease_ms,
             limit: None,
+            weight: None,
             block_ms: None,
             queue_ms: None,
             owner: None,
@@ -53,6 +55,11 @@ impl Request {
 
     pub(crate) const fn limit(mut self, limit: u16) -> Self {
         self.limit = Some(limit);
+        self
+    }
+
+    pub(crate) const fn weight(mut self, weight: u16) -> Self {
+        self.weight = Some(weight);
         self
     }
 

@@ -8,7 +8,12 @@ use crate::support::{Client, Reply, Server, Version, cmd, skip};
 
 /// Each command, whether it changes a lock, a call of it, and how few arguments it takes, its name included.
 const COMMANDS: [(&str, bool, &str, i64); 6] = [
-    ("lock.acquire", true, "LOCK.ACQUIRE k PX 100 TOKEN a OWNER o LIMIT 2 BLOCK 5 SESSION LEVEL 1", -2),
+    (
+        "lock.acquire",
+        true,
+        "LOCK.ACQUIRE k PX 100 TOKEN a OWNER o LIMIT 2 WEIGHT 1 BLOCK 5 SESSION LEVEL 1",
+        -2,
+    ),
     ("lock.release", true, "LOCK.RELEASE k a LEVEL 1", -3),
     ("lock.extend", true, "LOCK.EXTEND k a PX 100", -3),
     ("lock.check", false, "LOCK.CHECK k a", 3),
@@ -119,7 +124,10 @@ fn key_specs_say_who_reads_and_who_writes() {
 fn command_docs_explain_every_command_and_its_arguments() {
     let server = Server::start();
     let options: [(&str, &[&str]); 6] = [
-        ("lock.acquire", &["PX", "EX", "TOKEN", "SHARED", "LIMIT", "BLOCK", "OWNER", "SESSION", "LEVEL"]),
+        (
+            "lock.acquire",
+            &["PX", "EX", "TOKEN", "SHARED", "LIMIT", "WEIGHT", "BLOCK", "OWNER", "SESSION", "LEVEL"],
+        ),
         ("lock.release", &[]),
         ("lock.extend", &["PX", "EX"]),
         ("lock.check", &[]),

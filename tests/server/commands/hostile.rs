@@ -13,6 +13,7 @@ enum Place {
     Milliseconds,
     Seconds,
     Limit,
+    Weight,
     Block,
     Fence,
     Option,
@@ -20,7 +21,7 @@ enum Place {
 
 /// Commands on the held lock `held`, `?` the place of the hostile bytes. None changes the lock when those are legal:
 /// the lock is exclusive, and the tokens are not its holder's.
-const TEMPLATES: [(&str, Place); 24] = [
+const TEMPLATES: [(&str, Place); 26] = [
     ("LOCK.ACQUIRE held TOKEN ?", Place::Token),
     ("LOCK.ACQUIRE held PX 5000 TOKEN ? SHARED", Place::Token),
     ("LOCK.ACQUIRE held OWNER ?", Place::Owner),
@@ -30,6 +31,8 @@ const TEMPLATES: [(&str, Place); 24] = [
     ("LOCK.ACQUIRE held EX ?", Place::Seconds),
     ("LOCK.ACQUIRE held TOKEN holder EX ?", Place::Seconds),
     ("LOCK.ACQUIRE held LIMIT ?", Place::Limit),
+    ("LOCK.ACQUIRE held SHARED WEIGHT ?", Place::Weight),
+    ("LOCK.ACQUIRE held WEIGHT ? LIMIT 65535", Place::Weight),
     ("LOCK.ACQUIRE held TOKEN holder SHARED BLOCK ?", Place::Block),
     ("LOCK.ACQUIRE held SESSION BLOCK 5 LIMIT ?", Place::Limit),
     ("LOCK.ACQUIRE held SESSION LEVEL 1 ?", Place::Option),
@@ -175,8 +178,10 @@ fn options_repeated_contradictory_unknown_or_half_are_refused() {
     let mut client = server.client();
     acquire(&mut client, "k TOKEN a");
     let before = standing(&mut client, "k");
-    let acquire_options =
-        ["PX 5000", "EX 5", "TOKEN b", "SHARED", "LIMIT 2", "OWNER o", "BLOCK 5", "SESSION", "LEVEL 1"];
+    let acquire_options = [
+        "PX 5000", "EX 5", "TOKEN b", "SHARED", "LIMIT 2", "WEIGHT 1", "OWNER o", "BLOCK 5", "SESSION",
+        "LEVEL 1",
+    ];
     for option in acquire_options {
         let twice = format!("LOCK.ACQUIRE k {option} {option}");
         errors::fails(&mut client, &twice, errors::SYNTAX);
@@ -349,8 +354,8 @@ fn random_arguments_never_bring_the_server_down() {
     // Nobody else is there to end a wait.
     client.ok("CONFIG SET lock.max-waiters 0");
     let words: Vec<Vec<u8>> = [
-        "PX", "EX", "TOKEN", "SHARED", "LIMIT", "OWNER", "FENCE", "BLOCK", "SESSION", "LEVEL", "1", "100",
-        "0", "-1", "2", "k", "string", "a", "b",
+        "PX", "EX", "TOKEN", "SHARED", "LIMIT", "WEIGHT", "OWNER", "FENCE", "BLOCK", "SESSION", "LEVEL", "1",
+        "100", "0", "-1", "2", "k", "string", "a", "b",
     ]
     .iter()
     .map(|word| word.as_bytes().to_vec())
@@ -409,6 +414,11 @@ fn verdict(place: Place, value: &[u8], template: &str) -> Option<String> {
             None => Some(errors::NOT_AN_INTEGER.to_owned()),
             Some(1..=65_535) => None,
             Some(_) => Some(errors::LIMIT.to_owned()),
+        },
+        Place::Weight => match canonical(value) {
+            None => Some(errors::NOT_AN_INTEGER.to_owned()),
+            Some(1..=65_535) => None,
+            Some(_) => Some(errors::WEIGHT.to_owned()),
         },
         Place::Block => match canonical(value) {
             None => Some(errors::NOT_AN_INTEGER.to_owned()),

@@ -4,8 +4,8 @@ use crate::support::errors::{self, fails};
 use crate::support::locks::{acquire, field, field_names, held, holder, holders, null, standing};
 use crate::support::{Client, PATIENCE, Reply, Server, Waiter, cmd, wait_until};
 
-const HOLD_FIELDS: [&str; 9] =
-    ["owner", "fence", "limit", "lease", "remaining", "level", "session", "address", "age"];
+const HOLD_FIELDS: [&str; 10] =
+    ["owner", "fence", "limit", "weight", "lease", "remaining", "level", "session", "address", "age"];
 
 #[test]
 fn a_missing_key_is_null() {

@@ -12,3 +12,4 @@ mod ownership;
 mod release;
 mod retry;
 mod shared_and_limits;
+mod weights;

@@ -79,6 +79,7 @@ fn every_error_is_the_one_the_server_gives() {
         format!("{fixed} TOKEN t QUEUE -1"),
         format!("{fixed} TOKEN t QUEUE 0"),
         format!("{fixed} QUEUE 1"),
+        format!("{fixed} WEIGHT 2"),
         "LOCK.ACQUIRE plain".to_owned(),
     ]
     .iter()

@@ -4,7 +4,8 @@
 use std::fs;
 use std::io::Write;
 
-use lock_core::hold::{GrantState, Limit, Terms};
+use lock_core::hold::{GrantState, Terms};
+use lock_core::share::{Limit, Share};
 use lock_core::{Fence, Hold, Moment, Token, codec};
 
 use crate::support::locks::{acquire, exists, field, held, holder};
@@ -84,8 +85,13 @@ fn a_lock_that_the_master_dropped_unsaid_is_replaced() {
 
 fn hold(token: &str, fence: u64, limit: u16) -> Hold {
     let token = Token::from_text(token.as_bytes()).unwrap();
-    let terms =
-        Terms { token, limit: Limit::from_number(limit), lease_ms: 600_000, owner: None, session: None };
+    let terms = Terms {
+        token,
+        share: Share::of(Limit::from_number(limit)),
+        lease_ms: 600_000,
+        owner: None,
+        session: None,
+    };
     let now = Moment::from_micros(0);
     let standing = GrantState {
         fence: Fence::new(fence).unwrap(),

@@ -7,7 +7,7 @@ use crate::support::locks::{acquire, field, field_names, refused};
 use crate::support::waiter::{assert_left_in_peace, blocked_clients, release, wait_blocked, waiting};
 use crate::support::{Client, PATIENCE, Reply, Server, Waiter, cmd, wait_until};
 
-const QUEUE_FIELDS: [&str; 6] = ["owner", "limit", "waited", "timeout", "client", "address"];
+const QUEUE_FIELDS: [&str; 7] = ["owner", "limit", "weight", "waited", "timeout", "client", "address"];
 
 /// The request must be turned away for the queue being full.
 #[track_caller]

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use crate::support::admission::{any_limit, enter};
+use crate::support::admission::{any_share, enter};
 use crate::support::locks::{acquire, exists, field, holder, refused};
 use crate::support::waiter::{assert_left_in_peace, blocked_clients, owners, release, waiting};
 use crate::support::{Client, PATIENCE, Random, Reply, Server, Waiter, cmd, ok_grant, wait_until};
@@ -38,13 +38,13 @@ fn with_mixed_limits_the_head_of_the_queue_enters_as_far_as_the_rule_lets_it() {
     let server = Server::start();
     let mut client = server.client();
     acquire(&mut client, "k TOKEN w0 OWNER w0");
-    let mut holders = vec![(0, 1)];
+    let mut holders = vec![(0, (1, 1))];
     let mut queue = VecDeque::new();
     let mut waiters = VecDeque::new();
     for n in 1..=40 {
-        let (limit, option) = any_limit(&mut random);
+        let (share, option) = any_share(&mut random);
         waiters.push_back(Waiter::new(&server, &format!("k TOKEN w{n} OWNER w{n} {option} BLOCK 0")));
-        queue.push_back((n, limit));
+        queue.push_back((n, share));
     }
     while !holders.is_empty() {
         let (leaves, _) = holders.swap_remove(random.below(holders.len()));

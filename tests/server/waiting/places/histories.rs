@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use super::{Listener, patient, ticket, tickets};
-use crate::support::admission::fits;
+use crate::support::admission::{Share, Sharer, fits};
 use crate::support::locks::{null, ok_grant};
 use crate::support::waiter::{is_blocked, owners};
 use crate::support::{Client, PATIENCE, Random, Reply, Server, wait_until};
@@ -24,7 +24,7 @@ struct Blocked {
 /// One in the queue.
 struct Entry {
     token: usize,
-    limit: usize,
+    share: Share,
     blocked: Option<Blocked>,
     /// Whether it asked for a place.
     keeps: bool,
@@ -45,14 +45,15 @@ struct Model<'a> {
     server: &'a Server,
     client: Client,
     listener: Listener,
-    holders: Vec<(usize, usize)>,
+    holders: Vec<Sharer>,
     queue: VecDeque<Entry>,
     /// What was done, for a failure to show.
     history: Vec<String>,
 }
 
-fn option(limit: usize) -> String {
-    if limit == usize::MAX { "SHARED".to_owned() } else { format!("LIMIT {limit}") }
+fn option((limit, weight): Share) -> String {
+    let words = if limit == usize::MAX { "SHARED".to_owned() } else { format!("LIMIT {limit}") };
+    if weight == 1 { words } else { format!("{words} WEIGHT {weight}") }
 }
 
 impl Model<'_> {
@@ -63,9 +64,9 @@ impl Model<'_> {
     /// Whoever's turn has come is told, on its connection or by its ticket.
     #[track_caller]
     fn serve(&mut self) {
-        while self.queue.front().is_some_and(|entry| fits(&self.holders, entry.limit)) {
+        while self.queue.front().is_some_and(|entry| fits(&self.holders, entry.share)) {
             let entry = self.queue.pop_front().unwrap();
-            self.holders.push((entry.token, entry.limit));
+            self.holders.push((entry.token, entry.share));
             match entry.blocked {
                 Some(mut blocked) => {
                     let (token, _) = ok_grant(blocked.client.read());
@@ -80,7 +81,7 @@ impl Model<'_> {
     }
 
     #[track_caller]
-    fn ask(&mut self, token: usize, limit: usize, mode: Mode) {
+    fn ask(&mut self, token: usize, share: Share, mode: Mode) {
         let mut client = if token.is_multiple_of(2) { self.server.client() } else { self.server.client3() };
         let id = client.id();
         let how = match mode {
@@ -90,16 +91,16 @@ impl Model<'_> {
             Mode::Both => "BLOCK 0 QUEUE 600000",
         };
         let holds = self.holders.iter().any(|(holder, _)| *holder == token);
-        let limited = if holds { String::new() } else { option(limit) };
+        let limited = if holds { String::new() } else { option(share) };
         let command = format!("LOCK.ACQUIRE k TOKEN t{token} OWNER t{token} PX 600000 {limited} {how}");
         self.history.push(command.clone());
         client.send(&command.split_ascii_whitespace().collect::<Vec<_>>());
         let waits = self.waits(token);
-        let is_granted = holds || (self.queue.is_empty() && fits(&self.holders, limit));
+        let is_granted = holds || (self.queue.is_empty() && fits(&self.holders, share));
         if is_granted {
             ok_grant(client.read());
             if !holds {
-                self.holders.push((token, limit));
+                self.holders.push((token, share));
             }
             return;
         }
@@ -108,7 +109,7 @@ impl Model<'_> {
             return;
         }
         let at = waits.unwrap_or_else(|| {
-            let entry = Entry { token, limit, blocked: None, keeps: true, ticket: None };
+            let entry = Entry { token, share, blocked: None, keeps: true, ticket: None };
             self.queue.push_back(entry);
             self.queue.len() - 1
         });
@@ -122,7 +123,7 @@ impl Model<'_> {
                 assert_eq!(told, null(&older.client), "{:#?}", self.history);
             }
         }
-        (entry.limit, entry.keeps) = (limit, mode != Mode::Block);
+        (entry.share, entry.keeps) = (share, mode != Mode::Block);
         if mode == Mode::Queue {
             let told = client.read();
             if let Reply::Int(_) = told {
@@ -133,7 +134,7 @@ impl Model<'_> {
                 assert!(at == 0 && waits.is_some(), "{:#?}", self.history);
                 ok_grant(told);
                 let entry = self.queue.pop_front().unwrap();
-                self.holders.push((entry.token, entry.limit));
+                self.holders.push((entry.token, entry.share));
             }
         } else {
             entry.blocked = Some(Blocked { client, id });
@@ -227,9 +228,11 @@ fn every_step_of_a_random_history_does_what_the_contract_says() {
             let token = random.below(TOKENS);
             match random.below(10) {
                 0..=4 => {
-                    let limit = *random.pick(&[1, 1, 2, 3, usize::MAX]);
+                    const ANY: usize = usize::MAX;
+                    let share =
+                        *random.pick(&[(1, 1), (1, 1), (2, 1), (3, 1), (3, 2), (4, 3), (ANY, 1), (ANY, 2)]);
                     let mode = *random.pick(&[Mode::Not, Mode::Block, Mode::Queue, Mode::Queue, Mode::Both]);
-                    model.ask(token, limit, mode);
+                    model.ask(token, share, mode);
                 }
                 5 | 6 => {
                     let holders = model.holders.iter().map(|(token, _)| *token).collect::<Vec<_>>();

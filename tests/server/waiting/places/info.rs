@@ -5,8 +5,8 @@ use crate::support::locks::{acquire, exists, field, field_names, null};
 use crate::support::waiter::{owners, release, waiting};
 use crate::support::{PATIENCE, Reply, Server, Waiter, wait_until};
 
-const BLOCKED: [&str; 6] = ["owner", "limit", "waited", "timeout", "client", "address"];
-const WITHOUT_CONNECTION: [&str; 5] = ["owner", "limit", "waited", "timeout", "ticket"];
+const BLOCKED: [&str; 7] = ["owner", "limit", "weight", "waited", "timeout", "client", "address"];
+const WITHOUT_CONNECTION: [&str; 6] = ["owner", "limit", "weight", "waited", "timeout", "ticket"];
 
 #[test]
 fn places_and_blocked_clients_are_shown_in_their_order_each_with_what_it_has() {

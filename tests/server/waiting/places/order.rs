@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::{Listener, call_next, claim, held, is_called, leases, lose, patient, place, ticket, tickets};
-use crate::support::admission::{any_limit, enter};
+use crate::support::admission::{any_share, enter};
 use crate::support::locks::{acquire, exists, field, holder, holders, refused};
 use crate::support::waiter::{assert_left_in_peace, blocked_clients, owners, release, waiting};
 use crate::support::{Random, Reply, Server, Waiter};
@@ -218,18 +218,18 @@ fn with_mixed_limits_places_and_clients_enter_as_far_as_the_rule_lets_them() {
     let server = patient();
     let mut client = server.client();
     acquire(&mut client, "k TOKEN w0 OWNER w0 PX 600000");
-    let mut holding = vec![(0, 1)];
+    let mut holding = vec![(0, (1, 1))];
     let mut queue = VecDeque::new();
     let mut waiters = Vec::new();
     for n in 1..=40 {
-        let (limit, option) = any_limit(&mut random);
+        let (share, option) = any_share(&mut random);
         let request = format!("k TOKEN w{n} OWNER w{n} PX 600000 {option}");
         match random.below(3) {
             0 => waiters.push((n, Waiter::new(&server, &format!("{request} BLOCK 0")))),
             1 => waiters.push((n, Waiter::new(&server, &format!("{request} BLOCK 0 QUEUE 600000")))),
             _ => drop(place(&mut client, &format!("{request} QUEUE 600000"))),
         }
-        queue.push_back((n, limit));
+        queue.push_back((n, share));
     }
     while !holding.is_empty() {
         let (leaves, _) = holding.swap_remove(random.below(holding.len()));
