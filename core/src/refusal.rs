@@ -37,6 +37,8 @@ pub enum Refusal {
     QueueFull(&'static str),
     /// Another holder already waits to change its limit: each of the two would wait for the other.
     Deadlock,
+    /// A request for several locks would have to wait for some of them while its token holds others.
+    HeldInPart,
     /// The user of the waiting client may no longer acquire this lock.
     NoPermission,
     /// The server became a replica while the client waited.
@@ -87,6 +89,10 @@ impl fmt::Display for Refusal {
             }
             Self::Deadlock => f.write_str(
                 "DEADLOCK another holder of this lock already waits to change its limit: release the lock, then acquire it again",
+            ),
+            Self::HeldInPart => f.write_str(
+                "DEADLOCK this token holds some of these locks already, and would have to wait for the others: release what it \
+                 holds, then acquire all of them together",
             ),
             Self::NoPermission => f.write_str(
                 "NOPERM this user no longer has permissions to run the 'lock.acquire' command on this key: ask the operator for \
