@@ -34,6 +34,7 @@ mod entry;
 mod events;
 mod guard;
 mod info;
+mod inner;
 mod key;
 mod main_thread;
 mod timer;
@@ -51,6 +52,7 @@ pub(crate) use context::{
 pub(crate) use events::{KeyspaceEvents, ServerEvents, subscribe};
 pub(crate) use guard::guard;
 pub(crate) use info::{Describe, Section, register_info};
+pub(crate) use inner::{Nature, Ran};
 pub(crate) use key::{Key, Occupied};
 pub(crate) use main_thread::MainThread;
 pub(crate) use timer::{Fire, Timer};

@@ -65,6 +65,7 @@ needed! {
     RedisModule_GetClientId
     RedisModule_GetClientInfoById
     RedisModule_GetClientUserNameById
+    RedisModule_GetCommandKeysWithFlags
     RedisModule_GetCommand
     RedisModule_GetContextFlags
     RedisModule_GetCurrentUserName
@@ -84,6 +85,8 @@ needed! {
     RedisModule_InfoAddFieldULongLong
     RedisModule_InfoAddSection
     RedisModule_IsIOError
+    RedisModule_IsKeysPositionRequest
+    RedisModule_KeyAtPosWithFlags
     RedisModule_KeyType
     RedisModule_LatencyAddSample
     RedisModule_LoadConfigs
@@ -103,6 +106,7 @@ needed! {
     RedisModule_ReplicateVerbatim
     RedisModule_Replicate
     RedisModule_ReplyWithArray
+    RedisModule_ReplyWithCallReply
     RedisModule_ReplyWithError
     RedisModule_ReplyWithLongLong
     RedisModule_ReplyWithMap

@@ -33,6 +33,10 @@ impl Reply {
         NonNull::new(raw).map(Self)
     }
 
+    pub(super) fn raw(&self) -> *mut RedisModuleCallReply {
+        self.0.as_ptr()
+    }
+
     pub(super) fn view(&self) -> View<'_> {
         View { reply: self.0, of: self }
     }
