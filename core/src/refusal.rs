@@ -63,7 +63,7 @@ pub enum Refusal {
     UnknownCommand,
     /// LOCK.GUARD of a command that the user may not run on these keys and channels.
     GuardedNoPermission,
-    /// LOCK.GUARD where the server does not let the module ask for what a command is.
+    /// LOCK.GUARD where COMMAND or CONFIG cannot be called.
     GuardedNotKnown,
     /// The key holds a value of another type.
     WrongType,
@@ -141,8 +141,8 @@ impl fmt::Display for Refusal {
                  operator for them",
             ),
             Self::GuardedNotKnown => f.write_str(
-                "ERR LOCK.GUARD has to ask the server about a command, and COMMAND is renamed or removed here: ask the operator to \
-                 bring it back",
+                "ERR LOCK.GUARD needs the server's commands COMMAND and, for scripts, CONFIG, which are renamed or removed here: ask \
+                 the operator to bring them back",
             ),
             Self::WrongType => {
                 f.write_str("WRONGTYPE Operation against a key holding the wrong kind of value")

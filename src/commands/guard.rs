@@ -12,7 +12,7 @@ use super::args::TOKEN;
 use super::{KEY, Seen, look};
 use crate::server::clock;
 use crate::server::ffi::{
-    Access, Arg, ArgKind, Args, Command, CommandSpec, Context, Handler, Keys, Nature, Ran,
+    Access, Arg, ArgKind, Args, Command, CommandSpec, Context, Handler, Keys, Nature, Ran, Uninterrupted,
 };
 use crate::state::TABLE;
 
@@ -51,10 +51,14 @@ impl Command for Guard {
     fn run(context: &Context, args: &Args<'_>) -> Result<(), Refusal> {
         let token = parse_token(args.bytes(2))?;
         let inner = args.inner(COMMAND);
-        may_be_guarded(context, &inner)?;
+        let kind = may_be_guarded(context, &inner)?;
         if !holds(context, args, &token)? {
             return Err(Refusal::NotOwner);
         }
+        let _uninterrupted = match kind {
+            Kind::Script => Some(Uninterrupted::begin(context).ok_or(Refusal::GuardedNotKnown)?),
+            Kind::Command => None,
+        };
         match context.run_for_client(&inner) {
             Ran::Answered => Ok(()),
             Ran::Denied => Err(Refusal::GuardedNoPermission),
@@ -87,8 +91,16 @@ fn is_guard(name: &[u8]) -> bool {
     name.eq_ignore_ascii_case(SPEC.name.to_bytes())
 }
 
+/// What is guarded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    Command,
+    /// What runs a script or a function.
+    Script,
+}
+
 /// Whether the command is one that can be guarded. One that does not exist is: the server has its own words for it.
-fn may_be_guarded(context: &Context, inner: &Args<'_>) -> Result<(), Refusal> {
+fn may_be_guarded(context: &Context, inner: &Args<'_>) -> Result<Kind, Refusal> {
     let name = inner.bytes(0);
     if name.contains(&0) {
         return Err(Refusal::UnknownCommand);
@@ -98,7 +110,7 @@ fn may_be_guarded(context: &Context, inner: &Args<'_>) -> Result<(), Refusal> {
     }
     match context.nature(inner) {
         Ok(Some(nature)) => judge(&nature, context.is_in_script()),
-        Ok(None) => Ok(()),
+        Ok(None) => Ok(Kind::Command),
         Err(()) => Err(Refusal::GuardedNotKnown),
     }
 }
@@ -109,11 +121,11 @@ const SCRIPTS: [&str; 6] = ["eval", "eval_ro", "evalsha", "evalsha_ro", "fcall",
 /// The commands that change the state of the connection although scripts may call them: there they do something else.
 const CONNECTION: [&str; 4] = ["asking", "readonly", "readwrite", "select"];
 
-fn judge(nature: &Nature, is_in_script: bool) -> Result<(), Refusal> {
+fn judge(nature: &Nature, is_in_script: bool) -> Result<Kind, Refusal> {
     let is_one_of = |names: &[&str]| names.contains(&nature.name.as_str());
     if is_one_of(&SCRIPTS) {
         // Servers have room for one script at a time, and end if there are two.
-        return if is_in_script { Err(Refusal::GuardedScriptInScript) } else { Ok(()) };
+        return if is_in_script { Err(Refusal::GuardedScriptInScript) } else { Ok(Kind::Script) };
     }
     if is_one_of(&CONNECTION) {
         return Err(Refusal::GuardedConnection);
@@ -124,5 +136,5 @@ fn judge(nature: &Nature, is_in_script: bool) -> Result<(), Refusal> {
     if nature.has("noscript") {
         return Err(Refusal::GuardedNotAllowed);
     }
-    Ok(())
+    Ok(Kind::Command)
 }

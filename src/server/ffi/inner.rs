@@ -25,6 +25,36 @@ pub(crate) struct Nature {
     flags: Vec<String>,
 }
 
+/// How long, in milliseconds, a script runs until the server answers others meanwhile.
+const BUSY_REPLY_THRESHOLD: &CStr = c"busy-reply-threshold";
+
+/// Longer than any script runs: 30 years.
+const NEVER: &CStr = c"1000000000000";
+
+/// While this lives, no script is interrupted for having run for long.
+///
+/// The server would then read from its clients, and from the one too whose command this is: it protects only the client that
+/// runs the script, which is the module's here. A client that closes its connection, or sends its next command, would end
+/// the server. This was seen on every server from 7.0 on.
+pub(crate) struct Uninterrupted<'c> {
+    context: &'c Context,
+    threshold: CString,
+}
+
+impl<'c> Uninterrupted<'c> {
+    /// `None` where the server cannot be told.
+    pub(crate) fn begin(context: &'c Context) -> Option<Self> {
+        let threshold = CString::new(context.setting(BUSY_REPLY_THRESHOLD)?).ok()?;
+        context.set_setting(BUSY_REPLY_THRESHOLD, NEVER).then_some(Self { context, threshold })
+    }
+}
+
+impl Drop for Uninterrupted<'_> {
+    fn drop(&mut self) {
+        self.context.set_setting(BUSY_REPLY_THRESHOLD, &self.threshold);
+    }
+}
+
 /// What came of a command.
 pub(crate) enum Ran {
     /// It was answered, be it by an error, and the client has got the answer.
