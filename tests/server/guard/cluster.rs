@@ -18,7 +18,7 @@ fn the_server_tells_the_keys_of_both() {
         ("k a SET x 1", &["k", "x"][..]),
         ("k a GET x", &["k", "x"]),
         ("k a MSET x 1 y 2", &["k", "x", "y"]),
-        ("k a ZUNIONSTORE x 2 y z", &["k", "x", "y", "z"]),
+        ("k a ZUNIONSTORE x 2 y z", &["k", "y", "z", "x"]),
         ("k a EVAL return(1) 2 x y z", &["k", "x", "y"]),
         ("k a OBJECT ENCODING x", &["k", "x"]),
         ("k a XREAD COUNT 1 STREAMS x y 0 0", &["k", "x", "y"]),

@@ -1,11 +1,8 @@
 //! LOCK.GUARD runs a command while its token holds the lock, and otherwise nothing at all.
 
-use crate::support::errors::{self, call_fails, fails};
+use crate::support::errors::{self, NOT_OWNER, call_fails, fails};
 use crate::support::locks::{acquire, exists, null, remaining};
-use crate::support::{Client, PATIENCE, Reply, Server, cmd, wait_until};
-
-/// The error for a token that does not hold the lock.
-pub(super) const NOT_OWNER: &str = "NOTOWNER the token does not hold this lock, and nothing has run: stop what the lock is for, or acquire it again";
+use crate::support::{Client, PATIENCE, Reply, Server, Waiter, cmd, wait_until};
 
 #[track_caller]
 fn runs(client: &mut Client, token: &str) {
@@ -183,11 +180,11 @@ fn a_release_inside_hands_the_lock_over() {
     let server = Server::start();
     let mut client = server.client();
     acquire(&mut client, "k TOKEN a PX 60000");
-    let mut next = crate::support::Waiter::new(&server, "k TOKEN b PX 60000 BLOCK 0");
+    let mut next = Waiter::new(&server, "k TOKEN b PX 60000 BLOCK 0");
     assert_eq!(client.run("LOCK.GUARD k a LOCK.RELEASE k a"), Reply::Int(1));
     assert_eq!(next.granted().token, b"b");
     runs(&mut client, "b");
-    let mut last = crate::support::Waiter::new(&server, "k TOKEN c PX 60000 BLOCK 0");
+    let mut last = Waiter::new(&server, "k TOKEN c PX 60000 BLOCK 0");
     assert_eq!(client.run("LOCK.GUARD k b DEL k"), Reply::Int(1));
     assert_eq!(last.granted().token, b"c");
 }

@@ -1,9 +1,8 @@
 //! LOCK.GUARD replies what the command replies, in the protocol of the connection.
 
+use crate::support::errors::NOT_OWNER;
 use crate::support::locks::acquire;
 use crate::support::{Client, Reply, Server, Version, cmd};
-
-use super::ownership::NOT_OWNER;
 
 /// Commands with every kind of reply, and those that fail. None of them changes what another one replies.
 const COMMANDS: [&str; 28] = [

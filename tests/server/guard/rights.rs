@@ -1,9 +1,8 @@
 //! LOCK.GUARD runs a command with the rights of who sends it: to the command, to its keys, and to its channels.
 
+use crate::support::errors::NOT_OWNER;
 use crate::support::locks::{acquire, exists};
 use crate::support::{Client, Reply, Server, Version, cmd};
-
-use super::ownership::NOT_OWNER;
 
 #[track_caller]
 fn login(server: &Server, user: &str) -> Client {

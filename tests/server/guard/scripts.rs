@@ -1,10 +1,8 @@
 //! LOCK.GUARD and scripts, functions and transactions, in each other.
 
-use crate::support::errors::fails;
+use crate::support::errors::{NOT_OWNER, fails};
 use crate::support::locks::{acquire, exists};
 use crate::support::{Client, Reply, Server, cmd};
-
-use super::ownership::NOT_OWNER;
 
 const SCRIPT_IN_SCRIPT: &str = "ERR LOCK.GUARD runs no script or function in another one: call LOCK.GUARD for each command, or \
                                 guard the whole script";
