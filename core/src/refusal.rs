@@ -63,6 +63,8 @@ pub enum Refusal {
     UnknownCommand,
     /// LOCK.GUARD of a command that the user may not run on these keys and channels.
     GuardedNoPermission,
+    /// LOCK.GUARD of a command whose reply the server has lost.
+    GuardedReplyLost,
     /// LOCK.GUARD where COMMAND or CONFIG cannot be called.
     GuardedNotKnown,
     /// The key holds a value of another type.
@@ -139,6 +141,10 @@ impl fmt::Display for Refusal {
             Self::GuardedNoPermission => f.write_str(
                 "NOPERM this user has no permissions to run the command behind LOCK.GUARD, or to use its keys or channels: ask the \
                  operator for them",
+            ),
+            Self::GuardedReplyLost => f.write_str(
+                "ERR LOCK.GUARD has run the command, and the server has lost its reply, which is mostly an error: look at its keys, or \
+                 guard a script that calls it",
             ),
             Self::GuardedNotKnown => f.write_str(
                 "ERR LOCK.GUARD needs the server's commands COMMAND and, for scripts, CONFIG, which are renamed or removed here: ask \

@@ -61,6 +61,7 @@ impl Command for Guard {
         };
         match context.run_for_client(&inner) {
             Ran::Answered => Ok(()),
+            Ran::Lost => Err(Refusal::GuardedReplyLost),
             Ran::Denied => Err(Refusal::GuardedNoPermission),
             Ran::Failed => Err(Refusal::Internal),
         }

@@ -42,6 +42,7 @@ needed! {
     RedisModule_BlockClient
     RedisModule_CallReplyArrayElement
     RedisModule_CallReplyInteger
+    RedisModule_CallReplyProto
     RedisModule_CallReplyStringPtr
     RedisModule_CallReplyType
     RedisModule_Call

@@ -55,6 +55,14 @@ impl Reply {
         self.0.as_ptr()
     }
 
+    /// Whether it has not even one byte.
+    pub(super) fn is_nothing(&self) -> bool {
+        let mut len = 0;
+        // SAFETY: the reply is valid. The bytes are not looked at.
+        unsafe { api!(RedisModule_CallReplyProto(self.0.as_ptr(), &raw mut len)) };
+        len == 0
+    }
+
     pub(super) fn view(&self) -> View<'_> {
         View { reply: self.0, of: self }
     }

@@ -59,6 +59,9 @@ impl Drop for Uninterrupted<'_> {
 pub(crate) enum Ran {
     /// It was answered, be it by an error, and the client has got the answer.
     Answered,
+    /// It has run, and the server has lost its answer. Valkey 8.1 and later do that where a module listens to keyspace events:
+    /// GETDEL of what is no string is such a command.
+    Lost,
     /// The client's user may not run it. Nothing has run.
     Denied,
     /// The server says nothing. Nothing has run.
@@ -135,6 +138,9 @@ impl Context {
                 reply
             }
         };
+        if reply.is_nothing() {
+            return Ran::Lost;
+        }
         // SAFETY: context and reply are valid. The reply is in the protocol of the client.
         unsafe { api!(RedisModule_ReplyWithCallReply(self.raw(), reply.raw())) };
         Ran::Answered

@@ -158,7 +158,8 @@ fn no_command_brings_down(server: &mut Server) {
     for name in names {
         let words: Vec<&str> = name.split('|').collect();
         for fill in [&[][..], &["k"], &["k", "k"], &["k", "1", "k"], &["1", "k", "1", "k"]] {
-            client.call(&[&["LOCK.GUARD", "k", "a"], &words[..], fill].concat());
+            let command = [&["LOCK.GUARD", "k", "a"], &words[..], fill].concat();
+            assert!(client.try_call(&command).is_some(), "no answer to {}", command.join(" "));
             // What has run may have taken the lock away.
             client.run("FLUSHALL");
             client.run("LOCK.ACQUIRE k TOKEN a PX 3600000");

@@ -168,3 +168,23 @@ fn the_statistics_of_the_server_count_both_commands() {
         assert!(calls.starts_with("calls=1,"), "{command} on {version}: {calls}");
     }
 }
+
+/// Valkey from 8.1 on loses the reply of a few commands that fail, if a module has called them: then this is said.
+#[test]
+fn a_lost_reply_is_said_to_be_lost_and_nobody_gets_it_later() {
+    let server = Server::start();
+    filled(&server);
+    for mut client in [server.client(), server.client3()] {
+        for _ in 0..3 {
+            let reply = client.run("LOCK.GUARD lock a GETDEL list");
+            let text = reply.error();
+            assert!(text.starts_with("WRONGTYPE ") || text.contains("has lost its reply"), "{text}");
+            client.ok("SET taken x");
+            assert_eq!(client.run("LOCK.GUARD lock a GETDEL taken").text(), "x");
+            assert_eq!(client.run("LOCK.GUARD lock a PING"), Reply::Simple("PONG".into()));
+            let script = "return redis.pcall('GETDEL', KEYS[1]).err";
+            let said = client.call(&cmd!["LOCK.GUARD", "lock", "a", "EVAL", script, 1, "list"]);
+            assert!(said.text().starts_with("WRONGTYPE "), "{said:?}");
+        }
+    }
+}
