@@ -2,7 +2,7 @@
 
 use crate::support::cluster::{ask, asking, key_in, moved_to, shared};
 use crate::support::locks::acquire;
-use crate::support::{Client, Reply, cmd};
+use crate::support::{Client, Reply, Version, cmd};
 
 #[track_caller]
 fn keys(client: &mut Client, command: &str) -> Vec<String> {
@@ -93,9 +93,12 @@ fn what_a_script_does_not_declare_does_not_run() {
     let script = "return redis.call('SET', ARGV[1], 1)";
     let reply = client.call(&cmd!["LOCK.GUARD", key, "a", "EVAL", script, 1, key, elsewhere]);
     assert!(reply.is_error(), "{reply:?}");
-    let script = "return redis.call('LOCK.GUARD', KEYS[1], 'a', 'SET', ARGV[1], 1)";
-    let reply = client.call(&cmd!["EVAL", script, 1, key, elsewhere]);
-    assert!(reply.is_error(), "{reply:?}");
+    if !Version::of(&mut client).is_valkey_from([9, 0]) {
+        // On Valkey 9 a script that asks for keys of two slots breaks every later one, whatever it calls.
+        let script = "return redis.call('LOCK.GUARD', KEYS[1], 'a', 'SET', ARGV[1], 1)";
+        let reply = client.call(&cmd!["EVAL", script, 1, key, elsewhere]);
+        assert!(reply.is_error(), "{reply:?}");
+    }
     assert_eq!(cluster.client(1).run(&format!("EXISTS {elsewhere}")), Reply::Int(0));
     client.run(&format!("LOCK.RELEASE {key} a"));
 }
@@ -112,6 +115,14 @@ fn while_the_slot_moves_it_is_what_a_command_of_several_keys_is() {
     let leaving = cluster.open_slot(slot, 0, 1);
     let command = format!("LOCK.GUARD {key} a INCR {x}");
     assert_eq!(source.run(&command), Reply::Int(2), "both are here");
+    for command in ["PING".to_owned(), "EVAL return(1) 0".to_owned(), format!("EVAL return(1) 1 {x}")] {
+        let reply = source.run(&format!("LOCK.GUARD {key} a {command}"));
+        assert!(!reply.is_error(), "{command}: {reply:?}");
+    }
+    for command in ["PING".to_owned(), "EVAL return(1) 0".to_owned(), format!("EVAL return(1) 1 {x}")] {
+        let reply = source.run(&format!("LOCK.GUARD {key} a {command}"));
+        assert!(!reply.is_error(), "{command}: {reply:?}");
+    }
     leaving.move_key(&x);
     for reply in [source.run(&command), asking(&mut target, &command)] {
         assert!(reply.error().starts_with("TRYAGAIN "), "one of them: {reply:?}");
