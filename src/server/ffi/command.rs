@@ -27,6 +27,8 @@ pub(crate) trait Command {
     fn run(context: &Context, args: &Args<'_>) -> Result<(), Self::Error>;
 
     /// Tells the server which of these arguments are keys ([`Context::key_is_at`]), if `TELLS_KEYS`. It replies nothing.
+    ///
+    /// Valkey 9 may ask from the thread that reads the command. So this uses the context and the arguments, and nothing else.
     fn tell_keys(_context: &Context, _args: &Args<'_>) {}
 }
 

@@ -1,6 +1,8 @@
 //! In a cluster LOCK.GUARD goes where its lock and the keys of its command belong, which has to be one slot.
 
-use crate::support::cluster::{ask, asking, key_in, moved_to, shared};
+use std::thread;
+
+use crate::support::cluster::{Cluster, ask, asking, key_in, moved_to, shared};
 use crate::support::locks::acquire;
 use crate::support::{Client, Reply, Version, cmd};
 
@@ -139,4 +141,33 @@ fn while_the_slot_moves_it_is_what_a_command_of_several_keys_is() {
     assert_eq!(target.run(&command), Reply::Int(4));
     target.run_all(&[&format!("DEL {x}"), &format!("LOCK.RELEASE {key} a")]);
     cluster.assert_free(1, &key);
+}
+
+/// Valkey 9 asks for the keys of a command in the thread that reads it.
+#[test]
+fn threads_that_read_may_ask_for_the_keys() {
+    const CLIENTS: usize = 8;
+    const BATCHES: usize = 50;
+    let mut cluster = Cluster::builder(3).config("io-threads 4").start();
+    let slot = cluster.fresh_slot(0);
+    let (key, x, elsewhere) = (key_in(slot, "k"), key_in(slot, "x"), key_in(cluster.fresh_slot(0), "y"));
+    acquire(&mut cluster.client(0), &format!("{key} TOKEN a PX 3600000"));
+    let (right, wrong) =
+        (format!("LOCK.GUARD {key} a INCR {x}"), format!("LOCK.GUARD {key} a GET {elsewhere}"));
+    thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(|| {
+                let mut client = cluster.client(0);
+                for _ in 0..BATCHES {
+                    for pair in client.run_all(&[right.as_str(), wrong.as_str()].repeat(20)).chunks(2) {
+                        assert!(pair[0].int() > 0);
+                        assert!(pair[1].error().starts_with("CROSSSLOT "), "{pair:?}");
+                    }
+                }
+            });
+        }
+    });
+    let due = (CLIENTS * BATCHES * 20).to_string();
+    assert_eq!(cluster.client(0).run(&format!("GET {x}")).text(), due);
+    cluster.assert_alive();
 }
