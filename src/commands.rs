@@ -12,6 +12,7 @@ mod described;
 mod extend;
 mod fence;
 mod fields;
+mod guard;
 mod info;
 mod owned;
 mod release;
@@ -26,11 +27,12 @@ use crate::server::ffi::{Args, CommandSpec, Context, Key, Occupied};
 const KEY: usize = 1;
 
 /// The command table: the specification of every command.
-pub(crate) static ALL: [CommandSpec; 9] = [
+pub(crate) static ALL: [CommandSpec; 10] = [
     acquire::SPEC,
     release::SPEC,
     extend::SPEC,
     check::SPEC,
+    guard::SPEC,
     info::SPEC,
     top::SPEC,
     break_::SPEC,

@@ -51,6 +51,26 @@ pub enum Refusal {
     ClusterDown,
     /// No node of the cluster serves the slot of the key.
     SlotNotServed,
+    /// LOCK.GUARD with a token that does not hold the lock.
+    NotOwner,
+    /// LOCK.GUARD of a command that may wait.
+    GuardedWaits,
+    /// LOCK.GUARD of a command that is about the connection or the server, and not allowed in scripts either.
+    GuardedNotAllowed,
+    /// LOCK.GUARD of a command that changes the state of the connection.
+    GuardedConnection,
+    /// LOCK.GUARD of LOCK.GUARD.
+    GuardedGuard,
+    /// LOCK.GUARD of a script or function, in a script or function.
+    GuardedScriptInScript,
+    /// LOCK.GUARD of a command whose name holds a NUL byte.
+    UnknownCommand,
+    /// LOCK.GUARD of a command that the user may not run on these keys and channels.
+    GuardedNoPermission,
+    /// LOCK.GUARD of a command whose reply the server has lost.
+    GuardedReplyLost,
+    /// LOCK.GUARD where COMMAND or CONFIG cannot be called.
+    GuardedNotKnown,
     /// The key holds a value of another type.
     WrongType,
     /// The sequence of fences has reached its end: see [`crate::fence`].
@@ -107,6 +127,38 @@ impl fmt::Display for Refusal {
             ),
             Self::ClusterDown => f.write_str("CLUSTERDOWN The cluster is down"),
             Self::SlotNotServed => f.write_str("CLUSTERDOWN Hash slot not served"),
+            Self::NotOwner => f.write_str(
+                "NOTOWNER the token does not hold this lock, and nothing has run: stop what the lock is for, or acquire it again",
+            ),
+            Self::GuardedWaits => f.write_str(
+                "ERR LOCK.GUARD runs no command that may wait: send one that does not, or a script",
+            ),
+            Self::GuardedNotAllowed => f.write_str(
+                "ERR LOCK.GUARD runs no command that scripts may not run: send it by itself",
+            ),
+            Self::GuardedConnection => f.write_str(
+                "ERR LOCK.GUARD runs no command that changes the state of the connection: send it by itself",
+            ),
+            Self::GuardedGuard => f.write_str(
+                "ERR LOCK.GUARD does not run LOCK.GUARD: guard a script that checks the other lock",
+            ),
+            Self::GuardedScriptInScript => f.write_str(
+                "ERR LOCK.GUARD runs no script or function in another one: call LOCK.GUARD for each command, or guard the whole \
+                 script",
+            ),
+            Self::UnknownCommand => f.write_str("ERR unknown command: no name of a command holds a NUL byte"),
+            Self::GuardedNoPermission => f.write_str(
+                "NOPERM this user has no permissions to run the command behind LOCK.GUARD, or to use its keys or channels: ask the \
+                 operator for them",
+            ),
+            Self::GuardedReplyLost => f.write_str(
+                "ERR LOCK.GUARD has run the command, and the server has lost its reply, which is mostly an error: look at its keys, or \
+                 guard a script that calls it",
+            ),
+            Self::GuardedNotKnown => f.write_str(
+                "ERR LOCK.GUARD needs the server's commands COMMAND and, for scripts, CONFIG, which are renamed or removed here: ask \
+                 the operator to bring them back",
+            ),
             Self::WrongType => {
                 f.write_str("WRONGTYPE Operation against a key holding the wrong kind of value")
             }

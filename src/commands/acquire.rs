@@ -105,7 +105,7 @@ impl Command for Acquire {
             Acquired::Granted(token, fence) => waiting::reply_grant(context, &token, fence),
             Acquired::NotAvailable => context.reply_null_array(),
             Acquired::Waits(joining) => {
-                waiting::wait(context, args.name(1).ok_or(Refusal::Syntax)?, *joining);
+                waiting::wait(context, &[args.name(1).ok_or(Refusal::Syntax)?], *joining);
             }
         }
         Ok(())

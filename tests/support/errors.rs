@@ -9,6 +9,7 @@ pub(crate) const LIMIT: &str = "ERR LIMIT must be between 1 and 65535";
 pub(crate) const WEIGHT: &str = "ERR WEIGHT must be between 1 and the limit";
 pub(crate) const TOKEN: &str = "ERR token must be 1 to 255 bytes";
 pub(crate) const OWNER: &str = "ERR owner must be at most 255 bytes";
+pub(crate) const NOT_OWNER: &str = "NOTOWNER the token does not hold this lock, and nothing has run: stop what the lock is for, or acquire it again";
 pub(crate) const TIMEOUT_NEGATIVE: &str = "ERR timeout is negative";
 pub(crate) const TIMEOUT_RANGE: &str = "ERR timeout is out of range";
 pub(crate) const WRONG_TYPE: &str = "WRONGTYPE Operation against a key holding the wrong kind of value";

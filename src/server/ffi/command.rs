@@ -20,8 +20,16 @@ pub(crate) trait Command {
     /// The error for a command that panics.
     const INTERNAL: Self::Error;
 
+    /// Whether the server asks the command for its keys (`getkeys-api`).
+    const TELLS_KEYS: bool = false;
+
     /// Runs the command. It replies exactly once, unless it fails.
     fn run(context: &Context, args: &Args<'_>) -> Result<(), Self::Error>;
+
+    /// Tells the server which of these arguments are keys ([`Context::key_is_at`]), if `TELLS_KEYS`. It replies nothing.
+    ///
+    /// Valkey 9 may ask from the thread that reads the command. So this uses the context and the arguments, and nothing else.
+    fn tell_keys(_context: &Context, _args: &Args<'_>) {}
 }
 
 /// A command as the server calls it.
@@ -44,6 +52,10 @@ unsafe extern "C" fn run<C: Command>(
     let outcome = guard(|| {
         // SAFETY: the server lends the arguments to this call, `argc` of them.
         let args = unsafe { Args::new(argv, argc) };
+        if C::TELLS_KEYS && context.is_asked_for_keys() {
+            C::tell_keys(&context, &args);
+            return Ok(());
+        }
         C::run(&context, &args)
     });
     match outcome {
@@ -79,6 +91,8 @@ pub(crate) struct CommandSpec {
 pub(crate) enum Keys {
     /// The first.
     First(Access),
+    /// The first, and others that the command tells the server when it is asked (`getkeys-api`).
+    FirstAndTold(Access),
     /// The first argument is the number of keys, and the keys follow it. No server routes a command by such a specification
     /// alone: the command also has to answer for its keys (`getkeys-api`).
     #[expect(dead_code, reason = "the commands for several keys are to come")]
@@ -97,7 +111,7 @@ pub(crate) enum Access {
 }
 
 impl Access {
-    fn flags(self) -> u32 {
+    pub(super) fn flags(self) -> u32 {
         match self {
             Self::Read => raw::REDISMODULE_CMD_KEY_RO | raw::REDISMODULE_CMD_KEY_ACCESS,
             Self::Write => {
@@ -117,6 +131,8 @@ pub(crate) struct Arg {
     /// The keyword before it, if there is one.
     pub(crate) token: Option<&'static CStr>,
     pub(crate) optional: bool,
+    /// Whether it may come several times.
+    pub(crate) multiple: bool,
 }
 
 /// What an argument is.
@@ -136,16 +152,21 @@ impl Arg {
     pub(crate) const KEY: Self = Self::required(c"key", ArgKind::Key);
 
     pub(crate) const fn required(name: &'static CStr, kind: ArgKind) -> Self {
-        Self { name, kind, token: None, optional: false }
+        Self { name, kind, token: None, optional: false, multiple: false }
     }
 
     /// An argument that follows a keyword.
     pub(crate) const fn after(token: &'static CStr, name: &'static CStr, kind: ArgKind) -> Self {
-        Self { name, kind, token: Some(token), optional: false }
+        Self { name, kind, token: Some(token), optional: false, multiple: false }
     }
 
     pub(crate) const fn optional(self) -> Self {
-        Self { name: self.name, kind: self.kind, token: self.token, optional: true }
+        Self { name: self.name, kind: self.kind, token: self.token, optional: true, multiple: self.multiple }
+    }
+
+    /// The same argument, any number of times.
+    pub(crate) const fn multiple(self) -> Self {
+        Self { name: self.name, kind: self.kind, token: self.token, optional: self.optional, multiple: true }
     }
 }
 
@@ -254,8 +275,9 @@ fn one_arg(arg: &'static Arg, parts: &mut Vec<Vec<RedisModuleCommandArg>>) -> Re
         // These are not nested, so their own need no place.
         parts.push(list(args, &mut Vec::new()));
     }
-    let optional =
-        if arg.optional { raw::REDISMODULE_CMD_ARG_OPTIONAL } else { raw::REDISMODULE_CMD_ARG_NONE };
+    let flag = |is_set, flag| if is_set { flag } else { raw::REDISMODULE_CMD_ARG_NONE };
+    let flags = flag(arg.optional, raw::REDISMODULE_CMD_ARG_OPTIONAL)
+        | flag(arg.multiple, raw::REDISMODULE_CMD_ARG_MULTIPLE);
     RedisModuleCommandArg {
         name: arg.name.as_ptr(),
         type_: type_of(&arg.kind),
@@ -263,7 +285,7 @@ fn one_arg(arg: &'static Arg, parts: &mut Vec<Vec<RedisModuleCommandArg>>) -> Re
         token: text_or_null(arg.token),
         summary: ptr::null(),
         since: ptr::null(),
-        flags: optional.cast_signed(),
+        flags: flags.cast_signed(),
         deprecated_since: ptr::null(),
         subargs: ptr::null_mut(),
         display_text: ptr::null(),
@@ -289,10 +311,14 @@ fn key_spec(keys: Keys) -> RedisModuleCommandKeySpec {
     let mut spec = no_key();
     spec.begin_search_type = raw::RedisModuleKeySpecBeginSearchType_REDISMODULE_KSPEC_BS_INDEX;
     spec.bs.index.pos = 1;
-    let (Keys::First(access) | Keys::Counted(access)) = keys;
+    let (Keys::First(access) | Keys::FirstAndTold(access) | Keys::Counted(access)) = keys;
     spec.flags = u64::from(access.flags());
+    if matches!(keys, Keys::FirstAndTold(_)) {
+        // Otherwise the server takes the specification for all that there is, and checks no rights to the other keys.
+        spec.flags |= u64::from(raw::REDISMODULE_CMD_KEY_INCOMPLETE);
+    }
     match keys {
-        Keys::First(_) => {
+        Keys::First(_) | Keys::FirstAndTold(_) => {
             spec.find_keys_type = raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_RANGE;
             spec.fk.range = raw::RedisModuleCommandKeySpec__bindgen_ty_2__bindgen_ty_1 {
                 lastkey: 0,

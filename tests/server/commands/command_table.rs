@@ -7,7 +7,7 @@ use crate::support::locks::{acquire, field, null};
 use crate::support::{Client, Reply, Server, Version, cmd, skip};
 
 /// Each command, whether it changes a lock, a call of it, and how few arguments it takes, its name included.
-const COMMANDS: [(&str, bool, &str, i64); 6] = [
+const COMMANDS: [(&str, bool, &str, i64); 7] = [
     (
         "lock.acquire",
         true,
@@ -17,6 +17,7 @@ const COMMANDS: [(&str, bool, &str, i64); 6] = [
     ("lock.release", true, "LOCK.RELEASE k a LEVEL 1", -3),
     ("lock.extend", true, "LOCK.EXTEND k a PX 100", -3),
     ("lock.check", false, "LOCK.CHECK k a", 3),
+    ("lock.guard", true, "LOCK.GUARD k a PING", -4),
     ("lock.info", false, "LOCK.INFO k", 2),
     ("lock.break", true, "LOCK.BREAK k FENCE 1", -2),
 ];
@@ -24,7 +25,7 @@ const COMMANDS: [(&str, bool, &str, i64); 6] = [
 /// The categories a command can be in, and those that are in each.
 const CATEGORIES: [(&str, &[&str]); 4] = [
     ("read", &["lock.check", "lock.info"]),
-    ("write", &["lock.acquire", "lock.release", "lock.extend", "lock.break"]),
+    ("write", &["lock.acquire", "lock.release", "lock.extend", "lock.guard", "lock.break"]),
     ("admin", &["lock.break"]),
     ("dangerous", &["lock.break"]),
 ];
@@ -64,7 +65,7 @@ fn command_info_has_flags_arity_and_key_positions() {
         assert_eq!(flags.contains("blocking"), denied, "{name}: {flags:?}");
         assert_eq!(
             flags.contains("fast"),
-            !denied && name != "lock.info" && name != "lock.break",
+            !denied && !["lock.info", "lock.guard", "lock.break"].contains(&name),
             "{name}: {flags:?}"
         );
         assert!(!flags.contains("noscript"), "{name}: {flags:?}");
@@ -106,9 +107,13 @@ fn key_specs_say_who_reads_and_who_writes() {
         let specs = info[8].items();
         assert_eq!(specs.len(), 1, "{name}");
         let flags = texts(&field(&specs[0], "flags"));
-        let due = if writes { "RW" } else { "RO" };
+        let is_guard = name == "lock.guard";
+        // A guard reads its lock, and the command tells the server of further keys.
+        let due = if writes && !is_guard { "RW" } else { "RO" };
         assert!(flags.contains(due), "{name}: {flags:?}");
-        assert!(!flags.contains("incomplete") && !flags.contains("not_key"), "{name}: {flags:?}");
+        assert_eq!(flags.contains("incomplete"), is_guard, "{name}: {flags:?}");
+        assert_eq!(texts(&info[2]).contains("movablekeys"), is_guard, "{name}");
+        assert!(!flags.contains("not_key"), "{name}: {flags:?}");
 
         let call: Vec<&str> = call.split(' ').collect();
         let keys = client.call(&[&["COMMAND", "GETKEYS"], call.as_slice()].concat());
@@ -123,7 +128,7 @@ fn key_specs_say_who_reads_and_who_writes() {
 #[test]
 fn command_docs_explain_every_command_and_its_arguments() {
     let server = Server::start();
-    let options: [(&str, &[&str]); 6] = [
+    let options: [(&str, &[&str]); 7] = [
         (
             "lock.acquire",
             &["PX", "EX", "TOKEN", "SHARED", "LIMIT", "WEIGHT", "BLOCK", "OWNER", "SESSION", "LEVEL"],
@@ -131,6 +136,7 @@ fn command_docs_explain_every_command_and_its_arguments() {
         ("lock.release", &[]),
         ("lock.extend", &["PX", "EX"]),
         ("lock.check", &[]),
+        ("lock.guard", &[]),
         ("lock.info", &[]),
         ("lock.break", &["FENCE"]),
     ];
@@ -159,11 +165,12 @@ fn a_reader_may_look_at_locks_and_change_none() {
     let server = Server::start();
     let mut admin = server.client();
     acquire(&mut admin, "k TOKEN a PX 60000");
-    admin.ok("ACL SETUSER reader on nopass resetkeys %R~* -@all +lock.acquire +lock.release +lock.extend +lock.check +lock.info +lock.break");
+    admin.ok("ACL SETUSER reader on nopass resetkeys %R~* -@all +lock.acquire +lock.release +lock.extend +lock.check +lock.guard +lock.info +lock.break");
     let mut reader = login(&server, "reader");
     assert_eq!(reader.run("LOCK.CHECK k a").items().len(), 3);
     assert!(!reader.run("LOCK.INFO k").is_error());
     for (name, writes, call, _) in COMMANDS {
+        // With a guard it may look at the lock, but has no right to what that runs.
         assert_eq!(is_denied(&mut reader, call), writes, "{name}");
     }
     assert_eq!(admin.run("LOCK.CHECK k a").items().len(), 3);

@@ -21,7 +21,7 @@ enum Place {
 
 /// Commands on the held lock `held`, `?` the place of the hostile bytes. None changes the lock when those are legal:
 /// the lock is exclusive, and the tokens are not its holder's.
-const TEMPLATES: [(&str, Place); 26] = [
+const TEMPLATES: [(&str, Place); 28] = [
     ("LOCK.ACQUIRE held TOKEN ?", Place::Token),
     ("LOCK.ACQUIRE held PX 5000 TOKEN ? SHARED", Place::Token),
     ("LOCK.ACQUIRE held OWNER ?", Place::Owner),
@@ -46,6 +46,8 @@ const TEMPLATES: [(&str, Place); 26] = [
     ("LOCK.EXTEND held holder EX ?", Place::Seconds),
     ("LOCK.EXTEND held holder ? 5", Place::Option),
     ("LOCK.CHECK held ?", Place::Token),
+    ("LOCK.GUARD held ? DEL held", Place::Token),
+    ("LOCK.GUARD held ? GET ?", Place::Token),
     ("LOCK.BREAK held FENCE ?", Place::Fence),
     ("LOCK.BREAK held ? 5", Place::Option),
 ];
@@ -361,7 +363,15 @@ fn random_arguments_never_bring_the_server_down() {
     .map(|word| word.as_bytes().to_vec())
     .chain(hostile_values().into_iter().filter(|value| value.len() < MIB))
     .collect();
-    let commands = ["LOCK.ACQUIRE", "LOCK.RELEASE", "LOCK.EXTEND", "LOCK.CHECK", "LOCK.INFO", "LOCK.BREAK"];
+    let commands = [
+        "LOCK.ACQUIRE",
+        "LOCK.RELEASE",
+        "LOCK.EXTEND",
+        "LOCK.CHECK",
+        "LOCK.GUARD",
+        "LOCK.INFO",
+        "LOCK.BREAK",
+    ];
     for _ in 0..CALLS / 100 {
         let batch: Vec<Vec<Vec<u8>>> = (0..100)
             .map(|_| {
@@ -377,8 +387,9 @@ fn random_arguments_never_bring_the_server_down() {
             .collect();
         for (reply, command) in client.pipeline(&batch).iter().zip(&batch) {
             if let Reply::Error(text) = reply {
-                let known =
-                    ["ERR ", "WRONGTYPE ", "QUEUEFULL "].iter().any(|prefix| text.starts_with(prefix));
+                let known = ["ERR ", "WRONGTYPE ", "QUEUEFULL ", "NOTOWNER "]
+                    .iter()
+                    .any(|prefix| text.starts_with(prefix));
                 assert!(known, "{}: {text}", show(command));
             }
         }
@@ -441,6 +452,7 @@ fn canonical(value: &[u8]) -> Option<i64> {
 fn neutral(client: &Client, template: &str) -> Reply {
     match template.split(' ').next() {
         Some("LOCK.ACQUIRE" | "LOCK.CHECK") => null(client),
+        Some("LOCK.GUARD") => Reply::Error(errors::NOT_OWNER.to_owned()),
         _ => Reply::Int(0),
     }
 }

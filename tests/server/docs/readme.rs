@@ -81,6 +81,8 @@ fn every_error_is_the_one_the_server_gives() {
         format!("{fixed} QUEUE 1"),
         format!("{fixed} WEIGHT 2"),
         "LOCK.ACQUIRE plain".to_owned(),
+        "LOCK.GUARD k t PING".to_owned(),
+        "LOCK.GUARD k t AUTH".to_owned(),
     ]
     .iter()
     .map(|command| client.run(command).error().to_owned())
@@ -90,6 +92,7 @@ fn every_error_is_the_one_the_server_gives() {
     client.ok("CONFIG SET maxmemory 0");
     let script = "return redis.call('LOCK.ACQUIRE', KEYS[1], 'SESSION')";
     given.push(client.call(&["EVAL", script, "1", "k"]).error().to_owned());
+    given.push(client.call(&["LOCK.GUARD", "k", "t", "PING\0"]).error().to_owned());
     assert_eq!(client.run("EXISTS k"), Reply::Int(0), "what fails changes nothing");
     given.extend(errors_of_waiting(&server));
 
@@ -617,6 +620,7 @@ fn syntax_of(argument: &Reply) -> String {
     match flags.as_slice() {
         [] => text,
         [flag] if flag == "optional" => format!("[{text}]"),
+        [one, two] if one == "optional" && two == "multiple" => format!("[{text} [{text} ...]]"),
         other => panic!("{name}: {other:?}"),
     }
 }
