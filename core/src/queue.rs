@@ -8,7 +8,7 @@
 //! 2. A client waits for one thing at a time.
 //! 3. A token stands in a queue once.
 //! 4. A request for several keys stands in the queue of each, with one ticket. So of two such requests the older one is ahead
-//!    wherever they meet, and no circle of waiters can close (G15).
+//!    wherever they meet, and no circle of waiters can close (G16).
 //! 5. A waiter is a *place* in a queue, and a connection may stand at it. A place that asked for QUEUE is kept for a while
 //!    after the connection has gone, or has none from the start (G13).
 //!

@@ -4,6 +4,8 @@
 use alloc::boxed::Box;
 use core::fmt;
 
+use crate::request::MOST_KEYS;
+
 /// Why a request failed. A lock that others hold is no error: the reply is null or 0.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Refusal {
@@ -13,6 +15,8 @@ pub enum Refusal {
     NotAnInteger,
     /// A lease that is zero, negative or above `lock.max-lease`. Holds the name of the command.
     InvalidExpire(&'static str),
+    /// A number of keys outside 1 to [`crate::request::MOST_KEYS`].
+    KeysRange,
     /// LIMIT outside 1 to 65535.
     LimitRange,
     /// WEIGHT outside 1 to the limit, or a limit below the weight that the holder has.
@@ -85,6 +89,7 @@ impl fmt::Display for Refusal {
             Self::Syntax => f.write_str("ERR syntax error"),
             Self::NotAnInteger => f.write_str("ERR value is not an integer or out of range"),
             Self::InvalidExpire(command) => write!(f, "ERR invalid expire time in '{command}' command"),
+            Self::KeysRange => write!(f, "ERR numkeys must be between 1 and {MOST_KEYS}"),
             Self::LimitRange => f.write_str("ERR LIMIT must be between 1 and 65535"),
             Self::WeightRange => f.write_str("ERR WEIGHT must be between 1 and the limit"),
             Self::LevelRange => f.write_str("ERR LEVEL must be between 1 and 65535"),

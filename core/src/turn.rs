@@ -16,7 +16,7 @@
 //! - G12. Before a grant so many ended holds are removed that all holds together are within the limits.
 //! - G13. A place in the queue that is kept without a connection is granted the lock in its turn, with a short lease, and its
 //!   ticket is called. Its token claims the hold by any request for the lock, and its own lease begins.
-//! - G15. A request for several keys is granted all of them or none ([`together`]).
+//! - G16. A request for several keys is granted all of them or none ([`together`]).
 //! - G14. A string may count as a lock ([`StringHold`]). Then the lock is empty, and nobody is granted it while the string is
 //!   there.
 //! - L6. What promises a lease removes a time to live that somebody has set on the key. A release, a break and the end of

@@ -57,26 +57,32 @@ fn command(spec: &CommandSpec) -> (String, Value) {
         "reply_schema": reply,
     });
     if let Some(keys) = spec.keys {
-        described["key_specs"] = json!([key_spec(keys)]);
+        described["key_specs"] = key_specs(keys);
     }
     (text(spec.name).to_uppercase(), described)
 }
 
-fn key_spec(keys: Keys) -> Value {
-    let (Keys::First(access) | Keys::FirstAndTold(access) | Keys::Counted(access)) = keys;
-    let mut flags = match access {
-        Access::Read => json!(["RO", "ACCESS"]),
-        Access::Write => json!(["RW", "ACCESS", "UPDATE"]),
-        Access::Delete => json!(["RW", "DELETE"]),
+fn key_specs(keys: Keys) -> Value {
+    let spec = |access: Access, is_complete: bool, place: u32, find_keys: Value| {
+        let mut flags = match access {
+            Access::Read => vec!["RO", "ACCESS"],
+            Access::Write => vec!["RW", "ACCESS", "UPDATE"],
+            Access::Delete => vec!["RW", "DELETE"],
+        };
+        if !is_complete {
+            flags.push("INCOMPLETE");
+        }
+        json!({"flags": flags, "begin_search": {"index": {"pos": place}}, "find_keys": find_keys})
     };
-    if let (Keys::FirstAndTold(_), Some(flags)) = (keys, flags.as_array_mut()) {
-        flags.push(json!("INCOMPLETE"));
+    let one = json!({"range": {"lastkey": 0, "step": 1, "limit": 0}});
+    match keys {
+        Keys::First(access) => json!([spec(access, true, 1, one)]),
+        Keys::FirstAndTold(access) => json!([spec(access, false, 1, one)]),
+        Keys::Counted(access) => {
+            let counted = json!({"keynum": {"keynumidx": 0, "firstkey": 1, "step": 1}});
+            json!([spec(access, true, 1, counted), spec(access, false, 2, one)])
+        }
     }
-    let find_keys = match keys {
-        Keys::First(_) | Keys::FirstAndTold(_) => json!({"range": {"lastkey": 0, "step": 1, "limit": 0}}),
-        Keys::Counted(_) => json!({"keynum": {"keynumidx": 0, "firstkey": 1, "step": 1}}),
-    };
-    json!({"flags": flags, "begin_search": {"index": {"pos": 1}}, "find_keys": find_keys})
 }
 
 fn argument(arg: &Arg) -> Value {

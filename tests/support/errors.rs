@@ -6,6 +6,7 @@ use super::reply::Reply;
 pub(crate) const SYNTAX: &str = "ERR syntax error";
 pub(crate) const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
 pub(crate) const LIMIT: &str = "ERR LIMIT must be between 1 and 65535";
+pub(crate) const NUMKEYS: &str = "ERR numkeys must be between 1 and 256";
 pub(crate) const WEIGHT: &str = "ERR WEIGHT must be between 1 and the limit";
 pub(crate) const TOKEN: &str = "ERR token must be 1 to 255 bytes";
 pub(crate) const OWNER: &str = "ERR owner must be at most 255 bytes";

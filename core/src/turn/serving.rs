@@ -181,7 +181,7 @@ impl Turn<'_> {
 
     /// Moves waiters that go ahead, and whose holds have ended, to where they would have stood from the start (G5). Requests of
     /// inner levels are answered with null instead: they could only be granted what they did not ask for (G11). So are requests
-    /// for several keys, whose token may hold others of these still, and must not wait while it does (G15).
+    /// for several keys, whose token may hold others of these still, and must not wait while it does (G16).
     fn put_those_ahead_right(&mut self) {
         let ahead = self.table.queues.ahead(self.key);
         let gone: Vec<Ticket> =

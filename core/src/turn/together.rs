@@ -1,4 +1,4 @@
-//! A request for several keys: all of them or none (G15).
+//! A request for several keys: all of them or none (G16).
 //!
 //! Each key has a turn of its own. First the request is judged at every key, and nothing changes. If it can be granted at
 //! each, it is, under one fence. Otherwise it waits in the queue of each, and holds none of them meanwhile.

@@ -88,6 +88,12 @@ impl<'a> RedisString<'a> {
     }
 }
 
+impl AsRef<[u8]> for RedisString<'_> {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes()
+    }
+}
+
 /// A string that the module has created or owns.
 pub(crate) struct OwnedRedisString<'c> {
     string: NonNull<RedisModuleString>,

@@ -94,8 +94,8 @@ pub(crate) enum Keys {
     /// The first, and others that the command tells the server when it is asked (`getkeys-api`).
     FirstAndTold(Access),
     /// The first argument is the number of keys, and the keys follow it. No server routes a command by such a specification
-    /// alone: the command also has to answer for its keys (`getkeys-api`).
-    #[expect(dead_code, reason = "the commands for several keys are to come")]
+    /// alone: the command also has to answer for its keys (`getkeys-api`). And some clients know commands only by the place of
+    /// their first key, which the server says of a second specification.
     Counted(Access),
 }
 
@@ -211,7 +211,7 @@ fn register(context: &Context, spec: &'static CommandSpec) -> bool {
 /// The command information in the form that the server expects. An entry of zeros ends each array.
 struct CommandInfo {
     info: RedisModuleCommandInfo,
-    key_specs: [RedisModuleCommandKeySpec; 2],
+    key_specs: [RedisModuleCommandKeySpec; 3],
     args: Vec<RedisModuleCommandArg>,
     /// Arguments of arguments, which `args` points into.
     parts: Vec<Vec<RedisModuleCommandArg>>,
@@ -240,7 +240,7 @@ impl CommandInfo {
             key_specs: ptr::null_mut(),
             args: ptr::null_mut(),
         };
-        Self { info, key_specs: [spec.keys.map_or_else(no_key, key_spec), no_key()], args, parts }
+        Self { info, key_specs: key_specs(spec.keys), args, parts }
     }
 
     /// Sets the pointers from one part to another, which hold while it stays in place.
@@ -307,34 +307,39 @@ fn text_or_null(text: Option<&'static CStr>) -> *const c_char {
     text.map_or(ptr::null(), CStr::as_ptr)
 }
 
-fn key_spec(keys: Keys) -> RedisModuleCommandKeySpec {
+/// The specifications of a command's keys.
+fn key_specs(keys: Option<Keys>) -> [RedisModuleCommandKeySpec; 3] {
+    match keys {
+        None => [no_key(), no_key(), no_key()],
+        Some(Keys::First(access)) => [key_at(1, access, true), no_key(), no_key()],
+        Some(Keys::FirstAndTold(access)) => [key_at(1, access, false), no_key(), no_key()],
+        Some(Keys::Counted(access)) => [counted_keys(access), key_at(2, access, false), no_key()],
+    }
+}
+
+/// A key at this place, and no other unless they are not `all`. Then the server asks the command for its keys. Otherwise it
+/// would take the specification for all that there is, and check no rights to the other keys.
+fn key_at(place: c_int, access: Access, all: bool) -> RedisModuleCommandKeySpec {
+    let incomplete = if all { 0 } else { raw::REDISMODULE_CMD_KEY_INCOMPLETE };
     let mut spec = no_key();
+    spec.flags = u64::from(access.flags() | incomplete);
+    spec.begin_search_type = raw::RedisModuleKeySpecBeginSearchType_REDISMODULE_KSPEC_BS_INDEX;
+    spec.bs.index.pos = place;
+    spec.find_keys_type = raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_RANGE;
+    spec.fk.range =
+        raw::RedisModuleCommandKeySpec__bindgen_ty_2__bindgen_ty_1 { lastkey: 0, keystep: 1, limit: 0 };
+    spec
+}
+
+/// As many keys as the first argument says, behind it.
+fn counted_keys(access: Access) -> RedisModuleCommandKeySpec {
+    let mut spec = no_key();
+    spec.flags = u64::from(access.flags());
     spec.begin_search_type = raw::RedisModuleKeySpecBeginSearchType_REDISMODULE_KSPEC_BS_INDEX;
     spec.bs.index.pos = 1;
-    let (Keys::First(access) | Keys::FirstAndTold(access) | Keys::Counted(access)) = keys;
-    spec.flags = u64::from(access.flags());
-    if matches!(keys, Keys::FirstAndTold(_)) {
-        // Otherwise the server takes the specification for all that there is, and checks no rights to the other keys.
-        spec.flags |= u64::from(raw::REDISMODULE_CMD_KEY_INCOMPLETE);
-    }
-    match keys {
-        Keys::First(_) | Keys::FirstAndTold(_) => {
-            spec.find_keys_type = raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_RANGE;
-            spec.fk.range = raw::RedisModuleCommandKeySpec__bindgen_ty_2__bindgen_ty_1 {
-                lastkey: 0,
-                keystep: 1,
-                limit: 0,
-            };
-        }
-        Keys::Counted(_) => {
-            spec.find_keys_type = raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_KEYNUM;
-            spec.fk.keynum = raw::RedisModuleCommandKeySpec__bindgen_ty_2__bindgen_ty_2 {
-                keynumidx: 0,
-                firstkey: 1,
-                keystep: 1,
-            };
-        }
-    }
+    spec.find_keys_type = raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_KEYNUM;
+    spec.fk.keynum =
+        raw::RedisModuleCommandKeySpec__bindgen_ty_2__bindgen_ty_2 { keynumidx: 0, firstkey: 1, keystep: 1 };
     spec
 }
 

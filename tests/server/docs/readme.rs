@@ -69,6 +69,7 @@ fn every_error_is_the_one_the_server_gives() {
         format!("{fixed} PX soon"),
         format!("{fixed} PX 0"),
         format!("{fixed} PX 86400001"),
+        "LOCK.MACQUIRE 0 k".to_owned(),
         format!("{fixed} LIMIT 0"),
         format!("{fixed} LIMIT 65536"),
         format!("{fixed} LEVEL 0"),
@@ -619,6 +620,7 @@ fn syntax_of(argument: &Reply) -> String {
         parts.get("flags").map(|flags| flags.items().iter().map(Reply::text).collect()).unwrap_or_default();
     match flags.as_slice() {
         [] => text,
+        [flag] if flag == "multiple" => format!("{text} [{text} ...]"),
         [flag] if flag == "optional" => format!("[{text}]"),
         [one, two] if one == "optional" && two == "multiple" => format!("[{text} [{text} ...]]"),
         other => panic!("{name}: {other:?}"),
