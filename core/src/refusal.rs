@@ -71,6 +71,8 @@ pub enum Refusal {
     UnknownCommand,
     /// LOCK.GUARD of a command that the user may not run on these keys and channels.
     GuardedNoPermission,
+    /// LOCK.GUARD while the server refuses what modules call.
+    GuardedNotNow,
     /// LOCK.GUARD of a command whose reply the server has lost.
     GuardedReplyLost,
     /// LOCK.GUARD where COMMAND or CONFIG cannot be called.
@@ -155,6 +157,9 @@ impl fmt::Display for Refusal {
             Self::GuardedNoPermission => f.write_str(
                 "NOPERM this user has no permissions to run the command behind LOCK.GUARD, or to use its keys or channels: ask the \
                  operator for them",
+            ),
+            Self::GuardedNotNow => f.write_str(
+                "TRYAGAIN the server refuses for now what LOCK.GUARD has to ask it, and nothing has run: send the command again",
             ),
             Self::GuardedReplyLost => f.write_str(
                 "ERR LOCK.GUARD has run the command, and the server has lost its reply, which is mostly an error: look at its keys, or \

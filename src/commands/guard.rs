@@ -12,7 +12,8 @@ use super::args::TOKEN;
 use super::{KEY, Seen, look};
 use crate::server::clock;
 use crate::server::ffi::{
-    Access, Arg, ArgKind, Args, Command, CommandSpec, Context, Handler, Keys, Nature, Ran, Uninterrupted,
+    Access, Arg, ArgKind, Args, Command, CommandSpec, Context, Handler, Keys, Nature, Ran, Unasked,
+    Uninterrupted,
 };
 use crate::state::TABLE;
 
@@ -112,7 +113,8 @@ fn may_be_guarded(context: &Context, inner: &Args<'_>) -> Result<Kind, Refusal> 
     match context.nature(inner) {
         Ok(Some(nature)) => judge(&nature, context.is_in_script()),
         Ok(None) => Ok(Kind::Command),
-        Err(()) => Err(Refusal::GuardedNotKnown),
+        Err(Unasked::NoCommand) => Err(Refusal::GuardedNotKnown),
+        Err(Unasked::NotNow) => Err(Refusal::GuardedNotNow),
     }
 }
 

@@ -25,6 +25,15 @@ pub(crate) struct Nature {
     flags: Vec<String>,
 }
 
+/// Why the server cannot be asked what a command is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Unasked {
+    /// It has no command COMMAND.
+    NoCommand,
+    /// It refuses what modules call. Valkey 9 does that in a cluster after a script has asked for keys of two slots.
+    NotNow,
+}
+
 /// How long, in milliseconds, a script runs until the server answers others meanwhile.
 const BUSY_REPLY_THRESHOLD: &CStr = c"busy-reply-threshold";
 
@@ -80,8 +89,8 @@ impl Context {
     /// command.
     ///
     /// # Errors
-    /// The server does not let itself be asked.
-    pub(crate) fn nature(&self, words: &Args<'_>) -> Result<Option<Nature>, ()> {
+    /// Why the server cannot be asked.
+    pub(crate) fn nature(&self, words: &Args<'_>) -> Result<Option<Nature>, Unasked> {
         if words.len() > 1 {
             let name = [words.bytes(0), b"|", words.bytes(1)].concat();
             let subcommand = self.command_info(&name)?;
@@ -92,8 +101,8 @@ impl Context {
         self.command_info(words.bytes(0))
     }
 
-    fn command_info(&self, name: &[u8]) -> Result<Option<Nature>, ()> {
-        let name = OwnedRedisString::new(self, name).ok_or(())?;
+    fn command_info(&self, name: &[u8]) -> Result<Option<Nature>, Unasked> {
+        let name = OwnedRedisString::new(self, name).ok_or(Unasked::NotNow)?;
         // SAFETY: the format names a C string and a string of the server, which is what is passed.
         let reply = unsafe {
             api!(RedisModule_Call(
@@ -104,8 +113,11 @@ impl Context {
                 name.name().raw()
             ))
         };
-        let reply = Reply::new(reply).ok_or(())?;
-        let info = reply.view().element(0).ok_or(())?;
+        let reply = Reply::new(reply).ok_or_else(|| match io::Error::last_os_error().kind() {
+            io::ErrorKind::NotFound => Unasked::NoCommand,
+            _ => Unasked::NotNow,
+        })?;
+        let info = reply.view().element(0).ok_or(Unasked::NotNow)?;
         let name = info.element(0).and_then(View::text);
         let flags = info.element(2).map(|flags| flags.elements().filter_map(View::text).collect());
         Ok(name.zip(flags).map(|(name, flags)| Nature { name, flags }))

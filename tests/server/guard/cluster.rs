@@ -143,6 +143,21 @@ fn while_the_slot_moves_it_is_what_a_command_of_several_keys_is() {
     cluster.assert_free(1, &key);
 }
 
+/// After that Valkey 9 refuses what modules call, until they have called nothing for some seconds.
+#[test]
+fn a_script_that_asks_for_two_slots_leaves_guards_as_they_are_or_has_them_sent_again() {
+    let cluster = Cluster::start(3);
+    let slot = cluster.fresh_slot(0);
+    let (key, x, other) = (key_in(slot, "k"), key_in(slot, "x"), key_in(cluster.fresh_slot(0), "y"));
+    let mut client = cluster.client(0);
+    acquire(&mut client, &format!("{key} TOKEN a PX 60000"));
+    let script = "return redis.call('MSET', KEYS[1], 1, ARGV[1], 1)";
+    client.call(&cmd!["EVAL", script, 1, x, other]);
+    let reply = client.run(&format!("LOCK.GUARD {key} a GET {x}"));
+    let refuses = Version::of(&mut client).is_valkey_from([9, 0]);
+    assert!(!reply.is_error() || refuses && reply.error().starts_with("TRYAGAIN "), "{reply:?}");
+}
+
 /// Valkey 9 asks for the keys of a command in the thread that reads it.
 #[test]
 fn threads_that_read_may_ask_for_the_keys() {
