@@ -15,18 +15,26 @@ pub(crate) fn certain_part(lease_ms: u64) -> Micros {
     lease.saturating_sub(2_000 + lease / 500)
 }
 
-/// How many holds a holder tolerates on its lock, its own included.
+/// How much weight a holder tolerates on its lock, its own included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Limit {
-    /// So many; one is exclusive.
+    /// So much; one is exclusive.
     Most(usize),
-    /// Any number.
+    /// Any.
     Shared,
 }
 
 impl Limit {
     /// Nobody else.
     pub const EXCLUSIVE: Self = Self::Most(1);
+
+    /// The most weight that the lock may have.
+    pub(crate) fn most(self) -> usize {
+        match self {
+            Self::Most(most) => most,
+            Self::Shared => usize::MAX,
+        }
+    }
 }
 
 /// What a client asked of a server, or did.
@@ -42,6 +50,8 @@ pub enum Ask {
         limit: Limit,
         /// The lease, in milliseconds.
         lease_ms: u64,
+        /// How much it counts, if it says so: without it 1 for a newcomer, and as much as before for who holds the lock.
+        weight: Option<u16>,
         /// How deep it is, if it says so. From 2 on it asks for more of what its token holds, and for nothing else.
         level: Option<u16>,
         /// How long it waits, in milliseconds; 0 without end.

@@ -16,7 +16,8 @@
 //! | [`notation`] | the same as text, a line each |
 //! | [`expiries`] | times to live, which end a lock early until a lease is promised after them |
 //! | [`holds`] | what is certain of each hold |
-//! | [`admission`] | never more holds than the rule of admission allows, and none that ends early |
+//! | [`admission`] | never more weight than the rule of admission allows, and none that ends early |
+//! | [`shares`] | what is certain of its limit and its weight |
 //! | [`fences`] | fences rise in the order of grants |
 //! | [`levels`] | an inner level is granted only to who holds the lock, and given back only once |
 //! | [`ttl`] | no more is left of a lease than the key has to live |
@@ -44,6 +45,7 @@ pub mod notation;
 pub mod order;
 pub mod releases;
 pub mod replies;
+pub mod shares;
 pub mod tickets;
 pub mod ttl;
 pub mod waits;
@@ -80,7 +82,7 @@ pub enum FenceScope {
 /// What was broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rule {
-    /// More holds at a time than the rule of admission allows.
+    /// More weight at a time than the rule of admission allows.
     Admission,
     /// A hold was over before its lease was, or a second one was granted to its token.
     EarlyEnd,

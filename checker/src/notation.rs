@@ -69,8 +69,11 @@ impl fmt::Display for Limit {
 impl fmt::Display for Ask {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Acquire { key, token, limit, lease_ms, level, block_ms, queue_ms, session } => {
+            Self::Acquire { key, token, limit, lease_ms, weight, level, block_ms, queue_ms, session } => {
                 write!(out, "acquire {key} {token} limit={limit} lease={lease_ms}")?;
+                if let Some(weight) = weight {
+                    write!(out, " weight={weight}")?;
+                }
                 if let Some(level) = level {
                     write!(out, " level={level}")?;
                 }
@@ -263,6 +266,7 @@ fn read_ask(words: &[&str]) -> Option<Ask> {
     Some(match words {
         ["acquire", key, token, limit, lease, rest @ ..] => {
             let mut rest = rest.iter().copied().peekable();
+            let weight = rest.next_if(|word| word.starts_with("weight="));
             let level = rest.next_if(|word| word.starts_with("level="));
             let block = rest.next_if(|word| word.starts_with("block="));
             let queue = rest.next_if(|word| word.starts_with("queue="));
@@ -274,26 +278,15 @@ fn read_ask(words: &[&str]) -> Option<Ask> {
                 "shared" => Limit::Shared,
                 most => Limit::Most(most.parse().ok()?),
             };
-            let level = match level {
-                Some(word) => Some(read_number("level=", word)?),
-                None => None,
-            };
-            let block_ms = match block {
-                Some(word) => Some(read_number("block=", word)?),
-                None => None,
-            };
-            let queue_ms = match queue {
-                Some(word) => Some(read_number("queue=", word)?),
-                None => None,
-            };
             Ask::Acquire {
                 key: own(key),
                 token: own(token),
                 limit,
                 lease_ms: read_number("lease=", lease)?,
-                level,
-                block_ms,
-                queue_ms,
+                weight: read_option("weight=", weight)?,
+                level: read_option("level=", level)?,
+                block_ms: read_option("block=", block)?,
+                queue_ms: read_option("queue=", queue)?,
                 session,
             }
         }
@@ -319,6 +312,15 @@ fn read_ask(words: &[&str]) -> Option<Ask> {
 
 fn read_number<N: FromStr>(name: &str, word: &str) -> Option<N> {
     word.strip_prefix(name)?.parse().ok()
+}
+
+/// `None` if it is there and cannot be read.
+#[allow(clippy::option_option)]
+fn read_option<N: FromStr>(name: &str, word: Option<&str>) -> Option<Option<N>> {
+    match word {
+        Some(word) => read_number(name, word).map(Some),
+        None => Some(None),
+    }
 }
 
 fn read_answer(text: &str) -> Option<Answer> {

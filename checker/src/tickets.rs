@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 
 use crate::expiries::Expiries;
 use crate::history::{Answer, Ask, History, Micros, Op, certain_part};
-use crate::holds::{Hold, has_one_limit};
+use crate::holds::{Hold, has_one_share};
 use crate::{Rule, Violation};
 
 /// A request with its place in [`History::ops`].
@@ -65,7 +65,7 @@ struct TokenStory<'a> {
     key: &'a str,
     token: &'a str,
     ops: Vec<Numbered<'a>>,
-    has_one_limit: bool,
+    has_one_share: bool,
 }
 
 impl<'a> Places<'a> {
@@ -76,8 +76,8 @@ impl<'a> Places<'a> {
             let ops: Vec<Numbered<'_>> =
                 places.iter().filter_map(|place| Some((*place, history.op(*place)?))).collect();
             if ops.iter().any(|(_, op)| op.ask.queues()) {
-                let has_one_limit = has_one_limit(&ops);
-                tokens.push(TokenStory { history, expiries, claim_lease, key, token, ops, has_one_limit });
+                let has_one_share = has_one_share(&ops);
+                tokens.push(TokenStory { history, expiries, claim_lease, key, token, ops, has_one_share });
             }
         }
         let places = tokens.iter().flat_map(TokenStory::places).collect();
@@ -203,7 +203,7 @@ impl<'a> TokenStory<'a> {
                 until: op.sent,
                 last: at,
                 granted: None,
-                is_for_the_lock: self.has_one_limit,
+                is_for_the_lock: self.has_one_share,
             });
         }
         for place in &mut places {
@@ -259,7 +259,7 @@ impl<'a> TokenStory<'a> {
                     Ask::Release { .. } => {
                         other.ask.releases_all() && matches!(other.answer, Answer::Yes | Answer::No)
                     }
-                    _ => matches!(other.answer, Answer::Granted(_)) && self.has_one_limit,
+                    _ => matches!(other.answer, Answer::Granted(_)) && self.has_one_share,
                 };
                 has_ended && told.answered <= other.sent && other.answered <= op.sent && other.node == op.node
             };
@@ -309,7 +309,7 @@ impl<'a> TokenStory<'a> {
         let end = end.min(self.expiries.first_end(self.key, told.sent));
         let keeps =
             |(other, between): &Numbered<'_>| *other == before || *other == at || keeps_place(between);
-        self.has_one_limit
+        self.has_one_share
             && told.node == op.node
             && op.answered < end
             && between().all(keeps)
@@ -350,7 +350,7 @@ fn too_late(history: &History, holds: &[Hold]) -> Vec<Violation> {
                 && other.from >= hold.earliest
                 && other.from <= op.sent
                 && other.token != hold.token
-                && other.most.min(hold.most) == 1
+                && other.share.excludes(hold.share)
                 && !history.has_fault(hold.asked.min(other.asked), op.answered, |fault| fault.kind.unties())
         });
         if let Some(next) = next {

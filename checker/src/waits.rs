@@ -1,5 +1,5 @@
 //! Nobody waits longer than asked, but for what was done to the server meanwhile, nor is sent away before. An inner level
-//! does not wait at all, unless it asks for another limit.
+//! does not wait at all, unless it asks for another limit or weight.
 
 use crate::history::{Answer, Ask, History, Micros, Op};
 use crate::{Rule, Violation};
@@ -25,7 +25,7 @@ pub fn check(history: &History, patience: Micros) -> Vec<Violation> {
 /// `others` are the requests of the same token for the same lock.
 fn too_late(history: &History, op: &Op, others: &[&Op], patience: Micros) -> Option<(Rule, String)> {
     let block = match op.ask {
-        Ask::Acquire { .. } if op.ask.is_inner() && !changes_the_limit(op, others) => 0,
+        Ask::Acquire { .. } if op.ask.is_inner() && !changes_the_share(op, others) => 0,
         Ask::Acquire { block_ms: Some(0), .. } | Ask::Open | Ask::Close | Ask::Write { .. } => return None,
         Ask::Acquire { block_ms: Some(block_ms), .. } => block_ms.saturating_mul(1000),
         _ => 0,
@@ -37,13 +37,15 @@ fn too_late(history: &History, op: &Op, others: &[&Op], patience: Micros) -> Opt
     (op.answer != Answer::GaveUp && took > allowed).then(|| (Rule::LateAnswer, what()))
 }
 
-/// Whether this request names another limit than others of its token. Only then does an inner level wait.
-fn changes_the_limit(op: &Op, others: &[&Op]) -> bool {
-    let limit_of = |op: &Op| match op.ask {
-        Ask::Acquire { limit, .. } => Some(limit),
-        _ => None,
-    };
-    others.iter().filter_map(|other| limit_of(other)).any(|limit| Some(limit) != limit_of(op))
+/// Whether this request names another limit or weight than others of its token. Only then does an inner level wait.
+fn changes_the_share(op: &Op, others: &[&Op]) -> bool {
+    let Ask::Acquire { limit, weight, .. } = op.ask else { return false };
+    others.iter().any(|other| match other.ask {
+        Ask::Acquire { limit: other, weight: weighed, .. } => {
+            other != limit || weight.is_some_and(|weight| weight != weighed.unwrap_or(1))
+        }
+        _ => false,
+    })
 }
 
 fn too_early(op: &Op, others: &[&Op]) -> Option<(Rule, String)> {

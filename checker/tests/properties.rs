@@ -46,6 +46,8 @@ proptest! {
 fn what_is_wrong_is_found() {
     for (defect, rule) in [
         (Defect::OneTooMany, Rule::Admission),
+        (Defect::WeightsIgnored, Rule::Admission),
+        (Defect::ChangesForFree, Rule::Admission),
         (Defect::ShortLeases, Rule::EarlyEnd),
         (Defect::FallingFences, Rule::Fence),
         (Defect::LastComesFirst, Rule::Overtaking),
@@ -66,7 +68,7 @@ fn what_is_wrong_is_found() {
         (Defect::EndlessClaims, Rule::Place),
     ] {
         let found = (0..20).filter(|seed| {
-            let history = history(*seed, 2_000, Some(defect));
+            let history = history(*seed, 3_000, Some(defect));
             check(&history, &terms()).iter().any(|violation| violation.rule == rule)
         });
         let found = found.count();

@@ -311,15 +311,16 @@ fn unanswered(kind: ErrorKind, gives_up: bool) -> Answer {
 /// A request as the server is sent it. The label is the token, so that LOCK.INFO shows who waits.
 fn command(ask: &Ask) -> Vec<String> {
     let text = match ask {
-        Ask::Acquire { key, token, limit, lease_ms, level, block_ms, queue_ms, session } => {
+        Ask::Acquire { key, token, limit, lease_ms, weight, level, block_ms, queue_ms, session } => {
             let limit = match limit {
                 Limit::Most(most) => format!("LIMIT {most}"),
                 Limit::Shared => "SHARED".to_owned(),
             };
+            let weight = weight.map_or_else(String::new, |weight| format!("WEIGHT {weight}"));
             let block = block_ms.map_or_else(String::new, |block_ms| format!("BLOCK {block_ms}"));
             let level = level.map_or_else(String::new, |level| format!("LEVEL {level}"));
             let queue = queue_ms.map_or_else(String::new, |queue_ms| format!("QUEUE {queue_ms}"));
-            let rest = format!("{level} {block} {queue} {}", if *session { "SESSION" } else { "" });
+            let rest = format!("{weight} {level} {block} {queue} {}", if *session { "SESSION" } else { "" });
             format!("LOCK.ACQUIRE {key} TOKEN {token} OWNER {token} {limit} PX {lease_ms} {rest}")
         }
         Ask::Release { key, token, level: ..=1 } => format!("LOCK.RELEASE {key} {token}"),

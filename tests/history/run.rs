@@ -177,6 +177,7 @@ fn take_all(mut client: HistoryClient<'_>, keys: &[String]) -> Vec<Op> {
             token: token.clone(),
             limit: Limit::EXCLUSIVE,
             lease_ms: 1_000,
+            weight: None,
             level: None,
             block_ms: Some(PATIENCE_MS),
             queue_ms: None,

@@ -130,6 +130,8 @@ fn missing(history: &History, promise: &Promise) -> Vec<String> {
         ("a refusal", has(&|op| acquires(op, false) && op.answer == Answer::Null)),
         ("a grant after waiting", has(&|op| has_waited(op) && is_granted(op))),
         ("a wait in vain", has(&|op| has_waited(op) && op.answer == Answer::Null)),
+        ("a weight", has(&|op| matches!(op.ask, Ask::Acquire { weight: Some(2..), .. }) && is_granted(op))),
+        ("another share", has_changed(history)),
         ("an inner level", has(&|op| op.ask.is_inner() && is_granted(op))),
         (
             "an inner level that was given back",
@@ -167,6 +169,19 @@ fn has_kept(history: &History, is_such: &dyn Fn(&Op) -> bool) -> bool {
                 && is_such(op)
                 && (!told(op) || first.is_some_and(|first| first.answer == op.answer))
         })
+    })
+}
+
+/// Whether a token was granted another share of what it held.
+fn has_changed(history: &History) -> bool {
+    let (ops, tokens) = (history.ops(), history.by_token());
+    tokens.values().any(|places| {
+        let granted = places.iter().map(|place| &ops[*place]).filter_map(|op| match (&op.ask, &op.answer) {
+            (Ask::Acquire { limit, weight, .. }, Answer::Granted(fence)) => Some((*fence, *limit, *weight)),
+            _ => None,
+        });
+        let mut before = None;
+        granted.into_iter().any(|now| before.replace(now).is_some_and(|old| old.0 == now.0 && old != now))
     })
 }
 

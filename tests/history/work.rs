@@ -37,6 +37,8 @@ struct Job {
     key: String,
     token: String,
     limit: Limit,
+    /// How much it counts, if it says so.
+    weight: Option<u16>,
     lease_ms: u64,
     /// Whether it says that it is the outermost. Its retries do not make the lease shorter then.
     names_level: bool,
@@ -61,6 +63,7 @@ impl Job {
             token: self.token.clone(),
             limit: self.limit,
             lease_ms: self.lease_ms,
+            weight: self.weight,
             level: self.names_level.then_some(1),
             block_ms: self.block_ms,
             queue_ms: self.queue_ms,
@@ -80,6 +83,8 @@ impl Job {
             token: self.token.clone(),
             limit: self.limit,
             lease_ms,
+            // What is not named stays.
+            weight: None,
             level: Some(level),
             block_ms: Some(0),
             queue_ms: None,
@@ -132,13 +137,7 @@ impl Worker<'_> {
     fn next_job(&mut self) -> Job {
         self.done += 1;
         let at = self.random.below(self.keys.len());
-        // Of each three locks, the first is a mutex, the second is read and written, the third has places.
-        let limit = match (at % 3, self.random.below(10)) {
-            (1, 0..7) | (2, 0) => Limit::Shared,
-            (2, 1..5) => Limit::Most(2),
-            (2, 5..8) => Limit::Most(3),
-            _ => Limit::EXCLUSIVE,
-        };
+        let (limit, weight) = self.share(at);
         let lease_ms = *self.random.pick(self.leases_ms);
         let block_ms = match self.random.below(10) {
             0..3 => None,
@@ -157,7 +156,22 @@ impl Worker<'_> {
         let token = format!("{}-{}", self.name, self.done);
         let session = queue_ms.is_none() && self.one_in(5);
         let names_level = self.one_in(2);
-        Job { key: self.keys[at].clone(), token, limit, lease_ms, names_level, block_ms, queue_ms, session }
+        let key = self.keys[at].clone();
+        Job { key, token, limit, weight, lease_ms, names_level, block_ms, queue_ms, session }
+    }
+
+    /// Of each three locks, the first is a mutex, the second is read and written, the third has room for several.
+    fn share(&mut self, at: usize) -> (Limit, Option<u16>) {
+        match (at % 3, self.random.below(10)) {
+            (1, 0..7) | (2, 0) => (Limit::Shared, self.weight(3)),
+            (2, 1..4) => (Limit::Most(2), self.weight(2)),
+            (2, 4..8) => (Limit::Most(4), self.weight(3)),
+            _ => (Limit::EXCLUSIVE, self.weight(1)),
+        }
+    }
+
+    fn weight(&mut self, most: usize) -> Option<u16> {
+        self.one_in(2).then(|| u16::try_from(1 + self.random.below(most)).unwrap())
     }
 
     /// Asks until it is known what came of it, or the client loses interest.
@@ -297,6 +311,7 @@ impl Worker<'_> {
             let kept = match self.random.below(12) {
                 0 => self.extend(job, &mut held),
                 1 => self.retry(job, &mut held),
+                6 if job.queue_ms.is_none() && !job.session => self.change(job, &mut held),
                 2 => self.check(job, &mut held),
                 3 | 4 => self.nest(job, &mut held, 2),
                 5 => self.expire(job, &mut held),
@@ -343,6 +358,32 @@ impl Worker<'_> {
             _ => held.lease_end = held.lease_end.min(asked),
         }
         !matches!(answer, Answer::Null | Answer::Ticket(_))
+    }
+
+    /// Wants more of the lock or less for a while, and then what it had.
+    fn change(&mut self, job: &Job, held: &mut Held) -> bool {
+        let at = self.keys.iter().position(|key| *key == job.key).unwrap();
+        let (limit, weight) = self.share(at);
+        let block_ms = self.one_in(2).then(|| self.between(5, 60));
+        let (key, token) = (job.key.clone(), job.token.clone());
+        // A weight that is not named stays, and may be above the new limit.
+        let other = Job { key, token, limit, weight: weight.or(Some(1)), block_ms, ..*job };
+        let Told { answer, sent } = self.client.request(&other.acquire(), None);
+        let asked = lease_end(sent, job.lease_ms);
+        match answer {
+            Answer::Granted(fence) => *held = Held { fence, lease_end: asked },
+            _ => held.lease_end = held.lease_end.min(asked),
+        }
+        // It has to be content with what it has if that is not to be had any more.
+        let (key, token) = (job.key.clone(), job.token.clone());
+        let own = Job { key, token, weight: job.weight.or(Some(1)), ..*job };
+        let Told { answer, sent } = self.client.request(&own.ask_again(), None);
+        let asked = lease_end(sent, job.lease_ms);
+        match answer {
+            Answer::Granted(fence) => *held = Held { fence, lease_end: asked },
+            _ => held.lease_end = held.lease_end.min(asked),
+        }
+        matches!(answer, Answer::Granted(_))
     }
 
     /// Calls work that takes the same lock, now and then work that does so in its turn.

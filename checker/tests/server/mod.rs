@@ -10,6 +10,10 @@ use lock_checker::{Answer, Ask, History, Limit, Micros, Op};
 pub(crate) enum Defect {
     /// One hold more than the rule of admission allows.
     OneTooMany,
+    /// Every hold counts as one.
+    WeightsIgnored,
+    /// Another limit or weight is had for the asking.
+    ChangesForFree,
     /// Leases end when half of them is over.
     ShortLeases,
     /// Fences go down.
@@ -110,6 +114,7 @@ struct Held {
     token: String,
     fence: u64,
     limit: usize,
+    weight: usize,
     level: u16,
     deadline: Micros,
     tie: Option<ConnectionId>,
@@ -308,20 +313,29 @@ impl World {
     }
 
     fn admits(&self, ask: &Ask) -> bool {
-        let Ask::Acquire { key, limit, .. } = ask else { return false };
+        let Ask::Acquire { key, token, limit, weight, .. } = ask else { return false };
         let holds = self.locks.get(key).map_or(&[][..], |lock| &lock.holds);
-        let smallest = holds.iter().map(|hold| hold.limit).fold(most(*limit), usize::min);
-        holds.len() < smallest.saturating_add(usize::from(self.has(Defect::OneTooMany)))
+        let (own, others): (Vec<&Held>, Vec<&Held>) = holds.iter().partition(|hold| hold.token == *token);
+        let own = own.first().map_or(1, |own| own.weight);
+        let smallest = others.iter().map(|hold| hold.limit).fold(most(*limit), usize::min);
+        let weight = if self.has(Defect::WeightsIgnored) {
+            others.len() + 1
+        } else {
+            others.iter().map(|hold| hold.weight).sum::<usize>() + weight.map_or(own, usize::from)
+        };
+        weight <= smallest.saturating_add(usize::from(self.has(Defect::OneTooMany)))
     }
 
     fn grant(&mut self, ask: &Ask, from: ConnectionId, moment: Micros) -> u64 {
-        let Ask::Acquire { key, token, limit, lease_ms, session, .. } = ask else { return 0 };
+        let Ask::Acquire { key, token, limit, lease_ms, weight, session, .. } = ask else { return 0 };
         self.last_fence += 1;
         let fence =
             if self.has(Defect::FallingFences) { 1_000_000 - self.last_fence } else { self.last_fence };
         let lease = if self.has(Defect::ShortLeases) { lease_ms * 500 } else { lease_ms * 1000 };
         let (limit, tie) = (most(*limit), session.then_some(from));
-        let held = Held { token: token.clone(), fence, limit, level: 1, deadline: moment + lease, tie };
+        let weight = weight.map_or(1, usize::from);
+        let held =
+            Held { token: token.clone(), fence, limit, weight, level: 1, deadline: moment + lease, tie };
         self.lock(key).holds.push(held);
         self.promise(key);
         fence
@@ -341,7 +355,8 @@ impl World {
         let unclaimed = self.unclaimed.get(&(key.to_owned(), token.unwrap_or_default().to_owned())).copied();
         let unclaimed = unclaimed.filter(|_| self.has(Defect::EndlessClaims));
         let keeps_places = !self.has(Defect::NoPlaces);
-        let [deaf_to_ttl, short_levels, from_nothing, end_holds, forgiving] = [
+        let [changes_for_free, deaf_to_ttl, short_levels, from_nothing, end_holds, forgiving] = [
+            Defect::ChangesForFree,
             Defect::DeafToTtl,
             Defect::ShortLevels,
             Defect::LevelsFromNothing,
@@ -353,7 +368,16 @@ impl World {
         let (ttl, is_held) = (lock.ttl, !lock.holds.is_empty());
         let held = lock.holds.iter_mut().find(|hold| Some(hold.token.as_str()) == token);
         let answer = match (ask, held) {
-            (Ask::Acquire { lease_ms, session, level, .. }, Some(held)) => {
+            (Ask::Acquire { limit, weight, .. }, Some(held))
+                if !(admits || changes_for_free)
+                    && (held.limit != most(*limit)
+                        || weight.is_some_and(|weight| usize::from(weight) != held.weight)) =>
+            {
+                Answer::Null
+            }
+            (Ask::Acquire { limit, lease_ms, weight, session, level, .. }, Some(held)) => {
+                held.limit = most(*limit);
+                held.weight = weight.map_or(held.weight, usize::from);
                 let lease_end = moment + lease_ms * 1000;
                 let is_never_shorter = level.is_some() && !short_levels;
                 held.deadline = if is_never_shorter { held.deadline.max(lease_end) } else { lease_end };
@@ -509,6 +533,16 @@ impl World {
         self.ops.push(Op { sent, answered, client, connection, node: 0, ask: release, answer });
     }
 
+    fn share(&mut self) -> (Limit, Option<u16>) {
+        let limit = match self.below(8) {
+            0 | 1 => Limit::Shared,
+            2 => Limit::Most(2),
+            3 => Limit::Most(4),
+            _ => Limit::EXCLUSIVE,
+        };
+        (limit, (self.below(3) == 0).then(|| 1 + self.below(most(limit).min(3) as u64) as u16))
+    }
+
     fn choose(&mut self, at: usize) -> Ask {
         let lease_ms = 5 + self.below(120);
         if let Some(again) = self.clients[at].again.take() {
@@ -516,18 +550,17 @@ impl World {
         }
         let Some(wants) = self.clients[at].wants.clone() else {
             let key = KEYS[self.below(2) as usize].to_owned();
-            if self.below(4) == 0 {
+            if self.below(3) == 0 {
                 return Ask::Look { key };
             }
             self.clients[at].work += 1;
-            let limit =
-                [Limit::Shared, Limit::Most(2), Limit::EXCLUSIVE, Limit::EXCLUSIVE][self.below(4) as usize];
+            let (limit, weight) = self.share();
             let block_ms = (self.below(3) != 0).then_some(10 + self.below(60));
             let queue_ms = (self.below(4) == 0).then_some(10 + self.below(80));
             let session = queue_ms.is_none() && self.below(3) == 0;
             let token = format!("c{at}-{}", self.clients[at].work);
             let level = (self.below(2) == 0).then_some(1);
-            return Ask::Acquire { key, token, limit, lease_ms, level, block_ms, queue_ms, session };
+            return Ask::Acquire { key, token, limit, lease_ms, weight, level, block_ms, queue_ms, session };
         };
         let (key, token) = (wants.key().unwrap().to_owned(), wants.token().unwrap().to_owned());
         let inner = 2 + self.below(2) as u16;
@@ -535,6 +568,10 @@ impl World {
         match self.below(16) {
             0 => Ask::Extend { key, token, lease_ms },
             1 => check,
+            3 if self.below(3) == 0 => {
+                let (limit, weight) = self.share();
+                with_share(wants, limit, weight)
+            }
             2 | 3 => wants,
             4..=8 => {
                 self.clients[at].again = Some(check);
@@ -572,6 +609,8 @@ impl World {
                 client.again = waits_on.then_some(repetition);
                 client.free += if dawdles { DAWDLES } else { 0 };
             }
+            // Another share is not to be had, and what is held stays.
+            (Ask::Acquire { .. }, _) if client.wants.as_ref().is_some_and(|wants| *wants != ask) => {}
             (Ask::Acquire { .. }, _) => client.wants = None,
             (Ask::Release { .. }, _) if ask.releases_all() => client.wants = None,
             _ => {}
@@ -587,6 +626,14 @@ fn most(limit: Limit) -> usize {
     }
 }
 
+/// The request for another share of what is held, which waits for nothing.
+fn with_share(mut ask: Ask, new_limit: Limit, new_weight: Option<u16>) -> Ask {
+    if let Ask::Acquire { limit, weight, block_ms, queue_ms, .. } = &mut ask {
+        (*limit, *weight, *block_ms, *queue_ms) = (new_limit, new_weight, None, None);
+    }
+    ask
+}
+
 /// The request of an inner level, which waits for nothing.
 fn inner_of(ask: Ask, inner: u16, shorter_ms: u64) -> Ask {
     let Ask::Acquire { key, token, limit, session, .. } = ask else { return ask };
@@ -595,6 +642,7 @@ fn inner_of(ask: Ask, inner: u16, shorter_ms: u64) -> Ask {
         token,
         limit,
         lease_ms: shorter_ms,
+        weight: None,
         level: Some(inner),
         block_ms: None,
         queue_ms: None,
