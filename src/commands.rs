@@ -1,6 +1,6 @@
 //! The commands, one file each: its specification, then parse, ask the core, reply.
 //!
-//! In every command with a key, argument 1 is the key.
+//! In every command with one key, argument 1 is the key.
 
 mod acquire;
 mod args;
@@ -12,25 +12,37 @@ mod described;
 mod extend;
 mod fence;
 mod fields;
+mod guard;
 mod info;
+mod macquire;
+mod mextend;
+mod mrelease;
 mod owned;
 mod release;
 mod top;
 
+use lock_core::request::{distinct, parse_number_of_keys};
 use lock_core::{Lock, Moment, Refusal, StringHold, Turn};
 
-use crate::perform;
+use crate::perform::{self, Passing};
 use crate::server::clock;
-use crate::server::ffi::{Args, CommandSpec, Context, Key, Occupied};
+use crate::server::ffi::{Access, Args, CommandSpec, Context, Key, Occupied, RedisString};
 
 const KEY: usize = 1;
 
+/// In the commands for several keys, argument 1 is how many they are, and the first of them follows.
+const FIRST_OF_SEVERAL: usize = 2;
+
 /// The command table: the specification of every command.
-pub(crate) static ALL: [CommandSpec; 9] = [
+pub(crate) static ALL: [CommandSpec; 13] = [
     acquire::SPEC,
     release::SPEC,
     extend::SPEC,
     check::SPEC,
+    macquire::SPEC,
+    mrelease::SPEC,
+    mextend::SPEC,
+    guard::SPEC,
     info::SPEC,
     top::SPEC,
     break_::SPEC,
@@ -47,6 +59,40 @@ fn turn<'a, R>(
     perform::turn(context, args.name(KEY).ok_or(Refusal::Syntax)?, ask)
 }
 
+/// The keys of a command for several, each once, and the index of the argument behind them.
+fn several_keys<'a>(args: &Args<'a>) -> Result<(Vec<RedisString<'a>>, usize), Refusal> {
+    let number = parse_number_of_keys(args.bytes(1))?;
+    let end = number.saturating_add(FIRST_OF_SEVERAL);
+    let names: Option<Vec<_>> = (FIRST_OF_SEVERAL..end).map(|index| args.name(index)).collect();
+    Ok((distinct(names.ok_or(Refusal::Syntax)?), end))
+}
+
+/// Tells the server which arguments are the keys of a command for several. It asks before the command has looked at them.
+fn tell_several_keys(context: &Context, args: &Args<'_>, access: Access) {
+    let number = parse_number_of_keys(args.bytes(1)).unwrap_or(0);
+    let end = number.saturating_add(FIRST_OF_SEVERAL).min(args.len());
+    (FIRST_OF_SEVERAL..end).for_each(|index| context.key_is_at(index, access));
+}
+
+/// What a command does at each of several keys, one after the other: to how many of them.
+///
+/// # Errors
+/// [`Refusal::WrongType`] if a value of another type stands under one of them. Nothing has been done then.
+fn count_at_each<'a>(
+    context: &'a Context,
+    names: &[RedisString<'a>],
+    passing: Passing<'a>,
+    mut ask: impl FnMut(&mut Turn<'_>) -> bool,
+) -> Result<usize, Refusal> {
+    names.iter().try_for_each(|name| look_at(context, *name).map(drop))?;
+    let mut done = 0_usize;
+    for name in names {
+        let is_done = perform::turn_for(context, *name, passing, &mut ask)?;
+        done = done.saturating_add(is_done.into());
+    }
+    Ok(done)
+}
+
 /// What stands under the key of the command, if it exists.
 enum Seen<'a> {
     /// The open key of a lock.
@@ -56,7 +102,10 @@ enum Seen<'a> {
 
 /// Looks at the key of the command.
 fn look<'a>(context: &'a Context, args: &Args<'a>) -> Result<Seen<'a>, Refusal> {
-    let key = args.name(KEY).ok_or(Refusal::Syntax)?;
+    look_at(context, args.name(KEY).ok_or(Refusal::Syntax)?)
+}
+
+fn look_at<'a>(context: &'a Context, key: RedisString<'a>) -> Result<Seen<'a>, Refusal> {
     match Key::open_to_read(context, key) {
         Ok(key) => Ok(Seen::Lock(key)),
         Err(Occupied(key)) => {

@@ -9,9 +9,17 @@
 //!    asked. Whenever it comes to a client that has waited, it stops, and the server is asked for the rights of that.
 //! 3. What has changed is passed on, and the key is left as the lock is: gone when nobody holds it any more.
 
+mod several;
+
+pub(crate) use self::several::turn_at_all;
+
 use lock_core::answer::Answer;
 use lock_core::outcome::{Authority, Change, Circumstances, End};
-use lock_core::{ClientId, DbKey, DeadlineId, Lock, Moment, Outcome, Refusal, StringHold, Ticket, Turn};
+use lock_core::{
+    ClientId, DbKey, DeadlineId, Lock, Moment, Outcome, Refusal, StringHold, Ticket, Token, Turn,
+};
+
+use std::ffi::CStr;
 
 use crate::cluster;
 use crate::config;
@@ -39,13 +47,26 @@ pub(crate) fn turn<'c, R>(
     name: RedisString<'c>,
     ask: impl FnOnce(&mut Turn<'_>) -> R,
 ) -> Result<R, Refusal> {
+    turn_for(context, name, Passing::Verbatim, ask)
+}
+
+/// The same for a command that is not passed on as it came.
+///
+/// # Errors
+/// As for [`turn`].
+pub(crate) fn turn_for<'c, R>(
+    context: &'c Context,
+    name: RedisString<'c>,
+    passing: Passing<'c>,
+    ask: impl FnOnce(&mut Turn<'_>) -> R,
+) -> Result<R, Refusal> {
     let at = db_key(context, name);
     let circumstances = circumstances(context, name, at);
     let (key, string) = match Key::open_to_write(context, name) {
         Ok(key) => (key.ok_or(Refusal::Internal)?, None),
         Err(occupied) => adopt(occupied, at, circumstances.now)?,
     };
-    Ok(OpenLock::new(key, at, string).take_turn(circumstances, ask))
+    Ok(OpenLock::new(key, at, string, passing).take_turn(circumstances, ask))
 }
 
 /// Takes what stands under an open key for a lock, if it is a string and that is set. What another server has decided of such a
@@ -91,7 +112,7 @@ pub(crate) fn turn_over_anything<'c, R>(
     let at = db_key(context, name);
     let circumstances = circumstances(context, name, at);
     let key = Key::open_to_replace(context, name).ok_or(Refusal::Internal)?;
-    Ok(OpenLock::new(key, at, None).take_turn(circumstances, ask))
+    Ok(OpenLock::new(key, at, None, Passing::Verbatim).take_turn(circumstances, ask))
 }
 
 /// Opens a key, whatever stands under it: the server deletes a key then whose time to live is over.
@@ -118,7 +139,9 @@ pub(crate) fn expire(
     let circumstances = circumstances(context, name, at);
     let key = Key::<Lock>::open_to_write(context, name).ok().flatten()?;
     let is_noted_here = key.value().is_some_and(|lock| lock.deadline_id == Some(id));
-    is_noted_here.then(|| OpenLock::new(key, at, None).take_turn(circumstances, |turn| turn.expire(at_most)))
+    is_noted_here.then(|| {
+        OpenLock::new(key, at, None, Passing::Verbatim).take_turn(circumstances, |turn| turn.expire(at_most))
+    })
 }
 
 /// Calls `body` with the name of a key, in its database; `None` if there is no such database.
@@ -157,6 +180,17 @@ fn circumstances(context: &Context, name: RedisString<'_>, at: DbKey<'_>) -> Cir
     Circumstances { now, wall_micros, grace_ms, claim_ms, authority, at_most: room::left() }
 }
 
+/// How a change is passed on that names its token or fence itself.
+#[derive(Clone, Copy)]
+pub(crate) enum Passing<'c> {
+    /// As the command came.
+    Verbatim,
+    /// As a release of this key. The command is about several.
+    Release(&'c Token),
+    /// As an extension of this key, by so many milliseconds if it says so. The command is about several.
+    Extend(&'c Token, Option<u64>),
+}
+
 /// The key of a lock, opened to change it.
 struct OpenLock<'c> {
     key: Key<'c, Lock>,
@@ -167,12 +201,14 @@ struct OpenLock<'c> {
     string: Option<StringHold>,
     /// Whether there was one.
     is_at_string: bool,
+    passing: Passing<'c>,
     outcome: Outcome,
 }
 
 impl<'c> OpenLock<'c> {
-    fn new(key: Key<'c, Lock>, at: DbKey<'c>, string: Option<StringHold>) -> Self {
-        Self { key, at, made: None, is_at_string: string.is_some(), string, outcome: Outcome::default() }
+    fn new(key: Key<'c, Lock>, at: DbKey<'c>, string: Option<StringHold>, passing: Passing<'c>) -> Self {
+        let is_at_string = string.is_some();
+        Self { key, at, made: None, is_at_string, string, passing, outcome: Outcome::default() }
     }
 
     fn take_turn<R>(mut self, circumstances: Circumstances, ask: impl FnOnce(&mut Turn<'_>) -> R) -> R {
@@ -199,24 +235,12 @@ impl<'c> OpenLock<'c> {
     /// Has the turn go on for as long as it comes to clients that have waited.
     fn judge_candidates(&mut self, circumstances: Circumstances) {
         while let Some(ticket) = self.outcome.candidate {
-            let has_right = self.may_acquire(ticket);
+            if TABLE.with(|table| table.queues().keys_of(ticket).len()) > 1 {
+                self.serve_together(ticket, circumstances);
+                continue;
+            }
+            let has_right = may_acquire(self.key.context(), ticket, self.key.name());
             self.step(circumstances, |mut turn| turn.judge_candidate(has_right));
-        }
-    }
-
-    /// Whether the user of a waiter may take the lock now: that of its connection, or without one, that which asked last.
-    fn may_acquire(&self, ticket: Ticket) -> bool {
-        let (context, key) = (self.key.context(), self.key.name());
-        let who = TABLE.with(|table| {
-            let waiter = table.queues().waiter(ticket)?;
-            let user = waiter.keep.as_ref().and_then(|keep| keep.user.clone());
-            Some((waiter.client, user))
-        });
-        match who {
-            Some((Some(client), _)) => context.may_run(client, replication::ACQUIRE, key),
-            Some((None, Some(user))) => context.user_may_run(&user, replication::ACQUIRE, key),
-            // The server itself or a module has asked, and no user whose rights would count.
-            _ => true,
         }
     }
 
@@ -244,7 +268,13 @@ impl<'c> OpenLock<'c> {
                     replication::string_lasts(context, name, token, *lease_ms);
                     self.key.set_ttl(*lease_ms);
                 }
-                Change::AsAsked(..) | Change::StringEnded(_) => context.replicate_verbatim(),
+                Change::AsAsked(..) | Change::StringEnded(_) => match self.passing {
+                    Passing::Verbatim => context.replicate_verbatim(),
+                    Passing::Release(token) => replication::was_released(context, name, token),
+                    Passing::Extend(token, lease_ms) => {
+                        replication::was_extended(context, name, token, lease_ms);
+                    }
+                },
             }
         }
         fault::point(self.at.key, "passed-on");
@@ -284,6 +314,24 @@ impl<'c> OpenLock<'c> {
             timer::arm_for(self.key.context(), due);
         }
         self.key.signal_modified();
+    }
+}
+
+/// Whether the user of a waiter may take the lock under this key now: that of its connection, or without one, that which asked
+/// last.
+fn may_acquire(context: &Context, ticket: Ticket, key: RedisString<'_>) -> bool {
+    let who = TABLE.with(|table| {
+        let waiter = table.queues().waiter(ticket)?;
+        let user = waiter.keep.as_ref().and_then(|keep| keep.user.clone());
+        Some((waiter.client, user, waiter.is_for_several))
+    });
+    let Some((client, user, is_for_several)) = who else { return true };
+    let command: &[&CStr] = if is_for_several { &[c"LOCK.MACQUIRE", c"1"] } else { &[replication::ACQUIRE] };
+    match (client, user) {
+        (Some(client), _) => context.may_run(client, command, key),
+        (None, Some(user)) => context.user_may_run(&user, command, key),
+        // The server itself or a module has asked, and no user whose rights would count.
+        (None, None) => true,
     }
 }
 

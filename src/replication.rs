@@ -6,6 +6,8 @@
 //! | very many holds have ended, and others are left | `LOCK.ACQUIRE key holds`, as often as it takes |
 //! | a hold was granted, or granted again | `LOCK.ACQUIRE key holds`, see [`lock_core::codec`] |
 //! | a hold, or a level of it, was released | `LOCK.RELEASE key token [LEVEL n]`, as it came |
+//! | one of the keys of LOCK.MRELEASE was released | `LOCK.RELEASE key token` |
+//! | one of the keys of LOCK.MEXTEND was extended | `LOCK.EXTEND key token [PX ms]` |
 //! | a lease was extended | `LOCK.EXTEND key token [PX ms \| EX s]`, as it came |
 //! | a string that counts as a lock got a new lease | `LOCK.EXTEND key token PX ms` |
 //! | a lease ended, a connection closed, or a grant was undone | `LOCK.BREAK key FENCE fence` |
@@ -24,6 +26,7 @@ use crate::consumers;
 use crate::server::ffi::{Context, RedisString};
 
 pub(crate) const ACQUIRE: &CStr = c"LOCK.ACQUIRE";
+const RELEASE: &CStr = c"LOCK.RELEASE";
 const EXTEND: &CStr = c"LOCK.EXTEND";
 const BREAK: &CStr = c"LOCK.BREAK";
 const FENCE: &CStr = c"LOCK.FENCE";
@@ -42,6 +45,21 @@ pub(crate) fn hold_is(context: &Context, key: RedisString<'_>, hold: &Hold, is_o
 pub(crate) fn holds_are(context: &Context, key: RedisString<'_>, holds: &[Hold], now: Moment) {
     for holds in codec::encode_in_pieces(holds, now) {
         context.replicate_bytes(ACQUIRE, key, &holds);
+    }
+}
+
+/// Replicates that the token has given back this key, one of several.
+pub(crate) fn was_released(context: &Context, key: RedisString<'_>, token: &Token) {
+    context.replicate_bytes(RELEASE, key, token.text(&mut [0; LONGEST_SPELLED]));
+}
+
+/// Replicates that the token has extended its lease on this key, one of several.
+pub(crate) fn was_extended(context: &Context, key: RedisString<'_>, token: &Token, lease_ms: Option<u64>) {
+    let mut buffer = [0; LONGEST_SPELLED];
+    let token = token.text(&mut buffer);
+    match lease_ms {
+        Some(lease_ms) => context.replicate_lease(EXTEND, key, token, lease_ms.cast_signed()),
+        None => context.replicate_bytes(EXTEND, key, token),
     }
 }
 

@@ -44,24 +44,25 @@ static RETIRED: MainThread<Vec<BlockedClient>> = MainThread::new(Vec::new());
 /// between: those that stood behind a blocking one on their connection, or were held back by CLIENT PAUSE.
 static ITERATION_IS_OVER: AtomicBool = AtomicBool::new(false);
 
-/// Lets the request of the running command wait in the queue for a key, and replies unless its client waits, too.
-pub(crate) fn wait(context: &Context, name: RedisString<'_>, joining: Joining) {
-    let key = DbKey { database: context.database(), key: name.bytes() };
+/// Lets the request of the running command wait in the queues for these keys, and replies unless its client waits, too.
+pub(crate) fn wait(context: &Context, names: &[RedisString<'_>], joining: Joining) {
+    let database = context.database();
+    let keys: Vec<DbKey<'_>> = names.iter().map(|name| DbKey { database, key: name.bytes() }).collect();
     let is_blocked = joining.waiter.client.is_some_and(|client| block(context, client));
     let joining = if is_blocked { Some(joining) } else { joining.without_connection() };
     let Some(joining) = joining else {
         TABLE.with(|table| table.turned_away());
         return context.reply_null_array();
     };
-    let joined = TABLE.with(|table| table.join(key, joining));
-    if let Some((client, told)) = joined.superseded {
+    let joined = TABLE.with(|table| table.join(&keys, joining));
+    for (client, told) in joined.superseded {
         answer(client, told);
     }
     if !is_blocked {
         reply_ticket(context, joined.ticket);
     }
     if joined.is_new {
-        notifications::send_waiting(context, name);
+        names.iter().for_each(|name| notifications::send_waiting(context, *name));
     }
     timer::arm(context);
 }

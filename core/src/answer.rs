@@ -20,9 +20,9 @@ pub enum Answer {
 }
 
 impl Waiter {
-    /// What its client is told when a newer request of its token takes its place.
-    pub(crate) fn when_superseded(&self, ticket: Ticket) -> Answer {
-        if self.keep.is_some() { Answer::Queued(ticket) } else { Answer::NotAvailable }
+    /// What its client is told when a newer request of its token takes its place, which may keep that (`is_kept`).
+    pub(crate) fn when_superseded(&self, ticket: Ticket, is_kept: bool) -> Answer {
+        if self.keep.is_some() && is_kept { Answer::Queued(ticket) } else { Answer::NotAvailable }
     }
 }
 

@@ -6,6 +6,7 @@ use core::ops::Deref;
 
 use self::details::Details;
 use crate::fence::Fence;
+use crate::request::Acquire;
 use crate::session::Session;
 use crate::share::{Limit, Share};
 use crate::time::{Moment, SHORTEST_SESSION_LEASE_MS};
@@ -28,6 +29,14 @@ pub struct Terms<'a> {
     pub owner: Option<&'a [u8]>,
     /// What keeps the hold alive, if a connection does.
     pub session: Option<Session>,
+}
+
+impl<'a> Terms<'a> {
+    /// What this request asks for.
+    pub(crate) fn of(request: &Acquire<'a>, token: Token, session: Option<Session>) -> Self {
+        let (share, lease_ms) = (request.asked.of_newcomer(), request.lease_ms);
+        Self { token, share, lease_ms, owner: request.owner, session }
+    }
 }
 
 /// One holder's part of a lock.

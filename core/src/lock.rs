@@ -10,6 +10,7 @@ use crate::deadlines::DeadlineId;
 use crate::fence::Fence;
 use crate::hold::Hold;
 use crate::holds::{Holds, Kind};
+use crate::request::Acquire;
 use crate::session::{ClientId, Session};
 use crate::share::{AskedShare, Share};
 use crate::time::Moment;
@@ -62,6 +63,20 @@ pub struct Renewal<'a> {
     pub level: Option<u16>,
     /// Whether the lease is no shorter than what is left of it.
     pub prolongs: bool,
+}
+
+impl<'a> Renewal<'a> {
+    /// What this request asks for.
+    pub(crate) fn of(request: &Acquire<'a>, session: Option<Session>) -> Self {
+        Self {
+            lease_ms: request.lease_ms,
+            asked: request.asked,
+            owner: request.owner,
+            session,
+            level: request.level,
+            prolongs: request.level.is_some(),
+        }
+    }
 }
 
 /// The result of a release.

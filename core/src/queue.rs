@@ -7,10 +7,12 @@
 //!    only exception are holders that wait to change their own limit. They go ahead of all others (G5).
 //! 2. A client waits for one thing at a time.
 //! 3. A token stands in a queue once.
-//! 4. A waiter is a *place* in a queue, and a connection may stand at it. A place that asked for QUEUE is kept for a while
+//! 4. A request for several keys stands in the queue of each, with one ticket. So of two such requests the older one is ahead
+//!    wherever they meet, and no circle of waiters can close (G16).
+//! 5. A waiter is a *place* in a queue, and a connection may stand at it. A place that asked for QUEUE is kept for a while
 //!    after the connection has gone, or has none from the start (G13).
 //!
-//! Each request that waits has a *seat*, and a seat may stand in several queues.
+//! Each request that waits has a *seat*.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -22,6 +24,7 @@ use smallvec::SmallVec;
 
 use crate::deadlines::{DeadlineId, Deadlines};
 use crate::key::{DbKey, DbKeyMap, OwnedDbKey};
+use crate::outcome::Acquired;
 use crate::refusal::Refusal;
 use crate::session::ClientId;
 use crate::share::AskedShare;
@@ -54,6 +57,8 @@ pub struct Waiter {
     pub until: Option<Moment>,
     /// What keeps the place without a connection, if QUEUE was asked for.
     pub keep: Option<Keep>,
+    /// Whether it came by the command for several keys, whose rights count then.
+    pub is_for_several: bool,
 }
 
 impl Waiter {
@@ -83,11 +88,17 @@ pub struct Joining {
     /// The number of its ticket is above this: above the wall clock in microseconds and the highest fence, so
     /// that no number is given again after a restart.
     pub above: u64,
-    /// When the time to live of the key ends, if something else than a lock stands there: see [`Queues::stands_until`].
-    pub stands_until: Option<Moment>,
+    /// For each key, when its time to live ends, if something else than a lock stands there: see [`Queues::stands_until`].
+    pub stands_until: SmallVec<[Option<Moment>; 1]>,
 }
 
 impl Joining {
+    /// What a request comes to that may join.
+    pub(crate) fn or_without_connection(self) -> Acquired {
+        let joining = if self.waiter.client.is_some() { Some(self) } else { self.without_connection() };
+        joining.map_or(Acquired::NotAvailable, |joining| Acquired::Waits(Box::new(joining)))
+    }
+
     /// The same without the connection, where that cannot wait. `None` if nothing keeps the place then.
     pub fn without_connection(mut self) -> Option<Self> {
         let waiter = &mut self.waiter;
@@ -193,6 +204,9 @@ impl Many {
         self.queued = self.queued.saturating_sub(waiter.is_queued().into());
     }
 }
+
+/// The seats that a newer request of their token has taken the place of.
+pub(crate) type Superseded = SmallVec<[(Ticket, Seat); 1]>;
 
 /// Where a request waits.
 #[derive(Clone, Debug)]
@@ -356,22 +370,28 @@ impl Queues {
         Ticket(self.given).going(ahead)
     }
 
-    /// Lets a request wait: behind all others, or ahead of them. A token that waits already keeps the number of its ticket
-    /// and the time since when it has waited. Returns the ticket, and the request that stood there before.
-    pub(crate) fn join(&mut self, key: DbKey<'_>, joining: Joining) -> (Ticket, Option<Waiter>) {
+    /// Lets a request wait for these keys, no two of them alike: behind all others, or ahead of them. A token that waits for
+    /// each of them already keeps its place, the last of them if it has several, and the time since when it has waited there.
+    /// Returns the ticket, whether it is a new one, and the seats that its token had before, with their tickets.
+    pub(crate) fn join(&mut self, keys: &[DbKey<'_>], joining: Joining) -> (Ticket, bool, Superseded) {
         let Joining { mut waiter, ahead, above, stands_until } = joining;
-        let older = self.ticket_of(key, &waiter.token);
-        let superseded = older.and_then(|ticket| self.remove(ticket));
-        let kept = older.filter(|_| !cfg!(feature = "broken-place"));
-        let ticket = kept.map_or_else(|| self.next_ticket(ahead, above), |ticket| ticket.going(ahead));
-        if let Some(older) = &superseded {
-            waiter.since = older.since;
+        let mut older: SmallVec<[Ticket; 1]> =
+            keys.iter().filter_map(|key| self.ticket_of(*key, &waiter.token)).collect();
+        let stands_everywhere = older.len() == keys.len();
+        older.sort_unstable_by_key(|ticket| ticket.number());
+        older.dedup();
+        let last = older.last().copied().filter(|_| stands_everywhere && !cfg!(feature = "broken-place"));
+        let superseded: Superseded =
+            older.into_iter().filter_map(|ticket| Some((ticket, self.unseat(ticket)?))).collect();
+        let ticket = last.map_or_else(|| self.next_ticket(ahead, above), |ticket| ticket.going(ahead));
+        if let Some((_, seat)) = superseded.last().filter(|_| last.is_some()) {
+            waiter.since = seat.waiter.since;
         }
-        self.seat(ticket, Seat { waiter, keys: SmallVec::from_elem(key.into(), 1) });
-        if let Some(end) = stands_until {
-            self.stands_until(key, end);
+        self.seat(ticket, Seat { waiter, keys: keys.iter().map(|key| OwnedDbKey::from(*key)).collect() });
+        for (key, end) in keys.iter().zip(stands_until) {
+            end.into_iter().for_each(|end| self.stands_until(*key, end));
         }
-        (ticket, superseded)
+        (ticket, last.is_none(), superseded)
     }
 
     fn seat(&mut self, ticket: Ticket, seat: Seat) {
@@ -464,11 +484,6 @@ impl Queues {
         self.by_client.get(&client).copied()
     }
 
-    /// Takes the request of a token out of the queue of a key.
-    pub(crate) fn withdraw(&mut self, key: DbKey<'_>, token: &Token) -> Option<Waiter> {
-        self.remove(self.ticket_of(key, token)?)
-    }
-
     /// The connection at a place goes, and the place is kept without it from now on. Returns the connection. `None`, and
     /// nothing has changed, if none waits there or QUEUE was not asked for.
     pub(crate) fn step_aside(&mut self, ticket: Ticket, now: Moment) -> Option<ClientId> {
@@ -488,12 +503,22 @@ impl Queues {
         Some(client)
     }
 
-    /// Takes the request with this ticket out of its queues.
-    pub(crate) fn remove(&mut self, ticket: Ticket) -> Option<Waiter> {
-        self.unseat(ticket).map(|seat| seat.waiter)
+    /// Whether the request with this ticket heads the queue of each of its keys.
+    pub(crate) fn is_first_everywhere(&self, ticket: Ticket) -> bool {
+        let keys = self.keys_of(ticket);
+        let is_first = |key: &OwnedDbKey| {
+            let queue = self.queues.get(key.as_key());
+            queue.is_some_and(|queue| queue.tickets().next() == Some(ticket))
+        };
+        keys.len() == 1 || keys.iter().all(is_first)
     }
 
-    /// The same, with the keys that it waited for.
+    /// The keys that the request with this ticket waits for.
+    pub fn keys_of(&self, ticket: Ticket) -> &[OwnedDbKey] {
+        self.seats.get(&ticket).map_or(&[], |seat| &seat.keys)
+    }
+
+    /// Takes the request with this ticket out of its queues.
     pub(crate) fn unseat(&mut self, ticket: Ticket) -> Option<Seat> {
         let seat = *self.seats.remove(&ticket)?;
         let Seat { waiter, keys } = &seat;
@@ -522,7 +547,7 @@ impl Queues {
     /// Everybody who waits for this key stops waiting. Returns the connections of those that had one.
     pub(crate) fn dismiss(&mut self, key: DbKey<'_>) -> Vec<ClientId> {
         let tickets: Vec<Ticket> = self.places(key).map(|(ticket, _)| ticket).collect();
-        tickets.into_iter().filter_map(|ticket| self.remove(ticket)?.client).collect()
+        tickets.into_iter().filter_map(|ticket| self.unseat(ticket)?.waiter.client).collect()
     }
 
     /// Everybody stops waiting. Returns the connections of those that had one.

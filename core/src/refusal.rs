@@ -4,6 +4,8 @@
 use alloc::boxed::Box;
 use core::fmt;
 
+use crate::request::MOST_KEYS;
+
 /// Why a request failed. A lock that others hold is no error: the reply is null or 0.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Refusal {
@@ -13,6 +15,8 @@ pub enum Refusal {
     NotAnInteger,
     /// A lease that is zero, negative or above `lock.max-lease`. Holds the name of the command.
     InvalidExpire(&'static str),
+    /// A number of keys outside 1 to [`crate::request::MOST_KEYS`].
+    KeysRange,
     /// LIMIT outside 1 to 65535.
     LimitRange,
     /// WEIGHT outside 1 to the limit, or a limit below the weight that the holder has.
@@ -37,6 +41,8 @@ pub enum Refusal {
     QueueFull(&'static str),
     /// Another holder already waits to change its limit: each of the two would wait for the other.
     Deadlock,
+    /// A request for several locks would have to wait for some of them while its token holds others.
+    HeldInPart,
     /// The user of the waiting client may no longer acquire this lock.
     NoPermission,
     /// The server became a replica while the client waited.
@@ -49,6 +55,28 @@ pub enum Refusal {
     ClusterDown,
     /// No node of the cluster serves the slot of the key.
     SlotNotServed,
+    /// LOCK.GUARD with a token that does not hold the lock.
+    NotOwner,
+    /// LOCK.GUARD of a command that may wait.
+    GuardedWaits,
+    /// LOCK.GUARD of a command that is about the connection or the server, and not allowed in scripts either.
+    GuardedNotAllowed,
+    /// LOCK.GUARD of a command that changes the state of the connection.
+    GuardedConnection,
+    /// LOCK.GUARD of LOCK.GUARD.
+    GuardedGuard,
+    /// LOCK.GUARD of a script or function, in a script or function.
+    GuardedScriptInScript,
+    /// LOCK.GUARD of a command whose name holds a NUL byte.
+    UnknownCommand,
+    /// LOCK.GUARD of a command that the user may not run on these keys and channels.
+    GuardedNoPermission,
+    /// LOCK.GUARD while the server refuses what modules call.
+    GuardedNotNow,
+    /// LOCK.GUARD of a command whose reply the server has lost.
+    GuardedReplyLost,
+    /// LOCK.GUARD where COMMAND or CONFIG cannot be called.
+    GuardedNotKnown,
     /// The key holds a value of another type.
     WrongType,
     /// The sequence of fences has reached its end: see [`crate::fence`].
@@ -63,6 +91,7 @@ impl fmt::Display for Refusal {
             Self::Syntax => f.write_str("ERR syntax error"),
             Self::NotAnInteger => f.write_str("ERR value is not an integer or out of range"),
             Self::InvalidExpire(command) => write!(f, "ERR invalid expire time in '{command}' command"),
+            Self::KeysRange => write!(f, "ERR numkeys must be between 1 and {MOST_KEYS}"),
             Self::LimitRange => f.write_str("ERR LIMIT must be between 1 and 65535"),
             Self::WeightRange => f.write_str("ERR WEIGHT must be between 1 and the limit"),
             Self::LevelRange => f.write_str("ERR LEVEL must be between 1 and 65535"),
@@ -88,6 +117,10 @@ impl fmt::Display for Refusal {
             Self::Deadlock => f.write_str(
                 "DEADLOCK another holder of this lock already waits to change its limit: release the lock, then acquire it again",
             ),
+            Self::HeldInPart => f.write_str(
+                "DEADLOCK this token holds some of these locks already, and would have to wait for the others: release what it \
+                 holds, then acquire all of them together",
+            ),
             Self::NoPermission => f.write_str(
                 "NOPERM this user no longer has permissions to run the 'lock.acquire' command on this key: ask the operator for \
                  them, then acquire the lock again",
@@ -101,6 +134,41 @@ impl fmt::Display for Refusal {
             ),
             Self::ClusterDown => f.write_str("CLUSTERDOWN The cluster is down"),
             Self::SlotNotServed => f.write_str("CLUSTERDOWN Hash slot not served"),
+            Self::NotOwner => f.write_str(
+                "NOTOWNER the token does not hold this lock, and nothing has run: stop what the lock is for, or acquire it again",
+            ),
+            Self::GuardedWaits => f.write_str(
+                "ERR LOCK.GUARD runs no command that may wait: send one that does not, or a script",
+            ),
+            Self::GuardedNotAllowed => f.write_str(
+                "ERR LOCK.GUARD runs no command that scripts may not run: send it by itself",
+            ),
+            Self::GuardedConnection => f.write_str(
+                "ERR LOCK.GUARD runs no command that changes the state of the connection: send it by itself",
+            ),
+            Self::GuardedGuard => f.write_str(
+                "ERR LOCK.GUARD does not run LOCK.GUARD: guard a script that checks the other lock",
+            ),
+            Self::GuardedScriptInScript => f.write_str(
+                "ERR LOCK.GUARD runs no script or function in another one: call LOCK.GUARD for each command, or guard the whole \
+                 script",
+            ),
+            Self::UnknownCommand => f.write_str("ERR unknown command: no name of a command holds a NUL byte"),
+            Self::GuardedNoPermission => f.write_str(
+                "NOPERM this user has no permissions to run the command behind LOCK.GUARD, or to use its keys or channels: ask the \
+                 operator for them",
+            ),
+            Self::GuardedNotNow => f.write_str(
+                "TRYAGAIN the server refuses for now what LOCK.GUARD has to ask it, and nothing has run: send the command again",
+            ),
+            Self::GuardedReplyLost => f.write_str(
+                "ERR LOCK.GUARD has run the command, and the server has lost its reply, which is mostly an error: look at its keys, or \
+                 guard a script that calls it",
+            ),
+            Self::GuardedNotKnown => f.write_str(
+                "ERR LOCK.GUARD needs the server's commands COMMAND and, for scripts, CONFIG, which are renamed or removed here: ask \
+                 the operator to bring them back",
+            ),
             Self::WrongType => {
                 f.write_str("WRONGTYPE Operation against a key holding the wrong kind of value")
             }

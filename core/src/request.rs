@@ -3,6 +3,7 @@
 //! First all arguments are read, so that a syntax error comes before any other error. Then their values are checked.
 //! Options come in any order and any case, each at most once.
 
+use alloc::vec::Vec;
 use core::ffi::CStr;
 use core::num::NonZeroU64;
 
@@ -132,7 +133,26 @@ impl<'a> Acquire<'a> {
     ///
     /// # Errors
     /// [`Refusal::Syntax`], or what is wrong with one of the values.
-    pub fn parse(mut words: impl Iterator<Item = &'a [u8]>, leases: LeaseRules) -> Result<Self, Refusal> {
+    pub fn parse(words: impl Iterator<Item = &'a [u8]>, leases: LeaseRules) -> Result<Self, Refusal> {
+        Self::parse_for(Self::NAME, words, leases)
+    }
+
+    /// Reads what follows the keys of LOCK.MACQUIRE, which are the same options.
+    ///
+    /// # Errors
+    /// As for [`Acquire::parse`].
+    pub fn parse_for_several(
+        words: impl Iterator<Item = &'a [u8]>,
+        leases: LeaseRules,
+    ) -> Result<Self, Refusal> {
+        Self::parse_for("lock.macquire", words, leases)
+    }
+
+    fn parse_for(
+        command: &'static str,
+        mut words: impl Iterator<Item = &'a [u8]>,
+        leases: LeaseRules,
+    ) -> Result<Self, Refusal> {
         let (mut lease, mut token, mut limit, mut block, mut owner) = (None, None, None, None, None);
         let (mut session, mut delay, mut level, mut queue, mut weight) = (None, None, None, None, None);
         while let Some(word) = words.next() {
@@ -154,9 +174,9 @@ impl<'a> Acquire<'a> {
         if session.is_some() && queue.is_some() || session.is_none() && delay.is_some() {
             return Err(Refusal::Syntax);
         }
-        let lease_ms = lease.map(|lease| parse_lease(lease, leases, Self::NAME)).transpose()?;
+        let lease_ms = lease.map(|lease| parse_lease(lease, leases, command)).transpose()?;
         let delay = delay.map(|delay| (Unit::Milliseconds, delay));
-        let delay_ms = delay.map(|delay| parse_lease(delay, leases, Self::NAME)).transpose()?;
+        let delay_ms = delay.map(|delay| parse_lease(delay, leases, command)).transpose()?;
         if queue.is_some() && token.is_none() {
             return Err(Refusal::QueueWithoutToken);
         }
@@ -193,6 +213,20 @@ impl Release {
     }
 }
 
+impl Release {
+    /// Reads what follows the keys of LOCK.MRELEASE: the token alone.
+    ///
+    /// # Errors
+    /// [`Refusal::Syntax`] or [`Refusal::TokenLength`].
+    pub fn parse_whole<'a>(mut words: impl Iterator<Item = &'a [u8]>) -> Result<Self, Refusal> {
+        let token = value(&mut words)?;
+        if words.next().is_some() {
+            return Err(Refusal::Syntax);
+        }
+        Ok(Self { token: parse_token(token)?, level: 1 })
+    }
+}
+
 impl Extend {
     /// The command's name.
     pub const NAME: &'static str = "lock.extend";
@@ -201,7 +235,26 @@ impl Extend {
     ///
     /// # Errors
     /// [`Refusal::Syntax`], or what is wrong with one of the values.
-    pub fn parse<'a>(mut words: impl Iterator<Item = &'a [u8]>, leases: LeaseRules) -> Result<Self, Refusal> {
+    pub fn parse<'a>(words: impl Iterator<Item = &'a [u8]>, leases: LeaseRules) -> Result<Self, Refusal> {
+        Self::parse_for(Self::NAME, words, leases)
+    }
+
+    /// Reads what follows the keys of LOCK.MEXTEND, which is the same.
+    ///
+    /// # Errors
+    /// As for [`Extend::parse`].
+    pub fn parse_for_several<'a>(
+        words: impl Iterator<Item = &'a [u8]>,
+        leases: LeaseRules,
+    ) -> Result<Self, Refusal> {
+        Self::parse_for("lock.mextend", words, leases)
+    }
+
+    fn parse_for<'a>(
+        command: &'static str,
+        mut words: impl Iterator<Item = &'a [u8]>,
+        leases: LeaseRules,
+    ) -> Result<Self, Refusal> {
         let (token, mut lease) = (value(&mut words)?, None);
         while let Some(word) = words.next() {
             match Keyword::of(word) {
@@ -210,7 +263,7 @@ impl Extend {
             }
         }
         let token = parse_token(token)?;
-        let lease_ms = lease.map(|lease| parse_lease(lease, leases, Self::NAME)).transpose()?;
+        let lease_ms = lease.map(|lease| parse_lease(lease, leases, command)).transpose()?;
         Ok(Self { token, lease_ms })
     }
 }
@@ -261,6 +314,32 @@ impl Break {
         };
         Ok(Self { holds })
     }
+}
+
+/// The most keys that a command for several may name.
+pub const MOST_KEYS: usize = 256;
+
+/// Reads how many keys a command for several names.
+///
+/// # Errors
+/// [`Refusal::NotAnInteger`] or [`Refusal::KeysRange`].
+pub fn parse_number_of_keys(number: &[u8]) -> Result<usize, Refusal> {
+    match usize::try_from(parse_integer(number)?) {
+        Ok(number @ 1..=MOST_KEYS) => Ok(number),
+        _ => Err(Refusal::KeysRange),
+    }
+}
+
+/// The keys of a command for several, each once, in the order in which they are named first.
+pub fn distinct<K: AsRef<[u8]>>(keys: impl IntoIterator<Item = K>) -> Vec<K> {
+    let mut kept: Vec<K> = Vec::new();
+    for key in keys {
+        // There are few of them.
+        if kept.iter().all(|other| other.as_ref() != key.as_ref()) {
+            kept.push(key);
+        }
+    }
+    kept
 }
 
 /// Reads the token that LOCK.CHECK takes.

@@ -8,6 +8,8 @@ use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::mem;
 
+use smallvec::SmallVec;
+
 use crate::answer::Answer;
 use crate::deadlines::{DeadlineId, Deadlines};
 use crate::fence::{Fence, FenceSequence};
@@ -63,9 +65,9 @@ pub struct DueLock {
 pub struct Joined {
     /// Its ticket.
     pub ticket: Ticket,
-    /// The client of an older request of its token, which has given its place up, and what it is told.
-    pub superseded: Option<(ClientId, Answer)>,
-    /// Whether its token did not wait for this key yet.
+    /// The clients of older requests of its token, which have given their places up, and what they are told.
+    pub superseded: SmallVec<[(ClientId, Answer); 1]>,
+    /// Whether it is a new ticket.
     pub is_new: bool,
 }
 
@@ -136,7 +138,7 @@ impl Table {
     pub fn arrived(&mut self, key: DbKey<'_>, lock: &mut Lock) {
         self.note(key, lock);
         let oldest = lock.holds().iter().next().map(Hold::fence);
-        if let Some(found) = self.leaving.iter().position(|left| Some(left.oldest) == oldest) {
+        if let Some(found) = self.leaving.iter().rposition(|left| Some(left.oldest) == oldest) {
             self.leaving.swap_remove(found);
         }
         self.sessions.arrived(key, lock.kept());
@@ -243,12 +245,12 @@ impl Table {
 
     /// A connection is being closed: it waits no longer, what it was not told of is undone, and what it kept alive ends. Its
     /// place in a queue may be kept (G13). Returns what is to be undone of its own grant.
-    pub fn closed(&mut self, client: ClientId, now: Moment) -> Option<Undo> {
+    pub fn closed(&mut self, client: ClientId, now: Moment) -> SmallVec<[Undo; 1]> {
         self.end_wait_of(client, now);
-        let undo = self.undos.lost(client);
+        let undos = self.undos.lost(client);
         self.sessions.closed(client);
         self.mark_left(MARKED_AT_ONCE);
-        undo
+        undos
     }
 
     /// Marks the keys of holds that closed connections kept alive, at most `at_most` holds. A connection can have very
@@ -268,7 +270,7 @@ impl Table {
     }
 
     /// A client cannot be answered any more: it leaves its queue for good, and what it was granted and not told is undone.
-    pub fn abandoned(&mut self, client: ClientId) -> Option<Undo> {
+    pub fn abandoned(&mut self, client: ClientId) -> SmallVec<[Undo; 1]> {
         if let Some(ticket) = self.queues.ticket_of_client(client) {
             self.take_out(ticket);
         }
@@ -281,14 +283,20 @@ impl Table {
         self.time_is_over(ticket, now).map(|(_, answer)| answer)
     }
 
-    /// A request waits from now on.
-    pub fn join(&mut self, key: DbKey<'_>, joining: Joining) -> Joined {
-        let (ticket, older) = self.queues.join(key, joining);
-        let is_new = older.is_none();
-        let superseded = older.and_then(|older| {
-            let answer = older.when_superseded(ticket);
-            Some((older.client?, answer))
-        });
+    /// A request waits for these keys from now on, no two of which are alike.
+    pub fn join(&mut self, keys: &[DbKey<'_>], joining: Joining) -> Joined {
+        let (ticket, is_new, older) = self.queues.join(keys, joining);
+        let mut superseded = SmallVec::new();
+        for (of_older, Seat { waiter, keys: left }) in older {
+            // It may have stood in somebody's way elsewhere.
+            left.iter()
+                .map(OwnedDbKey::as_key)
+                .filter(|key| !keys.contains(key))
+                .for_each(|key| self.touched(key));
+            let is_kept = of_older.number() == ticket.number();
+            let answer = waiter.when_superseded(ticket, is_kept);
+            superseded.extend(waiter.client.map(|client| (client, answer)));
+        }
         Joined { ticket, superseded, is_new }
     }
 
@@ -298,8 +306,8 @@ impl Table {
     }
 
     /// What would undo the grant of a client that is still to be told.
-    pub fn undo_for(&self, client: ClientId) -> Option<Undo> {
-        self.undos.undo_for(client)
+    pub fn undos_for(&self, client: ClientId) -> impl Iterator<Item = Undo> {
+        self.undos.undos_for(client)
     }
 
     /// Ends the waits whose time is up, at most `at_most`, and as many times to claim something. Returns who is told what.
@@ -335,7 +343,7 @@ impl Table {
     }
 
     /// Takes a request out of its queues. It may have stood in somebody's way.
-    fn take_out(&mut self, ticket: Ticket) -> Option<Waiter> {
+    pub(crate) fn take_out(&mut self, ticket: Ticket) -> Option<Waiter> {
         let Seat { waiter, keys } = self.queues.unseat(ticket)?;
         keys.iter().for_each(|key| self.touched(key.as_key()));
         Some(waiter)

@@ -16,6 +16,7 @@
 //! - G12. Before a grant so many ended holds are removed that all holds together are within the limits.
 //! - G13. A place in the queue that is kept without a connection is granted the lock in its turn, with a short lease, and its
 //!   ticket is called. Its token claims the hold by any request for the lock, and its own lease begins.
+//! - G16. A request for several keys is granted all of them or none ([`together`]).
 //! - G14. A string may count as a lock ([`StringHold`]). Then the lock is empty, and nobody is granted it while the string is
 //!   there.
 //! - L6. What promises a lease removes a time to live that somebody has set on the key. A release, a break and the end of
@@ -26,6 +27,7 @@
 
 mod serving;
 mod strings;
+pub mod together;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -37,12 +39,12 @@ use crate::codec::Decoded;
 use crate::fence::Fence;
 use crate::hold::{Hold, Terms};
 use crate::invariants;
-use crate::key::DbKey;
+use crate::key::{DbKey, OwnedDbKey};
 use crate::lock::{Lock, Released, Renewal, Verdict};
 use crate::outcome::{
     Acquired, Authority, Cause, Change, Circumstances, Denied, End, Ended, Ending, Outcome, WaitOptions,
 };
-use crate::queue::{Joining, Ticket, Waiter};
+use crate::queue::{Joining, Seat, Ticket, Waiter};
 use crate::refusal::Refusal;
 use crate::request::{Acquire, BreakTarget};
 use crate::session::{ClientId, Session};
@@ -123,6 +125,18 @@ impl<'a> Turn<'a> {
         self.outcome.candidate
     }
 
+    /// The candidate waits for several keys, and cannot be granted all of them now. So it stays where it is, and so do all
+    /// behind it.
+    pub fn pass_by_candidate(&mut self) {
+        self.outcome.candidate = None;
+    }
+
+    /// The candidate has waited for several keys, and has been granted all of them or none: see [`together::serve`].
+    pub fn candidate_is_served(&mut self) {
+        self.outcome.candidate = None;
+        self.serve();
+    }
+
     /// Goes on once it is known whether the candidate has the right to take the lock.
     pub fn judge_candidate(&mut self, has_right: bool) {
         if let Some(ticket) = self.outcome.candidate.take() {
@@ -158,7 +172,8 @@ impl<'a> Turn<'a> {
                 self.lock.is_empty() || !self.is_at_string(),
                 "a lock or a string stands under a key, not both"
             );
-            let head = self.table.queues.head(self.key);
+            // Who waits for several keys may have to wait for another one.
+            let head = self.table.queues.head(self.key).filter(|head| !head.is_for_several);
             let is_left = self.table.is_marked(self.key);
             let may_serve =
                 self.circumstances.authority == Authority::FULL && !self.is_in_grace() && !is_left;
@@ -221,14 +236,7 @@ impl Turn<'_> {
             (verdict @ (Verdict::Renew | Verdict::Upgrade), Some(token))
                 if !verdict.gives_more() || !self.is_in_grace() =>
             {
-                let renewal = Renewal {
-                    lease_ms: request.lease_ms,
-                    asked: request.asked,
-                    owner: request.owner,
-                    session: session(request, connection),
-                    level: request.level,
-                    prolongs: request.level.is_some(),
-                };
+                let renewal = Renewal::of(request, session(request, connection));
                 let undo = self.renew(token, renewal).ok_or(Refusal::Internal)?;
                 self.table.undos.learned(self.key, undo.fence);
                 if wait.is_some() {
@@ -242,13 +250,7 @@ impl Turn<'_> {
             {
                 let fence = self.draw_fence().ok_or(Refusal::FencesExhausted)?;
                 let token = request.token.clone().unwrap_or_else(make_token);
-                let terms = Terms {
-                    token: token.clone(),
-                    share: request.asked.of_newcomer(),
-                    lease_ms: request.lease_ms,
-                    owner: request.owner,
-                    session: session(request, connection),
-                };
+                let terms = Terms::of(request, token.clone(), session(request, connection));
                 let has_waited = self.table.queues.is_waited_for(self.key);
                 self.grant(Hold::grant(terms, fence, self.now), has_waited);
                 if has_waited {
@@ -286,9 +288,17 @@ impl Turn<'_> {
     /// A token that was granted what it asked for waits no longer for what it asked for before.
     fn give_up_place(&mut self, token: &Token) {
         if let Some(ticket) = self.table.queues.ticket_of(self.key, token) {
-            let older = self.table.queues.remove(ticket);
-            older.into_iter().for_each(|older| self.tell(older.client, older.when_superseded(ticket)));
+            let older = self.leave(ticket);
+            older.into_iter().for_each(|older| self.tell(older.client, older.when_superseded(ticket, true)));
         }
+    }
+
+    /// Takes a request out of its queues. Where it has waited besides, others may be next now.
+    fn leave(&mut self, ticket: Ticket) -> Option<Waiter> {
+        let Seat { waiter, keys } = self.table.queues.unseat(ticket)?;
+        let elsewhere = keys.iter().map(OwnedDbKey::as_key).filter(|key| *key != self.key);
+        elsewhere.for_each(|key| self.table.touched(key));
+        Some(waiter)
     }
 
     fn wait(
@@ -304,6 +314,11 @@ impl Turn<'_> {
         }
         let token = request.token.clone().unwrap_or_else(make_token);
         self.table.queues.room_for(self.key, &token, wait.limits)?;
+        Ok(self.joining(request, wait, token, ahead).or_without_connection())
+    }
+
+    /// What a request joins a queue with.
+    fn joining(&self, request: &Acquire<'_>, wait: WaitOptions, token: Token, ahead: bool) -> Joining {
         let block_ms = request.block_ms.filter(|ms| wait.client.is_some() && *ms > 0);
         let waiter = Waiter {
             client: wait.client,
@@ -316,13 +331,12 @@ impl Turn<'_> {
             since: self.now,
             until: block_ms.map(|ms| self.now.plus_ms(ms)),
             keep: wait.keep,
+            is_for_several: false,
         };
         let last_fence = self.table.fences.last().map_or(0, Fence::get);
         let above = self.circumstances.wall_micros.max(last_fence);
-        let stands_until = self.string.as_ref().and_then(StringHold::deadline);
-        let joining = Joining { waiter, ahead, above, stands_until };
-        let joining = if wait.client.is_some() { Some(joining) } else { joining.without_connection() };
-        Ok(joining.map_or(Acquired::NotAvailable, |joining| Acquired::Waits(Box::new(joining))))
+        let stands_until = SmallVec::from_elem(self.string.as_ref().and_then(StringHold::deadline), 1);
+        Joining { waiter, ahead, above, stands_until }
     }
 
     fn holds(&self, token: Option<&Token>) -> bool {
@@ -353,7 +367,7 @@ impl Turn<'_> {
         let leaves_wait = cfg!(feature = "broken-release");
         let is_waited_for = self.table.queues.is_waited_for(self.key) && !leaves_wait;
         if is_waited_for && !self.holds(Some(token)) && !from_master() {
-            withdrawn = self.table.queues.withdraw(self.key, token);
+            withdrawn = self.table.queues.ticket_of(self.key, token).and_then(|ticket| self.leave(ticket));
         }
         if let Some(waiter) = &withdrawn {
             self.tell(waiter.client, Answer::NotAvailable);

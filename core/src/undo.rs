@@ -13,6 +13,8 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::mem;
 
+use smallvec::SmallVec;
+
 use crate::fence::Fence;
 use crate::key::{Database, DbKey, DbKeyMap, OwnedDbKey};
 use crate::lock::Lock;
@@ -103,6 +105,12 @@ struct Untold {
     undo: Option<Undo>,
 }
 
+impl Untold {
+    fn is_at(&self, key: DbKey<'_>) -> bool {
+        self.key.as_ref().is_some_and(|at| at.as_key() == key)
+    }
+}
+
 /// The id of an untold grant: its fence, and its number in the order of all untold grants.
 type UntoldId = (Fence, u64);
 
@@ -113,7 +121,8 @@ pub struct Undos {
     /// The marked key that [`Undos::marked`] returned last.
     last: Option<OwnedDbKey>,
     untold: BTreeMap<UntoldId, Untold>,
-    untold_by_client: BTreeMap<ClientId, UntoldId>,
+    /// A client is told of one grant at a time, which may be of several keys.
+    untold_by_client: BTreeMap<ClientId, SmallVec<[UntoldId; 1]>>,
     /// Renewals at places without a connection, which are undone if they are not claimed by then (G13).
     to_claim: BTreeSet<(Moment, UntoldId)>,
     next_number: u64,
@@ -180,10 +189,10 @@ impl Undos {
         self.marks.remove(key).unwrap_or_default()
     }
 
-    /// A client has been granted something, and is still to be told. It is told of one grant at a time.
+    /// A client has been granted something, and is still to be told; once for each key of the grant.
     pub(crate) fn granted(&mut self, client: ClientId, key: DbKey<'_>, undo: Undo) {
         let id = self.note(key, undo);
-        self.untold_by_client.insert(client, id);
+        self.untold_by_client.entry(client).or_default().push(id);
     }
 
     /// A hold was renewed at a place without a connection. It gets back what it was, unless its token claims it by then.
@@ -221,9 +230,9 @@ impl Undos {
         if self.is_quiet() {
             return;
         }
-        for (_, untold) in self.untold.range_mut((fence, 0)..=(fence, u64::MAX)) {
-            untold.undo = None;
-        }
+        let of_fence = self.untold.range_mut((fence, 0)..=(fence, u64::MAX)).map(|(_, untold)| untold);
+        // Holds under several keys may have one fence.
+        of_fence.filter(|untold| untold.is_at(key)).for_each(|untold| untold.undo = None);
         if let Some(undos) = self.marks.get_mut(key) {
             // While the server has no authority, undos of this hold may be left over.
             undos.retain(|undo| undo.fence != fence || !undo.is_about_a_grant());
@@ -232,25 +241,25 @@ impl Undos {
 
     /// A client was told of its grant. Earlier grants with the same fence stand too, because this one rests on them.
     pub(crate) fn told(&mut self, client: ClientId) {
-        if let Some((fence, number)) = self.untold_by_client.remove(&client) {
-            self.untold.remove(&(fence, number));
-            for (_, before) in self.untold.range_mut((fence, 0)..(fence, number)) {
-                before.undo = None;
-            }
+        for (fence, number) in self.untold_by_client.remove(&client).unwrap_or_default() {
+            let Some(Untold { key, .. }) = self.untold.remove(&(fence, number)) else { continue };
+            let before = self.untold.range_mut((fence, 0)..(fence, number)).map(|(_, before)| before);
+            before.filter(|before| before.key == key).for_each(|before| before.undo = None);
         }
     }
 
     /// A client is not there to be told any more. What it was granted is to be undone; where a later grant of the same hold
     /// is still to be told, with that one, should it be lost as well. Returns what is to be undone now.
-    pub(crate) fn lost(&mut self, client: ClientId) -> Option<Undo> {
-        let id = self.untold_by_client.remove(&client)?;
-        self.lose(id)
+    pub(crate) fn lost(&mut self, client: ClientId) -> SmallVec<[Undo; 1]> {
+        let ids = self.untold_by_client.remove(&client).unwrap_or_default();
+        ids.into_iter().filter_map(|id| self.lose(id)).collect()
     }
 
     fn lose(&mut self, id: UntoldId) -> Option<Undo> {
         let Untold { key, undo } = self.untold.remove(&id)?;
         let undo = undo?;
-        if let Some((_, later)) = self.untold.range_mut(id..=(id.0, u64::MAX)).next() {
+        let mut of_fence = self.untold.range_mut(id..=(id.0, u64::MAX)).map(|(_, later)| later);
+        if let Some(later) = of_fence.find(|later| later.key == key) {
             later.undo = later.undo.map(|later| undo.before(later));
             return None;
         }
@@ -269,8 +278,9 @@ impl Undos {
     }
 
     /// What would undo the grant of a client that is still to be told.
-    pub fn undo_for(&self, client: ClientId) -> Option<Undo> {
-        self.untold.get(self.untold_by_client.get(&client)?)?.undo
+    pub fn undos_for(&self, client: ClientId) -> impl Iterator<Item = Undo> {
+        let ids = self.untold_by_client.get(&client).into_iter().flatten();
+        ids.filter_map(|id| self.untold.get(id)?.undo)
     }
 
     /// A lock has left its key. It is deleted, or it will arrive under another key.
@@ -280,8 +290,8 @@ impl Undos {
         }
         let undos = self.take_mark(key);
         self.under_way.extend(undos);
-        let was_here = |untold: &&mut Untold| untold.key.as_ref().is_some_and(|at| at.as_key() == key);
-        self.untold.values_mut().filter(was_here).for_each(|untold| untold.key = None);
+        let was_here = self.untold.values_mut().filter(|untold| untold.is_at(key));
+        was_here.for_each(|untold| untold.key = None);
     }
 
     /// A lock has arrived under a key. Its undos and its untold grants follow it.
@@ -295,7 +305,7 @@ impl Undos {
             }
         }
         for ((fence, _), untold) in &mut self.untold {
-            if lock.hold(*fence).is_some() {
+            if untold.key.is_none() && lock.hold(*fence).is_some() {
                 untold.key = Some(key.into());
             }
         }

@@ -154,7 +154,7 @@ fn fingerprint(mut world: World) -> u64 {
     write!(text, "{:?}", server.forbidden).unwrap();
     for (client, pending) in &server.blocked {
         let news = pending.as_ref().map(|pending| {
-            let is_undone = server.table.undo_for(*client).is_some();
+            let is_undone = server.table.undos_for(*client).next().is_some();
             pending.grant().map(|grant| (place_of(&world.model.holders, grant.fence), is_undone))
         });
         write!(text, "{client} {news:?};").unwrap();

@@ -53,12 +53,13 @@ fn waiter(number: u64, client: Option<ClientId>, limit: Limit) -> Waiter {
         since: START,
         until: if client.is_some() { None } else { Some(at(QUEUE_MS)) },
         keep: keep(),
+        is_for_several: false,
     }
 }
 
 fn join(table: &mut Table, waiter: Waiter, ahead: bool) -> Ticket {
-    let joined = table.join(A, Joining { waiter, ahead, above: 0, stands_until: None });
-    assert_eq!(joined.superseded, None);
+    let joined = table.join(&[A], Joining { waiter, ahead, above: 0, stands_until: Default::default() });
+    assert!(joined.superseded.is_empty());
     joined.ticket
 }
 
@@ -188,7 +189,7 @@ fn a_ticket_is_above_the_wall_clock_and_every_fence_and_every_ticket_before() {
             turn.acquire(&acquire(number), || 1, wait, || token(0))
         });
         let Ok(Acquired::Waits(joining)) = acquired else { panic!("{acquired:?}") };
-        table.join(A, *joining).ticket.number()
+        table.join(&[A], *joining).ticket.number()
     };
     let first = take(&mut table, 10);
     assert!(first > WALL_MICROS);
@@ -225,7 +226,7 @@ fn a_place_is_given_up_by_its_client_and_not_by_a_master_or_a_file() {
 fn who_cannot_wait_on_its_connection_waits_without_it_if_its_place_is_kept() {
     let blocked = Waiter { since: at(3), until: Some(at(4)), ..waiter(10, Some(7), Limit::EXCLUSIVE) };
     let alone = Waiter { keep: None, ..blocked.clone() };
-    let joining = |waiter| Joining { waiter, ahead: false, above: 0, stands_until: None };
+    let joining = |waiter| Joining { waiter, ahead: false, above: 0, stands_until: Default::default() };
     let expected = Waiter { client: None, until: Some(at(3 + QUEUE_MS)), ..blocked.clone() };
     assert_eq!(joining(blocked).without_connection(), Some(joining(expected)));
     assert_eq!(joining(alone).without_connection(), None);

@@ -54,11 +54,10 @@ fn join(table: &mut Table, client: ClientId, limit: Limit) {
         since: START,
         until: None,
         keep: None,
+        is_for_several: false,
     };
-    assert_eq!(
-        table.join(A, Joining { waiter, ahead: false, above: 0, stands_until: None }).superseded,
-        None
-    );
+    let joining = Joining { waiter, ahead: false, above: 0, stands_until: Default::default() };
+    assert!(table.join(&[A], joining).superseded.is_empty());
 }
 
 fn granted(outcome: &Outcome) -> Vec<ClientId> {
@@ -189,8 +188,9 @@ fn marked_keys_have_their_turn_whatever_is_marked_again() {
             since: START,
             until: None,
             keep: None,
+            is_for_several: false,
         };
-        table.join(key, Joining { waiter, ahead: false, above: 0, stands_until: None });
+        table.join(&[key], Joining { waiter, ahead: false, above: 0, stands_until: Default::default() });
     }
     keys.into_iter().for_each(|key| table.touched(key));
     let seen: Vec<OwnedDbKey> = (0..6).filter_map(|_| table.marked()).collect();

@@ -26,11 +26,10 @@ fn join(table: &mut Table, key: DbKey<'_>, client: ClientId) {
         since: START,
         until: Some(Moment::from_micros(5)),
         keep: None,
+        is_for_several: false,
     };
-    assert_eq!(
-        table.join(key, Joining { waiter, ahead: false, above: 0, stands_until: None }).superseded,
-        None
-    );
+    let joining = Joining { waiter, ahead: false, above: 0, stands_until: Default::default() };
+    assert!(table.join(&[key], joining).superseded.is_empty());
 }
 
 fn lock_of(session: ClientId) -> Lock {
@@ -85,7 +84,7 @@ fn what_was_under_way_with_a_lock_does_not_arrive_when_another_server_decides() 
         let (mut table, mut lock) = (Table::new(), Lock::new());
         join(&mut table, A, 1);
         serve(&mut table, &mut lock, A);
-        assert!(table.closed(1, START).is_some(), "the client was not told");
+        assert!(!table.closed(1, START).is_empty(), "the client was not told");
         table.departed(A, &mut lock);
         if is_demoted {
             table.demoted();

@@ -10,40 +10,25 @@ use std::fmt::Display;
 
 use lock_core::outcome::{Acquired, WaitOptions};
 use lock_core::queue::Keep;
-use lock_core::request::word;
 use lock_core::{Refusal, codec, request};
 
-use super::args::{LEASE, LEVEL};
-use super::{deadlocks, turn};
+use super::args::{BLOCK, LEASE, LEVEL, OTHERS, OWN_TOKEN, OWNER, QUEUE, SESSION, WEIGHT};
+use super::{KEY, deadlocks, turn};
 use crate::config;
 use crate::consumers;
 use crate::perform;
-use crate::server::ffi::{Access, Arg, ArgKind, Args, Command, CommandSpec, Context, Handler, Keys};
+use crate::server::ffi::{Access, Arg, Args, Command, CommandSpec, Context, Handler, Keys, RedisString};
 use crate::server::{clock, entropy};
 use crate::state::TABLE;
 use crate::waiting;
 
 pub(crate) struct Acquire;
 
-/// `[SHARED | LIMIT holds]`
-const OTHERS: Arg = Arg::required(
-    c"others",
-    ArgKind::OneOf(&[
-        Arg::after(word::SHARED, c"shared", ArgKind::PureToken),
-        Arg::after(word::LIMIT, c"holds", ArgKind::Integer),
-    ]),
-)
-.optional();
-
-/// `[SESSION [DELAY milliseconds]]`
-const SESSION: Arg = Arg::required(
-    c"session",
-    ArgKind::Block(&[
-        Arg::after(word::SESSION, c"session", ArgKind::PureToken),
-        Arg::after(word::DELAY, c"milliseconds", ArgKind::Integer).optional(),
-    ]),
-)
-.optional();
+pub(super) const REPLY: &str = r#"{"oneOf": [
+        {"description": "The lock is granted: its token and its fence.", "type": "array", "minItems": 2, "maxItems": 2, "items": [{"type": "string"}, {"type": "integer"}]},
+        {"description": "It is not available, or did not become available in time.", "type": "null"},
+        {"description": "With QUEUE, where the reply would be null: the ticket of the place.", "type": "integer"}
+    ]}"#;
 
 /// How the server knows the command: in COMMAND, in COMMAND DOCS and for ACL rules.
 pub(super) const SPEC: CommandSpec = CommandSpec {
@@ -60,20 +45,16 @@ pub(super) const SPEC: CommandSpec = CommandSpec {
     args: &[
         Arg::KEY,
         LEASE,
-        Arg::after(word::TOKEN, c"token", ArgKind::String).optional(),
+        OWN_TOKEN,
         OTHERS,
-        Arg::after(word::WEIGHT, c"weight", ArgKind::Integer).optional(),
-        Arg::after(word::BLOCK, c"milliseconds", ArgKind::Integer).optional(),
-        Arg::after(word::QUEUE, c"milliseconds", ArgKind::Integer).optional(),
-        Arg::after(word::OWNER, c"label", ArgKind::String).optional(),
+        WEIGHT,
+        BLOCK,
+        QUEUE,
+        OWNER,
         SESSION,
         LEVEL,
     ],
-    reply: r#"{"oneOf": [
-        {"description": "The lock is granted: its token and its fence.", "type": "array", "minItems": 2, "maxItems": 2, "items": [{"type": "string"}, {"type": "integer"}]},
-        {"description": "It is not available, or did not become available in time.", "type": "null"},
-        {"description": "With QUEUE, where the reply would be null: the ticket of the place.", "type": "integer"}
-    ]}"#,
+    reply: REPLY,
 };
 
 impl Command for Acquire {
@@ -86,11 +67,7 @@ impl Command for Acquire {
             return apply(context, args);
         }
         let request = request::Acquire::parse(args.from(2), config::leases())?;
-        if request.session_delay_ms.is_some()
-            && !TABLE.with(|table| table.sessions().is_open(context.client()))
-        {
-            return Err(Refusal::NoConnection);
-        }
+        check_session(context, &request)?;
         // Before the turn, in which no command of the server may be called.
         let wait = wait_options(context, &request);
         let acquired = turn(context, args, |turn| {
@@ -98,22 +75,35 @@ impl Command for Acquire {
         })?
         .inspect_err(|refusal| {
             if *refusal == Refusal::Deadlock {
-                deadlocks::log(context, args, request.owner);
+                deadlocks::log(context, args.bytes(KEY), request.owner);
             }
         })?;
-        match acquired {
-            Acquired::Granted(token, fence) => waiting::reply_grant(context, &token, fence),
-            Acquired::NotAvailable => context.reply_null_array(),
-            Acquired::Waits(joining) => {
-                waiting::wait(context, args.name(1).ok_or(Refusal::Syntax)?, *joining);
-            }
-        }
+        reply(context, &[args.name(1).ok_or(Refusal::Syntax)?], acquired);
         Ok(())
     }
 }
 
+/// # Errors
+/// [`Refusal::NoConnection`] where there is no connection that could keep the hold.
+pub(super) fn check_session(context: &Context, request: &request::Acquire<'_>) -> Result<(), Refusal> {
+    let is_session = request.session_delay_ms.is_some();
+    if is_session && !TABLE.with(|table| table.sessions().is_open(context.client())) {
+        return Err(Refusal::NoConnection);
+    }
+    Ok(())
+}
+
+/// Replies what a request for these keys comes to, or lets it wait.
+pub(super) fn reply(context: &Context, names: &[RedisString<'_>], acquired: Acquired) {
+    match acquired {
+        Acquired::Granted(token, fence) => waiting::reply_grant(context, &token, fence),
+        Acquired::NotAvailable => context.reply_null_array(),
+        Acquired::Waits(joining) => waiting::wait(context, names, *joining),
+    }
+}
+
 /// Ignores BLOCK where the client cannot wait.
-fn wait_options(context: &Context, request: &request::Acquire<'_>) -> Option<WaitOptions> {
+pub(super) fn wait_options(context: &Context, request: &request::Acquire<'_>) -> Option<WaitOptions> {
     let client = request.block_ms.filter(|_| context.can_wait()).map(|_| context.client());
     let keep = request.queue_ms.map(|for_ms| Keep { for_ms, user: context.current_user() });
     let limits = config::waiter_limits();

@@ -16,6 +16,9 @@ const FILE: &str = "docs/commands.json";
 /// Since which version each command is there.
 const SINCE: &str = "0.1.0";
 
+/// The flag of a module's command that tells the server its keys. The files of Redis have no such flag.
+const FOR_THE_SERVER: &str = "GETKEYSAPI";
+
 #[test]
 fn the_file_is_what_the_command_table_says() {
     let described: Map<String, Value> = ALL.iter().filter(|spec| is_public(spec)).map(command).collect();
@@ -48,29 +51,38 @@ fn command(spec: &CommandSpec) -> (String, Value) {
         "group": "module",
         "since": SINCE,
         "arity": spec.arity,
-        "command_flags": words(spec.flags),
+        "command_flags": words(spec.flags).into_iter().filter(|flag| flag != FOR_THE_SERVER).collect::<Vec<_>>(),
         "acl_categories": words(spec.categories),
         "arguments": spec.args.iter().map(argument).collect::<Vec<_>>(),
         "reply_schema": reply,
     });
     if let Some(keys) = spec.keys {
-        described["key_specs"] = json!([key_spec(keys)]);
+        described["key_specs"] = key_specs(keys);
     }
     (text(spec.name).to_uppercase(), described)
 }
 
-fn key_spec(keys: Keys) -> Value {
-    let (Keys::First(access) | Keys::Counted(access)) = keys;
-    let flags = match access {
-        Access::Read => json!(["RO", "ACCESS"]),
-        Access::Write => json!(["RW", "ACCESS", "UPDATE"]),
-        Access::Delete => json!(["RW", "DELETE"]),
+fn key_specs(keys: Keys) -> Value {
+    let spec = |access: Access, is_complete: bool, place: u32, find_keys: Value| {
+        let mut flags = match access {
+            Access::Read => vec!["RO", "ACCESS"],
+            Access::Write => vec!["RW", "ACCESS", "UPDATE"],
+            Access::Delete => vec!["RW", "DELETE"],
+        };
+        if !is_complete {
+            flags.push("INCOMPLETE");
+        }
+        json!({"flags": flags, "begin_search": {"index": {"pos": place}}, "find_keys": find_keys})
     };
-    let find_keys = match keys {
-        Keys::First(_) => json!({"range": {"lastkey": 0, "step": 1, "limit": 0}}),
-        Keys::Counted(_) => json!({"keynum": {"keynumidx": 0, "firstkey": 1, "step": 1}}),
-    };
-    json!({"flags": flags, "begin_search": {"index": {"pos": 1}}, "find_keys": find_keys})
+    let one = json!({"range": {"lastkey": 0, "step": 1, "limit": 0}});
+    match keys {
+        Keys::First(access) => json!([spec(access, true, 1, one)]),
+        Keys::FirstAndTold(access) => json!([spec(access, false, 1, one)]),
+        Keys::Counted(access) => {
+            let counted = json!({"keynum": {"keynumidx": 0, "firstkey": 1, "step": 1}});
+            json!([spec(access, true, 1, counted), spec(access, false, 2, one)])
+        }
+    }
 }
 
 fn argument(arg: &Arg) -> Value {
@@ -91,6 +103,9 @@ fn argument(arg: &Arg) -> Value {
     }
     if arg.optional {
         described["optional"] = json!(true);
+    }
+    if arg.multiple {
+        described["multiple"] = json!(true);
     }
     if let Some(parts) = parts {
         described["arguments"] = parts.iter().map(argument).collect();

@@ -3,7 +3,8 @@
 //! Every SAFETY comment relies on these facts:
 //!
 //! 1. **One thread.** The server calls a module's commands, events, timers and type callbacks from its main thread,
-//!    one at a time. The exception is the `free` of a type, which uses only the value that it is given.
+//!    one at a time. The exceptions are the `free` of a type, which uses only the value that it is given, and the question of
+//!    which arguments of a command are keys, whose answer uses only these and the context.
 //! 2. **Borrowed for a call.** A context, the strings of a command and what they refer to stay valid until the callback
 //!    that received them returns. The wrappers have that as a lifetime, so they cannot be kept.
 //! 3. **The table is complete.** The server sets the function pointers of the API at load, before anything else runs.
@@ -34,6 +35,7 @@ mod entry;
 mod events;
 mod guard;
 mod info;
+mod inner;
 mod key;
 mod main_thread;
 mod timer;
@@ -51,6 +53,7 @@ pub(crate) use context::{
 pub(crate) use events::{KeyspaceEvents, ServerEvents, subscribe};
 pub(crate) use guard::guard;
 pub(crate) use info::{Describe, Section, register_info};
+pub(crate) use inner::{Nature, Ran, Unasked, Uninterrupted};
 pub(crate) use key::{Key, Occupied};
 pub(crate) use main_thread::MainThread;
 pub(crate) use timer::{Fire, Timer};

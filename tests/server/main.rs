@@ -10,6 +10,7 @@ mod commands;
 mod docs;
 mod durability;
 mod fixture;
+mod guard;
 mod keyspace;
 mod operators;
 mod stress;

@@ -23,8 +23,8 @@ const ASKERS: usize = 16;
 const TOKENS: usize = 8;
 
 /// What may be wrong with a command that meets a key in another state than it asks for.
-const SOUND_ERRORS: [&str; 6] =
-    ["no such key", "WRONGTYPE", "source and destination", "module key", "BUSYKEY", "DEADLOCK"];
+const SOUND_ERRORS: [&str; 7] =
+    ["no such key", "WRONGTYPE", "source and destination", "module key", "BUSYKEY", "DEADLOCK", "NOTOWNER"];
 
 /// The deepest level that is asked for.
 const LEVELS: usize = 3;
@@ -231,7 +231,9 @@ impl<'a> Load<'a> {
     fn on_locks(&mut self) -> Vec<Vec<u8>> {
         let (key, token) = (*self.random.pick(&KEYS), self.token());
         let (lease, level) = (self.lease_ms(), self.level());
-        match self.random.below(15) {
+        match self.random.below(17) {
+            15 => cmd!["LOCK.GUARD", key, token, "LOCK.RELEASE", key, token].to_vec(),
+            16 => cmd!["LOCK.GUARD", key, token, "DEL", *self.random.pick(&KEYS)].to_vec(),
             0..=3 => cmd!["LOCK.RELEASE", key, token].to_vec(),
             4 => cmd!["LOCK.RELEASE", key, token, "LEVEL", level].to_vec(),
             // Who asked with this token may wait, and does not any more then.

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use super::Turn;
-use crate::answer::{Answer, Grant};
+use crate::answer::Answer;
 use crate::fence::Fence;
 use crate::hold::{Hold, Terms};
 use crate::lock::{Renewal, Verdict};
@@ -13,6 +13,7 @@ use crate::refusal::Refusal;
 use crate::request::is_inner;
 use crate::session::{ClientId, Session};
 use crate::share::Share;
+use crate::table::Table;
 use crate::token::Token;
 use crate::undo::{Known, Undo, What};
 
@@ -157,7 +158,8 @@ impl Turn<'_> {
             let verdict = self.lock.judge(Some(&head.token), head.asked, self.now);
             let has_to_wait =
                 self.is_at_string() || verdict == Verdict::Wait || verdict.gives_more() && self.is_in_grace();
-            if has_to_wait && !is_late && !is_orphan && misfit.is_none() {
+            let is_next = self.table.queues.is_first_everywhere(ticket);
+            if (has_to_wait || !is_next) && !is_late && !is_orphan && misfit.is_none() {
                 return;
             }
             if self.outcome.work() >= self.circumstances.at_most {
@@ -178,13 +180,15 @@ impl Turn<'_> {
     }
 
     /// Moves waiters that go ahead, and whose holds have ended, to where they would have stood from the start (G5). Requests of
-    /// inner levels are answered with null instead: they could only be granted what they did not ask for (G11).
+    /// inner levels are answered with null instead: they could only be granted what they did not ask for (G11). So are requests
+    /// for several keys, whose token may hold others of these still, and must not wait while it does (G16).
     fn put_those_ahead_right(&mut self) {
         let ahead = self.table.queues.ahead(self.key);
         let gone: Vec<Ticket> =
             ahead.filter(|(_, waiter)| !self.holds(Some(&waiter.token))).map(|(ticket, _)| ticket).collect();
         for ticket in gone {
-            if self.table.queues.waiter(ticket).is_some_and(|waiter| is_inner(waiter.level)) {
+            let is_inner = self.table.queues.waiter(ticket).is_some_and(|waiter| is_inner(waiter.level));
+            if is_inner || self.table.queues.keys_of(ticket).len() > 1 {
                 self.dismiss(ticket);
             } else {
                 self.table.queues.step_back(ticket);
@@ -193,13 +197,13 @@ impl Turn<'_> {
     }
 
     fn dismiss(&mut self, ticket: Ticket) {
-        if let Some(waiter) = self.table.queues.remove(ticket) {
+        if let Some(waiter) = self.leave(ticket) {
             self.tell(waiter.client, Answer::NotAvailable);
         }
     }
 
     fn refuse(&mut self, ticket: Ticket, refusal: Refusal) {
-        if let Some(waiter) = self.table.queues.remove(ticket) {
+        if let Some(waiter) = self.leave(ticket) {
             self.tell(waiter.client, Answer::Refused(refusal));
         }
     }
@@ -221,30 +225,45 @@ impl Turn<'_> {
 
     /// Grants the lock to a request that waited and has come to the head of the queue, if its user has the right to take it.
     pub(super) fn serve_candidate(&mut self, ticket: Ticket, has_right: bool) {
-        let Some(waiter) = self.table.queues.remove(ticket) else { return };
+        let Some(waiter) = self.leave(ticket) else { return };
         if !has_right {
             return self.tell(waiter.client, Answer::Refused(Refusal::NoPermission));
         }
+        let wall_micros = self.circumstances.wall_micros;
+        match self.grant_to_waiter(ticket, &waiter, |table| table.fences.draw(wall_micros)) {
+            Some(fence) => self.announce(ticket, waiter, fence),
+            None => self.tell(waiter.client, Answer::Refused(Refusal::FencesExhausted)),
+        }
+    }
+
+    /// Grants the lock to a request that has waited, and returns the fence of its hold. `make_fence` is called for a new hold.
+    pub(super) fn grant_to_waiter(
+        &mut self,
+        ticket: Ticket,
+        waiter: &Waiter,
+        make_fence: impl FnOnce(&mut Table) -> Option<Fence>,
+    ) -> Option<Fence> {
         let known = self.lock.hold_of(&waiter.token, self.now).map(|hold| Known {
             deadline: hold.deadline(),
             share: hold.share(),
             level: hold.level(),
         });
-        let granted = if known.is_some() { self.renew_waiter(&waiter) } else { self.grant_waiter(&waiter) };
-        let Some(undo) = granted else {
-            return self.tell(waiter.client, Answer::Refused(Refusal::FencesExhausted));
+        let undo = match known {
+            Some(_) => self.renew_waiter(waiter)?,
+            None => {
+                let fence = make_fence(self.table)?;
+                self.grant_waiter(waiter, fence)
+            }
         };
-        self.outcome.waited_since.push(waiter.since);
-        let Some(client) = waiter.client else {
-            self.leave_renewal_to_claim(undo.fence, known);
-            self.outcome.calls.push(ticket);
-            return;
-        };
-        let left_to_claim = waiter.keep.is_some().then_some(What::Unclaimed { ticket, known });
-        let undo = Undo { what: left_to_claim.unwrap_or(undo.what), ..undo };
-        self.table.undos.granted(client, self.key, undo);
-        let grant = Grant { client, token: waiter.token, fence: undo.fence };
-        self.tell(Some(client), Answer::Granted(grant));
+        match waiter.client {
+            None => self.leave_renewal_to_claim(undo.fence, known),
+            Some(client) => {
+                let left_to_claim = waiter.keep.is_some().then_some(What::Unclaimed { ticket, known });
+                let undo = Undo { what: left_to_claim.unwrap_or(undo.what), ..undo };
+                self.table.undos.granted(client, self.key, undo);
+            }
+        }
+        Some(undo.fence)
     }
 
     /// A hold that was renewed without a connection gets back what its token knew of, unless it is claimed in time.
@@ -271,8 +290,7 @@ impl Turn<'_> {
         self.renew(&waiter.token, renewal)
     }
 
-    fn grant_waiter(&mut self, waiter: &Waiter) -> Option<Undo> {
-        let fence = self.draw_fence()?;
+    fn grant_waiter(&mut self, waiter: &Waiter, fence: Fence) -> Undo {
         let terms = Terms {
             token: waiter.token.clone(),
             share: waiter.asked.of_newcomer(),
@@ -284,7 +302,7 @@ impl Turn<'_> {
         let claim_ms = self.circumstances.claim_ms;
         let hold = if waiter.client.is_some() { hold } else { hold.unclaimed(claim_ms, self.now) };
         self.grant(hold, true);
-        Some(Undo { fence, what: What::Grant })
+        Undo { fence, what: What::Grant }
     }
 
     pub(super) fn grant(&mut self, hold: Hold, has_waited: bool) {

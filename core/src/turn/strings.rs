@@ -36,11 +36,7 @@ impl Turn<'_> {
             // A connection cannot keep it alive, and its client must not believe so.
             (Some(_), _) if request.session_delay_ms.is_some() => Err(Refusal::SessionOfString),
             (Some(token), wait) => {
-                let lasts = |string: &StringHold| string.lasts(request.lease_ms, self.now);
-                let is_long_enough = request.level.is_some() && self.string.as_ref().is_some_and(lasts);
-                if !is_long_enough {
-                    self.extend_string(token, Some(request.lease_ms), Cause::Renewed);
-                }
+                self.renew_string(request, token);
                 if wait.is_some() {
                     self.give_up_place(token);
                 }
@@ -49,6 +45,15 @@ impl Turn<'_> {
             }
             (None, Some(wait)) if !request.is_inner() => self.wait(request, wait, make_token),
             (None, _) => Ok(Acquired::NotAvailable),
+        }
+    }
+
+    /// Grants its own token the string again.
+    pub(super) fn renew_string(&mut self, request: &Acquire<'_>, token: &Token) {
+        let lasts = |string: &StringHold| string.lasts(request.lease_ms, self.now);
+        let is_long_enough = request.level.is_some() && self.string.as_ref().is_some_and(lasts);
+        if !is_long_enough {
+            self.extend_string(token, Some(request.lease_ms), Cause::Renewed);
         }
     }
 

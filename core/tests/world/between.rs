@@ -132,24 +132,23 @@ impl Server {
 /// Connections that close, and a change of roles.
 impl Server {
     pub(super) fn disconnect(&mut self, client: ClientId) {
-        let undo = self.table.closed(client, self.now);
-        self.forget(client, undo);
+        let undos = self.table.closed(client, self.now);
+        self.forget(client, undos);
         self.open.remove(&client);
     }
 
     /// A client that waits is not there to be answered any more.
-    fn forget(&mut self, client: ClientId, undo: Option<lock_core::Undo>) {
-        if let Some(undo) = undo.filter(|undo| undo.what == What::Grant) {
-            self.lost.insert(undo.fence);
-        }
+    fn forget(&mut self, client: ClientId, undos: impl IntoIterator<Item = lock_core::Undo>) {
+        let of_grants = undos.into_iter().filter(|undo| undo.what == What::Grant);
+        self.lost.extend(of_grants.map(|undo| undo.fence));
         self.blocked.remove(&client);
         self.ready.retain(|other| *other != client);
     }
 
     pub(super) fn unblock(&mut self, client: ClientId, with_error: bool) {
         if with_error {
-            let undo = self.table.abandoned(client);
-            self.forget(client, undo);
+            let undos = self.table.abandoned(client);
+            self.forget(client, undos);
             return self.reply(client, Reply::Unblocked);
         }
         let told = self.table.unblocked(client, self.now);

@@ -84,9 +84,9 @@ impl Model {
         if !self.decides() || self.foreign.contains(&spot) {
             return;
         }
+        let mut has_promised = self.end_sessions(spot);
         let shares: Vec<(u64, Share)> = self.live(spot).map(|holder| (holder.fence, holder.share)).collect();
-        let (mut seen, mut called, open, now) = (Vec::new(), Vec::new(), &self.open, self.now);
-        let mut has_promised = false;
+        let (mut seen, mut called, now) = (Vec::new(), Vec::new(), self.now);
         self.holders.retain_mut(|(place, holder)| {
             if *place != spot {
                 return true;
@@ -94,19 +94,6 @@ impl Model {
             let others: Vec<Share> =
                 shares.iter().filter(|(fence, _)| *fence != holder.fence).map(|(_, share)| *share).collect();
             let before = seen.len();
-            let closed = holder.session.filter(|session| !open.contains(&session.client));
-            match closed.map(|session| session.delay_ms) {
-                None => {}
-                Some(0) => {
-                    seen.push("session ended");
-                    return false;
-                }
-                Some(delay_ms) => {
-                    seen.push("session delayed");
-                    holder.session = None;
-                    holder.end = now.plus_ms(delay_ms.min(holder.lease_ms));
-                }
-            }
             let is_undone = undo(holder, &others, now, &mut seen, &mut called);
             has_promised |= seen[before..].iter().any(|what| *what != "grant undone");
             !is_undone
@@ -117,6 +104,27 @@ impl Model {
             self.promise(spot);
         }
         self.serve(spot);
+    }
+
+    /// The holds of closed connections end, or stay for their delay. True if one stays. This comes before anything is undone,
+    /// beside which they would count.
+    fn end_sessions(&mut self, spot: Spot) -> bool {
+        let (mut seen, open, now) = (Vec::new(), &self.open, self.now);
+        self.holders.retain_mut(|(place, holder)| {
+            let closed = holder.session.filter(|session| *place == spot && !open.contains(&session.client));
+            let Some(session) = closed else { return true };
+            if session.delay_ms == 0 {
+                seen.push("session ended");
+                return false;
+            }
+            seen.push("session delayed");
+            holder.session = None;
+            holder.end = now.plus_ms(session.delay_ms.min(holder.lease_ms));
+            true
+        });
+        let one_stays = seen.contains(&"session delayed");
+        seen.into_iter().for_each(|what| self.saw(what));
+        one_stays
     }
 
     /// Who works on an inner level has nothing to wait for once the outer hold is gone.

@@ -548,13 +548,13 @@ impl Server {
             Ok(Acquired::Granted(token, fence)) => self.reply(client, Reply::Granted(token, fence)),
             Ok(Acquired::NotAvailable) => self.reply(client, Reply::Null),
             Ok(Acquired::Waits(joining)) => {
-                let joined = self.table.join(spot, *joining);
+                let joined = self.table.join(&[spot], *joining);
                 self.note_ticket(joined.ticket);
                 match blocked {
                     Some(client) => drop(self.blocked.insert(client, None)),
                     None => self.reply(client, Reply::Queued(self.number_of(joined.ticket))),
                 }
-                if let Some((older, answer)) = joined.superseded {
+                for (older, answer) in joined.superseded {
                     self.answer(older, answer);
                 }
             }

@@ -42,6 +42,7 @@ needed! {
     RedisModule_BlockClient
     RedisModule_CallReplyArrayElement
     RedisModule_CallReplyInteger
+    RedisModule_CallReplyProto
     RedisModule_CallReplyStringPtr
     RedisModule_CallReplyType
     RedisModule_Call
@@ -65,6 +66,7 @@ needed! {
     RedisModule_GetClientId
     RedisModule_GetClientInfoById
     RedisModule_GetClientUserNameById
+    RedisModule_GetCommandKeysWithFlags
     RedisModule_GetCommand
     RedisModule_GetContextFlags
     RedisModule_GetCurrentUserName
@@ -84,6 +86,8 @@ needed! {
     RedisModule_InfoAddFieldULongLong
     RedisModule_InfoAddSection
     RedisModule_IsIOError
+    RedisModule_IsKeysPositionRequest
+    RedisModule_KeyAtPosWithFlags
     RedisModule_KeyType
     RedisModule_LatencyAddSample
     RedisModule_LoadConfigs
@@ -103,6 +107,7 @@ needed! {
     RedisModule_ReplicateVerbatim
     RedisModule_Replicate
     RedisModule_ReplyWithArray
+    RedisModule_ReplyWithCallReply
     RedisModule_ReplyWithError
     RedisModule_ReplyWithLongLong
     RedisModule_ReplyWithMap

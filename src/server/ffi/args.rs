@@ -49,6 +49,16 @@ impl<'a> Args<'a> {
         self.words.get(index).copied()
     }
 
+    /// The arguments from `index` on, as a command of their own.
+    pub(crate) fn inner(&self, index: usize) -> Args<'a> {
+        Args { words: self.words.get(index..).unwrap_or_default() }
+    }
+
+    /// The strings as the server takes them.
+    pub(super) fn raw(&self) -> *mut *mut RedisModuleString {
+        self.words.as_ptr().cast_mut().cast()
+    }
+
     /// The bytes of the arguments from `index` on.
     pub(crate) fn from(&self, index: usize) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         self.words.iter().skip(index).map(|word| word.bytes())
@@ -75,6 +85,12 @@ impl<'a> RedisString<'a> {
             let bytes = api!(RedisModule_StringPtrLen(self.raw(), &raw mut len));
             if bytes.is_null() { &[] } else { slice::from_raw_parts(bytes.cast(), len) }
         }
+    }
+}
+
+impl AsRef<[u8]> for RedisString<'_> {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes()
     }
 }
 

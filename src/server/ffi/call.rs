@@ -24,6 +24,24 @@ impl Context {
     }
 }
 
+impl Context {
+    /// Sets a setting of the server, as CONFIG SET does. False if the server does not take it, or CONFIG cannot be called.
+    pub(super) fn set_setting(&self, name: &CStr, value: &CStr) -> bool {
+        // SAFETY: the format names three C strings, which is what is passed.
+        let reply = unsafe {
+            api!(RedisModule_Call(
+                self.raw(),
+                c"CONFIG".as_ptr(),
+                c"ccc".as_ptr(),
+                c"SET".as_ptr(),
+                name.as_ptr(),
+                value.as_ptr()
+            ))
+        };
+        Reply::new(reply).and_then(|reply| reply.view().text()).is_some_and(|text| text == "OK")
+    }
+}
+
 /// A reply to a command that the module has called.
 pub(super) struct Reply(NonNull<RedisModuleCallReply>);
 
@@ -31,6 +49,18 @@ impl Reply {
     /// The reply. `None` if the server refused to run the command; then errno says why.
     pub(super) fn new(raw: *mut RedisModuleCallReply) -> Option<Self> {
         NonNull::new(raw).map(Self)
+    }
+
+    pub(super) fn raw(&self) -> *mut RedisModuleCallReply {
+        self.0.as_ptr()
+    }
+
+    /// Whether it has not even one byte.
+    pub(super) fn is_nothing(&self) -> bool {
+        let mut len = 0;
+        // SAFETY: the reply is valid. The bytes are not looked at.
+        unsafe { api!(RedisModule_CallReplyProto(self.0.as_ptr(), &raw mut len)) };
+        len == 0
     }
 
     pub(super) fn view(&self) -> View<'_> {

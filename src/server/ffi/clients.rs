@@ -1,6 +1,6 @@
 //! What the server knows of its clients and their users.
 
-use std::ffi::{CStr, c_void};
+use std::ffi::{CStr, c_int, c_void};
 use std::io;
 use std::net::IpAddr;
 use std::ptr::NonNull;
@@ -67,23 +67,29 @@ impl Context {
         Reply::new(reply).is_some() || why_not == io::ErrorKind::PermissionDenied
     }
 
-    /// Whether the user of a waiting client may run `command` on `key` now. True for a client that is gone or has no user.
-    pub(crate) fn may_run(&self, client: u64, command: &CStr, key: RedisString<'_>) -> bool {
+    /// Whether the user of a waiting client may run `command` on `key` now, which follows the words of the command. True for a
+    /// client that is gone or has no user.
+    pub(crate) fn may_run(&self, client: u64, command: &[&CStr], key: RedisString<'_>) -> bool {
         self.user_name(client).is_none_or(|user| self.has_right(user.name(), command, key))
     }
 
     /// Whether the user with this name may run `command` on `key` now.
-    pub(crate) fn user_may_run(&self, user: &[u8], command: &CStr, key: RedisString<'_>) -> bool {
+    pub(crate) fn user_may_run(&self, user: &[u8], command: &[&CStr], key: RedisString<'_>) -> bool {
         OwnedRedisString::new(self, user).is_some_and(|user| self.has_right(user.name(), command, key))
     }
 
-    fn has_right(&self, user: RedisString<'_>, command: &CStr, key: RedisString<'_>) -> bool {
+    fn has_right(&self, user: RedisString<'_>, command: &[&CStr], key: RedisString<'_>) -> bool {
         // A user that was deleted has no permissions.
         let Some(user) = User::named(user) else { return false };
-        let Some(command) = OwnedRedisString::new(self, command.to_bytes()) else { return false };
-        let mut words = [command.name().raw(), key.raw()];
-        // SAFETY: the user is valid, and so are the two strings for the length of the call.
-        unsafe { api!(RedisModule_ACLCheckCommandPermissions(user.0.as_ptr(), words.as_mut_ptr(), 2)) == OK }
+        let command: Option<Vec<OwnedRedisString<'_>>> =
+            command.iter().map(|word| OwnedRedisString::new(self, word.to_bytes())).collect();
+        let Some(command) = command else { return false };
+        let mut words: Vec<_> = command.iter().map(|word| word.name().raw()).chain([key.raw()]).collect();
+        let Ok(len) = c_int::try_from(words.len()) else { return false };
+        // SAFETY: the user is valid, and so are the strings for the length of the call, `len` of them.
+        unsafe {
+            api!(RedisModule_ACLCheckCommandPermissions(user.0.as_ptr(), words.as_mut_ptr(), len)) == OK
+        }
     }
 }
 

@@ -20,8 +20,16 @@ pub(crate) trait Command {
     /// The error for a command that panics.
     const INTERNAL: Self::Error;
 
+    /// Whether the server asks the command for its keys (`getkeys-api`).
+    const TELLS_KEYS: bool = false;
+
     /// Runs the command. It replies exactly once, unless it fails.
     fn run(context: &Context, args: &Args<'_>) -> Result<(), Self::Error>;
+
+    /// Tells the server which of these arguments are keys ([`Context::key_is_at`]), if `TELLS_KEYS`. It replies nothing.
+    ///
+    /// Valkey 9 may ask from the thread that reads the command. So this uses the context and the arguments, and nothing else.
+    fn tell_keys(_context: &Context, _args: &Args<'_>) {}
 }
 
 /// A command as the server calls it.
@@ -44,6 +52,10 @@ unsafe extern "C" fn run<C: Command>(
     let outcome = guard(|| {
         // SAFETY: the server lends the arguments to this call, `argc` of them.
         let args = unsafe { Args::new(argv, argc) };
+        if C::TELLS_KEYS && context.is_asked_for_keys() {
+            C::tell_keys(&context, &args);
+            return Ok(());
+        }
         C::run(&context, &args)
     });
     match outcome {
@@ -79,9 +91,11 @@ pub(crate) struct CommandSpec {
 pub(crate) enum Keys {
     /// The first.
     First(Access),
+    /// The first, and others that the command tells the server when it is asked (`getkeys-api`).
+    FirstAndTold(Access),
     /// The first argument is the number of keys, and the keys follow it. No server routes a command by such a specification
-    /// alone: the command also has to answer for its keys (`getkeys-api`).
-    #[expect(dead_code, reason = "the commands for several keys are to come")]
+    /// alone: the command also has to answer for its keys (`getkeys-api`). And some clients know commands only by the place of
+    /// their first key, which the server says of a second specification.
     Counted(Access),
 }
 
@@ -97,7 +111,7 @@ pub(crate) enum Access {
 }
 
 impl Access {
-    fn flags(self) -> u32 {
+    pub(super) fn flags(self) -> u32 {
         match self {
             Self::Read => raw::REDISMODULE_CMD_KEY_RO | raw::REDISMODULE_CMD_KEY_ACCESS,
             Self::Write => {
@@ -117,6 +131,8 @@ pub(crate) struct Arg {
     /// The keyword before it, if there is one.
     pub(crate) token: Option<&'static CStr>,
     pub(crate) optional: bool,
+    /// Whether it may come several times.
+    pub(crate) multiple: bool,
 }
 
 /// What an argument is.
@@ -136,16 +152,21 @@ impl Arg {
     pub(crate) const KEY: Self = Self::required(c"key", ArgKind::Key);
 
     pub(crate) const fn required(name: &'static CStr, kind: ArgKind) -> Self {
-        Self { name, kind, token: None, optional: false }
+        Self { name, kind, token: None, optional: false, multiple: false }
     }
 
     /// An argument that follows a keyword.
     pub(crate) const fn after(token: &'static CStr, name: &'static CStr, kind: ArgKind) -> Self {
-        Self { name, kind, token: Some(token), optional: false }
+        Self { name, kind, token: Some(token), optional: false, multiple: false }
     }
 
     pub(crate) const fn optional(self) -> Self {
-        Self { name: self.name, kind: self.kind, token: self.token, optional: true }
+        Self { name: self.name, kind: self.kind, token: self.token, optional: true, multiple: self.multiple }
+    }
+
+    /// The same argument, any number of times.
+    pub(crate) const fn multiple(self) -> Self {
+        Self { name: self.name, kind: self.kind, token: self.token, optional: self.optional, multiple: true }
     }
 }
 
@@ -190,7 +211,7 @@ fn register(context: &Context, spec: &'static CommandSpec) -> bool {
 /// The command information in the form that the server expects. An entry of zeros ends each array.
 struct CommandInfo {
     info: RedisModuleCommandInfo,
-    key_specs: [RedisModuleCommandKeySpec; 2],
+    key_specs: [RedisModuleCommandKeySpec; 3],
     args: Vec<RedisModuleCommandArg>,
     /// Arguments of arguments, which `args` points into.
     parts: Vec<Vec<RedisModuleCommandArg>>,
@@ -219,7 +240,7 @@ impl CommandInfo {
             key_specs: ptr::null_mut(),
             args: ptr::null_mut(),
         };
-        Self { info, key_specs: [spec.keys.map_or_else(no_key, key_spec), no_key()], args, parts }
+        Self { info, key_specs: key_specs(spec.keys), args, parts }
     }
 
     /// Sets the pointers from one part to another, which hold while it stays in place.
@@ -254,8 +275,9 @@ fn one_arg(arg: &'static Arg, parts: &mut Vec<Vec<RedisModuleCommandArg>>) -> Re
         // These are not nested, so their own need no place.
         parts.push(list(args, &mut Vec::new()));
     }
-    let optional =
-        if arg.optional { raw::REDISMODULE_CMD_ARG_OPTIONAL } else { raw::REDISMODULE_CMD_ARG_NONE };
+    let flag = |is_set, flag| if is_set { flag } else { raw::REDISMODULE_CMD_ARG_NONE };
+    let flags = flag(arg.optional, raw::REDISMODULE_CMD_ARG_OPTIONAL)
+        | flag(arg.multiple, raw::REDISMODULE_CMD_ARG_MULTIPLE);
     RedisModuleCommandArg {
         name: arg.name.as_ptr(),
         type_: type_of(&arg.kind),
@@ -263,7 +285,7 @@ fn one_arg(arg: &'static Arg, parts: &mut Vec<Vec<RedisModuleCommandArg>>) -> Re
         token: text_or_null(arg.token),
         summary: ptr::null(),
         since: ptr::null(),
-        flags: optional.cast_signed(),
+        flags: flags.cast_signed(),
         deprecated_since: ptr::null(),
         subargs: ptr::null_mut(),
         display_text: ptr::null(),
@@ -285,30 +307,39 @@ fn text_or_null(text: Option<&'static CStr>) -> *const c_char {
     text.map_or(ptr::null(), CStr::as_ptr)
 }
 
-fn key_spec(keys: Keys) -> RedisModuleCommandKeySpec {
+/// The specifications of a command's keys.
+fn key_specs(keys: Option<Keys>) -> [RedisModuleCommandKeySpec; 3] {
+    match keys {
+        None => [no_key(), no_key(), no_key()],
+        Some(Keys::First(access)) => [key_at(1, access, true), no_key(), no_key()],
+        Some(Keys::FirstAndTold(access)) => [key_at(1, access, false), no_key(), no_key()],
+        Some(Keys::Counted(access)) => [counted_keys(access), key_at(2, access, false), no_key()],
+    }
+}
+
+/// A key at this place, and no other unless they are not `all`. Then the server asks the command for its keys. Otherwise it
+/// would take the specification for all that there is, and check no rights to the other keys.
+fn key_at(place: c_int, access: Access, all: bool) -> RedisModuleCommandKeySpec {
+    let incomplete = if all { 0 } else { raw::REDISMODULE_CMD_KEY_INCOMPLETE };
     let mut spec = no_key();
+    spec.flags = u64::from(access.flags() | incomplete);
+    spec.begin_search_type = raw::RedisModuleKeySpecBeginSearchType_REDISMODULE_KSPEC_BS_INDEX;
+    spec.bs.index.pos = place;
+    spec.find_keys_type = raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_RANGE;
+    spec.fk.range =
+        raw::RedisModuleCommandKeySpec__bindgen_ty_2__bindgen_ty_1 { lastkey: 0, keystep: 1, limit: 0 };
+    spec
+}
+
+/// As many keys as the first argument says, behind it.
+fn counted_keys(access: Access) -> RedisModuleCommandKeySpec {
+    let mut spec = no_key();
+    spec.flags = u64::from(access.flags());
     spec.begin_search_type = raw::RedisModuleKeySpecBeginSearchType_REDISMODULE_KSPEC_BS_INDEX;
     spec.bs.index.pos = 1;
-    let (Keys::First(access) | Keys::Counted(access)) = keys;
-    spec.flags = u64::from(access.flags());
-    match keys {
-        Keys::First(_) => {
-            spec.find_keys_type = raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_RANGE;
-            spec.fk.range = raw::RedisModuleCommandKeySpec__bindgen_ty_2__bindgen_ty_1 {
-                lastkey: 0,
-                keystep: 1,
-                limit: 0,
-            };
-        }
-        Keys::Counted(_) => {
-            spec.find_keys_type = raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_KEYNUM;
-            spec.fk.keynum = raw::RedisModuleCommandKeySpec__bindgen_ty_2__bindgen_ty_2 {
-                keynumidx: 0,
-                firstkey: 1,
-                keystep: 1,
-            };
-        }
-    }
+    spec.find_keys_type = raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_KEYNUM;
+    spec.fk.keynum =
+        raw::RedisModuleCommandKeySpec__bindgen_ty_2__bindgen_ty_2 { keynumidx: 0, firstkey: 1, keystep: 1 };
     spec
 }
 

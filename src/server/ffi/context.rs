@@ -256,7 +256,7 @@ impl Context {
         self.has_flag(raw::REDISMODULE_CTX_FLAGS_AOF)
     }
 
-    fn has_flag(&self, any_of: u32) -> bool {
+    pub(super) fn has_flag(&self, any_of: u32) -> bool {
         // SAFETY: the context is valid.
         let flags = unsafe { api!(RedisModule_GetContextFlags(self.raw())) };
         flags.cast_unsigned() & any_of != 0

@@ -21,34 +21,36 @@ pub(crate) struct Key<'c, V> {
     right: Right,
 }
 
-/// The number of keys open for reading, or [`ONE_IS_CHANGED`].
-static OPEN: AtomicUsize = AtomicUsize::new(0);
+/// How many keys are open for reading, and how many for writing.
+static READ: AtomicUsize = AtomicUsize::new(0);
+static CHANGED: AtomicUsize = AtomicUsize::new(0);
 
-/// One key is open for writing, and no other key is open.
-const ONE_IS_CHANGED: usize = usize::MAX;
-
-/// The right to open a key. Several keys can be open for reading. A key that is open for writing is the only open key, so
-/// that its value is never lent twice.
+/// The right to open a key. Several keys can be open for reading. While one is open for writing no other key is open, unless
+/// whoever opens another shows that all that are open have other names. So no value is lent twice.
 struct Right {
     to_change: bool,
 }
 
 impl Right {
-    fn get(to_change: bool) -> Option<Self> {
-        let open = match (OPEN.load(Ordering::Relaxed), to_change) {
-            (0, true) => ONE_IS_CHANGED,
-            (_, true) | (ONE_IS_CHANGED, false) => return None,
-            (open, false) => open.saturating_add(1),
-        };
-        OPEN.store(open, Ordering::Relaxed);
-        Some(Self { to_change })
+    /// `beside` is how many keys of other names are known to be open for writing.
+    fn get(to_change: bool, beside: usize) -> Option<Self> {
+        let is_free = CHANGED.load(Ordering::Relaxed) == beside;
+        if !is_free || to_change && READ.load(Ordering::Relaxed) > 0 {
+            return None;
+        }
+        let right = Self { to_change };
+        right.open().fetch_add(1, Ordering::Relaxed);
+        Some(right)
+    }
+
+    fn open(&self) -> &'static AtomicUsize {
+        if self.to_change { &CHANGED } else { &READ }
     }
 }
 
 impl Drop for Right {
     fn drop(&mut self) {
-        let open = if self.to_change { 0 } else { OPEN.load(Ordering::Relaxed).saturating_sub(1) };
-        OPEN.store(open, Ordering::Relaxed);
+        self.open().fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -69,7 +71,7 @@ impl<'c, V: Value> Key<'c, V> {
         context: &'c Context,
         name: RedisString<'c>,
     ) -> Result<Option<Self>, Occupied<'c, V>> {
-        Self::open(context, name, raw::REDISMODULE_READ)
+        Self::open(context, name, raw::REDISMODULE_READ, 0)
     }
 
     /// Opens a key for writing, whether it exists or not. `None` while another key is open.
@@ -77,26 +79,53 @@ impl<'c, V: Value> Key<'c, V> {
         context: &'c Context,
         name: RedisString<'c>,
     ) -> Result<Option<Self>, Occupied<'c, V>> {
-        Self::open(context, name, raw::REDISMODULE_READ | raw::REDISMODULE_WRITE)
+        Self::open(context, name, raw::REDISMODULE_READ | raw::REDISMODULE_WRITE, 0)
+    }
+
+    /// The same beside keys of the same database that are open for writing already: `open` has all of them. `None` if one of
+    /// them has the same name.
+    pub(crate) fn open_to_write_beside<'k>(
+        context: &'c Context,
+        name: RedisString<'c>,
+        open: impl Iterator<Item = RedisString<'k>>,
+    ) -> Result<Option<Self>, Occupied<'c, V>> {
+        let mut beside = 0_usize;
+        for other in open {
+            if other.bytes() == name.bytes() {
+                return Ok(None);
+            }
+            beside = beside.saturating_add(1);
+        }
+        Self::open(context, name, raw::REDISMODULE_READ | raw::REDISMODULE_WRITE, beside)
     }
 
     /// Opens a key to apply what another server has decided. A value of another type counts as none, and [`Key::set`]
     /// replaces it.
     pub(crate) fn open_to_replace(context: &'c Context, name: RedisString<'c>) -> Option<Self> {
-        let (key, _) = Self::open_any(context, name, raw::REDISMODULE_READ | raw::REDISMODULE_WRITE)?;
+        let (key, _) = Self::open_any(context, name, raw::REDISMODULE_READ | raw::REDISMODULE_WRITE, 0)?;
         Some(key)
     }
 
-    fn open(context: &'c Context, name: RedisString<'c>, mode: u32) -> Result<Option<Self>, Occupied<'c, V>> {
-        match Self::open_any(context, name, mode) {
+    fn open(
+        context: &'c Context,
+        name: RedisString<'c>,
+        mode: u32,
+        beside: usize,
+    ) -> Result<Option<Self>, Occupied<'c, V>> {
+        match Self::open_any(context, name, mode, beside) {
             Some((key, true)) => Err(Occupied(key)),
             opened => Ok(opened.map(|(key, _)| key)),
         }
     }
 
     /// Opens a key. Also returns whether it holds a value of another type.
-    fn open_any(context: &'c Context, name: RedisString<'c>, mode: u32) -> Option<(Self, bool)> {
-        let right = Right::get(mode & raw::REDISMODULE_WRITE != 0)?;
+    fn open_any(
+        context: &'c Context,
+        name: RedisString<'c>,
+        mode: u32,
+        beside: usize,
+    ) -> Option<(Self, bool)> {
+        let right = Right::get(mode & raw::REDISMODULE_WRITE != 0, beside)?;
         // SAFETY: context and name are valid for `'c`, for which the key stays open at most.
         let raw = unsafe { api!(RedisModule_OpenKey(context.raw(), name.raw(), mode.cast_signed())) };
         let raw = NonNull::new(raw.cast::<RedisModuleKey>())?;
@@ -156,7 +185,7 @@ impl<'c, V: Value> Key<'c, V> {
     pub(crate) fn value(&self) -> Option<&V> {
         // SAFETY: a value of our type is one that `set` or the type's loader made of a `Box<V>`; it stays where it is
         // until the key is changed through `&mut self` or the key is closed. Nobody else has it to change it: the server
-        // calls one callback at a time, and `right` says that no key is open to be changed besides this one.
+        // calls one callback at a time, and `right` says that no key of this name is open to be changed besides this one.
         self.value.map(|value| unsafe { value.as_ref() })
     }
 
@@ -164,7 +193,7 @@ impl<'c, V: Value> Key<'c, V> {
     pub(crate) fn value_mut(&mut self) -> Option<&mut V> {
         let value = self.value.filter(|_| self.right.to_change);
         // SAFETY: as in `value`. It is the only reference: this key lends no other beside `&mut self`, and while it may be
-        // changed no other key is open, as `right` says.
+        // changed no other key of its name is open, as `right` says.
         value.map(|mut value| unsafe { value.as_mut() })
     }
 

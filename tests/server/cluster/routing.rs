@@ -8,13 +8,17 @@ use crate::support::waiter::release;
 use crate::support::{Client, Reply, Waiter, cmd};
 
 /// Every command about a key, `k`, and more than one form where options stand around.
-const COMMANDS: [&str; 10] = [
+const COMMANDS: [&str; 14] = [
     "LOCK.ACQUIRE k",
     "LOCK.ACQUIRE k PX 1000 TOKEN t SHARED BLOCK 0 OWNER o SESSION LEVEL 2",
     "LOCK.RELEASE k t",
     "LOCK.EXTEND k t",
     "LOCK.EXTEND k t EX 1",
     "LOCK.CHECK k t",
+    "LOCK.MACQUIRE 1 k TOKEN t",
+    "LOCK.MRELEASE 1 k t",
+    "LOCK.MEXTEND 1 k t",
+    "LOCK.GUARD k t PING",
     "LOCK.INFO k",
     "LOCK.BREAK k",
     "LOCK.BREAK k FENCE 1",

@@ -7,7 +7,7 @@ use crate::support::locks::{acquire, field, null};
 use crate::support::{Client, Reply, Server, Version, cmd, skip};
 
 /// Each command, whether it changes a lock, a call of it, and how few arguments it takes, its name included.
-const COMMANDS: [(&str, bool, &str, i64); 6] = [
+const COMMANDS: [(&str, bool, &str, i64); 10] = [
     (
         "lock.acquire",
         true,
@@ -17,6 +17,15 @@ const COMMANDS: [(&str, bool, &str, i64); 6] = [
     ("lock.release", true, "LOCK.RELEASE k a LEVEL 1", -3),
     ("lock.extend", true, "LOCK.EXTEND k a PX 100", -3),
     ("lock.check", false, "LOCK.CHECK k a", 3),
+    (
+        "lock.macquire",
+        true,
+        "LOCK.MACQUIRE 1 k PX 100 TOKEN a OWNER o LIMIT 2 WEIGHT 1 BLOCK 5 SESSION LEVEL 1",
+        -3,
+    ),
+    ("lock.mrelease", true, "LOCK.MRELEASE 1 k a", -4),
+    ("lock.mextend", true, "LOCK.MEXTEND 1 k a PX 100", -4),
+    ("lock.guard", true, "LOCK.GUARD k a PING", -4),
     ("lock.info", false, "LOCK.INFO k", 2),
     ("lock.break", true, "LOCK.BREAK k FENCE 1", -2),
 ];
@@ -24,7 +33,19 @@ const COMMANDS: [(&str, bool, &str, i64); 6] = [
 /// The categories a command can be in, and those that are in each.
 const CATEGORIES: [(&str, &[&str]); 4] = [
     ("read", &["lock.check", "lock.info"]),
-    ("write", &["lock.acquire", "lock.release", "lock.extend", "lock.break"]),
+    (
+        "write",
+        &[
+            "lock.acquire",
+            "lock.release",
+            "lock.extend",
+            "lock.macquire",
+            "lock.mrelease",
+            "lock.mextend",
+            "lock.guard",
+            "lock.break",
+        ],
+    ),
     ("admin", &["lock.break"]),
     ("dangerous", &["lock.break"]),
 ];
@@ -46,6 +67,10 @@ fn no_command_is_left_out_here() {
     assert_eq!(in_category, COMMANDS.iter().map(|(name, ..)| *name).collect());
 }
 
+fn is_for_several(name: &str) -> bool {
+    name.starts_with("lock.m")
+}
+
 #[test]
 fn command_info_has_flags_arity_and_key_positions() {
     let server = Server::start();
@@ -57,20 +82,21 @@ fn command_info_has_flags_arity_and_key_positions() {
         let flags = texts(&info[2]);
         assert_eq!(flags.contains("write"), writes, "{name}: {flags:?}");
         assert_eq!(flags.contains("readonly"), !writes, "{name}: {flags:?}");
-        let denied = name == "lock.acquire";
+        let denied = ["lock.acquire", "lock.macquire"].contains(&name);
         assert_eq!(flags.contains("denyoom"), denied, "{name}: {flags:?}");
         assert!(flags.contains("module"), "{name}: {flags:?}");
         // Proxies and clients know by it that the command may wait.
         assert_eq!(flags.contains("blocking"), denied, "{name}: {flags:?}");
         assert_eq!(
             flags.contains("fast"),
-            !denied && name != "lock.info" && name != "lock.break",
+            !denied && !["lock.info", "lock.guard", "lock.break"].contains(&name),
             "{name}: {flags:?}"
         );
         assert!(!flags.contains("noscript"), "{name}: {flags:?}");
         assert!(!flags.contains("loading"), "{name}: {flags:?}");
         let keys: Vec<i64> = info[3..6].iter().map(Reply::int).collect();
-        assert_eq!(keys, [1, 1, 1], "{name}: first key, last key, step");
+        let first = if is_for_several(name) { 2 } else { 1 };
+        assert_eq!(keys, [first, first, 1], "{name}: first key, last key, step");
     }
 }
 
@@ -104,11 +130,16 @@ fn key_specs_say_who_reads_and_who_writes() {
     for (name, writes, call, _) in COMMANDS {
         let info = command_info(&mut client, name);
         let specs = info[8].items();
-        assert_eq!(specs.len(), 1, "{name}");
+        // The second one says to clients which cannot count where the first of several keys is.
+        assert_eq!(specs.len(), if is_for_several(name) { 2 } else { 1 }, "{name}");
         let flags = texts(&field(&specs[0], "flags"));
-        let due = if writes { "RW" } else { "RO" };
+        let is_guard = name == "lock.guard";
+        // A guard reads its lock, and the command tells the server of further keys.
+        let due = if writes && !is_guard { "RW" } else { "RO" };
         assert!(flags.contains(due), "{name}: {flags:?}");
-        assert!(!flags.contains("incomplete") && !flags.contains("not_key"), "{name}: {flags:?}");
+        assert_eq!(flags.contains("incomplete"), is_guard, "{name}: {flags:?}");
+        assert_eq!(texts(&info[2]).contains("movablekeys"), is_guard || is_for_several(name), "{name}");
+        assert!(!flags.contains("not_key"), "{name}: {flags:?}");
 
         let call: Vec<&str> = call.split(' ').collect();
         let keys = client.call(&[&["COMMAND", "GETKEYS"], call.as_slice()].concat());
@@ -123,7 +154,7 @@ fn key_specs_say_who_reads_and_who_writes() {
 #[test]
 fn command_docs_explain_every_command_and_its_arguments() {
     let server = Server::start();
-    let options: [(&str, &[&str]); 6] = [
+    let options: [(&str, &[&str]); 10] = [
         (
             "lock.acquire",
             &["PX", "EX", "TOKEN", "SHARED", "LIMIT", "WEIGHT", "BLOCK", "OWNER", "SESSION", "LEVEL"],
@@ -131,6 +162,13 @@ fn command_docs_explain_every_command_and_its_arguments() {
         ("lock.release", &[]),
         ("lock.extend", &["PX", "EX"]),
         ("lock.check", &[]),
+        (
+            "lock.macquire",
+            &["PX", "EX", "TOKEN", "SHARED", "LIMIT", "WEIGHT", "BLOCK", "OWNER", "SESSION", "LEVEL"],
+        ),
+        ("lock.mrelease", &[]),
+        ("lock.mextend", &["PX", "EX"]),
+        ("lock.guard", &[]),
         ("lock.info", &[]),
         ("lock.break", &["FENCE"]),
     ];
@@ -142,7 +180,8 @@ fn command_docs_explain_every_command_and_its_arguments() {
             assert!(!field(&docs, "since").text().is_empty(), "{name}");
             assert!(!field(&docs, "complexity").text().is_empty(), "{name}");
             let arguments = field(&docs, "arguments");
-            let first = &arguments.items()[0];
+            let key = if is_for_several(name) { 1 } else { 0 };
+            let first = &arguments.items()[key];
             assert_eq!(field(first, "type").text(), "key", "{name}: {first:?}");
             assert_eq!(field(first, "key_spec_index"), Reply::Int(0), "{name}");
             let mut named = BTreeSet::new();
@@ -159,11 +198,12 @@ fn a_reader_may_look_at_locks_and_change_none() {
     let server = Server::start();
     let mut admin = server.client();
     acquire(&mut admin, "k TOKEN a PX 60000");
-    admin.ok("ACL SETUSER reader on nopass resetkeys %R~* -@all +lock.acquire +lock.release +lock.extend +lock.check +lock.info +lock.break");
+    admin.ok("ACL SETUSER reader on nopass resetkeys %R~* -@all +lock.acquire +lock.release +lock.extend +lock.check +lock.macquire +lock.mrelease +lock.mextend +lock.guard +lock.info +lock.break");
     let mut reader = login(&server, "reader");
     assert_eq!(reader.run("LOCK.CHECK k a").items().len(), 3);
     assert!(!reader.run("LOCK.INFO k").is_error());
     for (name, writes, call, _) in COMMANDS {
+        // With a guard it may look at the lock, but has no right to what that runs.
         assert_eq!(is_denied(&mut reader, call), writes, "{name}");
     }
     assert_eq!(admin.run("LOCK.CHECK k a").items().len(), 3);

@@ -14,6 +14,7 @@ enum Place {
     Seconds,
     Limit,
     Weight,
+    Numkeys,
     Block,
     Fence,
     Option,
@@ -21,7 +22,7 @@ enum Place {
 
 /// Commands on the held lock `held`, `?` the place of the hostile bytes. None changes the lock when those are legal:
 /// the lock is exclusive, and the tokens are not its holder's.
-const TEMPLATES: [(&str, Place); 26] = [
+const TEMPLATES: [(&str, Place); 37] = [
     ("LOCK.ACQUIRE held TOKEN ?", Place::Token),
     ("LOCK.ACQUIRE held PX 5000 TOKEN ? SHARED", Place::Token),
     ("LOCK.ACQUIRE held OWNER ?", Place::Owner),
@@ -46,6 +47,17 @@ const TEMPLATES: [(&str, Place); 26] = [
     ("LOCK.EXTEND held holder EX ?", Place::Seconds),
     ("LOCK.EXTEND held holder ? 5", Place::Option),
     ("LOCK.CHECK held ?", Place::Token),
+    ("LOCK.MACQUIRE ? held other", Place::Numkeys),
+    ("LOCK.MACQUIRE 2 held free TOKEN ?", Place::Token),
+    ("LOCK.MACQUIRE 2 held free PX ?", Place::Milliseconds),
+    ("LOCK.MACQUIRE 2 held free ?", Place::Option),
+    ("LOCK.MRELEASE ? held other", Place::Numkeys),
+    ("LOCK.MRELEASE 2 held free ?", Place::Token),
+    ("LOCK.MEXTEND 2 held free ?", Place::Token),
+    ("LOCK.MEXTEND 2 held free other PX ?", Place::Milliseconds),
+    ("LOCK.MEXTEND 1 held other ?", Place::Option),
+    ("LOCK.GUARD held ? DEL held", Place::Token),
+    ("LOCK.GUARD held ? GET ?", Place::Token),
     ("LOCK.BREAK held FENCE ?", Place::Fence),
     ("LOCK.BREAK held ? 5", Place::Option),
 ];
@@ -361,7 +373,15 @@ fn random_arguments_never_bring_the_server_down() {
     .map(|word| word.as_bytes().to_vec())
     .chain(hostile_values().into_iter().filter(|value| value.len() < MIB))
     .collect();
-    let commands = ["LOCK.ACQUIRE", "LOCK.RELEASE", "LOCK.EXTEND", "LOCK.CHECK", "LOCK.INFO", "LOCK.BREAK"];
+    let commands = [
+        "LOCK.ACQUIRE",
+        "LOCK.RELEASE",
+        "LOCK.EXTEND",
+        "LOCK.CHECK",
+        "LOCK.GUARD",
+        "LOCK.INFO",
+        "LOCK.BREAK",
+    ];
     for _ in 0..CALLS / 100 {
         let batch: Vec<Vec<Vec<u8>>> = (0..100)
             .map(|_| {
@@ -377,8 +397,9 @@ fn random_arguments_never_bring_the_server_down() {
             .collect();
         for (reply, command) in client.pipeline(&batch).iter().zip(&batch) {
             if let Reply::Error(text) = reply {
-                let known =
-                    ["ERR ", "WRONGTYPE ", "QUEUEFULL "].iter().any(|prefix| text.starts_with(prefix));
+                let known = ["ERR ", "WRONGTYPE ", "QUEUEFULL ", "NOTOWNER "]
+                    .iter()
+                    .any(|prefix| text.starts_with(prefix));
                 assert!(known, "{}: {text}", show(command));
             }
         }
@@ -428,6 +449,13 @@ fn verdict(place: Place, value: &[u8], template: &str) -> Option<String> {
         },
         Place::Fence => canonical(value).is_none().then(|| errors::NOT_AN_INTEGER.to_owned()),
         Place::Option => Some(errors::SYNTAX.to_owned()),
+        // The templates have one key and one word behind it.
+        Place::Numkeys => match canonical(value) {
+            None => Some(errors::NOT_AN_INTEGER.to_owned()),
+            Some(1) if command == "LOCK.MRELEASE" => None,
+            Some(1..=256) => Some(errors::SYNTAX.to_owned()),
+            Some(_) => Some(errors::NUMKEYS.to_owned()),
+        },
     }
 }
 
@@ -440,7 +468,8 @@ fn canonical(value: &[u8]) -> Option<i64> {
 /// What a command on `held` answers to a stranger.
 fn neutral(client: &Client, template: &str) -> Reply {
     match template.split(' ').next() {
-        Some("LOCK.ACQUIRE" | "LOCK.CHECK") => null(client),
+        Some("LOCK.ACQUIRE" | "LOCK.MACQUIRE" | "LOCK.CHECK") => null(client),
+        Some("LOCK.GUARD") => Reply::Error(errors::NOT_OWNER.to_owned()),
         _ => Reply::Int(0),
     }
 }

@@ -69,6 +69,7 @@ fn every_error_is_the_one_the_server_gives() {
         format!("{fixed} PX soon"),
         format!("{fixed} PX 0"),
         format!("{fixed} PX 86400001"),
+        "LOCK.MACQUIRE 0 k".to_owned(),
         format!("{fixed} LIMIT 0"),
         format!("{fixed} LIMIT 65536"),
         format!("{fixed} LEVEL 0"),
@@ -81,6 +82,8 @@ fn every_error_is_the_one_the_server_gives() {
         format!("{fixed} QUEUE 1"),
         format!("{fixed} WEIGHT 2"),
         "LOCK.ACQUIRE plain".to_owned(),
+        "LOCK.GUARD k t PING".to_owned(),
+        "LOCK.GUARD k t AUTH".to_owned(),
     ]
     .iter()
     .map(|command| client.run(command).error().to_owned())
@@ -90,6 +93,7 @@ fn every_error_is_the_one_the_server_gives() {
     client.ok("CONFIG SET maxmemory 0");
     let script = "return redis.call('LOCK.ACQUIRE', KEYS[1], 'SESSION')";
     given.push(client.call(&["EVAL", script, "1", "k"]).error().to_owned());
+    given.push(client.call(&["LOCK.GUARD", "k", "t", "PING\0"]).error().to_owned());
     assert_eq!(client.run("EXISTS k"), Reply::Int(0), "what fails changes nothing");
     given.extend(errors_of_waiting(&server));
 
@@ -616,7 +620,9 @@ fn syntax_of(argument: &Reply) -> String {
         parts.get("flags").map(|flags| flags.items().iter().map(Reply::text).collect()).unwrap_or_default();
     match flags.as_slice() {
         [] => text,
+        [flag] if flag == "multiple" => format!("{text} [{text} ...]"),
         [flag] if flag == "optional" => format!("[{text}]"),
+        [one, two] if one == "optional" && two == "multiple" => format!("[{text} [{text} ...]]"),
         other => panic!("{name}: {other:?}"),
     }
 }
