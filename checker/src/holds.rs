@@ -99,9 +99,11 @@ pub struct Found {
     pub holds: Vec<Hold>,
     /// Holds that were found ended, or less deep, while they certainly stood as they were.
     pub broken: Vec<Violation>,
+    /// Parts of requests at several locks that came to something at some of them: those that must have done so.
+    pub due: Vec<usize>,
 }
 
-/// Finds every hold, and what is certain of it. `loses_writes` is as in [`crate::Terms`].
+/// Finds every hold, and what is certain of it, in a history [by key](History::by_key). `loses_writes` is as in [`crate::Terms`].
 pub fn derive(history: &History, loses_writes: bool) -> Found {
     let (connections, expiries) = (Connections::of(history), Expiries::of(history));
     let ground = Ground { history, connections, expiries, losses: losses(history, loses_writes) };
@@ -273,7 +275,7 @@ impl<'a> Story<'a> {
                 self.stood_until(op.sent);
                 self.renew(op);
             }
-            (Ask::Extend { lease_ms, .. }, Answer::Yes) => self.shorten(op.sent, *lease_ms),
+            (Ask::Extend { lease_ms, .. }, Answer::Yes | Answer::Either) => self.shorten(op.sent, *lease_ms),
             (Ask::Check { .. }, Answer::Held(fence, left_ms)) if self.fence() == Some(*fence) => {
                 self.stood_until(op.sent);
                 let left = certain_part((*left_ms).min(self.strays.shortest_ms));
@@ -287,7 +289,9 @@ impl<'a> Story<'a> {
             (Ask::Extend { .. } | Ask::Check { .. }, Answer::No | Answer::Null | Answer::Held(..)) => {
                 self.end(op.sent);
             }
-            (Ask::Release { level, .. }, Answer::Yes | Answer::No) => {
+            (Ask::Guard { .. }, Answer::Done) if self.strays.acquire.is_none() => self.stood_until(op.sent),
+            (Ask::Guard { .. }, Answer::NotOwner) => self.end(op.sent),
+            (Ask::Release { level, .. }, answer) if answer.is_counted() => {
                 if op.answer == Answer::Yes && self.strays.acquire.is_none() {
                     self.stood_until(op.sent);
                 }
@@ -347,8 +351,15 @@ impl<'a> Story<'a> {
             return;
         }
         let Hold { fence, granted, .. } = standing.hold;
+        if op.answer == Answer::Either {
+            self.found.due.push(place);
+        }
         let ended = match (&op.ask, &op.answer) {
-            (Ask::Acquire { .. }, Answer::Granted(fence)) => *fence != standing.hold.fence,
+            // Who is granted some of several locks anew is told the fence of those.
+            (Ask::Acquire { .. }, Answer::Granted(fence)) => {
+                let is_alone = self.ground.history.parts(place).nth(1).is_none();
+                *fence < standing.hold.fence || (is_alone && *fence != standing.hold.fence)
+            }
             (Ask::Acquire { .. }, Answer::Null | Answer::Ticket(_)) => self.has_share(op),
             (Ask::Release { level: level @ 2.., .. }, Answer::No) => {
                 let deep = standing.level.min(self.strays.deepest);
@@ -367,6 +378,7 @@ impl<'a> Story<'a> {
             (Ask::Extend { .. } | Ask::Release { .. }, answer) => *answer == Answer::No,
             (Ask::Check { .. }, Answer::Held(fence, _)) => *fence != standing.hold.fence,
             (Ask::Check { .. }, answer) => *answer == Answer::Null,
+            (Ask::Guard { .. }, answer) => *answer == Answer::NotOwner,
             _ => false,
         };
         if ended {

@@ -9,12 +9,14 @@ const ROUNDING: Micros = 2_000;
 
 /// Answers that came too late, or nulls that came too early.
 pub fn check(history: &History, patience: Micros) -> Vec<Violation> {
-    let tokens = history.by_token();
+    let (tokens, of_several) = (history.by_token(), history.of_several());
     let found = history.ops().iter().enumerate().filter_map(|(place, op)| {
         let name = op.ask.key().zip(op.ask.token());
         let places = name.and_then(|name| tokens.get(&name)).map_or(&[][..], Vec::as_slice);
-        let others: Vec<&Op> =
-            places.iter().filter(|other| **other != place).filter_map(|other| history.op(*other)).collect();
+        let beside = op.ask.token().and_then(|token| of_several.get(token)).map_or(&[][..], Vec::as_slice);
+        let is_another = |other: &&usize| history.origin(**other) != history.origin(place);
+        let others = places.iter().chain(beside).filter(is_another);
+        let others: Vec<&Op> = others.filter_map(|other| history.op(*other)).collect();
         let late = too_late(history, op, &others, patience);
         let (rule, what) = late.or_else(|| too_early(op, &others))?;
         Some(Violation { rule, what, ops: vec![place] })

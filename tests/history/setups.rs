@@ -222,12 +222,12 @@ fn a_grace_after_the_promotion_keeps_lost_grants_from_becoming_second_holders() 
 const CLUSTER_ERRORS: &[&str] =
     &["MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "LOADING", "UNBLOCKED", "DEADLOCK"];
 
-/// In a cluster each lock is in a slot of its own.
+/// In a cluster two locks each are in a slot, so that they can be locked together.
 fn clustered(builder: ClusterBuilder, name: &'static str, fault: &'static [FaultKind]) {
     let random = Random::from_environment();
     let cluster = builder.config(&format!("lock.claim-lease {CLAIM_LEASE_MS}")).start();
-    let keys: Vec<String> =
-        (0..KEYS).map(|at| key_in(cluster.fresh_slot(at % cluster.masters()), "k")).collect();
+    let slots: Vec<u16> = (0..KEYS / 2).map(|at| cluster.fresh_slot(at % cluster.masters())).collect();
+    let keys: Vec<String> = (0..KEYS).map(|at| key_in(slots[at / 2], &format!("k{at}"))).collect();
     let promise = Promise {
         name,
         terms: Terms { patience: PATIENCE_WITH_DISK, ..terms(FenceScope::PerNodeAndKey, CLUSTER_ERRORS) },
