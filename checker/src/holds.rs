@@ -267,7 +267,9 @@ impl<'a> Story<'a> {
                     standing.level = standing.level.max(level.unwrap_or(1));
                 }
             }
-            (Ask::Acquire { .. }, Answer::Null | Answer::Ticket(_)) if self.has_share(op) => {
+            (Ask::Acquire { .. }, Answer::Null | Answer::Ticket(_))
+                if self.has_share(op) && !self.is_part(place) =>
+            {
                 self.end(op.sent);
             }
             // Without a stray the token holds what it was told of, and nothing else.
@@ -357,10 +359,12 @@ impl<'a> Story<'a> {
         let ended = match (&op.ask, &op.answer) {
             // Who is granted some of several locks anew is told the fence of those.
             (Ask::Acquire { .. }, Answer::Granted(fence)) => {
-                let is_alone = self.ground.history.parts(place).nth(1).is_none();
-                *fence < standing.hold.fence || (is_alone && *fence != standing.hold.fence)
+                *fence < standing.hold.fence || (*fence != standing.hold.fence && !self.is_part(place))
             }
-            (Ask::Acquire { .. }, Answer::Null | Answer::Ticket(_)) => self.has_share(op),
+            // It may hold some of several locks, and have to wait for the others.
+            (Ask::Acquire { .. }, Answer::Null | Answer::Ticket(_)) => {
+                self.has_share(op) && !self.is_part(place)
+            }
             (Ask::Release { level: level @ 2.., .. }, Answer::No) => {
                 let deep = standing.level.min(self.strays.deepest);
                 let is_lost =
@@ -526,6 +530,11 @@ impl<'a> Story<'a> {
             None => standing.lease_end,
         };
         end.min(standing.ttl_end)
+    }
+
+    /// Whether a request is one for several locks.
+    fn is_part(&self, place: usize) -> bool {
+        self.ground.history.parts(place).nth(1).is_some()
     }
 
     fn fence(&self) -> Option<u64> {

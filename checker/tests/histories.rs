@@ -1116,6 +1116,25 @@ fn several_locks_have_one_fence_that_rises() {
     assert!(broken(&found.replace("gave-up", "null")).contains(&Rule::Fence));
 }
 
+/// What it holds may have to be given back first, and what it is granted anew has a fence of its own.
+#[test]
+fn who_holds_some_of_several_locks_may_be_refused_the_others() {
+    let text = "0 1 c0.0 n0 macquire k,l a limit=1 lease=100 => granted 10
+         2 3 c0.0 n0 release k a => yes
+         4 5 c0.0 n0 macquire k,l a limit=1 lease=100 => null
+         6 7 c0.0 n0 check l a => held 10 90";
+    assert_good(text);
+    assert_eq!(
+        broken(
+            &text
+                .replace("macquire k,l a limit=1 lease=100 => null", "acquire l a limit=1 lease=100 => null")
+        ),
+        [Rule::EarlyEnd]
+    );
+    assert_good(&text.replace("=> null", "=> granted 11").replace("held 10", "held 11"));
+    assert!(broken(&text.replace("=> null", "=> granted 9")).contains(&Rule::EarlyEnd));
+}
+
 #[test]
 fn a_count_tells_of_all_or_of_none_and_leaves_the_rest_open() {
     let text = "0 1 c0.0 n0 macquire k,l,m a limit=1 lease=100 => granted 10

@@ -14,6 +14,14 @@ pub(crate) enum Defect {
     WeightsIgnored,
     /// Another limit or weight is had for the asking.
     ChangesForFree,
+    /// Of several locks, only the first is granted.
+    HalfGrants,
+    /// A guard lets everybody write.
+    LooseGuards,
+    /// A guard lets nobody write whoever holds the lock.
+    DeafGuards,
+    /// What a guard has refused is written all the same.
+    LateGuards,
     /// Leases end when half of them is over.
     ShortLeases,
     /// Fences go down.
@@ -78,6 +86,8 @@ pub(crate) fn history(seed: u64, steps: usize, defect: Option<Defect>) -> Histor
         unclaimed: BTreeMap::new(),
         clients: (0..CLIENTS).map(|_| Client::default()).collect(),
         locks: BTreeMap::new(),
+        written: BTreeMap::new(),
+        values: 0,
         strays: Vec::new(),
         ops: Vec::new(),
     };
@@ -157,6 +167,10 @@ struct World {
     unclaimed: BTreeMap<(String, String), u64>,
     clients: Vec<Client>,
     locks: BTreeMap<String, Lock>,
+    /// What is written under guards, by name.
+    written: BTreeMap<String, String>,
+    /// How many values have been drawn.
+    values: u64,
     strays: Vec<Stray>,
     ops: Vec<Op>,
 }
@@ -350,6 +364,14 @@ impl World {
 
     /// What the server makes of a request; nothing yet where it waits.
     fn decide(&mut self, ask: &Ask, from: ConnectionId, moment: Micros) -> Option<Answer> {
+        match ask {
+            Ask::Several { keys, each } => return Some(self.decide_all(keys, each, from, moment)),
+            Ask::Guard { key, token, name, value } => return Some(self.guard(key, token, name, value)),
+            Ask::Read { name } => {
+                return Some(self.written.get(name).cloned().map_or(Answer::Null, Answer::Value));
+            }
+            _ => {}
+        }
         let (key, token) = (ask.key()?, ask.token());
         let admits = self.admits(ask);
         let unclaimed = self.unclaimed.get(&(key.to_owned(), token.unwrap_or_default().to_owned())).copied();
@@ -435,6 +457,48 @@ impl World {
             self.serve(key, moment);
         }
         Some(answer)
+    }
+
+    fn holds(&self, key: &str, token: &str) -> bool {
+        self.locks.get(key).is_some_and(|lock| lock.holds.iter().any(|hold| hold.token == token))
+    }
+
+    fn decide_all(&mut self, keys: &[String], each: &Ask, from: ConnectionId, moment: Micros) -> Answer {
+        let token = each.token().unwrap().to_owned();
+        let held = keys.iter().filter(|key| self.holds(key, &token)).count();
+        if !matches!(each, Ask::Acquire { .. }) {
+            let answers: Vec<_> =
+                keys.iter().map(|key| self.decide(&with_key(each, key), from, moment)).collect();
+            return Answer::Count(answers.iter().filter(|answer| **answer == Some(Answer::Yes)).count());
+        }
+        if held == keys.len() {
+            let answers: Vec<_> =
+                keys.iter().map(|key| self.decide(&with_key(each, key), from, moment)).collect();
+            return answers.into_iter().flatten().next().unwrap();
+        }
+        let is_ready = |key: &String| {
+            self.admits(&with_key(each, key)) && self.locks.get(key).is_none_or(|lock| lock.queue.is_empty())
+        };
+        if held > 0 || !keys.iter().all(is_ready) {
+            return Answer::Null;
+        }
+        let granted = if self.has(Defect::HalfGrants) { &keys[..1] } else { keys };
+        let fences: Vec<u64> =
+            granted.iter().map(|key| self.grant(&with_key(each, key), from, moment)).collect();
+        for key in granted {
+            let own = self.lock(key).holds.iter_mut().find(|hold| hold.token == token);
+            own.unwrap().fence = fences[0];
+        }
+        Answer::Granted(fences[0])
+    }
+
+    fn guard(&mut self, key: &str, token: &str, name: &str, value: &str) -> Answer {
+        let is_deaf = self.has(Defect::DeafGuards);
+        let may_write = self.holds(key, token) && !is_deaf || self.has(Defect::LooseGuards);
+        if may_write || self.has(Defect::LateGuards) {
+            self.written.insert(name.to_owned(), value.to_owned());
+        }
+        if may_write { Answer::Done } else { Answer::NotOwner }
     }
 
     /// A release has left this token without a hold, perhaps.
@@ -550,8 +614,10 @@ impl World {
         }
         let Some(wants) = self.clients[at].wants.clone() else {
             let key = KEYS[self.below(2) as usize].to_owned();
-            if self.below(3) == 0 {
-                return Ask::Look { key };
+            match self.below(12) {
+                0..4 => return Ask::Look { key },
+                4 => return Ask::Read { name: format!("x{key}") },
+                _ => {}
             }
             self.clients[at].work += 1;
             let (limit, weight) = self.share();
@@ -560,15 +626,52 @@ impl World {
             let session = queue_ms.is_none() && self.below(3) == 0;
             let token = format!("c{at}-{}", self.clients[at].work);
             let level = (self.below(2) == 0).then_some(1);
-            return Ask::Acquire { key, token, limit, lease_ms, weight, level, block_ms, queue_ms, session };
+            let acquire = |block_ms, queue_ms| Ask::Acquire {
+                key,
+                token,
+                limit,
+                lease_ms,
+                weight,
+                level,
+                block_ms,
+                queue_ms,
+                session,
+            };
+            if self.below(4) == 0 {
+                let keys = KEYS.map(str::to_owned).to_vec();
+                let each = Box::new(with_key(&acquire(None, None), KEYS[0]));
+                return Ask::Several { keys, each };
+            }
+            return acquire(block_ms, queue_ms);
         };
         let (key, token) = (wants.key().unwrap().to_owned(), wants.token().unwrap().to_owned());
         let inner = 2 + self.below(2) as u16;
         let check = Ask::Check { key: key.clone(), token: token.clone() };
+        if self.below(6) == 0 {
+            self.values += 1;
+            self.clients[at].again = (self.below(2) == 0).then(|| Ask::Read { name: format!("x{key}") });
+            return Ask::Guard { name: format!("x{key}"), key, token, value: self.values.to_string() };
+        }
+        if let Ask::Several { keys, .. } = &wants
+            && self.below(2) == 0
+        {
+            let (other, keys) = (keys[self.below(2) as usize].clone(), keys.clone());
+            return match self.below(4) {
+                0 => {
+                    let each = Box::new(Ask::Release { key, token, level: 1 });
+                    Ask::Several { keys, each }
+                }
+                1 => {
+                    let each = Box::new(Ask::Extend { key, token, lease_ms });
+                    Ask::Several { keys, each }
+                }
+                _ => Ask::Check { key: other, token },
+            };
+        }
         match self.below(16) {
             0 => Ask::Extend { key, token, lease_ms },
             1 => check,
-            3 if self.below(3) == 0 => {
+            3 if self.below(2) == 0 => {
                 let (limit, weight) = self.share();
                 with_share(wants, limit, weight)
             }
@@ -593,15 +696,19 @@ impl World {
         let (repeats, waits_on, dawdles) = (self.below(2) == 0, self.below(8) != 0, self.below(4) == 0);
         let client = &mut self.clients[at];
         (client.free, client.waits) = (client.free.max(answered), None);
-        match (&ask, &answer) {
+        let each = match &ask {
+            Ask::Several { each, .. } => each,
+            ask => ask,
+        };
+        match (each, &answer) {
             (_, Answer::GaveUp) => {
                 client.connection += 1;
                 client.again = repeats.then(|| ask.clone());
-                if (matches!(ask, Ask::Acquire { .. }) || ask.releases_all()) && !repeats {
+                if (matches!(each, Ask::Acquire { .. }) || each.releases_all()) && !repeats {
                     client.wants = None;
                 }
             }
-            (Ask::Acquire { .. }, Answer::Granted(_)) if ask.is_inner() => {}
+            (Ask::Acquire { .. }, Answer::Granted(_)) if each.is_inner() => {}
             (Ask::Acquire { .. }, Answer::Granted(_)) => client.wants = Some(ask.clone()),
             (Ask::Acquire { .. }, Answer::Ticket(_)) => {
                 client.wants = Some(ask.clone());
@@ -612,7 +719,7 @@ impl World {
             // Another share is not to be had, and what is held stays.
             (Ask::Acquire { .. }, _) if client.wants.as_ref().is_some_and(|wants| *wants != ask) => {}
             (Ask::Acquire { .. }, _) => client.wants = None,
-            (Ask::Release { .. }, _) if ask.releases_all() => client.wants = None,
+            (Ask::Release { .. }, _) if each.releases_all() => client.wants = None,
             _ => {}
         }
         self.ops.push(Op { sent, answered, client: at, connection, node: 0, ask, answer });
@@ -648,6 +755,14 @@ fn inner_of(ask: Ask, inner: u16, shorter_ms: u64) -> Ask {
         queue_ms: None,
         session,
     }
+}
+
+fn with_key(ask: &Ask, new: &str) -> Ask {
+    let mut ask = ask.clone();
+    if let Ask::Acquire { key, .. } | Ask::Release { key, .. } | Ask::Extend { key, .. } = &mut ask {
+        new.clone_into(key);
+    }
+    ask
 }
 
 fn queue_ms(ask: &Ask) -> Option<u64> {
