@@ -27,6 +27,7 @@ use crate::session::ClientId;
 use crate::share::AskedShare;
 use crate::time::Moment;
 use crate::token::Token;
+use crate::waits_for::{Circle, NotedHolds, View, WaitsFor};
 
 /// How long after the end of its time to live the server takes a key for gone, in milliseconds.
 const UNTIL_GONE_MS: u64 = 1;
@@ -61,6 +62,11 @@ impl Waiter {
     pub(crate) fn is_queued(&self) -> bool {
         self.client.is_none()
     }
+
+    /// Whether it may wait in a circle of owners: it has a connection and a label.
+    pub(crate) fn is_noted(&self) -> bool {
+        self.client.is_some() && self.owner.is_some()
+    }
 }
 
 /// How a place is kept without a connection.
@@ -85,6 +91,8 @@ pub struct Joining {
     pub above: u64,
     /// When the time to live of the key ends, if something else than a lock stands there: see [`Queues::stands_until`].
     pub stands_until: Option<Moment>,
+    /// The holds of the lock, if the request may come to wait in a circle (G15); `None` if they are of no interest, or too many.
+    pub holds: NotedHolds,
 }
 
 impl Joining {
@@ -128,6 +136,10 @@ pub struct Ticket(i64);
 impl Ticket {
     /// The first that does not go ahead.
     const FIRST_BEHIND: Self = Self(0);
+    /// Ahead of all others.
+    const FIRST: Self = Self(i64::MIN);
+    /// Behind all others.
+    const LAST: Self = Self(i64::MAX);
 
     /// The number that clients see. No other ticket of this server has it.
     pub fn number(self) -> u64 {
@@ -137,6 +149,16 @@ impl Ticket {
     /// Whether it goes ahead.
     pub fn is_ahead(self) -> bool {
         self < Self::FIRST_BEHIND
+    }
+
+    /// The next ticket ahead of it.
+    pub(crate) fn before(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
+
+    /// The next ticket behind it.
+    pub(crate) fn after(self) -> Self {
+        Self(self.0.saturating_add(1))
     }
 
     /// The ticket with the same number that goes ahead, or does not. So who goes ahead no longer stands where it would have
@@ -212,6 +234,8 @@ pub struct Queues {
     /// When to look at keys at which something else than a lock stands, and the entry of each.
     looks: Deadlines,
     look_ids: DbKeyMap<DeadlineId>,
+    /// Who waits for whom, by labels.
+    pub(crate) waits_for: WaitsFor,
     /// The highest number of a ticket so far.
     given: i64,
 }
@@ -232,6 +256,7 @@ impl Queues {
             timeouts: BTreeSet::new(),
             looks: Deadlines::new(),
             look_ids: DbKeyMap::new(),
+            waits_for: WaitsFor::new(),
             given: 0,
         }
     }
@@ -359,7 +384,7 @@ impl Queues {
     /// Lets a request wait: behind all others, or ahead of them. A token that waits already keeps the number of its ticket
     /// and the time since when it has waited. Returns the ticket, and the request that stood there before.
     pub(crate) fn join(&mut self, key: DbKey<'_>, joining: Joining) -> (Ticket, Option<Waiter>) {
-        let Joining { mut waiter, ahead, above, stands_until } = joining;
+        let Joining { mut waiter, ahead, above, stands_until, holds } = joining;
         let older = self.ticket_of(key, &waiter.token);
         let superseded = older.and_then(|ticket| self.remove(ticket));
         let kept = older.filter(|_| !cfg!(feature = "broken-place"));
@@ -367,16 +392,53 @@ impl Queues {
         if let Some(older) = &superseded {
             waiter.since = older.since;
         }
+        let is_noted = waiter.is_noted();
         self.seat(ticket, Seat { waiter, keys: SmallVec::from_elem(key.into(), 1) });
+        if is_noted {
+            self.waits_for.know(key, holds);
+        }
         if let Some(end) = stands_until {
             self.stands_until(key, end);
         }
         (ticket, superseded)
     }
 
+    /// The circle of owners that a request would close if it joined (G15).
+    pub(crate) fn circle_with(
+        &mut self,
+        key: DbKey<'_>,
+        joining: &Joining,
+        view: View<'_>,
+    ) -> Option<Circle> {
+        let (waiter, label) = (&joining.waiter, joining.waiter.owner.as_ref()?);
+        joining.waiter.client.filter(|_| joining.holds.is_some())?;
+        let older = self.ticket_of(key, &waiter.token);
+        // What this turn has changed so far is still to be noted.
+        self.waits_for.know(key, joining.holds.clone());
+        if !self.waits_for.may_be_waited_for(label, key, joining.ahead || older.is_some()) {
+            return None;
+        }
+        // It stands there for as long as the search takes, in the place of an older request of its token.
+        if let Some(older) = older {
+            self.waits_for.leave(older);
+        }
+        let anew = if joining.ahead { Ticket::FIRST } else { Ticket::LAST };
+        let ticket = older.map_or(anew, |older| older.going(joining.ahead));
+        self.waits_for.enter(ticket, waiter, &[key.into()]);
+        self.waits_for.know(key, joining.holds.clone());
+        let circle = self.waits_for.circle_of(ticket, view);
+        self.waits_for.leave(ticket);
+        if let Some((older, seat)) = older.and_then(|older| Some((older, self.seats.get(&older)?))) {
+            self.waits_for.enter(older, &seat.waiter, &seat.keys);
+            self.waits_for.know(key, joining.holds.clone());
+        }
+        circle
+    }
+
     fn seat(&mut self, ticket: Ticket, seat: Seat) {
         let Seat { waiter, keys } = &seat;
         keys.iter().for_each(|key| self.enqueue(key.as_key(), ticket, waiter));
+        self.waits_for.enter(ticket, waiter, keys);
         self.by_client.extend(waiter.client.map(|client| (client, ticket)));
         self.timeouts.extend(waiter.until.map(|until| (until, ticket)));
         self.seats.insert(ticket, Box::new(seat));
@@ -475,6 +537,7 @@ impl Queues {
         let Seat { waiter, keys } = self.seats.get_mut(&ticket)?.as_mut();
         let until = now.plus_ms(waiter.keep.as_ref()?.for_ms.get());
         let client = waiter.client.take()?;
+        self.waits_for.leave(ticket);
         for key in keys {
             if let Some(Queue::Many(many)) = self.queues.get_mut(key.as_key()) {
                 many.queued = many.queued.saturating_add(1);
@@ -497,6 +560,7 @@ impl Queues {
     pub(crate) fn unseat(&mut self, ticket: Ticket) -> Option<Seat> {
         let seat = *self.seats.remove(&ticket)?;
         let Seat { waiter, keys } = &seat;
+        self.waits_for.leave(ticket);
         if let Some(client) = waiter.client {
             self.by_client.remove(&client);
         }
@@ -544,6 +608,13 @@ impl Queues {
         self.queues.iter().map(|(key, _)| key)
     }
 
+    /// Whether every wait with a connection and a label is noted, and no other.
+    fn are_noted(&self) -> bool {
+        let mut noted = self.seats.iter().filter(|(_, seat)| seat.waiter.is_noted());
+        self.waits_for.len() == noted.clone().count()
+            && noted.all(|(ticket, seat)| self.waits_for.has(*ticket, &seat.waiter, &seat.keys))
+    }
+
     /// Whether all parts agree: every ticket in a queue has a seat that stands there, a token, a client or what keeps it
     /// without one, and, if it has one, a timeout, and there are no others; no place without a connection is kept for ever;
     /// no queue is empty; and only keys with a queue are to be looked at.
@@ -585,5 +656,7 @@ impl Queues {
             && self.looks.is_consistent()
             && self.looks.len() == self.look_ids.iter().filter(|(key, _)| self.is_waited_for(*key)).count()
             && self.looks.len() == self.look_ids.iter().count()
+            && self.waits_for.is_consistent()
+            && self.are_noted()
     }
 }

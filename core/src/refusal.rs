@@ -4,6 +4,8 @@
 use alloc::boxed::Box;
 use core::fmt;
 
+use crate::waits_for::Circle;
+
 /// Why a request failed. A lock that others hold is no error: the reply is null or 0.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Refusal {
@@ -37,6 +39,8 @@ pub enum Refusal {
     QueueFull(&'static str),
     /// Another holder already waits to change its limit: each of the two would wait for the other.
     Deadlock,
+    /// Owners named by OWNER would wait for each other in a circle.
+    Circle(Box<Circle>),
     /// The user of the waiting client may no longer acquire this lock.
     NoPermission,
     /// The server became a replica while the client waited.
@@ -87,6 +91,10 @@ impl fmt::Display for Refusal {
             }
             Self::Deadlock => f.write_str(
                 "DEADLOCK another holder of this lock already waits to change its limit: release the lock, then acquire it again",
+            ),
+            Self::Circle(_) => f.write_str(
+                "DEADLOCK the owners of these locks would wait for each other in a circle: release what you hold, then acquire it \
+                 again",
             ),
             Self::NoPermission => f.write_str(
                 "NOPERM this user no longer has permissions to run the 'lock.acquire' command on this key: ask the operator for \

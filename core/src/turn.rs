@@ -18,6 +18,7 @@
 //!   ticket is called. Its token claims the hold by any request for the lock, and its own lease begins.
 //! - G14. A string may count as a lock ([`StringHold`]). Then the lock is empty, and nobody is granted it while the string is
 //!   there.
+//! - G15. A request that would close a circle of owners who wait for each other is refused ([`crate::waits_for`]).
 //! - L6. What promises a lease removes a time to live that somebody has set on the key. A release, a break and the end of
 //!   a lease leave it.
 //!
@@ -51,6 +52,7 @@ use crate::string_hold::StringHold;
 use crate::table::Table;
 use crate::time::Moment;
 use crate::token::Token;
+use crate::waits_for::{self, Circle, View};
 
 /// What a LOCK.CHECK of a token that holds comes to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -142,6 +144,9 @@ impl<'a> Turn<'a> {
         let due = if has_changed { self.table.note(self.key, self.lock) } else { None };
         self.check_invariants();
         let is_quiet = self.table.is_quiet();
+        if !is_quiet {
+            self.table.queues.waits_for.see(self.key, self.lock, has_changed);
+        }
         End {
             due,
             is_quiet,
@@ -183,8 +188,8 @@ impl Turn<'_> {
     /// `make_token` is called for a request that brings no token and needs one.
     ///
     /// # Errors
-    /// [`Refusal::FencesExhausted`], [`Refusal::QueueFull`], [`Refusal::Deadlock`], or [`Refusal::WeightRange`]. Nothing has
-    /// changed then.
+    /// [`Refusal::FencesExhausted`], [`Refusal::QueueFull`], [`Refusal::Deadlock`], [`Refusal::Circle`], or [`Refusal::WeightRange`].
+    /// Nothing has changed then.
     pub fn acquire(
         &mut self,
         request: &Acquire<'_>,
@@ -292,7 +297,7 @@ impl Turn<'_> {
     }
 
     fn wait(
-        &self,
+        &mut self,
         request: &Acquire<'_>,
         wait: WaitOptions,
         make_token: impl FnOnce() -> Token,
@@ -303,7 +308,6 @@ impl Turn<'_> {
             return Err(Refusal::Deadlock);
         }
         let token = request.token.clone().unwrap_or_else(make_token);
-        self.table.queues.room_for(self.key, &token, wait.limits)?;
         let block_ms = request.block_ms.filter(|ms| wait.client.is_some() && *ms > 0);
         let waiter = Waiter {
             client: wait.client,
@@ -317,12 +321,23 @@ impl Turn<'_> {
             until: block_ms.map(|ms| self.now.plus_ms(ms)),
             keep: wait.keep,
         };
+        let holds = if waiter.is_noted() { waits_for::note(self.lock) } else { None };
         let last_fence = self.table.fences.last().map_or(0, Fence::get);
         let above = self.circumstances.wall_micros.max(last_fence);
         let stands_until = self.string.as_ref().and_then(StringHold::deadline);
-        let joining = Joining { waiter, ahead, above, stands_until };
+        let joining = Joining { waiter, ahead, above, stands_until, holds };
+        if let Some(circle) = self.circle_with(&joining) {
+            return Err(Refusal::Circle(Box::new(circle)));
+        }
+        self.table.queues.room_for(self.key, &joining.waiter.token, wait.limits)?;
         let joining = if wait.client.is_some() { Some(joining) } else { joining.without_connection() };
         Ok(joining.map_or(Acquired::NotAvailable, |joining| Acquired::Waits(Box::new(joining))))
+    }
+
+    /// The circle of owners that a request would close if it waited (G15).
+    fn circle_with(&mut self, joining: &Joining) -> Option<Circle> {
+        let Table { queues, sessions, undos, .. } = &mut *self.table;
+        queues.circle_with(self.key, joining, View { now: self.now, sessions, undos })
     }
 
     fn holds(&self, token: Option<&Token>) -> bool {

@@ -56,7 +56,7 @@ fn join(table: &mut Table, client: ClientId, limit: Limit) {
         keep: None,
     };
     assert_eq!(
-        table.join(A, Joining { waiter, ahead: false, above: 0, stands_until: None }).superseded,
+        table.join(A, Joining { waiter, ahead: false, above: 0, stands_until: None, holds: None }).superseded,
         None
     );
 }
@@ -190,7 +190,7 @@ fn marked_keys_have_their_turn_whatever_is_marked_again() {
             until: None,
             keep: None,
         };
-        table.join(key, Joining { waiter, ahead: false, above: 0, stands_until: None });
+        table.join(key, Joining { waiter, ahead: false, above: 0, stands_until: None, holds: None });
     }
     keys.into_iter().for_each(|key| table.touched(key));
     let seen: Vec<OwnedDbKey> = (0..6).filter_map(|_| table.marked()).collect();

@@ -28,7 +28,9 @@ fn join(table: &mut Table, key: DbKey<'_>, client: ClientId) {
         keep: None,
     };
     assert_eq!(
-        table.join(key, Joining { waiter, ahead: false, above: 0, stands_until: None }).superseded,
+        table
+            .join(key, Joining { waiter, ahead: false, above: 0, stands_until: None, holds: None })
+            .superseded,
         None
     );
 }

@@ -96,11 +96,7 @@ impl Command for Acquire {
         let acquired = turn(context, args, |turn| {
             turn.acquire(&request, || context.client(), wait, entropy::new_token)
         })?
-        .inspect_err(|refusal| {
-            if *refusal == Refusal::Deadlock {
-                deadlocks::log(context, args, request.owner);
-            }
-        })?;
+        .inspect_err(|refusal| deadlocks::log(context, args, request.owner, refusal))?;
         match acquired {
             Acquired::Granted(token, fence) => waiting::reply_grant(context, &token, fence),
             Acquired::NotAvailable => context.reply_null_array(),
