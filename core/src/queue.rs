@@ -137,7 +137,7 @@ impl Ticket {
     /// The first that does not go ahead.
     const FIRST_BEHIND: Self = Self(0);
     /// Ahead of all others.
-    const FIRST: Self = Self(i64::MIN);
+    pub(crate) const FIRST: Self = Self(i64::MIN);
     /// Behind all others.
     const LAST: Self = Self(i64::MAX);
 

@@ -11,6 +11,8 @@
 
 mod search;
 mod slab;
+#[cfg(test)]
+mod tests;
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};

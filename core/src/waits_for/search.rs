@@ -19,16 +19,18 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::ops::Bound;
 
+use smallvec::SmallVec;
+
 use super::slab::Id;
 use super::{Circle, MOST_NAMED, MOST_STEPS, Mark, Owner, View, Wait, WaitedKey, WaitsFor};
 use crate::admission::Crowd;
 use crate::queue::Ticket;
 
 /// How many steps a search may still take.
-struct Budget(usize);
+pub(super) struct Budget(pub(super) usize);
 
 /// The budget is used up: no circle is reported.
-struct UsedUp;
+pub(super) struct UsedUp;
 
 impl Budget {
     fn spend(&mut self) -> Result<(), UsedUp> {
@@ -85,7 +87,7 @@ impl WaitsFor {
         self.find(owner, view, &mut budget).unwrap_or(None)
     }
 
-    fn find(
+    pub(super) fn find(
         &mut self,
         from: Id<Owner>,
         view: View<'_>,
@@ -184,7 +186,7 @@ impl WaitsFor {
             wait.keys.clone().into_iter().map(move |key| (key, ticket))
         };
         let waits = owner.waits.iter().filter_map(|wait| self.waits.get(*wait));
-        let places: Vec<(Id<WaitedKey>, Ticket)> = waits.flat_map(stands_at).collect();
+        let places: SmallVec<[(Id<WaitedKey>, Ticket); 4]> = waits.flat_map(stands_at).collect();
         for (key, ticket) in places {
             match side.way {
                 Way::Backward => self.go_behind(key, Some(ticket), is_own, side),
@@ -210,7 +212,7 @@ impl WaitsFor {
         let search = self.search;
         let Some(waited) = self.keys.get_mut(key) else { return Step::GoesOn };
         let done_to = waited.ahead.of(search).flatten();
-        if !waited.is_ahead_done(search, Some(ticket)) {
+        if waited.queue.len() > 1 && !waited.is_ahead_done(search, Some(ticket)) {
             if !is_own {
                 waited.ahead = Mark { search, at: Some(ticket) };
             }
@@ -224,7 +226,8 @@ impl WaitsFor {
         if !is_own {
             waited.visited = Mark { search, at: () };
         }
-        let holders: Vec<Id<Owner>> = waited.holds.iter().flatten().filter_map(|(_, owner)| *owner).collect();
+        let holders: SmallVec<[Id<Owner>; 4]> =
+            waited.holds.iter().flatten().filter_map(|(_, owner)| *owner).collect();
         for owner in holders {
             if let met @ Step::Met = self.meet(from, owner, is_own, side) {
                 return met;
@@ -238,7 +241,8 @@ impl WaitsFor {
         let search = self.search;
         let Some(waited) = self.keys.get_mut(key) else { return };
         let done_from = waited.behind.of(search);
-        let is_done = done_from.is_some_and(|from| from <= ticket);
+        let is_alone = ticket.is_some() && waited.queue.len() == 1;
+        let is_done = is_alone || done_from.is_some_and(|from| from <= ticket);
         if !is_done {
             if !is_own {
                 waited.behind = Mark { search, at: ticket };
