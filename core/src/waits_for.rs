@@ -326,6 +326,7 @@ impl WaitsFor {
     }
 
     /// The lock under a key is at hand, and may have changed, or this is new here.
+    #[inline]
     pub(crate) fn see(&mut self, key: DbKey<'_>, lock: &Lock, has_changed: bool) {
         if self.key_ids.is_empty() {
             return;
@@ -338,6 +339,7 @@ impl WaitsFor {
     }
 
     /// No lock stands under a key any more.
+    #[inline]
     pub(crate) fn departed(&mut self, key: DbKey<'_>) {
         if !self.key_ids.is_empty() {
             self.know(key, Some(Vec::new()));
