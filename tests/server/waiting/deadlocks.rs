@@ -306,7 +306,7 @@ fn workers_under_one_label_contend_as_others_do() {
     let mut scene = Scene::new();
     acquire(&mut scene.client, "left TOKEN a OWNER worker");
     acquire(&mut scene.client, "right TOKEN b OWNER worker");
-    let mut waiting = vec![
+    let mut waiting = [
         Waiter::new(&scene.server, "right TOKEN a OWNER worker BLOCK 0"),
         Waiter::new(&scene.server, "right TOKEN c OWNER worker BLOCK 0"),
         Waiter::new(&scene.server, "left TOKEN d OWNER worker BLOCK 0"),
