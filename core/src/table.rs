@@ -131,12 +131,14 @@ impl Table {
         lock.holds().iter().for_each(|hold| self.fences.raise_to(hold.fence()));
         if let Some(key) = key {
             self.note(key, lock);
+            self.queues.waits_for.see(key, lock, true);
         }
     }
 
     /// A lock has arrived under a key, by RENAME, MOVE or RESTORE. Its leases run on here, and pending undos follow it.
     pub fn arrived(&mut self, key: DbKey<'_>, lock: &mut Lock) {
         self.note(key, lock);
+        self.queues.waits_for.see(key, lock, true);
         let oldest = lock.holds().iter().next().map(Hold::fence);
         if let Some(found) = self.leaving.iter().rposition(|left| Some(left.oldest) == oldest) {
             self.leaving.swap_remove(found);
@@ -161,6 +163,7 @@ impl Table {
         }
         self.sessions.departed(key, lock.kept());
         self.undos.departed(key);
+        self.queues.waits_for.departed(key);
         self.touched(key);
     }
 
@@ -191,6 +194,7 @@ impl Table {
         }
         self.deadlines.clear(database);
         self.sessions.flushed(database);
+        self.queues.waits_for.flushed(database);
         self.touched_all(database);
     }
 
@@ -200,6 +204,7 @@ impl Table {
         self.deadlines.swap(one, other);
         self.sessions.swapped(one, other);
         self.undos.swapped(one, other);
+        self.queues.waits_for.swapped(one, other);
         self.touched_all(Some(one));
         self.touched_all(Some(other));
     }

@@ -11,12 +11,15 @@
 //! Who holds some of the keys must not wait for the others: they may be held by somebody who waits for those. It gets an
 //! error. Who holds all of them may wait for more of all of them, as it may for more of one.
 
+use alloc::boxed::Box;
+
 use smallvec::SmallVec;
 
 use super::{Turn, session};
 use crate::answer::{Answer, Grant};
 use crate::fence::Fence;
 use crate::hold::{Hold, Terms};
+use crate::key::OwnedDbKey;
 use crate::lock::{Renewal, Verdict};
 use crate::outcome::{Acquired, Authority, Denied, WaitOptions};
 use crate::queue::{Joining, Seat, Ticket, Waiter};
@@ -97,13 +100,22 @@ fn try_to_acquire(
         return Err(Refusal::Deadlock);
     }
     let token = request.token.clone().unwrap_or_else(make_token);
-    each(turns, |turn| turn.table.queues.room_for(turn.key, &token, wait.limits))
-        .collect::<Result<(), _>>()?;
+    let limits = wait.limits;
+    let joining = turns.at(0, |turn| turn.joining(request, wait, token, all_held));
+    let waiter = Waiter { is_for_several: true, ..joining.waiter };
     let stands_until = each(turns, |turn| turn.string.as_ref().and_then(StringHold::deadline)).collect();
-    let joining = turns.at(0, |turn| {
-        let joining = turn.joining(request, wait, token, all_held);
-        Joining { stands_until, waiter: Waiter { is_for_several: true, ..joining.waiter }, ..joining }
+    let holds = each(turns, |turn| turn.note_for(&waiter)).collect();
+    let joining = Joining { waiter, stands_until, holds, ..joining };
+    let keys: SmallVec<[OwnedDbKey; 8]> = each(turns, |turn| turn.key.into()).collect();
+    let circle = turns.at(0, |turn| {
+        let keys: SmallVec<[_; 8]> = keys.iter().map(OwnedDbKey::as_key).collect();
+        turn.circle_with(&keys, &joining)
     });
+    if let Some(circle) = circle {
+        return Err(Refusal::Circle(Box::new(circle)));
+    }
+    let token = &joining.waiter.token;
+    each(turns, |turn| turn.table.queues.room_for(turn.key, token, limits)).collect::<Result<(), _>>()?;
     Ok(joining.or_without_connection())
 }
 
