@@ -27,7 +27,7 @@ use crate::session::ClientId;
 use crate::share::AskedShare;
 use crate::time::Moment;
 use crate::token::Token;
-use crate::waits_for::{Circle, NotedHolds, View, WaitsFor};
+use crate::waits_for::{NotedHolds, View, WaitsFor};
 
 /// How long after the end of its time to live the server takes a key for gone, in milliseconds.
 const UNTIL_GONE_MS: u64 = 1;
@@ -403,20 +403,18 @@ impl Queues {
         (ticket, superseded)
     }
 
-    /// The circle of owners that a request would close if it joined (G15).
-    pub(crate) fn circle_with(
-        &mut self,
-        key: DbKey<'_>,
-        joining: &Joining,
-        view: View<'_>,
-    ) -> Option<Circle> {
-        let (waiter, label) = (&joining.waiter, joining.waiter.owner.as_ref()?);
-        joining.waiter.client.filter(|_| joining.holds.is_some())?;
+    /// Whether a request would close a circle of owners if it joined (G15). The circle is kept, for who asks for it.
+    pub(crate) fn closes_circle(&mut self, key: DbKey<'_>, joining: &Joining, view: View<'_>) -> bool {
+        let waiter = &joining.waiter;
+        let Some(label) = waiter.owner.as_ref().filter(|_| waiter.is_noted() && joining.holds.is_some())
+        else {
+            return false;
+        };
         let older = self.ticket_of(key, &waiter.token);
         // What this turn has changed so far is still to be noted.
         self.waits_for.know(key, joining.holds.clone());
         if !self.waits_for.may_be_waited_for(label, key, joining.ahead || older.is_some()) {
-            return None;
+            return false;
         }
         // It stands there for as long as the search takes, in the place of an older request of its token.
         if let Some(older) = older {
@@ -432,7 +430,11 @@ impl Queues {
             self.waits_for.enter(older, &seat.waiter, &seat.keys);
             self.waits_for.know(key, joining.holds.clone());
         }
-        circle
+        let closes = circle.is_some();
+        if closes {
+            self.waits_for.refused = circle;
+        }
+        closes
     }
 
     fn seat(&mut self, ticket: Ticket, seat: Seat) {

@@ -4,8 +4,6 @@
 use alloc::boxed::Box;
 use core::fmt;
 
-use crate::waits_for::Circle;
-
 /// Why a request failed. A lock that others hold is no error: the reply is null or 0.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Refusal {
@@ -39,8 +37,8 @@ pub enum Refusal {
     QueueFull(&'static str),
     /// Another holder already waits to change its limit: each of the two would wait for the other.
     Deadlock,
-    /// Owners named by OWNER would wait for each other in a circle.
-    Circle(Box<Circle>),
+    /// Owners named by OWNER would wait for each other in a circle: see [`crate::Table::take_circle`].
+    Circle,
     /// The user of the waiting client may no longer acquire this lock.
     NoPermission,
     /// The server became a replica while the client waited.
@@ -92,7 +90,7 @@ impl fmt::Display for Refusal {
             Self::Deadlock => f.write_str(
                 "DEADLOCK another holder of this lock already waits to change its limit: release the lock, then acquire it again",
             ),
-            Self::Circle(_) => f.write_str(
+            Self::Circle => f.write_str(
                 "DEADLOCK the owners of these locks would wait for each other in a circle: release what you hold, then acquire it \
                  again",
             ),

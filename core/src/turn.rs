@@ -52,7 +52,7 @@ use crate::string_hold::StringHold;
 use crate::table::Table;
 use crate::time::Moment;
 use crate::token::Token;
-use crate::waits_for::{self, Circle, View};
+use crate::waits_for::{self, View};
 
 /// What a LOCK.CHECK of a token that holds comes to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -326,18 +326,18 @@ impl Turn<'_> {
         let above = self.circumstances.wall_micros.max(last_fence);
         let stands_until = self.string.as_ref().and_then(StringHold::deadline);
         let joining = Joining { waiter, ahead, above, stands_until, holds };
-        if let Some(circle) = self.circle_with(&joining) {
-            return Err(Refusal::Circle(Box::new(circle)));
+        if self.closes_circle(&joining) {
+            return Err(Refusal::Circle);
         }
         self.table.queues.room_for(self.key, &joining.waiter.token, wait.limits)?;
         let joining = if wait.client.is_some() { Some(joining) } else { joining.without_connection() };
         Ok(joining.map_or(Acquired::NotAvailable, |joining| Acquired::Waits(Box::new(joining))))
     }
 
-    /// The circle of owners that a request would close if it waited (G15).
-    fn circle_with(&mut self, joining: &Joining) -> Option<Circle> {
+    /// Whether a request would close a circle of owners if it waited (G15).
+    fn closes_circle(&mut self, joining: &Joining) -> bool {
         let Table { queues, sessions, undos, .. } = &mut *self.table;
-        queues.circle_with(self.key, joining, View { now: self.now, sessions, undos })
+        queues.closes_circle(self.key, joining, View { now: self.now, sessions, undos })
     }
 
     fn holds(&self, token: Option<&Token>) -> bool {

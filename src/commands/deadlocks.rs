@@ -18,17 +18,18 @@ static NEXT_LINE: MainThread<Option<Moment>> = MainThread::new(None);
 #[cold]
 #[inline(never)]
 pub(super) fn log(context: &Context, args: &Args<'_>, owner: Option<&[u8]>, refusal: &Refusal) {
-    if !matches!(refusal, Refusal::Deadlock | Refusal::Circle(_)) {
+    if !matches!(refusal, Refusal::Deadlock | Refusal::Circle) {
         return;
     }
+    let circle = TABLE.with(|table| table.take_circle());
     let now = clock::now();
     if NEXT_LINE.with(|next| next.is_some_and(|next| now < next)) {
         return;
     }
     NEXT_LINE.with(|next| *next = Some(now.plus_ms(BETWEEN_LINES_MS)));
-    context.notice(&match refusal {
-        Refusal::Circle(circle) => of_owners(circle),
-        _ => of_upgrades(context, args, owner),
+    context.notice(&match circle {
+        Some(circle) => of_owners(&circle),
+        None => of_upgrades(context, args, owner),
     });
 }
 
