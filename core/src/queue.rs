@@ -30,7 +30,7 @@ use crate::session::ClientId;
 use crate::share::AskedShare;
 use crate::time::Moment;
 use crate::token::Token;
-use crate::waits_for::{Circle, NotedHolds, View, WaitsFor};
+use crate::waits_for::{NotedHolds, View, WaitsFor};
 
 /// How long after the end of its time to live the server takes a key for gone, in milliseconds.
 const UNTIL_GONE_MS: u64 = 1;
@@ -437,22 +437,19 @@ impl Queues {
         (ticket, kept.is_none(), superseded)
     }
 
-    /// The circle of owners that a request for these keys would close if it joined (G17).
-    pub(crate) fn circle_with(
-        &mut self,
-        keys: &[DbKey<'_>],
-        joining: &Joining,
-        view: View<'_>,
-    ) -> Option<Circle> {
-        let (waiter, label) = (&joining.waiter, joining.waiter.owner.as_ref()?);
-        waiter.client.filter(|_| joining.holds.iter().any(Option::is_some))?;
+    /// Whether a request for these keys would close a circle of owners if it joined (G17). The circle is kept, for who asks for
+    /// it.
+    pub(crate) fn closes_circle(&mut self, keys: &[DbKey<'_>], joining: &Joining, view: View<'_>) -> bool {
+        let waiter = &joining.waiter;
+        let is_noted = waiter.is_noted() && joining.holds.iter().any(Option::is_some);
+        let Some(label) = waiter.owner.as_ref().filter(|_| is_noted) else { return false };
         let Places { tickets, kept } = self.places_of(keys, &waiter.token);
         // What these turns have changed so far is still to be noted.
         self.know_all(keys, joining);
         let may_change = joining.ahead || !tickets.is_empty();
         let may_be_waited_for = |key: &DbKey<'_>| self.waits_for.may_be_waited_for(label, *key, may_change);
         if !keys.iter().any(may_be_waited_for) {
-            return None;
+            return false;
         }
         // It stands there for as long as the search takes, in the place of older requests of its token.
         tickets.iter().for_each(|older| self.waits_for.leave(*older));
@@ -469,7 +466,11 @@ impl Queues {
             }
         }
         self.know_all(keys, joining);
-        circle
+        let closes = circle.is_some();
+        if closes {
+            self.waits_for.refused = circle;
+        }
+        closes
     }
 
     fn know_all(&mut self, keys: &[DbKey<'_>], joining: &Joining) {

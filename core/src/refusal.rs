@@ -5,7 +5,6 @@ use alloc::boxed::Box;
 use core::fmt;
 
 use crate::request::MOST_KEYS;
-use crate::waits_for::Circle;
 
 /// Why a request failed. A lock that others hold is no error: the reply is null or 0.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -44,8 +43,8 @@ pub enum Refusal {
     Deadlock,
     /// A request for several locks would have to wait for some of them while its token holds others.
     HeldInPart,
-    /// Owners named by OWNER would wait for each other in a circle.
-    Circle(Box<Circle>),
+    /// Owners named by OWNER would wait for each other in a circle: see [`crate::Table::take_circle`].
+    Circle,
     /// The user of the waiting client may no longer acquire this lock.
     NoPermission,
     /// The server became a replica while the client waited.
@@ -124,7 +123,7 @@ impl fmt::Display for Refusal {
                 "DEADLOCK this token holds some of these locks already, and would have to wait for the others: release what it \
                  holds, then acquire all of them together",
             ),
-            Self::Circle(_) => f.write_str(
+            Self::Circle => f.write_str(
                 "DEADLOCK the owners of these locks would wait for each other in a circle: release what you hold, then acquire it \
                  again",
             ),

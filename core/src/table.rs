@@ -23,6 +23,7 @@ use crate::queue::{Joining, Queues, Seat, Ticket, Waiter};
 use crate::session::{ClientId, SessionIndex};
 use crate::time::Moment;
 use crate::undo::{Undo, Undos, What};
+use crate::waits_for::Circle;
 
 /// The most holds of closed connections that are marked when a connection closes. Nearly every connection has fewer.
 const MARKED_AT_ONCE: usize = 64;
@@ -303,6 +304,12 @@ impl Table {
             superseded.extend(waiter.client.map(|client| (client, answer)));
         }
         Joined { ticket, superseded, is_new }
+    }
+
+    /// The owners who would wait for each other if the request that was refused last with [`crate::Refusal::Circle`] waited. It is
+    /// told once.
+    pub fn take_circle(&mut self) -> Option<Circle> {
+        self.queues.waits_for.refused.take()
     }
 
     /// A client was told of its grant.

@@ -54,7 +54,7 @@ use crate::string_hold::StringHold;
 use crate::table::Table;
 use crate::time::Moment;
 use crate::token::Token;
-use crate::waits_for::{self, Circle, NotedHolds, View};
+use crate::waits_for::{self, NotedHolds, View};
 
 /// What a LOCK.CHECK of a token that holds comes to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -320,8 +320,8 @@ impl Turn<'_> {
         let token = request.token.clone().unwrap_or_else(make_token);
         let limits = wait.limits;
         let joining = self.joining(request, wait, token, ahead);
-        if let Some(circle) = self.circle_with(&[self.key], &joining) {
-            return Err(Refusal::Circle(Box::new(circle)));
+        if self.closes_circle(&[self.key], &joining) {
+            return Err(Refusal::Circle);
         }
         self.table.queues.room_for(self.key, &joining.waiter.token, limits)?;
         Ok(joining.or_without_connection())
@@ -355,10 +355,10 @@ impl Turn<'_> {
         if waiter.is_noted() { waits_for::note(self.lock) } else { None }
     }
 
-    /// The circle of owners that a request for these keys would close if it waited (G17).
-    fn circle_with(&mut self, keys: &[DbKey<'_>], joining: &Joining) -> Option<Circle> {
+    /// Whether a request for these keys would close a circle of owners if it waited (G17).
+    fn closes_circle(&mut self, keys: &[DbKey<'_>], joining: &Joining) -> bool {
         let Table { queues, sessions, undos, .. } = &mut *self.table;
-        queues.circle_with(keys, joining, View { now: self.now, sessions, undos })
+        queues.closes_circle(keys, joining, View { now: self.now, sessions, undos })
     }
 
     fn holds(&self, token: Option<&Token>) -> bool {

@@ -167,6 +167,8 @@ pub(crate) struct WaitsFor {
     owner_ids: BTreeMap<Box<[u8]>, Id<Owner>>,
     wait_ids: BTreeMap<Ticket, Id<Wait>>,
     key_ids: DbKeyMap<Id<WaitedKey>>,
+    /// The circle that was found last, until somebody takes it.
+    pub(crate) refused: Option<Circle>,
     /// The number of the last search.
     search: u64,
 }
@@ -193,6 +195,7 @@ impl WaitsFor {
             owner_ids: BTreeMap::new(),
             wait_ids: BTreeMap::new(),
             key_ids: DbKeyMap::new(),
+            refused: None,
             search: 0,
         }
     }

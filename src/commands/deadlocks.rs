@@ -18,18 +18,19 @@ static NEXT_LINE: MainThread<Option<Moment>> = MainThread::new(None);
 #[cold]
 #[inline(never)]
 pub(super) fn log(context: &Context, key: &[u8], owner: Option<&[u8]>, refusal: &Refusal) {
-    if !matches!(refusal, Refusal::Deadlock | Refusal::HeldInPart | Refusal::Circle(_)) {
+    if !matches!(refusal, Refusal::Deadlock | Refusal::HeldInPart | Refusal::Circle) {
         return;
     }
+    let circle = TABLE.with(|table| table.take_circle());
     let now = clock::now();
     if NEXT_LINE.with(|next| next.is_some_and(|next| now < next)) {
         return;
     }
     NEXT_LINE.with(|next| *next = Some(now.plus_ms(BETWEEN_LINES_MS)));
-    context.notice(&match refusal {
-        Refusal::Circle(circle) => of_owners(circle),
-        Refusal::HeldInPart => of_holder(owner),
-        _ => of_upgrades(context, key, owner),
+    context.notice(&match (circle, refusal) {
+        (Some(circle), _) => of_owners(&circle),
+        (None, Refusal::HeldInPart) => of_holder(owner),
+        (None, _) => of_upgrades(context, key, owner),
     });
 }
 

@@ -11,8 +11,6 @@
 //! Who holds some of the keys must not wait for the others: they may be held by somebody who waits for those. It gets an
 //! error. Who holds all of them may wait for more of all of them, as it may for more of one.
 
-use alloc::boxed::Box;
-
 use smallvec::SmallVec;
 
 use super::{Turn, session};
@@ -107,12 +105,12 @@ fn try_to_acquire(
     let holds = each(turns, |turn| turn.note_for(&waiter)).collect();
     let joining = Joining { waiter, stands_until, holds, ..joining };
     let keys: SmallVec<[OwnedDbKey; 8]> = each(turns, |turn| turn.key.into()).collect();
-    let circle = turns.at(0, |turn| {
+    let closes_circle = turns.at(0, |turn| {
         let keys: SmallVec<[_; 8]> = keys.iter().map(OwnedDbKey::as_key).collect();
-        turn.circle_with(&keys, &joining)
+        turn.closes_circle(&keys, &joining)
     });
-    if let Some(circle) = circle {
-        return Err(Refusal::Circle(Box::new(circle)));
+    if closes_circle {
+        return Err(Refusal::Circle);
     }
     let token = &joining.waiter.token;
     each(turns, |turn| turn.table.queues.room_for(turn.key, token, limits)).collect::<Result<(), _>>()?;

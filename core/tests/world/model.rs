@@ -640,7 +640,7 @@ impl Model {
             if request.limit.is_some() || request.weight.is_some() {
                 self.saw("circle of shares");
             }
-            return Err(Refusal::Circle(Box::default()));
+            return Err(Refusal::Circle);
         }
         if let Some(older) = self.waiting.iter_mut().find(|other| here(other) && other.token == waiter.token)
         {

@@ -558,13 +558,13 @@ impl Server {
                     self.answer(older, answer);
                 }
             }
-            Err(Refusal::Circle(circle)) => {
-                // The model does not say who is named.
+            Err(Refusal::Circle) => {
+                let circle = self.table.take_circle().unwrap();
                 let first = circle.named.first().map(|label| &**label);
                 assert_eq!(first, request.owner, "the circle begins with who asks");
                 let named: BTreeSet<&[u8]> = circle.named.iter().map(|label| &**label).collect();
                 assert!(circle.len >= 2 && circle.len == named.len(), "everybody is named once: {circle:?}");
-                self.reply(client, Reply::Error(Refusal::Circle(Box::default())));
+                self.reply(client, Reply::Error(Refusal::Circle));
             }
             Err(refusal) => self.reply(client, Reply::Error(refusal)),
         }
