@@ -33,7 +33,7 @@ fn follow(title: &str, steps: &[Step]) -> World {
 const A: Spot = SPOTS[0];
 const B: Spot = SPOTS[1];
 /// The same name as the first in another database, and so in the same slot.
-const A_TOO: Spot = SPOTS[2];
+const A_TOO: Spot = SPOTS[3];
 
 const GRACE_MS: u64 = 10;
 
@@ -180,7 +180,7 @@ fn what_is_to_be_undone_follows_its_lock() {
     assert_eq!(follow("a session closes, and its lock is renamed", &renamed).model.live(B).count(), 0);
     let swapped = [Step::Acquire(1, A, session), Step::Swap, Step::Disconnect(1), Step::EndTurn];
     assert_eq!(
-        follow("databases are swapped, and a session closes", &swapped).model.live(SPOTS[2]).count(),
+        follow("databases are swapped, and a session closes", &swapped).model.live(SPOTS[3]).count(),
         0
     );
 }

@@ -136,7 +136,11 @@ fn fingerprint(mut world: World) -> u64 {
         let holds = server.lock(spot).into_iter().flat_map(|lock| lock.holds());
         for hold in holds {
             let left = left(now, Some(hold.deadline()));
-            let holder = world.model.holders.iter().find(|(_, holder)| holder.fence == hold.fence().get());
+            let holder = world
+                .model
+                .holders
+                .iter()
+                .find(|(place, holder)| *place == spot && holder.fence == hold.fence().get());
             let promised = holder.map(|(_, holder)| promises(now, holder));
             let (share, level, session) = (hold.share(), hold.level(), hold.session());
             let mut buffer = [0; LONGEST_SPELLED];
@@ -147,7 +151,9 @@ fn fingerprint(mut world: World) -> u64 {
         for waiter in world.model.queue(spot) {
             let (client, user, request, ahead) =
                 (waiter.client, waiter.user, waiter.request, waiter.is_ahead);
-            write!(text, "{client:?} {user} {request:?} {ahead} {};", left(now, waiter.until)).unwrap();
+            let spots = (waiter.spots.len() > 1).then_some(&waiter.spots);
+            write!(text, "{client:?} {user} {request:?} {ahead} {spots:?} {};", left(now, waiter.until))
+                .unwrap();
         }
         text.push('|');
     }

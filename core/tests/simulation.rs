@@ -14,7 +14,7 @@ use lock_core::ClientId;
 use lock_core::queue::WaiterLimits;
 use world::checks::World;
 use world::steps::Whose::{Arriving, Elsewhere, Nobodys, Ours};
-use world::steps::{Request, SPOTS, Spot, Step};
+use world::steps::{Request, SPOTS, Spot, Spots, Step};
 use world::trace::Trace;
 
 const CLIENTS: usize = 7;
@@ -34,8 +34,11 @@ enum Stage {
 }
 
 /// Every kind of step.
-const KINDS: [&str; 22] = [
+const KINDS: [&str; 25] = [
     "Acquire",
+    "AcquireAll",
+    "ReleaseAll",
+    "ExtendAll",
     "Release",
     "Extend",
     "Break",
@@ -181,12 +184,34 @@ const OUTCOMES_AT_STRINGS: [&str; 13] = [
 ];
 
 /// SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014).
-struct Random(u64);
+struct Random {
+    state: u64,
+    /// Whether there are requests for several keys.
+    has_several: bool,
+}
+
+/// Keys for which there are requests together: overlapping sets, in more than one order.
+const SETS: [Spots; 14] = [
+    &[SPOTS[0], SPOTS[1]],
+    &[SPOTS[0], SPOTS[1]],
+    &[SPOTS[1], SPOTS[0]],
+    &[SPOTS[1], SPOTS[2]],
+    &[SPOTS[2], SPOTS[0]],
+    &[SPOTS[0], SPOTS[2]],
+    &[SPOTS[0], SPOTS[1], SPOTS[2]],
+    &[SPOTS[2], SPOTS[1], SPOTS[0]],
+    &[SPOTS[0]],
+    &[SPOTS[1]],
+    &[SPOTS[2]],
+    &[SPOTS[3], SPOTS[4]],
+    &[SPOTS[4], SPOTS[3]],
+    &[SPOTS[5], SPOTS[3]],
+];
 
 impl Random {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.state;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ (mixed >> 31)
@@ -206,7 +231,20 @@ impl Random {
 
     /// Mostly the first key, so that much happens there.
     fn spot(&mut self) -> Spot {
-        SPOTS[self.choose(&[0, 0, 0, 0, 0, 1, 2, 3])]
+        if self.has_several && self.one_in(4) {
+            return SPOTS[self.choose(&[1, 1, 2])];
+        }
+        SPOTS[self.choose(&[0, 0, 0, 0, 0, 1, 3, 4])]
+    }
+
+    /// A request that comes for several keys.
+    fn step_of_several(&mut self, stage: Stage, client: ClientId) -> Step {
+        let spots = self.choose(&SETS);
+        match self.below(8) {
+            0 => Step::ReleaseAll(client, spots, self.token()),
+            1 => Step::ExtendAll(client, spots, self.token(), self.choose(&[None, Some(2), Some(20)])),
+            _ => Step::AcquireAll(client, spots, self.request(stage)),
+        }
     }
 
     fn token(&mut self) -> u8 {
@@ -255,6 +293,9 @@ impl Random {
             return Step::SetString(self.spot(), self.token(), ms);
         }
         let client = self.choose(&open);
+        if self.has_several && self.one_in(5) {
+            return self.step_of_several(stage, client);
+        }
         match self.below(100) {
             0..40 => Step::Acquire(client, self.spot(), self.request(stage)),
             40..52 => Step::Release(client, self.spot(), self.token(), self.choose(&[1, 1, 1, 1, 2, 3])),
@@ -312,8 +353,8 @@ fn name(step: Step) -> String {
 }
 
 /// Runs one history. Returns what came to pass, and how often.
-fn run(stage: Stage, seed: u64, steps: usize) -> BTreeMap<String, usize> {
-    let mut random = Random(seed);
+fn run(stage: Stage, seed: u64, steps: usize, has_several: bool) -> BTreeMap<String, usize> {
+    let mut random = Random { state: seed, has_several };
     let mut world = World::new(CLIENTS as u64, LIMITS);
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     let mut history = Trace { title: format!("SIMULATION_SEED={seed} ({stage:?})"), steps: Vec::new() };
@@ -349,7 +390,7 @@ fn number_from_env(name: &str) -> Option<u64> {
 #[test]
 fn histories_that_found_something_keep_the_contract() {
     for seed in [157, 2_609, 4_140, 6_803] {
-        run(Stage::Alone, seed, 1_500);
+        run(Stage::Alone, seed, 1_500, false);
     }
 }
 
@@ -383,11 +424,11 @@ fn run_all(stage: Stage, runs: u64) -> BTreeMap<String, usize> {
     let steps = number_from_env("SIMULATION_STEPS").unwrap_or(1_500) as usize;
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     if let Some(seed) = number_from_env("SIMULATION_SEED") {
-        run(stage, seed, steps);
+        run(stage, seed, steps, true);
         return seen;
     }
     for seed in 0..number_from_env("SIMULATION_RUNS").unwrap_or(runs) {
-        for (what, times) in run(stage, seed, steps) {
+        for (what, times) in run(stage, seed, steps, true) {
             *seen.entry(what).or_default() += times;
         }
     }
