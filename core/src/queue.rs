@@ -544,12 +544,6 @@ impl Queues {
         self.timeouts.first().filter(|(until, _)| *until <= now).map(|(_, ticket)| *ticket)
     }
 
-    /// Everybody who waits for this key stops waiting. Returns the connections of those that had one.
-    pub(crate) fn dismiss(&mut self, key: DbKey<'_>) -> Vec<ClientId> {
-        let tickets: Vec<Ticket> = self.places(key).map(|(ticket, _)| ticket).collect();
-        tickets.into_iter().filter_map(|ticket| self.unseat(ticket)?.waiter.client).collect()
-    }
-
     /// Everybody stops waiting. Returns the connections of those that had one.
     pub(crate) fn dissolve(&mut self) -> Vec<ClientId> {
         let given = self.given;

@@ -48,8 +48,8 @@ pub enum What {
     /// It was granted to a client that was gone before it was told, and whose place is kept (G13): its lease is cut to what
     /// is left to claim it, and its ticket is called.
     Unclaimed {
-        /// The ticket.
-        ticket: Ticket,
+        /// The ticket. `None` where it is called at another key.
+        ticket: Option<Ticket>,
         /// What its token knew of, if it held the lock before.
         known: Option<Known>,
     },
@@ -89,6 +89,9 @@ impl Undo {
             }
             (What::Renewal { share, level }, What::Unclaimed { ticket, known }) => {
                 let known = known.map(|known| Known { share, level, ..known });
+                Self { what: What::Unclaimed { ticket, known }, ..self }
+            }
+            (What::Unclaimed { ticket: None, known }, What::Unclaimed { ticket, .. }) => {
                 Self { what: What::Unclaimed { ticket, known }, ..self }
             }
             _ => self,

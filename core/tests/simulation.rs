@@ -66,7 +66,7 @@ const KINDS: [&str; 25] = [
 const KINDS_IN_A_CLUSTER: [&str; 6] = ["Slot", "Migrate", "Restore", "Look", "SetGrace", "Reload"];
 
 /// Everything that has to come to pass in the course of all histories, or they prove nothing about it.
-const OUTCOMES: [&str; 51] = [
+const OUTCOMES: [&str; 74] = [
     "all queues full",
     "broken altogether",
     "broken by fence",
@@ -89,6 +89,29 @@ const OUTCOMES: [&str; 51] = [
     "nothing to release",
     "queue full",
     "released",
+    "extended several",
+    "granted several again",
+    "granted several at once",
+    "granted the rest of several",
+    "held in part",
+    "inner level without all outer holds",
+    "latest of several places kept",
+    "released several",
+    "several given up elsewhere",
+    "several granted after waiting",
+    "several granted at once at the head of a queue",
+    "several held back by one key",
+    "several not available",
+    "several of a wrong type",
+    "several refused for want of rights",
+    "several superseded",
+    "several superseded by a request for one",
+    "several upgraded",
+    "several upgraded at once",
+    "several waited for",
+    "several waited for ahead",
+    "change of several over with a hold",
+    "wait for several withdrawn",
     "session ended",
     "session delayed",
     "session kept",
@@ -121,7 +144,7 @@ const OUTCOMES: [&str; 51] = [
 ];
 
 /// What has to come to pass in a cluster besides.
-const OUTCOMES_IN_A_CLUSTER: [&str; 22] = [
+const OUTCOMES_IN_A_CLUSTER: [&str; 24] = [
     "change of limit refused in the grace",
     "demoted with something to undo",
     "done once it came back",
@@ -141,13 +164,15 @@ const OUTCOMES_IN_A_CLUSTER: [&str; 22] = [
     "put off",
     "refused in the grace",
     "restored under waiters",
+    "several granted after waiting",
+    "several waited for",
     "session lost with a load",
     "turned away at the end of a turn",
     "turned away by the look",
 ];
 
 /// What has to come to pass where there are places.
-const OUTCOMES_AT_PLACES: [&str; 16] = [
+const OUTCOMES_AT_PLACES: [&str; 19] = [
     "granted again after waiting",
     "granted at once at the head of the queue",
     "granted to a place",
@@ -159,6 +184,9 @@ const OUTCOMES_AT_PLACES: [&str; 16] = [
     "place over",
     "place taken",
     "place taken ahead",
+    "several at a place called",
+    "several granted after waiting",
+    "several upgraded at a place",
     "superseded",
     "superseded at a place",
     "upgrade unclaimed",
@@ -167,13 +195,14 @@ const OUTCOMES_AT_PLACES: [&str; 16] = [
 ];
 
 /// What has to come to pass where strings count as locks.
-const OUTCOMES_AT_STRINGS: [&str; 13] = [
+const OUTCOMES_AT_STRINGS: [&str; 14] = [
     "foreign value replaced at the master's word",
     "granted after waiting",
     "lease of a string not cut short",
     "not available at a string",
     "not ahead any more",
     "session of a string refused",
+    "several granted after waiting",
     "string broken",
     "string extended",
     "string granted again",
@@ -243,6 +272,13 @@ impl Random {
         match self.below(8) {
             0 => Step::ReleaseAll(client, spots, self.token()),
             1 => Step::ExtendAll(client, spots, self.token(), self.choose(&[None, Some(2), Some(20)])),
+            2..5 => {
+                // Few tokens that come for shares, and for more of them.
+                let limit = self.choose(&[Some(0), Some(0), Some(3), Some(1)]);
+                let token = Some(self.below(3) as u8);
+                let request = Request { token, limit, weight: None, level: None, ..self.request(stage) };
+                Step::AcquireAll(client, spots, request)
+            }
             _ => Step::AcquireAll(client, spots, self.request(stage)),
         }
     }

@@ -431,7 +431,9 @@ fn several_are_served_once_their_keys_are_free(server: &Server, model: &Model) -
 fn nobody_waits_for_a_free_key_of_another_node(server: &Server, model: &Model, spot: Spot) -> bool {
     let is_free = !server.exists(spot) && !server.in_grace();
     let is_elsewhere = server.whose(spot).refusal().is_some() && !model.arrived.contains(&spot);
-    !is_free || !is_elsewhere || !server.table.queues().is_waited_for(spot)
+    // Who waits for several keys may wait for another, and is told by the look.
+    let head = model.head(spot).filter(|head| !head.is_for_several());
+    !is_free || !is_elsewhere || head.is_none()
 }
 
 /// What is due at a lock is done, or is put off for a span at most once the lock is this server's.

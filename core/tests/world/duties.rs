@@ -68,11 +68,13 @@ impl Model {
         }
         if self.decides() {
             let is_late = |spot: &Spot| self.may_be_late(*spot) || self.arrived.contains(spot);
+            let mut looked_at = work_done.looked_at.clone();
             let late: Vec<Spot> = SPOTS.into_iter().filter(is_late).collect();
             let had_turns = work_done.turns.iter().copied();
             let others = SPOTS.into_iter().filter(|spot| !self.unheard.contains(spot));
             for (turn, spot) in had_turns.chain(others).collect::<Vec<_>>().into_iter().enumerate() {
                 self.turn = turn;
+                self.turn_away_by(turn, &mut looked_at);
                 if !self.whose(spot).keeps() {
                     self.settle(spot);
                 } else if !late.contains(&spot) || work_done.expired.contains(&spot) {
@@ -83,10 +85,7 @@ impl Model {
                 }
             }
             self.note_leases(work_done, &late);
-            work_done
-                .looked_at
-                .iter()
-                .for_each(|spot| self.turn_away(*spot, "turned away at the end of a turn"));
+            self.turn_away_by(usize::MAX, &mut looked_at);
         }
         let waited_for: Vec<Spot> =
             self.waiting.iter().flat_map(|waiter| waiter.spots.iter().copied()).collect();
@@ -111,6 +110,14 @@ impl Model {
         if down {
             self.saw("lease seen to while the cluster is down");
         }
+    }
+
+    /// Tells them as far as the server has come to it before this turn.
+    fn turn_away_by(&mut self, turn: usize, looked_at: &mut Vec<(usize, Spot)>) {
+        let (done, left) = std::mem::take(looked_at).into_iter().partition(|(after, _)| *after <= turn);
+        *looked_at = left;
+        let done: Vec<(usize, Spot)> = done;
+        done.iter().for_each(|(_, spot)| self.turn_away(*spot, "turned away at the end of a turn"));
     }
 
     /// Tells those who wait for a key that is not served here where to go.

@@ -84,8 +84,8 @@ pub(crate) struct WorkDone {
     pub(crate) several: Vec<(usize, usize)>,
     /// Those at which it did what was due.
     pub(crate) expired: Vec<Spot>,
-    /// Those at which it asked whether it can serve who waits.
-    pub(crate) looked_at: Vec<Spot>,
+    /// Those at which it asked whether it can serve who waits, each after how many turns.
+    pub(crate) looked_at: Vec<(usize, Spot)>,
     /// Whether it has looked at the last of them.
     pub(crate) look_is_over: bool,
 }
