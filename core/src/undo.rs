@@ -187,6 +187,13 @@ impl Undos {
         self.last.clone()
     }
 
+    /// Removes the mark of a key where nothing must be undone.
+    pub(crate) fn unmark(&mut self, key: DbKey<'_>) {
+        if self.marks.get(key).is_some_and(Vec::is_empty) {
+            self.marks.remove(key);
+        }
+    }
+
     /// Removes the mark of a key, and returns what must be undone there.
     pub(crate) fn take_mark(&mut self, key: DbKey<'_>) -> Vec<Undo> {
         self.marks.remove(key).unwrap_or_default()

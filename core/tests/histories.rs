@@ -952,3 +952,21 @@ fn a_release_at_one_key_ends_a_wait_for_several() {
     assert!(holds(&world, B, 2));
     assert!(waiting(&world).is_empty());
 }
+
+#[test]
+fn one_turn_serves_two_that_wait_for_several_keys_each() {
+    let circle: [&[Spot]; 3] = [&[A, B], &[B, C], &[C, A]];
+    let shared = Request::of(1, 10).limit(0).block(0);
+    let world = follow(
+        "the lease of a writer of two keys has ended, and it comes again as a reader behind two others",
+        &[
+            Step::AcquireAll(2, circle[1], Request::of(2, 10).block(0)),
+            Step::AcquireAll(1, circle[0], shared),
+            Step::AcquireAll(3, circle[2], Request { token: Some(3), ..shared }),
+            Step::Pass(10),
+            Step::AcquireAll(2, circle[1], Request { token: Some(2), ..shared }),
+            Step::EndTurn,
+        ],
+    );
+    assert!(waiting(&world).is_empty());
+}
