@@ -160,7 +160,7 @@ impl Table {
             self.note_leaving(key, lock);
         }
         self.sessions.departed(key, lock.kept());
-        self.undos.departed(key);
+        self.undos.departed(key, lock);
         self.touched(key);
     }
 

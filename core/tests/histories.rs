@@ -970,3 +970,20 @@ fn one_turn_serves_two_that_wait_for_several_keys_each() {
     );
     assert!(waiting(&world).is_empty());
 }
+
+#[test]
+fn what_nobody_was_told_of_at_one_key_is_not_undone_at_another_that_was_granted_with_it() {
+    let world = follow(
+        "two keys are granted together, one is asked for again, and then takes the place of the other",
+        &[
+            Step::Acquire(1, A, Request::of(0, 30)),
+            Step::AcquireAll(2, &[A, B], Request::of(1, 30).block(0)),
+            Step::Release(1, A, 0, 1),
+            Step::Acquire(3, A, Request::of(1, 30)),
+            Step::Rename(A, B),
+            Step::Unblock(2, true),
+            Step::EndTurn,
+        ],
+    );
+    assert!(holds(&world, B, 1));
+}
