@@ -452,6 +452,9 @@ impl Queues {
             return false;
         }
         // It stands there for as long as the search takes, in the place of older requests of its token.
+        let elsewhere = tickets.iter().flat_map(|older| self.keys_of(*older)).cloned();
+        let elsewhere: Vec<(OwnedDbKey, NotedHolds)> =
+            elsewhere.map(|key| (key.clone(), self.waits_for.known(key.as_key()))).collect();
         tickets.iter().for_each(|older| self.waits_for.leave(*older));
         let anew = if joining.ahead { Ticket::FIRST } else { Ticket::LAST };
         let ticket = kept.map_or(anew, |kept| kept.going(joining.ahead));
@@ -465,6 +468,7 @@ impl Queues {
                 self.waits_for.enter(older, &seat.waiter, &seat.keys);
             }
         }
+        elsewhere.into_iter().for_each(|(key, holds)| self.waits_for.know(key.as_key(), holds));
         self.know_all(keys, joining);
         let closes = circle.is_some();
         if closes {
@@ -630,12 +634,6 @@ impl Queues {
     /// A waiter whose time is up.
     pub(crate) fn late(&self, now: Moment) -> Option<Ticket> {
         self.timeouts.first().filter(|(until, _)| *until <= now).map(|(_, ticket)| *ticket)
-    }
-
-    /// Everybody who waits for this key stops waiting. Returns the connections of those that had one.
-    pub(crate) fn dismiss(&mut self, key: DbKey<'_>) -> Vec<ClientId> {
-        let tickets: Vec<Ticket> = self.places(key).map(|(ticket, _)| ticket).collect();
-        tickets.into_iter().filter_map(|ticket| self.unseat(ticket)?.waiter.client).collect()
     }
 
     /// Everybody stops waiting. Returns the connections of those that had one.

@@ -163,7 +163,7 @@ impl Table {
             self.note_leaving(key, lock);
         }
         self.sessions.departed(key, lock.kept());
-        self.undos.departed(key);
+        self.undos.departed(key, lock);
         self.queues.waits_for.departed(key);
         self.touched(key);
     }
@@ -294,12 +294,12 @@ impl Table {
         let (ticket, is_new, older) = self.queues.join(keys, joining);
         let mut superseded = SmallVec::new();
         for (of_older, Seat { waiter, keys: left }) in older {
-            // It may have stood in somebody's way elsewhere.
+            let is_kept = of_older.number() == ticket.number();
+            // It may have stood in somebody's way: elsewhere, and where it stands farther behind now.
             left.iter()
                 .map(OwnedDbKey::as_key)
-                .filter(|key| !keys.contains(key))
+                .filter(|key| !is_kept || !keys.contains(key))
                 .for_each(|key| self.touched(key));
-            let is_kept = of_older.number() == ticket.number();
             let answer = waiter.when_superseded(ticket, is_kept);
             superseded.extend(waiter.client.map(|client| (client, answer)));
         }
@@ -361,9 +361,18 @@ impl Table {
         Some(waiter)
     }
 
-    /// All waiters of a key stop waiting. Those with a connection are redirected.
+    /// All waiters of a key stop waiting. Those with a connection are redirected. Some may have stood in somebody's way at other
+    /// keys.
     pub fn dismiss(&mut self, key: DbKey<'_>) -> Vec<ClientId> {
-        self.queues.dismiss(key)
+        let tickets: Vec<Ticket> = self.queues.places(key).map(|(ticket, _)| ticket).collect();
+        let mut dismissed = Vec::new();
+        for ticket in tickets {
+            let Some(Seat { waiter, keys }) = self.queues.unseat(ticket) else { continue };
+            let elsewhere = keys.iter().map(OwnedDbKey::as_key).filter(|other| *other != key);
+            elsewhere.for_each(|key| self.touched(key));
+            dismissed.extend(waiter.client);
+        }
+        dismissed
     }
 }
 

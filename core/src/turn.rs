@@ -136,6 +136,9 @@ impl<'a> Turn<'a> {
     /// The candidate has waited for several keys, and has been granted all of them or none: see [`together::serve`].
     pub fn candidate_is_served(&mut self) {
         self.outcome.candidate = None;
+        // This turn goes on with those behind it, who need no mark for that. While there is one, none that waits for several keys
+        // is ready.
+        self.table.undos.unmark(self.key);
         self.serve();
     }
 

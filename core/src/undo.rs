@@ -16,6 +16,7 @@ use core::mem;
 use smallvec::SmallVec;
 
 use crate::fence::Fence;
+use crate::hold::Hold;
 use crate::key::{Database, DbKey, DbKeyMap, OwnedDbKey};
 use crate::lock::Lock;
 use crate::queue::Ticket;
@@ -48,8 +49,8 @@ pub enum What {
     /// It was granted to a client that was gone before it was told, and whose place is kept (G13): its lease is cut to what
     /// is left to claim it, and its ticket is called.
     Unclaimed {
-        /// The ticket.
-        ticket: Ticket,
+        /// The ticket. `None` where it is called at another key.
+        ticket: Option<Ticket>,
         /// What its token knew of, if it held the lock before.
         known: Option<Known>,
     },
@@ -91,6 +92,9 @@ impl Undo {
                 let known = known.map(|known| Known { share, level, ..known });
                 Self { what: What::Unclaimed { ticket, known }, ..self }
             }
+            (What::Unclaimed { ticket: None, known }, What::Unclaimed { ticket, .. }) => {
+                Self { what: What::Unclaimed { ticket, known }, ..self }
+            }
             _ => self,
         }
     }
@@ -99,16 +103,32 @@ impl Undo {
 /// A grant whose client was not told yet.
 #[derive(Debug)]
 struct Untold {
-    /// The key of the lock. `None` if the lock has left its key and may arrive under another.
-    key: Option<OwnedDbKey>,
+    place: Place,
     /// What undoes it; `None` when somebody else has learned of the hold meanwhile, so that it stands.
     undo: Option<Undo>,
 }
 
+/// Where the lock of an untold grant is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Place {
+    At(OwnedDbKey),
+    /// It has left its key, by the departure of this number, and may arrive under another.
+    UnderWay(u64),
+}
+
 impl Untold {
     fn is_at(&self, key: DbKey<'_>) -> bool {
-        self.key.as_ref().is_some_and(|at| at.as_key() == key)
+        matches!(&self.place, Place::At(at) if at.as_key() == key)
     }
+}
+
+/// A lock that has left its key. Locks that were granted together have fences in common, so that a fence alone does not say
+/// which of them arrives.
+#[derive(Debug)]
+struct Departure {
+    number: u64,
+    /// The fence of its oldest hold.
+    oldest: Option<Fence>,
 }
 
 /// The id of an untold grant: its fence, and its number in the order of all untold grants.
@@ -126,8 +146,9 @@ pub struct Undos {
     /// Renewals at places without a connection, which are undone if they are not claimed by then (G13).
     to_claim: BTreeSet<(Moment, UntoldId)>,
     next_number: u64,
-    /// Undos of locks that have left their keys and may arrive under others.
-    under_way: Vec<Undo>,
+    /// The locks that have left their keys in this iteration, and the undos of those, which may arrive under others.
+    departures: Vec<Departure>,
+    under_way: BTreeMap<u64, Vec<Undo>>,
 }
 
 impl Default for Undos {
@@ -146,7 +167,8 @@ impl Undos {
             untold_by_client: BTreeMap::new(),
             to_claim: BTreeSet::new(),
             next_number: 0,
-            under_way: Vec::new(),
+            departures: Vec::new(),
+            under_way: BTreeMap::new(),
         }
     }
 
@@ -190,6 +212,13 @@ impl Undos {
         self.last.clone()
     }
 
+    /// Removes the mark of a key where nothing must be undone.
+    pub(crate) fn unmark(&mut self, key: DbKey<'_>) {
+        if self.marks.get(key).is_some_and(Vec::is_empty) {
+            self.marks.remove(key);
+        }
+    }
+
     /// Removes the mark of a key, and returns what must be undone there.
     pub(crate) fn take_mark(&mut self, key: DbKey<'_>) -> Vec<Undo> {
         self.marks.remove(key).unwrap_or_default()
@@ -210,7 +239,7 @@ impl Undos {
     fn note(&mut self, key: DbKey<'_>, undo: Undo) -> UntoldId {
         let id = (undo.fence, self.next_number);
         self.next_number = self.next_number.saturating_add(1);
-        self.untold.insert(id, Untold { key: Some(key.into()), undo: Some(undo) });
+        self.untold.insert(id, Untold { place: Place::At(key.into()), undo: Some(undo) });
         id
     }
 
@@ -248,9 +277,9 @@ impl Undos {
     /// A client was told of its grant. Earlier grants with the same fence stand too, because this one rests on them.
     pub(crate) fn told(&mut self, client: ClientId) {
         for (fence, number) in self.untold_by_client.remove(&client).unwrap_or_default() {
-            let Some(Untold { key, .. }) = self.untold.remove(&(fence, number)) else { continue };
+            let Some(Untold { place, .. }) = self.untold.remove(&(fence, number)) else { continue };
             let before = self.untold.range_mut((fence, 0)..(fence, number)).map(|(_, before)| before);
-            before.filter(|before| before.key == key).for_each(|before| before.undo = None);
+            before.filter(|before| before.place == place).for_each(|before| before.undo = None);
         }
     }
 
@@ -262,16 +291,16 @@ impl Undos {
     }
 
     fn lose(&mut self, id: UntoldId) -> Option<Undo> {
-        let Untold { key, undo } = self.untold.remove(&id)?;
+        let Untold { place, undo } = self.untold.remove(&id)?;
         let undo = undo?;
         let mut of_fence = self.untold.range_mut(id..=(id.0, u64::MAX)).map(|(_, later)| later);
-        if let Some(later) = of_fence.find(|later| later.key == key) {
+        if let Some(later) = of_fence.find(|later| later.place == place) {
             later.undo = later.undo.map(|later| undo.before(later));
             return None;
         }
-        let marked = match &key {
-            Some(key) => self.marks.at(key.as_key()),
-            None => &mut self.under_way,
+        let marked = match &place {
+            Place::At(key) => self.marks.at(key.as_key()),
+            Place::UnderWay(number) => self.under_way.entry(*number).or_default(),
         };
         // A later grant of the same hold may have been lost first.
         let is_later = |other: &&mut Undo| other.fence == undo.fence && other.is_about_a_grant();
@@ -290,35 +319,44 @@ impl Undos {
     }
 
     /// A lock has left its key. It is deleted, or it will arrive under another key.
-    pub(crate) fn departed(&mut self, key: DbKey<'_>) {
+    pub(crate) fn departed(&mut self, key: DbKey<'_>, lock: &Lock) {
         if self.is_quiet() {
             return;
         }
+        let number = self.next_number;
+        self.next_number = number.saturating_add(1);
+        self.departures.push(Departure { number, oldest: lock.holds().iter().next().map(Hold::fence) });
         let undos = self.take_mark(key);
-        self.under_way.extend(undos);
+        self.under_way.insert(number, undos);
         let was_here = self.untold.values_mut().filter(|untold| untold.is_at(key));
-        was_here.for_each(|untold| untold.key = None);
+        was_here.for_each(|untold| untold.place = Place::UnderWay(number));
     }
 
     /// A lock has arrived under a key. Its undos and its untold grants follow it.
     pub(crate) fn arrived(&mut self, key: DbKey<'_>, lock: &Lock) {
-        let under_way = mem::take(&mut self.under_way);
-        for undo in under_way {
-            if lock.hold(undo.fence).is_some() {
-                self.add(key, undo);
-            } else {
-                self.under_way.push(undo);
+        let oldest = lock.holds().iter().next().map(Hold::fence);
+        // What replaces a lock has left its own key after that.
+        let found = self.departures.iter().rposition(|departure| departure.oldest == oldest);
+        let found = found.map(|found| self.departures.remove(found).number);
+        let is_of_it = |number: u64| found.is_none_or(|found| found == number);
+        for (number, undos) in &mut self.under_way {
+            if is_of_it(*number) {
+                for undo in undos.extract_if(.., |undo| lock.hold(undo.fence).is_some()) {
+                    self.marks.at(key).push(undo);
+                }
             }
         }
         for ((fence, _), untold) in &mut self.untold {
-            if untold.key.is_none() && lock.hold(*fence).is_some() {
-                untold.key = Some(key.into());
+            let is_of_it = matches!(untold.place, Place::UnderWay(number) if is_of_it(number));
+            if is_of_it && lock.hold(*fence).is_some() {
+                untold.place = Place::At(key.into());
             }
         }
     }
 
     /// An iteration of the server's loop ends: a lock that has not arrived by now was deleted.
     pub(crate) fn before_sleep(&mut self) {
+        self.departures.clear();
         self.under_way.clear();
     }
 
@@ -326,7 +364,9 @@ impl Undos {
     pub(crate) fn swapped(&mut self, one: Database, other: Database) {
         self.marks.swap(one, other);
         for untold in self.untold.values_mut() {
-            untold.key = untold.key.take().map(|key| key.swapped(one, other));
+            if let Place::At(key) = &untold.place {
+                untold.place = Place::At(key.clone().swapped(one, other));
+            }
         }
     }
 

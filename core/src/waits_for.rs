@@ -321,6 +321,12 @@ impl WaitsFor {
         }
     }
 
+    /// What is noted of the lock under a key.
+    pub(crate) fn known(&self, key: DbKey<'_>) -> NotedHolds {
+        let waited = self.keys.get(*self.key_ids.get(key)?)?;
+        Some(waited.holds.as_ref()?.iter().map(|(hold, _)| hold.clone()).collect())
+    }
+
     /// Notes the holds of the lock under a key. Without effect where nobody with a label waits.
     pub(crate) fn know(&mut self, key: DbKey<'_>, holds: NotedHolds) {
         if let Some(id) = self.key_ids.get(key).copied() {

@@ -16,7 +16,7 @@ use lock_core::undo::What;
 use lock_core::{ClientId, Fence, Moment};
 use world::checks::World;
 use world::steps::Whose::{Arriving, Elsewhere, Nobodys, Ours};
-use world::steps::{NOT_OURS_MS, Request, SPOTS, Spot, Step};
+use world::steps::{NOT_OURS_MS, Reply, Request, SPOTS, Spot, Spots, Step};
 use world::trace::Trace;
 
 const CLIENTS: u64 = 3;
@@ -37,13 +37,22 @@ struct Scene {
     events: &'static [Step],
     /// Whether clients may do the same, each under its own name.
     are_alike: bool,
+    /// Whether everybody who waits in any of the states is granted once time goes by. Nobody gives up before.
+    is_fair: bool,
     /// Up to how many steps.
     depth: usize,
 }
 
 /// Clients alone, who do nothing.
-const NOTHING_ELSE: Scene =
-    Scene { title: "", before: &[], alphabet: |_| Vec::new(), events: &[], are_alike: false, depth: 0 };
+const NOTHING_ELSE: Scene = Scene {
+    title: "",
+    before: &[],
+    alphabet: |_| Vec::new(),
+    events: &[],
+    are_alike: false,
+    is_fair: false,
+    depth: 0,
+};
 
 /// A state by the way to it: the state before, and the step from there.
 struct Visited {
@@ -104,6 +113,10 @@ fn visit(scene: &Scene) -> usize {
             for step in next_steps(&replay(&steps), scene, last_to_come(scene, &steps)) {
                 let world = take(scene.title, &steps, step);
                 if known.insert(fingerprint(world)) {
+                    if scene.is_fair {
+                        let steps: Vec<Step> = steps.iter().copied().chain([step]).collect();
+                        nobody_starves(scene.title, &steps);
+                    }
                     next_layer.push(Some(visited.len()));
                     visited.push(Visited { before, step });
                 }
@@ -114,6 +127,25 @@ fn visit(scene: &Scene) -> usize {
     let rest = if layer.is_empty() { "there are no more" } else { "more beyond" };
     println!("{}: {} states within {} steps, {rest}", scene.title, known.len(), scene.depth);
     known.len()
+}
+
+/// From here on nothing happens but that leases end. Each of those who wait is granted in its turn, so that in as many turns as
+/// there are clients nobody is left.
+fn nobody_starves(title: &str, steps: &[Step]) {
+    let mut trace = Trace { title: title.to_owned(), steps: steps.to_vec() };
+    let mut world = replay(steps);
+    let waiting: Vec<ClientId> = world.model.waiting.iter().filter_map(|waiter| waiter.client).collect();
+    let mut granted = Vec::new();
+    for _ in 0..=CLIENTS {
+        for step in [Step::Pass(LEASE_MS), Step::EndTurn] {
+            trace.steps.push(step);
+            world.take(step).unwrap_or_else(|failure| panic!("{failure}"));
+            let told = world.told.iter().filter(|(_, reply)| matches!(reply, Reply::Granted(..)));
+            granted.extend(told.map(|(client, _)| *client));
+        }
+    }
+    assert!(world.model.waiting.is_empty(), "somebody waits on: {:?}", world.model.waiting);
+    assert!(waiting.iter().all(|client| granted.contains(client)), "not all were granted: {granted:?}");
 }
 
 /// Takes a step more, and checks everything.
@@ -136,7 +168,11 @@ fn fingerprint(mut world: World) -> u64 {
         let holds = server.lock(spot).into_iter().flat_map(|lock| lock.holds());
         for hold in holds {
             let left = left(now, Some(hold.deadline()));
-            let holder = world.model.holders.iter().find(|(_, holder)| holder.fence == hold.fence().get());
+            let holder = world
+                .model
+                .holders
+                .iter()
+                .find(|(place, holder)| *place == spot && holder.fence == hold.fence().get());
             let promised = holder.map(|(_, holder)| promises(now, holder));
             let (share, level, session) = (hold.share(), hold.level(), hold.session());
             let mut buffer = [0; LONGEST_SPELLED];
@@ -147,7 +183,9 @@ fn fingerprint(mut world: World) -> u64 {
         for waiter in world.model.queue(spot) {
             let (client, user, request, ahead) =
                 (waiter.client, waiter.user, waiter.request, waiter.is_ahead);
-            write!(text, "{client:?} {user} {request:?} {ahead} {};", left(now, waiter.until)).unwrap();
+            let spots = (waiter.spots.len() > 1).then_some(&waiter.spots);
+            write!(text, "{client:?} {user} {request:?} {ahead} {spots:?} {};", left(now, waiter.until))
+                .unwrap();
         }
         text.push('|');
     }
@@ -322,6 +360,69 @@ fn upgrades_at_places(client: ClientId) -> Vec<Step> {
         steps.push(Step::Acquire(client, spot, request.limit(1).block(0)));
     }
     steps
+}
+
+/// Two keys of three for each client, so that each two clients want one in common.
+fn in_a_circle(client: ClientId) -> Spots {
+    match client {
+        1 => &[SPOTS[0], SPOTS[1]],
+        2 => &[SPOTS[1], SPOTS[2]],
+        _ => &[SPOTS[2], SPOTS[0]],
+    }
+}
+
+/// Three who take two keys each, in a circle, and wait for them without end.
+fn circle(client: ClientId) -> Vec<Step> {
+    let (spots, number) = (in_a_circle(client), u8::try_from(client).unwrap());
+    vec![
+        Step::AcquireAll(client, spots, own(client).block(0)),
+        Step::ReleaseAll(client, spots, number),
+        Step::Acquire(client, spots[1], own(client).block(0)),
+        Step::Release(client, spots[0], number, 1),
+        Step::Disconnect(client),
+    ]
+}
+
+/// The same for a while and at places, under two tokens.
+fn circle_at_places(client: ClientId) -> Vec<Step> {
+    let (spots, number) = (in_a_circle(client), u8::from(client > 1));
+    let request = Request::of(number, LEASE_MS);
+    vec![
+        Step::AcquireAll(client, spots, request.block(BLOCK_MS).queue(QUEUE_MS)),
+        Step::AcquireAll(client, spots, request.queue(QUEUE_MS)),
+        Step::ReleaseAll(client, spots, number),
+        Step::Disconnect(client),
+    ]
+}
+
+/// Readers of two keys, in a circle, who become the writers.
+fn circle_of_upgrades(client: ClientId) -> Vec<Step> {
+    let (spots, number) = (in_a_circle(client), u8::try_from(client).unwrap());
+    vec![
+        Step::AcquireAll(client, spots, own(client).limit(0).block(0)),
+        Step::AcquireAll(client, spots, own(client).limit(1).block(0)),
+        Step::Release(client, spots[0], number, 1),
+        Step::Disconnect(client),
+    ]
+}
+
+#[test]
+fn several_keys_in_a_circle() {
+    let scene = Scene { title: "a circle", alphabet: circle, is_fair: true, depth: 7, ..NOTHING_ELSE };
+    assert!(visit(&scene) > 5_000);
+}
+
+#[test]
+fn several_keys_in_a_circle_at_places() {
+    let scene = Scene { title: "a circle at places", alphabet: circle_at_places, depth: 7, ..NOTHING_ELSE };
+    assert!(visit(&scene) > 3_000);
+}
+
+#[test]
+fn changes_of_limits_of_several_keys_in_a_circle() {
+    let scene =
+        Scene { title: "upgrades in a circle", alphabet: circle_of_upgrades, depth: 7, ..NOTHING_ELSE };
+    assert!(visit(&scene) > 3_000);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use lock_core::ClientId;
 use lock_core::queue::WaiterLimits;
 use world::checks::World;
 use world::steps::Whose::{Arriving, Elsewhere, Nobodys, Ours};
-use world::steps::{Request, SPOTS, Spot, Step};
+use world::steps::{Request, SPOTS, Spot, Spots, Step};
 use world::trace::Trace;
 
 const CLIENTS: usize = 7;
@@ -36,8 +36,11 @@ enum Stage {
 }
 
 /// Every kind of step.
-const KINDS: [&str; 22] = [
+const KINDS: [&str; 25] = [
     "Acquire",
+    "AcquireAll",
+    "ReleaseAll",
+    "ExtendAll",
     "Release",
     "Extend",
     "Break",
@@ -65,7 +68,7 @@ const KINDS: [&str; 22] = [
 const KINDS_IN_A_CLUSTER: [&str; 6] = ["Slot", "Migrate", "Restore", "Look", "SetGrace", "Reload"];
 
 /// Everything that has to come to pass in the course of all histories, or they prove nothing about it.
-const OUTCOMES: [&str; 51] = [
+const OUTCOMES: [&str; 74] = [
     "all queues full",
     "broken altogether",
     "broken by fence",
@@ -88,6 +91,29 @@ const OUTCOMES: [&str; 51] = [
     "nothing to release",
     "queue full",
     "released",
+    "extended several",
+    "granted several again",
+    "granted several at once",
+    "granted the rest of several",
+    "held in part",
+    "inner level without all outer holds",
+    "latest of several places kept",
+    "released several",
+    "several given up elsewhere",
+    "several granted after waiting",
+    "several granted at once at the head of a queue",
+    "several held back by one key",
+    "several not available",
+    "several of a wrong type",
+    "several refused for want of rights",
+    "several superseded",
+    "several superseded by a request for one",
+    "several upgraded",
+    "several upgraded at once",
+    "several waited for",
+    "several waited for ahead",
+    "change of several over with a hold",
+    "wait for several withdrawn",
     "session ended",
     "session delayed",
     "session kept",
@@ -120,7 +146,7 @@ const OUTCOMES: [&str; 51] = [
 ];
 
 /// What has to come to pass in a cluster besides.
-const OUTCOMES_IN_A_CLUSTER: [&str; 22] = [
+const OUTCOMES_IN_A_CLUSTER: [&str; 24] = [
     "change of limit refused in the grace",
     "demoted with something to undo",
     "done once it came back",
@@ -140,13 +166,15 @@ const OUTCOMES_IN_A_CLUSTER: [&str; 22] = [
     "put off",
     "refused in the grace",
     "restored under waiters",
+    "several granted after waiting",
+    "several waited for",
     "session lost with a load",
     "turned away at the end of a turn",
     "turned away by the look",
 ];
 
 /// What has to come to pass where there are places.
-const OUTCOMES_AT_PLACES: [&str; 16] = [
+const OUTCOMES_AT_PLACES: [&str; 19] = [
     "granted again after waiting",
     "granted at once at the head of the queue",
     "granted to a place",
@@ -158,6 +186,9 @@ const OUTCOMES_AT_PLACES: [&str; 16] = [
     "place over",
     "place taken",
     "place taken ahead",
+    "several at a place called",
+    "several granted after waiting",
+    "several upgraded at a place",
     "superseded",
     "superseded at a place",
     "upgrade unclaimed",
@@ -170,13 +201,14 @@ const OUTCOMES_OF_OWNERS: [&str; 5] =
     ["circle", "circle of a retry", "circle of shares", "deadlock", "granted after waiting"];
 
 /// What has to come to pass where strings count as locks.
-const OUTCOMES_AT_STRINGS: [&str; 13] = [
+const OUTCOMES_AT_STRINGS: [&str; 14] = [
     "foreign value replaced at the master's word",
     "granted after waiting",
     "lease of a string not cut short",
     "not available at a string",
     "not ahead any more",
     "session of a string refused",
+    "several granted after waiting",
     "string broken",
     "string extended",
     "string granted again",
@@ -187,12 +219,34 @@ const OUTCOMES_AT_STRINGS: [&str; 13] = [
 ];
 
 /// SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014).
-struct Random(u64);
+struct Random {
+    state: u64,
+    /// Whether there are requests for several keys.
+    has_several: bool,
+}
+
+/// Keys for which there are requests together: overlapping sets, in more than one order.
+const SETS: [Spots; 14] = [
+    &[SPOTS[0], SPOTS[1]],
+    &[SPOTS[0], SPOTS[1]],
+    &[SPOTS[1], SPOTS[0]],
+    &[SPOTS[1], SPOTS[2]],
+    &[SPOTS[2], SPOTS[0]],
+    &[SPOTS[0], SPOTS[2]],
+    &[SPOTS[0], SPOTS[1], SPOTS[2]],
+    &[SPOTS[2], SPOTS[1], SPOTS[0]],
+    &[SPOTS[0]],
+    &[SPOTS[1]],
+    &[SPOTS[2]],
+    &[SPOTS[3], SPOTS[4]],
+    &[SPOTS[4], SPOTS[3]],
+    &[SPOTS[5], SPOTS[3]],
+];
 
 impl Random {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.state;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ (mixed >> 31)
@@ -212,7 +266,27 @@ impl Random {
 
     /// Mostly the first key, so that much happens there.
     fn spot(&mut self) -> Spot {
-        SPOTS[self.choose(&[0, 0, 0, 0, 0, 1, 2, 3])]
+        if self.has_several && self.one_in(4) {
+            return SPOTS[self.choose(&[1, 1, 2])];
+        }
+        SPOTS[self.choose(&[0, 0, 0, 0, 0, 1, 3, 4])]
+    }
+
+    /// A request that comes for several keys.
+    fn step_of_several(&mut self, stage: Stage, client: ClientId) -> Step {
+        let spots = self.choose(&SETS);
+        match self.below(8) {
+            0 => Step::ReleaseAll(client, spots, self.token()),
+            1 => Step::ExtendAll(client, spots, self.token(), self.choose(&[None, Some(2), Some(20)])),
+            2..5 => {
+                // Few tokens that come for shares, and for more of them.
+                let limit = self.choose(&[Some(0), Some(0), Some(3), Some(1)]);
+                let token = Some(self.below(3) as u8);
+                let request = Request { token, limit, weight: None, level: None, ..self.request(stage) };
+                Step::AcquireAll(client, spots, request)
+            }
+            _ => Step::AcquireAll(client, spots, self.request(stage)),
+        }
     }
 
     fn spot_to_wait_at(&mut self, stage: Stage) -> Spot {
@@ -290,6 +364,9 @@ impl Random {
             return Step::SetString(self.spot(), self.token(), ms);
         }
         let client = self.choose(&open);
+        if self.has_several && self.one_in(5) {
+            return self.step_of_several(stage, client);
+        }
         match self.below(100) {
             85..91 | 95 if stage == Stage::Owners && !self.one_in(4) => Step::EndTurn,
             0..40 => Step::Acquire(client, self.spot_to_wait_at(stage), self.request(stage)),
@@ -348,8 +425,8 @@ fn name(step: Step) -> String {
 }
 
 /// Runs one history. Returns what came to pass, and how often.
-fn run(stage: Stage, seed: u64, steps: usize) -> BTreeMap<String, usize> {
-    let mut random = Random(seed);
+fn run(stage: Stage, seed: u64, steps: usize, has_several: bool) -> BTreeMap<String, usize> {
+    let mut random = Random { state: seed, has_several };
     let mut world = World::new(CLIENTS as u64, LIMITS);
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     let mut history = Trace { title: format!("SIMULATION_SEED={seed} ({stage:?})"), steps: Vec::new() };
@@ -385,7 +462,7 @@ fn number_from_env(name: &str) -> Option<u64> {
 #[test]
 fn histories_that_found_something_keep_the_contract() {
     for seed in [157, 2_609, 4_140, 6_803] {
-        run(Stage::Alone, seed, 1_500);
+        run(Stage::Alone, seed, 1_500, false);
     }
 }
 
@@ -425,11 +502,11 @@ fn run_all(stage: Stage, runs: u64) -> BTreeMap<String, usize> {
     let steps = number_from_env("SIMULATION_STEPS").unwrap_or(1_500) as usize;
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     if let Some(seed) = number_from_env("SIMULATION_SEED") {
-        run(stage, seed, steps);
+        run(stage, seed, steps, true);
         return seen;
     }
     for seed in 0..number_from_env("SIMULATION_RUNS").unwrap_or(runs) {
-        for (what, times) in run(stage, seed, steps) {
+        for (what, times) in run(stage, seed, steps, true) {
             *seen.entry(what).or_default() += times;
         }
     }

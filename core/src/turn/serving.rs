@@ -54,7 +54,7 @@ impl Turn<'_> {
                     self.leave_renewal_to_claim(undo.fence, known);
                     self.outcome.has_promised = true;
                     self.outcome.changes.push(Change::Set(hold, Cause::LeftToClaim));
-                    self.outcome.calls.push(ticket);
+                    self.outcome.calls.extend(ticket);
                 }
             }
             What::Session(client) => {
@@ -230,7 +230,7 @@ impl Turn<'_> {
             return self.tell(waiter.client, Answer::Refused(Refusal::NoPermission));
         }
         let wall_micros = self.circumstances.wall_micros;
-        match self.grant_to_waiter(ticket, &waiter, |table| table.fences.draw(wall_micros)) {
+        match self.grant_to_waiter(Some(ticket), &waiter, |table| table.fences.draw(wall_micros)) {
             Some(fence) => self.announce(ticket, waiter, fence),
             None => self.tell(waiter.client, Answer::Refused(Refusal::FencesExhausted)),
         }
@@ -239,7 +239,7 @@ impl Turn<'_> {
     /// Grants the lock to a request that has waited, and returns the fence of its hold. `make_fence` is called for a new hold.
     pub(super) fn grant_to_waiter(
         &mut self,
-        ticket: Ticket,
+        call: Option<Ticket>,
         waiter: &Waiter,
         make_fence: impl FnOnce(&mut Table) -> Option<Fence>,
     ) -> Option<Fence> {
@@ -258,7 +258,7 @@ impl Turn<'_> {
         match waiter.client {
             None => self.leave_renewal_to_claim(undo.fence, known),
             Some(client) => {
-                let left_to_claim = waiter.keep.is_some().then_some(What::Unclaimed { ticket, known });
+                let left_to_claim = waiter.keep.is_some().then_some(What::Unclaimed { ticket: call, known });
                 let undo = Undo { what: left_to_claim.unwrap_or(undo.what), ..undo };
                 self.table.undos.granted(client, self.key, undo);
             }

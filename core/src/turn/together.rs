@@ -20,11 +20,12 @@ use crate::hold::{Hold, Terms};
 use crate::key::OwnedDbKey;
 use crate::lock::{Renewal, Verdict};
 use crate::outcome::{Acquired, Authority, Denied, WaitOptions};
-use crate::queue::{Joining, Seat, Ticket, Waiter};
+use crate::queue::{Joining, Seat, Ticket, Waiter, WaiterLimits};
 use crate::refusal::Refusal;
 use crate::request::Acquire;
 use crate::session::ClientId;
 use crate::string_hold::StringHold;
+use crate::time::Moment;
 use crate::token::Token;
 
 /// The turns at several keys, no two of which are alike. What is marked at the keys has been settled, and nothing happens
@@ -35,15 +36,6 @@ pub trait Turns {
 
     /// Takes a step at one of them, by its place in the request.
     fn at<R>(&mut self, place: usize, step: impl FnOnce(&mut Turn<'_>) -> R) -> R;
-}
-
-/// How a request stands at one of its keys.
-#[derive(Clone, Copy, Debug)]
-struct Standing {
-    /// Whether its token holds this lock.
-    is_held: bool,
-    /// Whether it can be granted now.
-    is_ready: bool,
 }
 
 /// Takes all locks for `request`, or lets it wait for them if it may. See [`Turn::acquire`].
@@ -72,28 +64,23 @@ fn try_to_acquire(
     make_token: impl FnOnce() -> Token,
 ) -> Result<Acquired, Refusal> {
     let may_wait = wait.is_some();
-    let standings =
-        each(turns, |turn| turn.stand(request, may_wait)).collect::<Result<SmallVec<[_; 8]>, _>>()?;
-    let all_held = standings.iter().all(|standing| standing.is_held);
+    let own = request.token.as_ref();
+    each(turns, |turn| turn.end_lost_session(own)).for_each(drop);
+    let held = each(turns, |turn| turn.holds(own)).filter(|is_held| *is_held).count();
+    let all_held = held == turns.count();
     if request.is_inner() && !all_held {
         // An outer hold is gone, and what works under it is to learn that.
         return Ok(Acquired::NotAvailable);
     }
-    if standings.iter().all(|standing| standing.is_ready) {
-        // One fence for all that is granted anew.
-        let fence = if all_held { Some(Fence::NONE) } else { turns.at(0, |turn| turn.draw_fence()) };
-        let fence = fence.ok_or(Refusal::FencesExhausted)?;
-        let token = request.token.clone().unwrap_or_else(make_token);
-        turns.at(0, |turn| turn.note_wait_of(&token));
-        let take = |turn: &mut Turn<'_>| turn.take(request, &token, fence, &connection, may_wait);
-        let fences = each(turns, take).collect::<Result<SmallVec<[_; 8]>, _>>()?;
-        return Ok(Acquired::Granted(token, fences.into_iter().max().unwrap_or(fence)));
+    let readiness = each(turns, |turn| turn.is_ready_at_once(request, may_wait));
+    let readiness = readiness.collect::<Result<SmallVec<[_; 8]>, _>>()?;
+    if readiness.iter().all(|is_ready| *is_ready) {
+        return grant(turns, request, connection, (may_wait, all_held), make_token);
     }
     let Some(wait) = wait else { return Ok(Acquired::NotAvailable) };
-    if !all_held && standings.iter().any(|standing| standing.is_held) {
+    if held > 0 && !all_held {
         return Err(Refusal::HeldInPart);
     }
-    let own = request.token.as_ref();
     if all_held && each(turns, |turn| turn.upgrade_waits(own)).any(|waits| waits) {
         return Err(Refusal::Deadlock);
     }
@@ -113,8 +100,40 @@ fn try_to_acquire(
         return Err(Refusal::Circle);
     }
     let token = &joining.waiter.token;
+    let mut older: SmallVec<[Ticket; 8]> =
+        each(turns, |turn| turn.table.queues.ticket_of(turn.key, token)).flatten().collect();
+    older.sort_unstable();
+    older.dedup();
+    // It takes the place of those.
+    let in_all = limits.in_all.saturating_add(older.len());
+    let limits = WaiterLimits { in_all, ..limits };
     each(turns, |turn| turn.table.queues.room_for(turn.key, token, limits)).collect::<Result<(), _>>()?;
     Ok(joining.or_without_connection())
+}
+
+/// Grants all keys, at each of which the request is ready. All that is granted anew has one fence.
+fn grant(
+    turns: &mut impl Turns,
+    request: &Acquire<'_>,
+    connection: impl Fn() -> ClientId,
+    (may_wait, all_held): (bool, bool),
+    make_token: impl FnOnce() -> Token,
+) -> Result<Acquired, Refusal> {
+    let fence = if all_held { Some(Fence::NONE) } else { turns.at(0, |turn| turn.draw_fence()) };
+    let fence = fence.ok_or(Refusal::FencesExhausted)?;
+    let token = request.token.clone().unwrap_or_else(make_token);
+    if !all_held {
+        let since = each(turns, |turn| turn.has_waited_since(&token)).flatten().min();
+        turns.at(0, |turn| turn.outcome.waited_since.extend(since));
+    }
+    let take = |turn: &mut Turn<'_>| turn.take(request, &token, fence, &connection);
+    let fences = each(turns, take).collect::<Result<SmallVec<[_; 8]>, _>>()?;
+    if may_wait {
+        each(turns, |turn| turn.give_up_place(&token)).for_each(drop);
+    }
+    // Who waits behind is served by a turn of that key alone.
+    each(turns, |turn| turn.table.touched(turn.key)).for_each(drop);
+    Ok(Acquired::Granted(token, fences.into_iter().max().unwrap_or(fence)))
 }
 
 /// Whether a request that waits can be granted all its keys now.
@@ -135,7 +154,9 @@ pub fn serve(turns: &mut impl Turns, ticket: Ticket, has_right: bool) {
     let Some(fence) = fence else {
         return turns.at(0, |turn| turn.tell(waiter.client, Answer::Refused(Refusal::FencesExhausted)));
     };
-    let fences = each(turns, |turn| turn.grant_to_waiter(ticket, &waiter, |_| Some(fence)));
+    // A place is called at the first key alone, also where it is left to be claimed.
+    let mut call = Some(ticket);
+    let fences = each(turns, |turn| turn.grant_to_waiter(call.take(), &waiter, |_| Some(fence)));
     let highest = fences.flatten().max().unwrap_or(fence);
     turns.at(0, |turn| turn.announce(ticket, waiter, highest));
 }
@@ -149,22 +170,17 @@ fn each<'t, T: Turns, R>(
 }
 
 impl Turn<'_> {
-    /// How a request for several keys stands at this one.
+    /// Whether a request for several keys could be granted this one without waiting.
     ///
     /// # Errors
     /// What the request could not get from any lock.
-    fn stand(&mut self, request: &Acquire<'_>, may_wait: bool) -> Result<Standing, Refusal> {
+    fn is_ready_at_once(&self, request: &Acquire<'_>, may_wait: bool) -> Result<bool, Refusal> {
         let token = request.token.as_ref();
-        self.end_lost_session(token);
         self.check_share(token, request.asked)?;
         if self.is_at_string() {
             let owns = token.is_some_and(|token| self.owns_string(token));
             let is_session = request.session_delay_ms.is_some();
-            return if owns && is_session {
-                Err(Refusal::SessionOfString)
-            } else {
-                Ok(Standing { is_held: owns, is_ready: owns })
-            };
+            return if owns && is_session { Err(Refusal::SessionOfString) } else { Ok(owns) };
         }
         let verdict = self.lock.judge(token, request.asked, self.now);
         let is_admitted = match verdict {
@@ -173,13 +189,12 @@ impl Turn<'_> {
             Verdict::Wait => false,
         };
         let is_held_back = verdict.gives_more() && self.is_in_grace();
-        Ok(Standing { is_held: self.holds(token), is_ready: is_admitted && !is_held_back })
+        Ok(is_admitted && !is_held_back)
     }
 
-    /// The token may have headed the queue, and ask again.
-    fn note_wait_of(&mut self, token: &Token) {
-        let head = self.table.queues.head(self.key).filter(|head| head.token == *token);
-        self.outcome.waited_since.extend(head.map(|head| head.since));
+    /// The token may head the queue, and ask again.
+    fn has_waited_since(&self, token: &Token) -> Option<Moment> {
+        self.table.queues.head(self.key).filter(|head| head.token == *token).map(|head| head.since)
     }
 
     /// Grants this key, at which the request is ready: its own hold again, or a new one under `fence`. Returns the fence.
@@ -189,36 +204,36 @@ impl Turn<'_> {
         token: &Token,
         fence: Fence,
         connection: impl Fn() -> ClientId,
-        may_wait: bool,
     ) -> Result<Fence, Refusal> {
         let session = session(request, connection);
-        let granted = if self.is_at_string() {
+        if self.is_at_string() {
             self.renew_string(request, token);
-            Fence::NONE
+            Ok(Fence::NONE)
         } else if self.holds(Some(token)) {
             let renewed = self.renew(token, Renewal::of(request, session)).ok_or(Refusal::Internal)?;
             self.table.undos.learned(self.key, renewed.fence);
-            renewed.fence
+            Ok(renewed.fence)
         } else {
             let has_waited = self.table.queues.is_waited_for(self.key);
             let terms = Terms::of(request, token.clone(), session);
             self.grant(Hold::grant(terms, fence, self.now), has_waited);
-            fence
-        };
-        if may_wait {
-            self.give_up_place(token);
+            Ok(fence)
         }
-        // Who waits behind is served by a turn of that key alone.
-        self.table.touched(self.key);
-        Ok(granted)
     }
 
     /// Whether the request with this ticket is next at this key, and can be granted it.
-    fn is_ready_for(&self, ticket: Ticket) -> bool {
+    fn is_ready_for(&mut self, ticket: Ticket) -> bool {
+        if self.circumstances.authority != Authority::FULL {
+            // Somebody will serve it, and is not to forget.
+            self.table.touched(self.key);
+            return false;
+        }
         let Some((first, head)) = self.table.queues.places(self.key).next() else { return false };
+        // One of the holds that it is to change may have ended. Then its wait is over, as a turn here will find.
+        let holds_as_it_did = !ticket.is_ahead() || self.holds(Some(&head.token));
         let verdict = self.lock.judge(Some(&head.token), head.asked, self.now);
         first == ticket
-            && self.circumstances.authority == Authority::FULL
+            && holds_as_it_did
             && !self.table.undos.is_marked(self.key)
             && !self.is_at_string()
             && verdict != Verdict::Wait

@@ -85,7 +85,7 @@ impl Server {
 
     /// Tells those who wait for a key that this server does not serve any more where to go.
     fn turn_away(&mut self, spot: Spot) {
-        self.work_done.looked_at.push(spot);
+        self.work_done.looked_at.push((self.work_done.turns.len(), spot));
         if !self.table.queues().is_waited_for(spot) {
             return;
         }

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use lock_core::codec;
 use lock_core::invariants;
 use lock_core::queue::WaiterLimits;
-use lock_core::{ClientId, Hold, Limit, Lock, Share, Ticket, Token};
+use lock_core::{ClientId, Fence, Hold, Limit, Lock, Share, Ticket, Token, Verdict};
 
 use super::model::{Holder, Model};
-use super::server::{Served, Server, Value};
+use super::server::{Served, Server, Value, known};
 use super::steps::{Reply, SPOTS, Spot, Step};
 
 pub(crate) struct World {
@@ -20,6 +20,8 @@ pub(crate) struct World {
     pub(crate) told: Vec<(ClientId, Reply)>,
     highest_fence: u64,
     steps: u64,
+    /// Holds that came to where they are with their keys, or from another server: where they are, and their fences.
+    arrived: BTreeSet<(Spot, u64)>,
     /// How many holds are there that this server has not granted itself, less those that have ended where it did not decide.
     from_elsewhere: i64,
 }
@@ -48,6 +50,7 @@ impl World {
             told: Vec::new(),
             highest_fence: 0,
             steps: 0,
+            arrived: BTreeSet::new(),
             from_elsewhere: 0,
         }
     }
@@ -76,6 +79,10 @@ impl World {
         let expected = self.model.take(step, &made, &self.server.work_done);
         self.highest_fence =
             self.server.grants.iter().map(|grant| grant.fence.get()).fold(self.highest_fence, u64::max);
+        if matches!(step, Step::Arrive(..) | Step::Restore(..) | Step::Rename(..) | Step::Swap) {
+            let holders = self.model.holders.iter().map(|(spot, holder)| (*spot, holder.fence));
+            self.arrived.extend(holders);
+        }
         if self.is_about_holds_from_elsewhere(step) {
             self.from_elsewhere = not_granted_here(&self.server);
         }
@@ -89,7 +96,11 @@ impl World {
     pub(crate) fn take(&mut self, step: Step) -> Result<(), String> {
         let highest_before = self.highest_fence;
         if matches!(step, Step::Look(_)) && self.server.last_looked_at.is_none() {
-            let waiting = self.model.waiting.iter().map(|waiter| (waiter.number, waiter.spot));
+            let waiting = self
+                .model
+                .waiting
+                .iter()
+                .flat_map(|waiter| waiter.spots.iter().map(|spot| (waiter.number, *spot)));
             self.stranded = waiting.collect();
         }
         let [told, expected] = self.pass(step);
@@ -143,6 +154,8 @@ impl World {
             holds!(who_waits_is_granted_only_what_is_ours(served));
             holds!(nothing_is_granted_anew_in_the_grace(served));
         }
+        holds!(several_are_granted_altogether_or_not_at_all(server));
+        holds!(who_waits_for_several_holds_none_or_all(server, &self.arrived));
         holds!(every_hold_is_counted(server));
         holds!(queues_are_consistent(server));
         holds!(deadlines_are_consistent(server));
@@ -162,6 +175,7 @@ impl World {
                 holds!(nobody_waits_for_a_free_key_of_another_node(server, &self.model, spot));
                 holds!(what_is_due_is_done_where_it_is_ours(server, &self.model, spot));
             }
+            holds!(several_are_served_once_their_keys_are_free(server, &self.model));
             holds!(nothing_is_held_for_who_left(server));
             holds!(sessions_are_open(server));
             holds!(no_mark_is_left(server));
@@ -179,13 +193,14 @@ impl World {
             return Err(format!("the_same_tokens_hold: {spot:?}: {live:?}\nexpected: {expected:?}"));
         }
         let waiting = self.server.table.queues().places(spot).map(|(ticket, waiter)| {
-            (self.server.number_of(ticket), waiter.client, waiter.token.clone(), waiter.until)
+            let keys = self.server.table.queues().keys_of(ticket);
+            let spots: Vec<Spot> = keys.iter().map(|key| known(key.as_key())).collect();
+            (self.server.number_of(ticket), waiter.client, waiter.token.clone(), waiter.until, spots)
         });
         let waiting: Vec<_> = waiting.collect();
-        let expected = self
-            .model
-            .queue(spot)
-            .map(|waiter| (waiter.number, waiter.client, waiter.token.clone(), waiter.until));
+        let expected = self.model.queue(spot).map(|waiter| {
+            (waiter.number, waiter.client, waiter.token.clone(), waiter.until, waiter.spots.clone())
+        });
         let expected: Vec<_> = expected.collect();
         if waiting != expected {
             return Err(format!("the_same_requests_wait: {spot:?}: {waiting:?}\nexpected: {expected:?}"));
@@ -235,8 +250,10 @@ fn each_is_told_what_the_contract_says(told: &[(ClientId, Reply)], expected: &[(
 }
 
 fn fences_rise_in_the_order_of_grants(server: &Server, highest_before: u64) -> bool {
-    let fences = server.grants.iter().map(|grant| grant.fence.get());
-    [highest_before].into_iter().chain(fences).is_sorted_by(|a, b| a < b)
+    // A grant of several keys is noted once more at each.
+    let all_are_new = server.grants.iter().all(|grant| grant.fence.get() > highest_before);
+    let fences = server.grants.iter().filter(|grant| !grant.is_with_another).map(|grant| grant.fence.get());
+    all_are_new && [highest_before].into_iter().chain(fences).is_sorted_by(|a, b| a < b)
 }
 
 /// Whoever applies what was passed on has the lock as it is, ended leases and all.
@@ -329,8 +346,9 @@ fn who_waits_is_queued_or_answered(server: &Server) -> bool {
         .all(|(client, answer)| server.table.queues().waits(*client) == answer.is_none());
     let queued = server.blocked.values().filter(|answer| answer.is_none()).count();
     let open = server.blocked.keys().all(|client| server.open.contains(client));
-    let waiters = SPOTS.into_iter().flat_map(|spot| server.table.queues().waiters(spot));
-    let kept = waiters.filter(|waiter| waiter.client.is_none()).count();
+    let places = SPOTS.into_iter().flat_map(|spot| server.table.queues().places(spot));
+    let kept = places.filter(|(_, waiter)| waiter.client.is_none()).map(|(ticket, _)| ticket);
+    let kept = kept.collect::<BTreeSet<_>>().len();
     waits && open && queued + kept == server.table.queues().len()
 }
 
@@ -355,7 +373,64 @@ fn the_head_has_to_wait_where_it_can_be_served(server: &Server, model: &Model, s
         && server.whose(spot).serves()
         && !is_held_back
         && !may_be_late;
-    !can_be_served || invariants::head_has_to_wait(lock, server.table.queues().head(spot), server.now)
+    // Who waits for several keys may have to wait for another.
+    let places = server.table.queues().places(spot).next();
+    let head = places.filter(|(ticket, _)| server.table.queues().keys_of(*ticket).len() == 1);
+    let head = head.map(|(_, head)| head);
+    !can_be_served || invariants::head_has_to_wait(lock, head, server.now)
+}
+
+/// A request for several keys is granted all of them under one fence, but for those that its token held and still holds; or
+/// none, and then nothing changes for its token.
+fn several_are_granted_altogether_or_not_at_all(server: &Server) -> bool {
+    server.took_several.iter().all(|took| {
+        let new = took.holds.iter().filter(|[before, _]| before.is_none()).map(|[_, after]| *after);
+        let new: BTreeSet<Option<Fence>> = new.collect();
+        let mut held = took.holds.iter().filter(|[before, _]| before.is_some());
+        let is_held_on = held.all(|[before, after]| before == after);
+        let is_one_grant = new.len() <= 1 && new.iter().all(|fence| fence.is_some() == took.is_granted);
+        is_held_on && is_one_grant
+    })
+}
+
+/// Whoever waits for several keys holds none of them, or did hold all when it asked for more; save what came to a key from
+/// elsewhere.
+fn who_waits_for_several_holds_none_or_all(server: &Server, arrived: &BTreeSet<(Spot, u64)>) -> bool {
+    SPOTS.into_iter().all(|spot| {
+        let Some(lock) = server.lock(spot) else { return true };
+        let queues = server.table.queues();
+        let several = queues.places(spot).filter(|(ticket, _)| queues.keys_of(*ticket).len() > 1);
+        let mut held = several
+            .filter(|(ticket, _)| !ticket.is_ahead())
+            .filter_map(|(_, waiter)| lock.hold_of(&waiter.token, server.now));
+        held.all(|hold| arrived.contains(&(spot, hold.fence().get())))
+    })
+}
+
+/// After the grace, and so on as for one key, nobody is left to wait for several keys who is the first for each of them and could
+/// be granted all.
+fn several_are_served_once_their_keys_are_free(server: &Server, model: &Model) -> bool {
+    let may_be_late = |spot: &Spot| model.may_be_late(*spot) || model.arrived.contains(spot);
+    let queues = server.table.queues();
+    let is_free = |spot: &Spot, ticket: Ticket| {
+        let (free, waiter) = (Lock::new(), queues.waiter(ticket).unwrap());
+        let lock = server.lock(*spot).unwrap_or(&free);
+        let is_first = queues.places(*spot).next().is_some_and(|(first, _)| first == ticket);
+        let is_a_lock = !server.is_foreign(*spot) && server.string(*spot).is_none();
+        let verdict = lock.judge(Some(&waiter.token), waiter.asked, server.now);
+        let is_held_back = server.in_grace() && verdict.gives_more();
+        is_first && is_a_lock && server.whose(*spot).serves() && verdict != Verdict::Wait && !is_held_back
+    };
+    let can_be_served = |ticket: Ticket| {
+        let keys = queues.keys_of(ticket);
+        let spots: Vec<Spot> = keys.iter().map(|key| known(key.as_key())).collect();
+        spots.len() > 1 && !spots.iter().any(may_be_late) && spots.iter().all(|spot| is_free(spot, ticket))
+    };
+    let by_model = |waiter: &super::model::Waiting| {
+        waiter.is_for_several() && !waiter.spots.iter().any(may_be_late) && model.can_have_all(waiter)
+    };
+    let mut tickets = SPOTS.into_iter().flat_map(|spot| queues.places(spot)).map(|(ticket, _)| ticket);
+    !tickets.any(can_be_served) && !model.waiting.iter().any(by_model)
 }
 
 /// Where a key is another node's and nothing stands here any more, those who waited for that were told; where its slot was on
@@ -363,7 +438,9 @@ fn the_head_has_to_wait_where_it_can_be_served(server: &Server, model: &Model, s
 fn nobody_waits_for_a_free_key_of_another_node(server: &Server, model: &Model, spot: Spot) -> bool {
     let is_free = !server.exists(spot) && !server.in_grace();
     let is_elsewhere = server.whose(spot).refusal().is_some() && !model.arrived.contains(&spot);
-    !is_free || !is_elsewhere || !server.table.queues().is_waited_for(spot)
+    // Who waits for several keys may wait for another, and is told by the look.
+    let head = model.head(spot).filter(|head| !head.is_for_several());
+    !is_free || !is_elsewhere || head.is_none()
 }
 
 /// What is due at a lock is done, or is put off for a span at most once the lock is this server's.

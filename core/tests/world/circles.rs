@@ -36,9 +36,13 @@ impl Model {
             for waiter in all {
                 let Some(label) = self.label_of(waiter) else { continue };
                 if label == own || reached.contains(label) {
-                    let (ahead, holders) = self.in_the_way(waiter, all, &stuck);
-                    reached.extend(ahead);
-                    reached.extend(holders.iter().filter_map(|holder| holder.owner));
+                    // Where it could be granted its key, nobody is in its way.
+                    let cannot = |spot: &&Spot| self.cannot_be_granted_at(waiter, **spot, all, &stuck);
+                    for spot in waiter.spots.iter().filter(cannot) {
+                        let (ahead, holders) = self.in_the_way(waiter, *spot, all, &stuck);
+                        reached.extend(ahead);
+                        reached.extend(holders.iter().filter_map(|holder| holder.owner));
+                    }
                 }
             }
             if reached.len() == known {
@@ -54,29 +58,41 @@ impl Model {
         waiter.request.owner
     }
 
-    /// Who is stuck and stands or holds in the way of a waiter.
+    /// Who is stuck and stands or holds in the way of a waiter at one of its keys.
     fn in_the_way<'a>(
         &'a self,
         waiter: &Waiting,
+        spot: Spot,
         all: &[Waiting],
         stuck: &BTreeSet<Label>,
     ) -> (Vec<Label>, Vec<&'a Holder>) {
         let is_other = |label: &Label| Some(*label) != waiter.request.owner && stuck.contains(label);
         let ahead = all.iter().take_while(|other| other.number != waiter.number);
-        let ahead = ahead.filter(|other| other.spot == waiter.spot);
+        let ahead = ahead.filter(|other| other.spots.contains(&spot));
         let ahead = ahead.filter_map(|other| self.label_of(other)).filter(is_other).collect();
-        let holders = self.counting(waiter.spot).filter(|holder| holder.token != waiter.token);
+        let holders = self.counting(spot).filter(|holder| holder.token != waiter.token);
         let holders = holders.filter(|holder| holder.owner.as_ref().is_some_and(is_other)).collect();
         (ahead, holders)
     }
 
+    /// Whether it cannot be granted one of its keys.
     fn cannot_be_granted(&self, waiter: &Waiting, all: &[Waiting], stuck: &BTreeSet<Label>) -> bool {
-        let (ahead, holders) = self.in_the_way(waiter, all, stuck);
+        waiter.spots.iter().any(|spot| self.cannot_be_granted_at(waiter, *spot, all, stuck))
+    }
+
+    fn cannot_be_granted_at(
+        &self,
+        waiter: &Waiting,
+        spot: Spot,
+        all: &[Waiting],
+        stuck: &BTreeSet<Label>,
+    ) -> bool {
+        let (ahead, holders) = self.in_the_way(waiter, spot, all, stuck);
         if !ahead.is_empty() {
             return true;
         }
         let request = &waiter.request;
-        let own = self.counting(waiter.spot).find(|holder| holder.token == waiter.token);
+        let own = self.counting(spot).find(|holder| holder.token == waiter.token);
         let has = own.map_or(Share { limit: 1, weight: 1 }, |own| own.share);
         let wanted =
             Share { limit: request.limit.unwrap_or(has.limit), weight: request.weight.unwrap_or(has.weight) };
@@ -94,7 +110,8 @@ impl Model {
             let others: Vec<Share> =
                 shares.iter().filter(|(fence, _)| *fence != holder.fence).map(|(_, share)| *share).collect();
             let is_closed = holder.session.is_some_and(|session| !self.open.contains(&session.client));
-            let is_undone = undo(&mut (*holder).clone(), &others, self.now, &mut Vec::new(), &mut Vec::new());
+            let is_undone =
+                undo(&mut (*holder).clone(), &others, self.now, &mut Vec::new(), &mut Vec::new(), &mut 0);
             !self.unseen.contains(&spot) && !is_closed && !is_undone
         })
     }

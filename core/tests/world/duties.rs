@@ -45,7 +45,7 @@ impl Model {
         let mut over: Vec<_> = promised
             .filter(|(_, promise)| !promise.is_lost && promise.until.is_some_and(|until| until <= now))
             .collect();
-        over.sort_by_key(|(fence, promise)| (promise.until, *fence));
+        over.sort_by_key(|(fence, promise)| (promise.until, *fence, promise.order));
         over.into_iter().take(at_most).for_each(|(_, promise)| promise.is_lost = true);
     }
 
@@ -68,10 +68,13 @@ impl Model {
         }
         if self.decides() {
             let is_late = |spot: &Spot| self.may_be_late(*spot) || self.arrived.contains(spot);
+            let mut looked_at = work_done.looked_at.clone();
             let late: Vec<Spot> = SPOTS.into_iter().filter(is_late).collect();
             let had_turns = work_done.turns.iter().copied();
             let others = SPOTS.into_iter().filter(|spot| !self.unheard.contains(spot));
-            for spot in had_turns.chain(others).collect::<Vec<_>>() {
+            for (turn, spot) in had_turns.chain(others).collect::<Vec<_>>().into_iter().enumerate() {
+                self.turn = turn;
+                self.turn_away_by(turn, &mut looked_at);
                 if !self.whose(spot).keeps() {
                     self.settle(spot);
                 } else if !late.contains(&spot) || work_done.expired.contains(&spot) {
@@ -82,12 +85,10 @@ impl Model {
                 }
             }
             self.note_leases(work_done, &late);
-            work_done
-                .looked_at
-                .iter()
-                .for_each(|spot| self.turn_away(*spot, "turned away at the end of a turn"));
+            self.turn_away_by(usize::MAX, &mut looked_at);
         }
-        let waited_for: Vec<Spot> = self.waiting.iter().map(|waiter| waiter.spot).collect();
+        let waited_for: Vec<Spot> =
+            self.waiting.iter().flat_map(|waiter| waiter.spots.iter().copied()).collect();
         self.arrived.retain(|spot| waited_for.contains(spot));
         for (client, reply) in std::mem::take(&mut self.answers) {
             self.deliver(client, reply);
@@ -111,12 +112,20 @@ impl Model {
         }
     }
 
+    /// Tells them as far as the server has come to it before this turn.
+    fn turn_away_by(&mut self, turn: usize, looked_at: &mut Vec<(usize, Spot)>) {
+        let (done, left) = std::mem::take(looked_at).into_iter().partition(|(after, _)| *after <= turn);
+        *looked_at = left;
+        let done: Vec<(usize, Spot)> = done;
+        done.iter().for_each(|(_, spot)| self.turn_away(*spot, "turned away at the end of a turn"));
+    }
+
     /// Tells those who wait for a key that is not served here where to go.
     fn turn_away(&mut self, spot: Spot, how: &'static str) {
         self.arrived.remove(&spot);
         let Some(refusal) = self.whose(spot).refusal() else { return };
         let (turned_away, others) =
-            std::mem::take(&mut self.waiting).into_iter().partition(|waiter| waiter.spot == spot);
+            std::mem::take(&mut self.waiting).into_iter().partition(|waiter| waiter.spots.contains(&spot));
         self.waiting = others;
         let turned_away: Vec<Waiting> = turned_away;
         for waiter in turned_away {
@@ -183,10 +192,12 @@ impl Model {
         if !was.keeps() {
             self.came_back.insert(spot.key, self.now);
         }
-        for waiter in self.waiting.iter_mut().filter(|waiter| waiter.spot.key == spot.key) {
-            waiter.was.insert(whose);
-            if was == Whose::Arriving {
-                self.arrived.insert(waiter.spot);
+        for waiter in &mut self.waiting {
+            for spot in waiter.spots.iter().filter(|other| other.key == spot.key) {
+                waiter.was.insert(whose);
+                if was == Whose::Arriving {
+                    self.arrived.insert(*spot);
+                }
             }
         }
     }

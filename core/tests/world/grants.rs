@@ -7,12 +7,24 @@ use super::steps::{CLAIM_MS, Reply, Request, Spot, Whose, subscriber};
 
 impl Model {
     pub(super) fn grant(&mut self, spot: Spot, token: Token, request: &Request, client: ClientId) -> u64 {
+        self.last_fence += 1;
+        self.grant_under(self.last_fence, spot, token, request, client);
+        self.last_fence
+    }
+
+    pub(super) fn grant_under(
+        &mut self,
+        fence: u64,
+        spot: Spot,
+        token: Token,
+        request: &Request,
+        client: ClientId,
+    ) {
         self.drop_lapsed(spot);
         self.promise(spot);
-        self.last_fence += 1;
         let holder = Holder {
             token,
-            fence: self.last_fence,
+            fence,
             share: Share { limit: request.limit.unwrap_or(1), weight: request.weight.unwrap_or(1) },
             lease_ms: counted(request.lease_ms, request.session_delay_ms.is_some()),
             end: self.now.plus_ms(counted(request.lease_ms, request.session_delay_ms.is_some())),
@@ -22,7 +34,8 @@ impl Model {
             promised: Vec::new(),
         };
         self.holders.push((spot, holder));
-        self.last_fence
+        // In the order of fences, and of one fence in the order of the grants.
+        self.holders.sort_by_key(|(_, holder)| holder.fence);
     }
 
     /// A lease is promised: the key does not end before it.
@@ -87,6 +100,7 @@ impl Model {
         let mut has_promised = self.end_sessions(spot);
         let shares: Vec<(u64, Share)> = self.live(spot).map(|holder| (holder.fence, holder.share)).collect();
         let (mut seen, mut called, now) = (Vec::new(), Vec::new(), self.now);
+        let mut promises = self.promises;
         self.holders.retain_mut(|(place, holder)| {
             if *place != spot {
                 return true;
@@ -94,10 +108,11 @@ impl Model {
             let others: Vec<Share> =
                 shares.iter().filter(|(fence, _)| *fence != holder.fence).map(|(_, share)| *share).collect();
             let before = seen.len();
-            let is_undone = undo(holder, &others, now, &mut seen, &mut called);
+            let is_undone = undo(holder, &others, now, &mut seen, &mut called, &mut promises);
             has_promised |= seen[before..].iter().any(|what| *what != "grant undone");
             !is_undone
         });
+        self.promises = promises;
         seen.into_iter().for_each(|what| self.saw(what));
         called.into_iter().for_each(|number| self.reply(subscriber(spot), Reply::Called(number)));
         if has_promised {
@@ -133,12 +148,17 @@ impl Model {
             |this: &Self, waiter: &Waiting| this.head(spot).is_some_and(|head| head.number == waiter.number);
         let is_orphan = |this: &Self, waiter: &Waiting| {
             let is_inner = waiter.request.level.is_some_and(|level| level > 1);
-            is_inner && (waiter.is_ahead || is_first(this, waiter)) && !this.holds(spot, &waiter.token)
+            let has_to_hold = is_inner || waiter.is_ahead && waiter.is_for_several();
+            has_to_hold && (waiter.is_ahead || is_first(this, waiter)) && !this.holds(spot, &waiter.token)
         };
         let orphan = |this: &Self| this.queue(spot).find(|waiter| is_orphan(this, waiter)).cloned();
         self.put_those_ahead_right(spot);
         while let Some(orphan) = orphan(self) {
-            self.saw("inner wait without its outer hold");
+            self.saw(if orphan.is_for_several() {
+                "change of several over with a hold"
+            } else {
+                "inner wait without its outer hold"
+            });
             self.waiting.retain(|waiter| waiter.number != orphan.number);
             self.answer_waiter(&orphan, Reply::Null);
         }
@@ -148,7 +168,7 @@ impl Model {
     fn put_those_ahead_right(&mut self, spot: Spot) {
         let is_gone = |this: &Self, waiter: &Waiting| {
             let is_inner = waiter.request.level.is_some_and(|level| level > 1);
-            waiter.is_ahead && !is_inner && !this.holds(spot, &waiter.token)
+            waiter.is_ahead && !is_inner && !waiter.is_for_several() && !this.holds(spot, &waiter.token)
         };
         let gone = self.queue(spot).filter(|waiter| is_gone(self, waiter)).map(|waiter| waiter.number);
         for number in gone.collect::<Vec<_>>() {
@@ -170,6 +190,16 @@ impl Model {
             let is_free = !self.strings.contains_key(&spot);
             let is_admitted = is_free && self.admits(spot, Some(&head.token), &head.request);
             let is_possible = self.is_possible(spot, Some(&head.token), &head.request);
+            if head.is_for_several() && !is_late && is_possible {
+                // Whenever it can be served, it may be in a later turn.
+                if !self.several.contains(&(self.turn, head.number)) || !self.can_have_all(&head) {
+                    return;
+                }
+                self.several.retain(|several| *several != (self.turn, head.number));
+                self.waiting.retain(|waiter| waiter.number != head.number);
+                self.admit_all(&head);
+                continue;
+            }
             if !is_late && !is_admitted && is_possible {
                 return;
             }
@@ -203,7 +233,7 @@ impl Model {
     /// The first of a queue would be granted, were it not for the grace.
     fn hold_back(&mut self, spot: Spot) {
         self.saw("held back in the grace");
-        if let Some(head) = self.waiting.iter_mut().find(|waiter| waiter.spot == spot) {
+        if let Some(head) = self.waiting.iter_mut().find(|waiter| waiter.spots.contains(&spot)) {
             head.met_grace = true;
         }
     }
@@ -238,10 +268,85 @@ impl Model {
             self.saw("granted after waiting");
             (self.grant(spot, head.token.clone(), &head.request, client), None)
         };
-        let kept = head.request.queue_ms.map(|_| (head.number, known));
-        let promise = Promise { client, before, kept, until: None, is_lost: false };
-        self.hold_of_mut(spot, &head.token).unwrap().promised.push(promise);
+        let kept = head.request.queue_ms.map(|_| (Some(head.number), known));
+        self.promise_to(spot, head, client, before, kept);
         self.answer(client, Reply::Granted(head.token.clone(), Fence::new(fence).unwrap()));
+    }
+
+    fn promise_to(
+        &mut self,
+        spot: Spot,
+        head: &Waiting,
+        client: ClientId,
+        before: Option<(Share, u16)>,
+        kept: Option<(Option<usize>, Option<Known>)>,
+    ) {
+        self.promises += 1;
+        let promise = Promise { client, before, kept, order: self.promises, until: None, is_lost: false };
+        self.hold_of_mut(spot, &head.token).unwrap().promised.push(promise);
+    }
+
+    /// Whether a request for several keys is the first for each of them and can be granted all of them now.
+    pub(crate) fn can_have_all(&self, waiter: &Waiting) -> bool {
+        self.decides() && waiter.spots.iter().all(|spot| self.can_have(*spot, waiter))
+    }
+
+    fn can_have(&self, spot: Spot, waiter: &Waiting) -> bool {
+        let is_first = self.head(spot).is_some_and(|head| head.number == waiter.number);
+        let is_ours = self.whose(spot).serves();
+        let is_a_lock = !self.foreign.contains(&spot) && !self.strings.contains_key(&spot);
+        let token = Some(&waiter.token);
+        let is_held_back = self.in_grace() && self.would_have_more(spot, token, &waiter.request);
+        let holds_as_it_did = !waiter.is_ahead || self.hold_of(spot, &waiter.token).is_some();
+        let admits = self.admits(spot, token, &waiter.request);
+        is_first && is_ours && is_a_lock && !is_held_back && holds_as_it_did && admits
+    }
+
+    /// All keys under one fence, but those that the token holds.
+    fn admit_all(&mut self, head: &Waiting) {
+        if self.forbidden.contains(&head.user) {
+            self.saw("several refused for want of rights");
+            return self.answer_waiter(head, Reply::Error(Refusal::NoPermission));
+        }
+        self.note_waiter(head);
+        self.saw(match (head.is_ahead, head.client) {
+            (true, Some(_)) => "several upgraded",
+            (true, None) => "several upgraded at a place",
+            (false, Some(_)) => "several granted after waiting",
+            (false, None) => "several at a place called",
+        });
+        if head.spots.iter().any(|spot| self.hold_of(*spot, &head.token).is_none()) {
+            self.last_fence += 1;
+        }
+        let new = self.last_fence;
+        let mut highest = 0;
+        for (place, spot) in head.spots.iter().enumerate() {
+            let known = self.known(*spot, &head.token);
+            let Some(client) = head.client else {
+                match known {
+                    Some(known) => self.renew_at_place(*spot, head, known),
+                    None => self.grant_at_place(new, *spot, head),
+                }
+                continue;
+            };
+            let (fence, before) = if known.is_some() {
+                let (fence, before) = self.renew(*spot, &head.token, &head.request, client);
+                (fence, Some(before))
+            } else {
+                self.grant_under(new, *spot, head.token.clone(), &head.request, client);
+                (new, None)
+            };
+            highest = highest.max(fence);
+            let kept = head.request.queue_ms.map(|_| ((place == 0).then_some(head.number), known));
+            self.promise_to(*spot, head, client, before, kept);
+        }
+        match head.client {
+            None => self.reply(subscriber(head.spots[0]), Reply::Called(head.number)),
+            Some(client) => {
+                let fence = Fence::new(highest).unwrap();
+                self.answer(client, Reply::Granted(head.token.clone(), fence));
+            }
+        }
     }
 
     fn known(&self, spot: Spot, token: &Token) -> Option<Known> {
@@ -251,26 +356,37 @@ impl Model {
 
     /// Grants the lock to a place at which nobody waits on a connection.
     fn call(&mut self, spot: Spot, head: &Waiting) {
-        let until = self.now.plus_ms(CLAIM_MS);
         match self.known(spot, &head.token) {
             Some(known) => {
                 self.saw("upgraded at a place");
-                let lease_before = self.hold_of(spot, &head.token).unwrap().lease_ms;
-                let request = Request { lease_ms: head.request.lease_ms.min(CLAIM_MS), ..head.request };
-                self.renew(spot, &head.token, &request, head.user);
-                let holder = self.hold_of_mut(spot, &head.token).unwrap();
-                (holder.lease_ms, holder.end) =
-                    (holder.lease_ms.max(lease_before), holder.end.max(known.end));
-                holder.promised.push(to_claim(known, until));
+                self.renew_at_place(spot, head, known);
             }
             None => {
                 self.saw("granted to a place");
-                self.grant(spot, head.token.clone(), &head.request, head.user);
-                let holder = self.hold_of_mut(spot, &head.token).unwrap();
-                (holder.lease_ms, holder.end) = (holder.lease_ms.min(CLAIM_MS), holder.end.min(until));
+                self.last_fence += 1;
+                self.grant_at_place(self.last_fence, spot, head);
             }
         }
         self.reply(subscriber(spot), Reply::Called(head.number));
+    }
+
+    fn renew_at_place(&mut self, spot: Spot, head: &Waiting, known: Known) {
+        let until = self.now.plus_ms(CLAIM_MS);
+        let lease_before = self.hold_of(spot, &head.token).unwrap().lease_ms;
+        let request = Request { lease_ms: head.request.lease_ms.min(CLAIM_MS), ..head.request };
+        self.renew(spot, &head.token, &request, head.user);
+        self.promises += 1;
+        let promise = to_claim(known, until, self.promises);
+        let holder = self.hold_of_mut(spot, &head.token).unwrap();
+        (holder.lease_ms, holder.end) = (holder.lease_ms.max(lease_before), holder.end.max(known.end));
+        holder.promised.push(promise);
+    }
+
+    fn grant_at_place(&mut self, fence: u64, spot: Spot, head: &Waiting) {
+        let until = self.now.plus_ms(CLAIM_MS);
+        self.grant_under(fence, spot, head.token.clone(), &head.request, head.user);
+        let holder = self.hold_of_mut(spot, &head.token).unwrap();
+        (holder.lease_ms, holder.end) = (holder.lease_ms.min(CLAIM_MS), holder.end.min(until));
     }
 }
 
@@ -287,6 +403,7 @@ pub(super) fn undo(
     now: Moment,
     seen: &mut Vec<&'static str>,
     called: &mut Vec<usize>,
+    promises: &mut usize,
 ) -> bool {
     let lost_at = |holder: &Holder| holder.promised.iter().position(|promise| promise.is_lost);
     while let Some(index) = lost_at(holder) {
@@ -298,7 +415,7 @@ pub(super) fn undo(
         if let Some((number, known)) = lost.kept {
             if holder.is_live(now) {
                 seen.push("left to be claimed");
-                called.push(number);
+                called.extend(number);
                 let until = now.plus_ms(CLAIM_MS);
                 if holder.session.is_none() {
                     holder.end = holder.end.min(known.map_or(until, |known| known.end.max(until)));
@@ -306,7 +423,8 @@ pub(super) fn undo(
                         holder.lease_ms = holder.lease_ms.min(CLAIM_MS);
                     }
                 }
-                holder.promised.extend(known.map(|known| to_claim(known, until)));
+                *promises += 1;
+                holder.promised.extend(known.map(|known| to_claim(known, until, *promises)));
             }
             continue;
         }
@@ -331,16 +449,20 @@ pub(super) fn undo(
 }
 
 /// What is given back if nobody claims it.
-fn to_claim(known: Known, until: Moment) -> Promise {
+fn to_claim(known: Known, until: Moment, order: usize) -> Promise {
     let before = Some((known.share, known.level));
-    Promise { client: 0, before, kept: None, until: Some(until), is_lost: false }
+    Promise { client: 0, before, kept: None, order, until: Some(until), is_lost: false }
 }
 
 /// A grant that nobody was told of is told with a later one of the same hold, or undone with it. It is not undone where
 /// either is kept.
 fn leave_to_later(lost: Promise, later: &mut Promise) {
     match (lost.kept, later.kept, lost.before) {
-        (Some(_), ..) => later.kept = lost.kept,
+        (Some((number, known)), later_kept, _) => {
+            // Its own number is called, or else the later one.
+            let later_number = later_kept.and_then(|(number, _)| number);
+            later.kept = Some((number.or(later_number), known));
+        }
         (None, Some((number, _)), None) => later.kept = Some((number, None)),
         (None, Some((number, known)), Some((share, level))) => {
             later.kept = Some((number, known.map(|known| Known { share, level, ..known })));

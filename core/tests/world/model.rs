@@ -32,8 +32,10 @@
 //!     is done by the next turn at the key. Nobody could be granted anything before that.
 //! 14. Who works on an inner level has nothing to wait for once the outer hold is gone, and is told so by the next turn at
 //!     the key.
-//! 15. Who waits on a connection and names an owner is told at once if that could never end: see [`super::circles`]. Where
-//!     databases were swapped, whose lock stands under a key is not known there until the next turn at the key.
+//! 15. A request for several keys may be granted in a turn at any of them, or in a later one; at the end of an iteration of the
+//!     server's loop nobody is left who can be. What follows at its other keys from its grant or its end is done by the next
+//!     turn there. Who waits for several keys, of which a string is one, waits until that is gone, as for a single one.
+//! 16. A place of several keys is called at the first of them, also where it is left to be claimed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -79,9 +81,11 @@ pub(crate) struct Promise {
     pub(crate) client: ClientId,
     /// What it changed, if the token held already: the limit and weight there were, and the level.
     pub(crate) before: Option<(Share, u16)>,
-    /// The place, if it is kept without the client: its number, and what there was, if the token held already. Then the grant
-    /// stands, to be claimed.
-    pub(crate) kept: Option<(usize, Option<Known>)>,
+    /// The place, if it is kept without the client: its number, where it is called at this key, and what there was, if the
+    /// token held already. Then the grant stands, to be claimed.
+    pub(crate) kept: Option<(Option<usize>, Option<Known>)>,
+    /// Its number in the order of all of them.
+    pub(crate) order: usize,
     /// Until when it can be claimed, if nobody waits to be told. Then it is lost.
     pub(crate) until: Option<Moment>,
     /// Whether the client has gone.
@@ -92,7 +96,8 @@ pub(crate) struct Promise {
 pub(crate) struct Waiting {
     /// Its number in the order in which places were taken.
     pub(crate) number: usize,
-    pub(crate) spot: Spot,
+    /// All that it waits for.
+    pub(crate) spots: Vec<Spot>,
     /// Who waits there on a connection.
     pub(crate) client: Option<ClientId>,
     /// Who asked last.
@@ -117,6 +122,8 @@ pub(crate) struct Model {
     pub(crate) unheard: BTreeSet<Spot>,
     /// Keys whose databases were swapped, until the next turn there.
     pub(crate) unseen: BTreeSet<Spot>,
+    /// Whether the server has found a circle in this step.
+    circle_was_found: bool,
     /// When keys end, where somebody has set that.
     pub(crate) ttls: BTreeMap<Spot, Moment>,
     /// Clients who may not take locks.
@@ -147,6 +154,22 @@ pub(crate) struct Model {
     /// What has come to pass so far, and how often.
     pub(crate) seen: BTreeMap<&'static str, usize>,
     pub(super) replies: Vec<(ClientId, Reply)>,
+    /// How many grants were promised so far.
+    pub(super) promises: usize,
+    /// Which turn of this step it is.
+    pub(super) turn: usize,
+    /// At which turn of this step the server came to which requests for several keys.
+    pub(super) several: Vec<(usize, usize)>,
+}
+
+impl Waiting {
+    pub(crate) fn is_for_several(&self) -> bool {
+        self.spots.len() > 1
+    }
+
+    fn is_kept(&self) -> bool {
+        self.request.queue_ms.is_some()
+    }
 }
 
 /// Those ahead come first, the newest in front. The others stand as they came.
@@ -194,6 +217,7 @@ impl Model {
             strings: BTreeMap::new(),
             unheard: BTreeSet::new(),
             unseen: BTreeSet::new(),
+            circle_was_found: false,
             ttls: BTreeMap::new(),
             forbidden: BTreeSet::new(),
             waiting: Vec::new(),
@@ -213,6 +237,9 @@ impl Model {
             last_looked_at: None,
             seen: BTreeMap::new(),
             replies: Vec::new(),
+            promises: 0,
+            turn: 0,
+            several: Vec::new(),
         }
     }
 
@@ -294,7 +321,7 @@ impl Model {
     }
 
     pub(crate) fn queue(&self, spot: Spot) -> impl Iterator<Item = &Waiting> {
-        self.waiting.iter().filter(move |waiter| waiter.spot == spot)
+        self.waiting.iter().filter(move |waiter| waiter.spots.contains(&spot))
     }
 
     pub(crate) fn head(&self, spot: Spot) -> Option<Waiting> {
@@ -314,7 +341,12 @@ impl Model {
     /// no master writes nothing of its own.
     pub(crate) fn can(&self, step: Step) -> bool {
         match step {
-            Step::Acquire(client, ..) => self.decides() && self.is_idle(client),
+            Step::Acquire(client, ..) | Step::AcquireAll(client, ..) => {
+                self.decides() && self.is_idle(client)
+            }
+            Step::ReleaseAll(client, ..) | Step::ExtendAll(client, ..) => {
+                self.is_master && self.is_idle(client)
+            }
             // A transaction may pause the clients and go on.
             Step::Break(client, ..) => self.is_master && self.is_idle(client),
             Step::Release(client, spot, number, _) | Step::Extend(client, spot, number, _) => {
@@ -350,8 +382,18 @@ impl Model {
     /// Takes a step, and returns what clients are told. `work_done` says what the server did of itself, where the contract
     /// leaves it to the server when and in which order.
     pub(crate) fn take(&mut self, step: Step, made: &Token, work_done: &WorkDone) -> Vec<(ClientId, Reply)> {
+        self.turn = 0;
+        self.several.clone_from(&work_done.several);
+        self.circle_was_found = work_done.circle_was_found;
         match step {
             Step::Acquire(client, spot, request) => self.acquire(client, spot, request, made),
+            Step::AcquireAll(client, spots, request) => {
+                self.acquire_all(client, spots, request, made, work_done);
+            }
+            Step::ReleaseAll(client, spots, number) => self.release_all(client, spots, &token(number)),
+            Step::ExtendAll(client, spots, number, lease_ms) => {
+                self.extend_all(client, spots, &token(number), lease_ms);
+            }
             Step::Release(client, spot, number, level) => self.release(client, spot, &token(number), level),
             Step::Forbid(client, true) => drop(self.forbidden.insert(client)),
             Step::Forbid(client, false) => drop(self.forbidden.remove(&client)),
@@ -493,12 +535,159 @@ impl Model {
             }
             self.reply(client, Reply::Null);
         } else {
-            match self.wait(client, spot, request, token, holds) {
-                Err(refusal) => self.reply(client, Reply::Error(refusal)),
-                Ok(number) if request.block_ms.is_none() => self.reply(client, Reply::Queued(number)),
-                Ok(_) => {}
+            self.wait_or_refuse(client, &[spot], request, token, holds);
+        }
+    }
+
+    fn wait_or_refuse(
+        &mut self,
+        client: ClientId,
+        spots: &[Spot],
+        request: Request,
+        token: Token,
+        is_ahead: bool,
+    ) {
+        match self.wait(client, spots, request, token, is_ahead) {
+            Err(refusal) => self.reply(client, Reply::Error(refusal)),
+            Ok(number) if request.block_ms.is_none() => self.reply(client, Reply::Queued(number)),
+            Ok(_) => {}
+        }
+    }
+
+    /// All keys or none.
+    fn acquire_all(
+        &mut self,
+        client: ClientId,
+        spots: &[Spot],
+        request: Request,
+        made: &Token,
+        work_done: &WorkDone,
+    ) {
+        if spots.iter().any(|spot| self.foreign.contains(spot)) {
+            self.saw("several of a wrong type");
+            return self.reply(client, Reply::WrongType);
+        }
+        for (turn, spot) in work_done.turns.iter().enumerate() {
+            self.turn = turn;
+            self.settle(*spot);
+        }
+        let own = request.token.map(token);
+        let held =
+            spots.iter().filter(|spot| own.as_ref().is_some_and(|own| self.holds(**spot, own))).count();
+        if held < spots.len() && request.level.is_some_and(|level| level > 1) {
+            self.saw("inner level without all outer holds");
+            return self.reply(client, Reply::Null);
+        }
+        for spot in spots {
+            if !self.is_possible(*spot, own.as_ref(), &request) {
+                return self.reply(client, Reply::Error(Refusal::WeightRange));
+            }
+            let owns = own.as_ref().is_some_and(|own| self.owns_string(*spot, own));
+            if owns && request.session_delay_ms.is_some() {
+                return self.reply(client, Reply::Error(Refusal::SessionOfString));
             }
         }
+        let ready = spots.iter().filter(|spot| self.is_ready_at_once(**spot, own.as_ref(), &request)).count();
+        let may_wait = request.block_ms.is_some() || request.queue_ms.is_some();
+        let token = own.unwrap_or_else(|| made.clone());
+        if ready == spots.len() {
+            self.grant_all(client, spots, &request, &token);
+        } else if !may_wait {
+            self.saw(if held > 0 {
+                "several not available to one who holds"
+            } else {
+                "several not available"
+            });
+            self.reply(client, Reply::Null);
+        } else if held > 0 && held < spots.len() {
+            self.saw("held in part");
+            self.reply(client, Reply::Error(Refusal::HeldInPart));
+        } else {
+            if ready > 0 {
+                self.saw("several held back by one key");
+            }
+            self.wait_or_refuse(client, spots, request, token, held > 0);
+        }
+    }
+
+    /// Whether a request could be granted this one key without waiting.
+    fn is_ready_at_once(&self, spot: Spot, token: Option<&Token>, request: &Request) -> bool {
+        if self.strings.contains_key(&spot) {
+            return token.is_some_and(|token| self.owns_string(spot, token));
+        }
+        let holds = token.is_some_and(|token| self.hold_of(spot, token).is_some());
+        let may_wait = request.block_ms.is_some() || request.queue_ms.is_some();
+        let is_own = |head: &Waiting| may_wait && Some(&head.token) == token;
+        let is_next = holds || self.head(spot).is_none_or(|head| is_own(&head));
+        let is_held_back = self.in_grace() && self.would_have_more(spot, token, request);
+        is_next && self.admits(spot, token, request) && !is_held_back
+    }
+
+    fn grant_all(&mut self, client: ClientId, spots: &[Spot], request: &Request, token: &Token) {
+        let held = spots.iter().filter(|spot| self.holds(**spot, token)).count();
+        self.saw(match held {
+            0 => "granted several at once",
+            _ if held < spots.len() => "granted the rest of several",
+            _ => "granted several again",
+        });
+        if held < spots.len() {
+            self.last_fence += 1;
+        }
+        let new = self.last_fence;
+        let mut highest = 0;
+        for spot in spots {
+            let fence = if self.owns_string(*spot, token) {
+                self.renew_string(*spot, request);
+                0
+            } else if self.hold_of(*spot, token).is_some() {
+                let has = self.hold_of(*spot, token).unwrap().share;
+                if self.wanted(*spot, Some(token), request).is_more_than(has) {
+                    self.saw("several upgraded at once");
+                }
+                let (fence, _) = self.renew(*spot, token, request, client);
+                self.tell(*spot, fence);
+                fence
+            } else {
+                self.grant_under(new, *spot, token.clone(), request, client);
+                new
+            };
+            highest = highest.max(fence);
+        }
+        if request.block_ms.is_some() || request.queue_ms.is_some() {
+            for spot in spots {
+                if self.give_up_place(*spot, token) {
+                    self.saw("several granted at once at the head of a queue");
+                }
+            }
+        }
+        let fence = Fence::new(highest).unwrap_or(Fence::NONE);
+        self.reply(client, Reply::Granted(token.clone(), fence));
+    }
+
+    fn release_all(&mut self, client: ClientId, spots: &[Spot], token: &Token) {
+        if spots.iter().any(|spot| self.foreign.contains(spot)) {
+            return self.reply(client, Reply::WrongType);
+        }
+        let mut released = 0;
+        for (turn, spot) in spots.iter().enumerate() {
+            self.turn = turn;
+            released += usize::from(self.release_at(*spot, token, 1));
+        }
+        self.saw(if released > 1 { "released several" } else { "released one or none of several" });
+        self.reply(client, Reply::Number(released));
+    }
+
+    fn extend_all(&mut self, client: ClientId, spots: &[Spot], token: &Token, lease_ms: Option<u64>) {
+        if spots.iter().any(|spot| self.foreign.contains(spot)) {
+            return self.reply(client, Reply::WrongType);
+        }
+        let mut extended = 0;
+        for (turn, spot) in spots.iter().enumerate() {
+            self.turn = turn;
+            extended += usize::from(self.extend_at(*spot, token, lease_ms));
+        }
+        self.saw(if extended > 1 { "extended several" } else { "extended one or none of several" });
+        self.reply(client, Reply::Number(extended));
     }
 
     /// Whether the token is the value of the string under this key.
@@ -519,17 +708,21 @@ impl Model {
             }
             self.saw("waited for a string");
             let token = request.token.map_or_else(|| made.clone(), token);
-            match self.wait(client, spot, request, token, false) {
-                Err(refusal) => self.reply(client, Reply::Error(refusal)),
-                Ok(number) if request.block_ms.is_none() => self.reply(client, Reply::Queued(number)),
-                Ok(_) => {}
-            }
-            return;
+            return self.wait_or_refuse(client, &[spot], request, token, false);
         };
         if request.session_delay_ms.is_some() {
             self.saw("session of a string refused");
             return self.reply(client, Reply::Error(Refusal::SessionOfString));
         }
+        self.renew_string(spot, &request);
+        if may_wait {
+            self.give_up_place(spot, &own);
+        }
+        self.serve(spot);
+        self.reply(client, Reply::Granted(own, Fence::NONE));
+    }
+
+    fn renew_string(&mut self, spot: Spot, request: &Request) {
         let end = self.now.plus_ms(request.lease_ms);
         let ends_later = self.ttls.get(&spot).is_none_or(|own| end <= *own);
         if request.level.is_some() && ends_later {
@@ -538,11 +731,6 @@ impl Model {
             self.saw("string granted again");
             self.ttls.insert(spot, end);
         }
-        if may_wait {
-            self.give_up_place(spot, &own);
-        }
-        self.serve(spot);
-        self.reply(client, Reply::Granted(own, Fence::NONE));
     }
 
     /// A token that was granted what it asked for waits no longer for what it asked for before. False if it did not.
@@ -603,79 +791,127 @@ impl Model {
     fn wait(
         &mut self,
         client: ClientId,
-        spot: Spot,
+        spots: &[Spot],
         request: Request,
         token: Token,
         is_ahead: bool,
     ) -> Result<usize, Refusal> {
-        if is_ahead && self.another_upgrades(spot, &token) {
+        if is_ahead && spots.iter().any(|spot| self.another_upgrades(*spot, &token)) {
             self.saw("deadlock");
             return Err(Refusal::Deadlock);
         }
         let lasts_ms = request.block_ms.or(request.queue_ms).filter(|ms| *ms > 0);
+        let is_older =
+            |other: &Waiting| other.token == token && other.spots.iter().any(|spot| spots.contains(spot));
+        let older: Vec<Waiting> = self.waiting.iter().filter(|other| is_older(other)).cloned().collect();
+        let stands_at = |spot: &Spot| older.iter().any(|older| older.spots.contains(spot));
+        let last = older.iter().map(|older| older.number).max();
+        let kept = last.filter(|_| spots.iter().all(stands_at));
+        let number = kept.unwrap_or(self.places);
         let waiter = Waiting {
-            number: self.places,
-            spot,
+            number,
+            spots: spots.to_vec(),
             client: request.block_ms.map(|_| client),
             user: client,
             token,
             request,
             until: lasts_ms.map(|ms| self.now.plus_ms(ms)),
             is_ahead,
-            was: BTreeSet::from([self.whose(spot)]),
+            was: spots.iter().map(|spot| self.whose(*spot)).collect(),
             met_grace: false,
         };
-        let here = |other: &Waiting| other.spot == spot;
-        let older = self.waiting.iter().find(|other| here(other) && other.token == waiter.token);
-        let replaced = older.map(|older| older.number);
+        let replaces = |other: &Waiting| older.iter().any(|older| older.number == other.number);
         let mut all = self.waiting.clone();
-        all.retain(|other| Some(other.number) != replaced);
-        let number = replaced.unwrap_or(self.places);
-        all.push(Waiting { number, ..waiter.clone() });
+        all.retain(|other| !replaces(other));
+        all.push(waiter.clone());
         in_order(&mut all);
-        // The lock is looked at now.
-        self.unseen.remove(&spot);
-        if self.closes_a_circle(&all, number) {
-            self.saw(if replaced.is_some() { "circle of a retry" } else { "circle" });
+        // The locks are looked at now.
+        self.unseen.retain(|spot| !spots.contains(spot));
+        if self.a_circle_is_found(&all, number) {
+            self.saw(if older.is_empty() { "circle" } else { "circle of a retry" });
             if request.limit.is_some() || request.weight.is_some() {
                 self.saw("circle of shares");
             }
+            if spots.len() > 1 {
+                self.saw("circle of several");
+            }
             return Err(Refusal::Circle);
         }
-        if let Some(older) = self.waiting.iter_mut().find(|other| here(other) && other.token == waiter.token)
-        {
-            let (superseded, was_kept, number) =
-                (older.client, older.request.queue_ms.is_some(), older.number);
-            *older = Waiting { number, ..waiter };
-            self.sort();
-            match superseded {
-                Some(client) if was_kept => {
-                    self.saw("superseded at a place");
-                    self.answer(client, Reply::Queued(number));
-                }
-                Some(client) => {
-                    self.saw("superseded");
-                    self.answer(client, Reply::Null);
-                }
-                None => self.saw("place asked for again"),
+        self.is_room_for(spots, &older)?;
+        if older.len() > 1 && kept.is_some() {
+            self.saw("latest of several places kept");
+        }
+        self.waiting.retain(|other| !replaces(other));
+        for older in &older {
+            self.note_superseded(older, kept, spots);
+            if older.client.is_some() {
+                let keeps = older.is_kept() && kept == Some(older.number);
+                let reply = if keeps { Reply::Queued(older.number) } else { Reply::Null };
+                self.answer_waiter(older, reply);
             }
-            return Ok(number);
         }
-        if self.waiting.len() >= self.limits.in_all {
-            self.saw("all queues full");
-            return Err(Refusal::QueueFull("lock.max-waiters"));
+        if kept.is_none() {
+            if waiter.client.is_none() {
+                self.saw(if is_ahead { "place taken ahead" } else { "place taken" });
+            }
+            if spots.len() > 1 {
+                self.saw(if is_ahead { "several waited for ahead" } else { "several waited for" });
+            }
+            self.places += 1;
         }
-        if self.queue(spot).count() >= self.limits.per_key {
-            self.saw("queue full");
-            return Err(Refusal::QueueFull("lock.max-waiters-per-key"));
+        self.waiting.push(waiter);
+        self.sort();
+        Ok(number)
+    }
+
+    /// Whether a request is refused because it closes a circle. What is not known of a lock since SWAPDB is known from the next
+    /// turn there on, and so from whenever the server came there for a request that waits for another key as well. Until
+    /// then a circle by that lock may be found, and need not be.
+    fn a_circle_is_found(&mut self, all: &[Waiting], number: usize) -> bool {
+        if self.closes_a_circle(all, number) {
+            return true;
         }
-        let index = if is_ahead { 0 } else { self.waiting.len() };
-        if waiter.client.is_none() {
-            self.saw(if is_ahead { "place taken ahead" } else { "place taken" });
+        let unseen = std::mem::take(&mut self.unseen);
+        let is_there = self.closes_a_circle(all, number);
+        self.unseen = unseen;
+        is_there && self.circle_was_found
+    }
+
+    /// A request would exceed no cap. Those whose place it takes are not counted.
+    fn is_room_for(&mut self, spots: &[Spot], older: &[Waiting]) -> Result<(), Refusal> {
+        for spot in spots {
+            if older.iter().any(|older| older.spots.contains(spot)) {
+                continue;
+            }
+            if self.waiting.len() - older.len() >= self.limits.in_all {
+                self.saw("all queues full");
+                return Err(Refusal::QueueFull("lock.max-waiters"));
+            }
+            if self.queue(*spot).count() >= self.limits.per_key {
+                self.saw("queue full");
+                return Err(Refusal::QueueFull("lock.max-waiters-per-key"));
+            }
         }
-        self.waiting.insert(index, waiter);
-        self.places += 1;
-        Ok(self.places - 1)
+        Ok(())
+    }
+
+    fn note_superseded(&mut self, older: &Waiting, kept: Option<usize>, spots: &[Spot]) {
+        if older.is_for_several() || spots.len() > 1 {
+            self.saw(if spots.len() > 1 {
+                "several superseded"
+            } else {
+                "several superseded by a request for one"
+            });
+            if older.spots.iter().any(|spot| !spots.contains(spot)) {
+                self.saw("several given up elsewhere");
+            }
+        }
+        self.saw(match older.client {
+            Some(_) if older.is_kept() && kept == Some(older.number) => "superseded at a place",
+            Some(_) => "superseded",
+            None if kept == Some(older.number) => "place asked for again",
+            None => "place ended",
+        });
     }
 
     pub(super) fn sort(&mut self) {
@@ -691,6 +927,11 @@ impl Model {
         if self.foreign.contains(&spot) {
             return self.reply(client, Reply::WrongType);
         }
+        let released = self.release_at(spot, token, level);
+        self.reply(client, Reply::Number(released.into()));
+    }
+
+    fn release_at(&mut self, spot: Spot, token: &Token, level: u16) -> bool {
         self.settle(spot);
         if self.owns_string(spot, token) {
             if level == 1 {
@@ -700,7 +941,7 @@ impl Model {
                 self.withdraw(spot, token);
             }
             self.serve(spot);
-            return self.reply(client, Reply::Number(1));
+            return true;
         }
         let depth = self.hold_of(spot, token).map(|holder| holder.level);
         match depth {
@@ -722,13 +963,15 @@ impl Model {
             self.withdraw(spot, token);
         }
         self.serve(spot);
-        let released = depth.is_some_and(|depth| level <= depth);
-        self.reply(client, Reply::Number(released.into()));
+        depth.is_some_and(|depth| level <= depth)
     }
 
     fn withdraw(&mut self, spot: Spot, token: &Token) {
         let Some(waiter) = self.queue(spot).find(|waiter| waiter.token == *token).cloned() else { return };
         self.saw(if waiter.is_ahead { "wait for a change of limit withdrawn" } else { "wait withdrawn" });
+        if waiter.is_for_several() {
+            self.saw("wait for several withdrawn");
+        }
         self.waiting.retain(|other| other.number != waiter.number);
         self.answer_waiter(&waiter, Reply::Null);
     }
@@ -737,12 +980,17 @@ impl Model {
         if self.foreign.contains(&spot) {
             return self.reply(client, Reply::WrongType);
         }
+        let extended = self.extend_at(spot, token, lease_ms);
+        self.reply(client, Reply::Number(extended.into()));
+    }
+
+    fn extend_at(&mut self, spot: Spot, token: &Token, lease_ms: Option<u64>) -> bool {
         self.settle(spot);
         let now = self.now;
         if self.owns_string(spot, token) {
             self.saw("string extended");
             self.ttls.insert(spot, now.plus_ms(lease_ms.unwrap_or(DEFAULT_LEASE_MS)));
-            return self.reply(client, Reply::Number(1));
+            return true;
         }
         let extended = self.hold_of_mut(spot, token).map(|holder| {
             holder.lease_ms = counted(lease_ms.unwrap_or(holder.lease_ms), holder.session.is_some());
@@ -754,7 +1002,7 @@ impl Model {
             self.promise(spot);
         }
         self.saw(if extended.is_some() { "extended" } else { "nothing to extend" });
-        self.reply(client, Reply::Number(extended.is_some().into()));
+        extended.is_some()
     }
 
     fn break_holds(&mut self, client: ClientId, spot: Spot, which: Option<usize>) {

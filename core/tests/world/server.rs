@@ -11,12 +11,15 @@ use lock_core::outcome::{Acquired, Authority, Cause, Change, Circumstances, Wait
 use lock_core::queue::{Keep, WaiterLimits};
 use lock_core::request::{Acquire, BreakTarget};
 use lock_core::token::LONGEST_SPELLED;
+use lock_core::turn::together::{self, Turns};
 use lock_core::{
     AskedShare, ClientId, Fence, GrantState, Hold, Limit, Lock, Moment, Outcome, OwnedDbKey, Refusal, Share,
     StringHold, Table, Terms, Ticket, Token, Turn, codec,
 };
 
-use super::steps::{CLAIM_MS, DEFAULT_LEASE_MS, Reply, Request, SPOTS, Spot, Step, Whose, subscriber, token};
+use super::steps::{
+    CLAIM_MS, DEFAULT_LEASE_MS, Reply, Request, SPOTS, Spot, Spots, Step, Whose, subscriber, token,
+};
 
 /// What stands under a key.
 pub(crate) enum Value {
@@ -45,6 +48,16 @@ impl Pending {
 pub(crate) struct Granted {
     pub(crate) spot: Spot,
     pub(crate) fence: Fence,
+    /// Whether it was made in a turn at another key, with a grant of that.
+    pub(crate) is_with_another: bool,
+}
+
+/// What a request for several keys came to when it was granted or refused.
+pub(crate) struct TookSeveral {
+    /// For each of its keys the hold of its token, before and after.
+    pub(crate) holds: Vec<[Option<Fence>; 2]>,
+    /// Whether it was to be granted.
+    pub(crate) is_granted: bool,
 }
 
 /// A queue before and after a turn, and who of it was granted meanwhile.
@@ -67,12 +80,16 @@ pub(crate) struct Served {
 pub(crate) struct WorkDone {
     /// The keys at which it took a turn.
     pub(crate) turns: Vec<Spot>,
+    /// The requests for several keys that had waited and came to their turn: at which of these turns, and their numbers.
+    pub(crate) several: Vec<(usize, usize)>,
     /// Those at which it did what was due.
     pub(crate) expired: Vec<Spot>,
-    /// Those at which it asked whether it can serve who waits.
-    pub(crate) looked_at: Vec<Spot>,
+    /// Those at which it asked whether it can serve who waits, each after how many turns.
+    pub(crate) looked_at: Vec<(usize, Spot)>,
     /// Whether it has looked at the last of them.
     pub(crate) look_is_over: bool,
+    /// Whether a request was refused because it would have closed a circle of owners.
+    pub(crate) circle_was_found: bool,
 }
 
 pub(crate) struct Server {
@@ -112,6 +129,8 @@ pub(crate) struct Server {
     pub(crate) grants: Vec<Granted>,
     /// The turns of this step.
     pub(crate) served: Vec<Served>,
+    /// The requests for several keys that were granted or refused in this step.
+    pub(crate) took_several: Vec<TookSeveral>,
     pub(crate) work_done: WorkDone,
     /// Fences that were granted to clients which left before they learned of them.
     pub(crate) lost: BTreeSet<Fence>,
@@ -150,6 +169,7 @@ impl Server {
             tickets: Vec::new(),
             grants: Vec::new(),
             served: Vec::new(),
+            took_several: Vec::new(),
             work_done: WorkDone::default(),
             lost: BTreeSet::new(),
             told: BTreeSet::new(),
@@ -203,6 +223,7 @@ impl Server {
     pub(crate) fn take(&mut self, step: Step, made: &Token) -> Vec<(ClientId, Reply)> {
         self.grants.clear();
         self.served.clear();
+        self.took_several.clear();
         self.work_done = WorkDone::default();
         if step.is_command() {
             self.end_strings();
@@ -214,6 +235,11 @@ impl Server {
             Step::Forbid(client, false) => drop(self.forbidden.remove(&client)),
             Step::Extend(client, spot, number, lease_ms) => {
                 self.extend(client, spot, &token(number), lease_ms);
+            }
+            Step::AcquireAll(client, spots, request) => self.acquire_all(client, spots, request, made),
+            Step::ReleaseAll(client, spots, number) => self.release_all(client, spots, &token(number)),
+            Step::ExtendAll(client, spots, number, lease_ms) => {
+                self.extend_all(client, spots, &token(number), lease_ms);
             }
             Step::Break(client, spot, which) => self.break_holds(client, spot, which),
             Step::Pass(ms) => {
@@ -274,49 +300,55 @@ impl Server {
     /// Takes a turn at a key, as the module does: it settles first, then it is asked, and whenever it has come to a candidate
     /// the rights of that are looked at.
     pub(super) fn turn<R>(&mut self, spot: Spot, asked: Asked, ask: impl FnOnce(&mut Turn<'_>) -> R) -> R {
+        let opened = self.open(spot);
+        self.turns += 1;
+        let room = [usize::MAX, 0, 1, 2][self.turns % 4];
+        let mut steps = Steps { server: self, opened };
+        steps.take(room, |turn| turn.settle());
+        steps.settle_the_rest();
+        let result = steps.take(room, ask);
+        steps.settle_the_rest();
+        let opened = steps.opened;
+        self.close(opened, &asked, true);
+        result
+    }
+
+    /// Opens a key for a turn.
+    fn open(&mut self, spot: Spot) -> Opened {
         let before = self.waiting(spot);
         if self.is_over(spot) {
             // Whoever opens such a key has the server delete it.
             self.remove(spot);
         }
-        let (mut lock, stood) = match self.values.remove(&spot) {
+        let (lock, stood) = match self.values.remove(&spot) {
             Some(Value::Lock(lock)) => (lock, Stood::Lock),
             Some(Value::String(number)) => (Lock::new(), Stood::String(number)),
             Some(Value::Foreign) => panic!("a turn at a key of another type"),
             None => (Lock::new(), Stood::Nothing),
         };
-        let mut string = stood.as_hold(self.ttls.get(&spot).copied(), self.now);
+        let string = stood.as_hold(self.ttls.get(&spot).copied(), self.now);
         let authority = if self.table.has_business_at(spot) {
             Authority { may_grant: self.decides(), serves_key: self.whose(spot).serves() }
         } else {
             Authority::NONE
         };
-        self.turns += 1;
-        let room = [usize::MAX, 0, 1, 2][self.turns % 4];
         let circumstances = Circumstances {
             now: self.now,
             wall_micros: 0,
             grace_ms: self.grace_ms,
             claim_ms: CLAIM_MS,
             authority,
-            at_most: room,
+            at_most: usize::MAX,
         };
-        let mut steps = Steps {
-            lock: &mut lock,
-            string: &mut string,
-            table: &mut self.table,
-            spot,
-            circumstances,
-            outcome: Outcome::default(),
-            forbidden: &self.forbidden,
-        };
-        steps.take(room, |turn| turn.settle());
-        steps.settle_the_rest();
-        let result = steps.take(room, ask);
-        steps.settle_the_rest();
-        let outcome = steps.end();
-        self.pass_on(spot, &asked, &outcome);
-        self.note_turn(spot, &before, &outcome);
+        Opened { spot, lock, stood, string, circumstances, outcome: Outcome::default(), before }
+    }
+
+    /// Ends a turn, and does what it has come to. It is one of its own, or one with another.
+    fn close(&mut self, mut opened: Opened, asked: &Asked, is_of_its_own: bool) {
+        opened.resume(&mut self.table).end();
+        let Opened { spot, mut lock, stood, string, outcome, before, .. } = opened;
+        self.pass_on(spot, asked, &outcome);
+        self.note_turn(spot, &before, &outcome, is_of_its_own);
         for ticket in &outcome.calls {
             self.replies.push((subscriber(spot), Reply::Called(self.number_of(*ticket))));
         }
@@ -347,7 +379,6 @@ impl Server {
             }
             (true, Stood::Nothing) => {}
         }
-        result
     }
 
     /// What a replica makes of the changes of a turn.
@@ -419,7 +450,13 @@ impl Server {
         }
     }
 
-    fn note_turn(&mut self, spot: Spot, before: &[(Ticket, Option<ClientId>)], outcome: &Outcome) {
+    fn note_turn(
+        &mut self,
+        spot: Spot,
+        before: &[(Ticket, Option<ClientId>)],
+        outcome: &Outcome,
+        is_of_its_own: bool,
+    ) {
         let tickets = |waiting: &[(Ticket, _)]| waiting.iter().map(|(ticket, _)| *ticket).collect();
         let place_of = |client| before.iter().find(|(_, other)| *other == Some(client)).unwrap().0;
         let answered = outcome.answers.iter().filter(|(_, answer)| matches!(answer, Answer::Granted(_)));
@@ -431,7 +468,9 @@ impl Server {
             | Change::Set(hold, Cause::Granted { has_waited }) => Some((hold.fence(), *has_waited)),
             _ => None,
         });
-        self.work_done.turns.push(spot);
+        if is_of_its_own {
+            self.work_done.turns.push(spot);
+        }
         self.served.push(Served {
             spot,
             before: tickets(before),
@@ -442,7 +481,8 @@ impl Server {
             in_grace: self.in_grace(),
             one_was_granted_anew: drawn.clone().next().is_some(),
         });
-        self.grants.extend(drawn.map(|(fence, _)| Granted { spot, fence }));
+        let is_with_another = !is_of_its_own;
+        self.grants.extend(drawn.map(|(fence, _)| Granted { spot, fence, is_with_another }));
     }
 
     pub(super) fn unlinked(&mut self, spot: Spot, lock: &mut Lock) {
@@ -477,56 +517,202 @@ impl Stood {
     }
 }
 
-/// The steps of a turn.
-struct Steps<'w> {
-    lock: &'w mut Lock,
-    string: &'w mut Option<StringHold>,
-    table: &'w mut Table,
+/// A key that is open for a turn.
+struct Opened {
     spot: Spot,
+    lock: Lock,
+    stood: Stood,
+    string: Option<StringHold>,
     circumstances: Circumstances,
     outcome: Outcome,
-    forbidden: &'w BTreeSet<ClientId>,
+    /// Who waited for it.
+    before: Vec<(Ticket, Option<ClientId>)>,
+}
+
+impl Opened {
+    fn resume<'a>(&'a mut self, table: &'a mut Table) -> Turn<'a> {
+        let Self { spot, lock, string, circumstances, outcome, .. } = self;
+        Turn::resume(lock, string, table, *spot, *circumstances, outcome)
+    }
+}
+
+impl Opened {
+    /// What stands in for a key that is lent.
+    fn nothing(spot: Spot) -> Self {
+        let circumstances = Circumstances {
+            now: Moment::from_micros(0),
+            wall_micros: 0,
+            grace_ms: 0,
+            claim_ms: 0,
+            authority: Authority::NONE,
+            at_most: 0,
+        };
+        let (lock, outcome) = (Lock::new(), Outcome::default());
+        Self { spot, lock, stood: Stood::Nothing, string: None, circumstances, outcome, before: Vec::new() }
+    }
+}
+
+/// Several keys that are open at once.
+struct Several<'w> {
+    server: &'w mut Server,
+    opened: Vec<Opened>,
+}
+
+impl Turns for Several<'_> {
+    fn count(&self) -> usize {
+        self.opened.len()
+    }
+
+    fn at<R>(&mut self, place: usize, step: impl FnOnce(&mut Turn<'_>) -> R) -> R {
+        step(&mut self.opened[place].resume(&mut self.server.table))
+    }
+}
+
+impl Several<'_> {
+    /// The holds of a token.
+    fn holds_of(&self, token: &Token) -> Vec<Option<Fence>> {
+        let now = self.server.now;
+        let fence = |opened: &Opened| opened.lock.hold_of(token, now).map(Hold::fence);
+        let of_string = |opened: &Opened| {
+            opened.string.as_ref().filter(|string| string.is_owned_by(token)).map(|_| Fence::NONE)
+        };
+        self.opened.iter().map(|opened| fence(opened).or_else(|| of_string(opened))).collect()
+    }
+
+    fn note(&mut self, before: Vec<Option<Fence>>, token: &Token, is_granted: bool) {
+        let holds =
+            before.into_iter().zip(self.holds_of(token)).map(|(before, after)| [before, after]).collect();
+        self.server.took_several.push(TookSeveral { holds, is_granted });
+    }
+}
+
+/// The steps of a turn.
+struct Steps<'w> {
+    server: &'w mut Server,
+    opened: Opened,
 }
 
 impl Steps<'_> {
     /// Takes a step of which so much may follow, and asks for the rights of those it comes to.
     fn take<R>(&mut self, room: usize, step: impl FnOnce(&mut Turn<'_>) -> R) -> R {
-        self.circumstances.at_most = self.outcome.work().saturating_add(room);
+        self.opened.circumstances.at_most = self.opened.outcome.work().saturating_add(room);
         let result = step(&mut self.resume());
-        while let Some(ticket) = self.outcome.candidate {
-            let waiter = self.table.queues().waiter(ticket).unwrap();
-            let user =
-                waiter.client.or_else(|| Some(user_named(waiter.keep.as_ref()?.user.as_ref()?))).unwrap();
-            let has_right = !self.forbidden.contains(&user);
-            self.resume().judge_candidate(has_right);
+        while let Some(ticket) = self.opened.outcome.candidate {
+            let has_right = self.server.has_right(ticket);
+            if self.server.table.queues().keys_of(ticket).len() == 1 {
+                self.resume().judge_candidate(has_right);
+            } else if self.serve_several(ticket, has_right) {
+                self.resume().candidate_is_served();
+            } else {
+                self.resume().pass_by_candidate();
+            }
         }
         result
     }
 
+    /// Serves a request for several keys if it can be served at each. The others are opened as they are.
+    fn serve_several(&mut self, ticket: Ticket, has_right: bool) -> bool {
+        let here = self.opened.spot;
+        let keys = self.server.table.queues().keys_of(ticket);
+        let spots: Vec<Spot> = keys.iter().map(|key| known(key.as_key())).collect();
+        let turn = self.server.work_done.turns.len();
+        if spots.iter().any(|spot| self.server.is_foreign(*spot)) {
+            return false;
+        }
+        let own = std::mem::replace(&mut self.opened, Opened::nothing(here));
+        let mut own = Some(own);
+        let opened = spots
+            .iter()
+            .map(|spot| if *spot == here { own.take().unwrap() } else { self.server.open(*spot) });
+        let opened = opened.collect();
+        let mut several = Several { server: self.server, opened };
+        let is_ready = together::is_ready(&mut several, ticket);
+        if is_ready {
+            let token = several.server.table.queues().waiter(ticket).unwrap().token.clone();
+            let before = several.holds_of(&token);
+            together::serve(&mut several, ticket, has_right);
+            several.note(before, &token, has_right);
+            let number = several.server.number_of(ticket);
+            several.server.work_done.several.push((turn, number));
+        }
+        for opened in several.opened {
+            if opened.spot == here {
+                self.opened = opened;
+            } else {
+                self.server.close(opened, &Asked::Nothing, false);
+            }
+        }
+        is_ready
+    }
+
     fn resume(&mut self) -> Turn<'_> {
-        let outcome = &mut self.outcome;
-        Turn::resume(self.lock, self.string, self.table, self.spot, self.circumstances, outcome)
+        self.opened.resume(&mut self.server.table)
     }
 
     /// As the next iterations of the server's loop do, if nothing else happens before.
     fn settle_the_rest(&mut self) {
-        while self.outcome.work() >= self.circumstances.at_most && self.table.is_marked(self.spot) {
+        while self.opened.outcome.work() >= self.opened.circumstances.at_most
+            && self.server.table.is_marked(self.opened.spot)
+        {
             self.take(1, |turn| turn.settle());
         }
-    }
-
-    fn end(mut self) -> Outcome {
-        self.resume().end();
-        self.outcome
     }
 }
 
 /// Commands of clients, and of a master.
 impl Server {
+    /// Whether the user of the request with this ticket may take locks.
+    fn has_right(&self, ticket: Ticket) -> bool {
+        let waiter = self.table.queues().waiter(ticket).unwrap();
+        let user = waiter.client.or_else(|| Some(user_named(waiter.keep.as_ref()?.user.as_ref()?))).unwrap();
+        !self.forbidden.contains(&user)
+    }
+
     fn acquire(&mut self, client: ClientId, spot: Spot, request: Request, made: &Token) {
         if self.is_foreign(spot) {
             return self.reply(client, Reply::WrongType);
         }
+        let (acquire, wait) = self.asked_for(client, &request);
+        let acquired =
+            self.turn(spot, Asked::Nothing, |turn| turn.acquire(&acquire, || client, wait, || made.clone()));
+        self.answer_acquire(client, &[spot], request.owner, acquired);
+    }
+
+    fn acquire_all(&mut self, client: ClientId, spots: Spots, request: Request, made: &Token) {
+        if spots.iter().any(|spot| self.is_foreign(*spot)) {
+            return self.reply(client, Reply::WrongType);
+        }
+        // What is marked is settled first, as often as one turn marks the key of another. Where this server may not serve,
+        // marks stay.
+        let serves = |this: &Self, spot: Spot| this.whose(spot).serves();
+        for round in 0.. {
+            assert!(round < 20, "settling comes to an end");
+            for spot in spots {
+                self.turn(*spot, Asked::Nothing, |_| ());
+            }
+            if !spots.iter().any(|spot| self.table.is_marked(*spot) && serves(self, *spot)) {
+                break;
+            }
+        }
+        let (acquire, wait) = self.asked_for(client, &request);
+        let opened = spots.iter().map(|spot| self.open(*spot)).collect();
+        let mut several = Several { server: self, opened };
+        let own = acquire.token.clone().unwrap_or_else(|| made.clone());
+        let before = several.holds_of(&own);
+        let acquired = together::acquire(&mut several, &acquire, || client, wait, || made.clone());
+        several.note(before, &own, matches!(acquired, Ok(Acquired::Granted(..))));
+        for opened in several.opened {
+            self.close(opened, &Asked::Nothing, false);
+        }
+        if let Ok(Acquired::Granted(..)) = acquired {
+            // It is told the highest fence, and learns of all holds by that.
+            let holds = spots.iter().filter_map(|spot| self.lock(*spot)?.hold_of(&own, self.now));
+            self.told.extend(holds.map(Hold::fence).collect::<Vec<_>>());
+        }
+        self.answer_acquire(client, spots, request.owner, acquired);
+    }
+
+    fn asked_for(&self, client: ClientId, request: &Request) -> (Acquire<'static>, Option<WaitOptions>) {
         let acquire = Acquire {
             token: request.token.map(token),
             lease_ms: request.lease_ms,
@@ -537,22 +723,31 @@ impl Server {
             session_delay_ms: request.session_delay_ms,
             level: request.level,
         };
-        let limits = self.limits;
         let keep = acquire.queue_ms.map(|for_ms| Keep { for_ms, user: Some(client.to_le_bytes().into()) });
         let blocked = request.block_ms.map(|_| client);
         let may_wait = blocked.is_some() || keep.is_some();
-        let wait = may_wait.then_some(WaitOptions { client: blocked, keep, limits });
-        let acquired =
-            self.turn(spot, Asked::Nothing, |turn| turn.acquire(&acquire, || client, wait, || made.clone()));
+        let wait = may_wait.then_some(WaitOptions { client: blocked, keep, limits: self.limits });
+        (acquire, wait)
+    }
+
+    fn answer_acquire(
+        &mut self,
+        client: ClientId,
+        spots: &[Spot],
+        owner: Option<&[u8]>,
+        acquired: Result<Acquired, Refusal>,
+    ) {
         match acquired {
             Ok(Acquired::Granted(token, fence)) => self.reply(client, Reply::Granted(token, fence)),
             Ok(Acquired::NotAvailable) => self.reply(client, Reply::Null),
             Ok(Acquired::Waits(joining)) => {
-                let joined = self.table.join(&[spot], *joining);
+                let is_blocked = joining.waiter.client.is_some();
+                let joined = self.table.join(spots, *joining);
                 self.note_ticket(joined.ticket);
-                match blocked {
-                    Some(client) => drop(self.blocked.insert(client, None)),
-                    None => self.reply(client, Reply::Queued(self.number_of(joined.ticket))),
+                if is_blocked {
+                    self.blocked.insert(client, None);
+                } else {
+                    self.reply(client, Reply::Queued(self.number_of(joined.ticket)));
                 }
                 for (older, answer) in joined.superseded {
                     self.answer(older, answer);
@@ -560,8 +755,9 @@ impl Server {
             }
             Err(Refusal::Circle) => {
                 let circle = self.table.take_circle().unwrap();
+                self.work_done.circle_was_found = true;
                 let first = circle.named.first().map(|label| &**label);
-                assert_eq!(first, request.owner, "the circle begins with who asks");
+                assert_eq!(first, owner, "the circle begins with who asks");
                 let named: BTreeSet<&[u8]> = circle.named.iter().map(|label| &**label).collect();
                 assert!(circle.len >= 2 && circle.len == named.len(), "everybody is named once: {circle:?}");
                 self.reply(client, Reply::Error(Refusal::Circle));
@@ -574,16 +770,33 @@ impl Server {
         if self.is_foreign(spot) {
             return self.reply(client, Reply::WrongType);
         }
+        let released = self.release_at(spot, token, level);
+        self.reply(client, Reply::Number(released.into()));
+    }
+
+    fn release_at(&mut self, spot: Spot, token: &Token, level: u16) -> bool {
         let obeys = !self.is_master;
         let asked = Asked::Release(token.clone(), level);
-        let released = self.turn(spot, asked, |turn| turn.release(token, level, || obeys));
-        self.reply(client, Reply::Number(released.into()));
+        self.turn(spot, asked, |turn| turn.release(token, level, || obeys))
+    }
+
+    fn release_all(&mut self, client: ClientId, spots: Spots, token: &Token) {
+        if spots.iter().any(|spot| self.is_foreign(*spot)) {
+            return self.reply(client, Reply::WrongType);
+        }
+        let released = spots.iter().filter(|spot| self.release_at(**spot, token, 1)).count();
+        self.reply(client, Reply::Number(released));
     }
 
     fn extend(&mut self, client: ClientId, spot: Spot, token: &Token, lease_ms: Option<u64>) {
         if self.is_foreign(spot) {
             return self.reply(client, Reply::WrongType);
         }
+        let extended = self.extend_at(spot, token, lease_ms);
+        self.reply(client, Reply::Number(extended.into()));
+    }
+
+    fn extend_at(&mut self, spot: Spot, token: &Token, lease_ms: Option<u64>) -> bool {
         let obeys = !self.is_master;
         let asked = Asked::Extend(token.clone(), lease_ms);
         let extended = self.turn(spot, asked, |turn| turn.extend(token, lease_ms, || obeys));
@@ -591,7 +804,15 @@ impl Server {
         if let Some(fence) = hold.filter(|_| extended).map(Hold::fence) {
             self.told.insert(fence);
         }
-        self.reply(client, Reply::Number(extended.into()));
+        extended
+    }
+
+    fn extend_all(&mut self, client: ClientId, spots: Spots, token: &Token, lease_ms: Option<u64>) {
+        if spots.iter().any(|spot| self.is_foreign(*spot)) {
+            return self.reply(client, Reply::WrongType);
+        }
+        let extended = spots.iter().filter(|spot| self.extend_at(**spot, token, lease_ms)).count();
+        self.reply(client, Reply::Number(extended));
     }
 
     fn break_holds(&mut self, client: ClientId, spot: Spot, which: Option<usize>) {

@@ -5,13 +5,18 @@ use lock_core::{ClientId, DbKey, Fence, Refusal, Session, Token};
 /// A key in a database.
 pub(crate) type Spot = DbKey<'static>;
 
-/// Every key there is: two names in two databases.
-pub(crate) const SPOTS: [Spot; 4] = [
+/// Every key there is: three names in two databases, in the order of keys.
+pub(crate) const SPOTS: [Spot; 6] = [
     DbKey { database: 0, key: b"a" },
     DbKey { database: 0, key: b"b" },
+    DbKey { database: 0, key: b"c" },
     DbKey { database: 1, key: b"a" },
     DbKey { database: 1, key: b"b" },
+    DbKey { database: 1, key: b"c" },
 ];
+
+/// Several keys of one database, no two of them alike, in the order of the request.
+pub(crate) type Spots = &'static [Spot];
 
 /// A token of the clients' own, by its number. Every third has the form of one that the server makes.
 pub(crate) fn token(number: u8) -> Token {
@@ -100,6 +105,10 @@ pub(crate) enum Step {
     /// A level of a token. On a replica, what its master says; otherwise a client's command.
     Release(ClientId, Spot, u8, u16),
     Extend(ClientId, Spot, u8, Option<u64>),
+    /// LOCK.MACQUIRE, LOCK.MRELEASE, LOCK.MEXTEND.
+    AcquireAll(ClientId, Spots, Request),
+    ReleaseAll(ClientId, Spots, u8),
+    ExtendAll(ClientId, Spots, u8, Option<u64>),
     /// All holds, or the one at this place of the list.
     Break(ClientId, Spot, Option<usize>),
     /// Milliseconds go by, and nobody notices yet.
@@ -155,6 +164,7 @@ impl Step {
             Self::Acquire(..) | Self::Release(..) | Self::Extend(..) | Self::Break(..) | Self::Delete(_) => {
                 true
             }
+            Self::AcquireAll(..) | Self::ReleaseAll(..) | Self::ExtendAll(..) => true,
             Self::Flush(_) | Self::Rename(..) | Self::Swap | Self::Overwrite(_) | Self::SetString(..) => true,
             Self::TimeToLive(..) | Self::Arrive(..) | Self::Migrate(_) | Self::Restore(..) | Self::Reload => {
                 true
