@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{all, assert_free, holds, release_all, waiting, waits, waits_on};
+use super::{all, assert_free, holds, waiting, waits, waits_on};
 use crate::support::locks::{acquire, exists};
 use crate::support::waiter::{release, wait_blocked};
 use crate::support::{PATIENCE, Reply, Server, wait_until};
@@ -111,29 +111,6 @@ fn a_release_at_one_of_the_keys_ends_the_whole_wait() {
         assert_eq!(client.run(command), Reply::Int(0), "{command}");
         waiter.assert_waiting(&server);
     }
-}
-
-#[test]
-fn in_one_turn_a_release_frees_and_gives_up() {
-    let server = Server::start();
-    let mut client = server.client();
-    all(&mut client, "2 k l TOKEN a");
-    let mut waiter = waits(&server, "2 k l TOKEN b BLOCK 0");
-    let mut next = waits(&server, "2 k l TOKEN c BLOCK 0");
-    let replies = client.run_all(&[
-        "MULTI",
-        "LOCK.MRELEASE 2 k l a",
-        "LOCK.MRELEASE 2 k l b",
-        "LOCK.CHECK l c",
-        "EXEC",
-    ]);
-    let results = replies[4].items();
-    assert_eq!(results[..2], [Reply::Int(2), Reply::Int(2)], "it was granted all, and gave all back");
-    assert!(!results[2].is_null(), "and the next has them: {results:?}");
-    waiter.granted();
-    next.granted();
-    release_all(&mut client, "2 k l c");
-    assert_free(&server, &["k", "l"]);
 }
 
 /// The time of one that waits is not lengthened by what happens at its keys.

@@ -193,12 +193,17 @@ fn clients_are_all_served_and_none_twice_while_the_slot_goes_round() {
                         let token = format!("t{n}-{turn}");
                         let rest = format!("2 {} {}", pair[0], pair[1]);
                         let request = format!("LOCK.MACQUIRE {rest} TOKEN {token} PX 600000 BLOCK 200");
-                        wait_until("it is granted", PATIENCE * 3, || match client.run(&request) {
-                            Reply::Array(_) => true,
-                            other => {
-                                assert!(other.is_null() || other.error().starts_with(TRY_AGAIN), "{other:?}");
-                                thread::sleep(Duration::from_millis(5));
-                                false
+                        wait_until("it is granted", PATIENCE * 3, || {
+                            match client.call(pair[0], &words(&request)) {
+                                Reply::Array(_) => true,
+                                other => {
+                                    assert!(
+                                        other.is_null() || other.error().starts_with(TRY_AGAIN),
+                                        "{other:?}"
+                                    );
+                                    thread::sleep(Duration::from_millis(5));
+                                    false
+                                }
                             }
                         });
                         for key in pair {
@@ -209,11 +214,13 @@ fn clients_are_all_served_and_none_twice_while_the_slot_goes_round() {
                         pair.iter().for_each(|key| drop(held.lock().unwrap().remove(*key)));
                         for key in pair {
                             let command = format!("LOCK.RELEASE {key} {token}");
-                            wait_until("it is released", PATIENCE, || match client.run(&command) {
-                                Reply::Int(number) => number == 1,
-                                other => {
-                                    assert!(other.error().starts_with(TRY_AGAIN), "{other:?}");
-                                    false
+                            wait_until("it is released", PATIENCE, || {
+                                match client.call(key, &words(&command)) {
+                                    Reply::Int(number) => number == 1,
+                                    other => {
+                                        assert!(other.error().starts_with(TRY_AGAIN), "{other:?}");
+                                        false
+                                    }
                                 }
                             });
                         }
@@ -230,6 +237,10 @@ fn clients_are_all_served_and_none_twice_while_the_slot_goes_round() {
     });
     let at = cluster.owner(slot);
     keys.iter().for_each(|key| cluster.assert_free(at, key));
+}
+
+fn words(command: &str) -> Vec<&str> {
+    command.split_ascii_whitespace().collect()
 }
 
 /// Nothing at the source keeps a hold, a queue or a count of what has gone.

@@ -48,7 +48,7 @@ impl Table {
 /// One philosopher. Every second one asks for its forks in the other order, which must make no difference.
 fn dine(table: &Table, mut client: Client, seat: usize) {
     let (left, right) = (format!("fork{seat}"), format!("fork{}", (seat + 1) % SEATS));
-    let forks = if seat % 2 == 0 { format!("{left} {right}") } else { format!("{right} {left}") };
+    let forks = if seat.is_multiple_of(2) { format!("{left} {right}") } else { format!("{right} {left}") };
     let mut meal = 0;
     while !table.is_over.load(Ordering::SeqCst) {
         meal += 1;

@@ -77,8 +77,9 @@ fn who_lost_the_right_to_one_key_is_refused_when_its_turn_comes_and_holds_none()
         "resetkeys ~k %R~l ~m",
         "resetkeys ~k %W~l ~m",
         "-lock.macquire",
-        "nocommands +lock.acquire",
+        "nocommands +lock.acquire +ping",
         "resetkeys",
+        "-@all +lock.acquire +ping",
     ] {
         let (server, mut client) = server();
         all(&mut client, "2 k l TOKEN a");

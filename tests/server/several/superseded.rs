@@ -27,25 +27,6 @@ fn who_asks_for_more_gets_a_new_place() {
     assert_free(&server, &["k", "l", "m"]);
 }
 
-#[test]
-fn who_asks_for_other_keys_leaves_those_it_does_not_name() {
-    let server = Server::start();
-    let mut client = server.client();
-    acquire(&mut client, "k TOKEN a");
-    acquire(&mut client, "m TOKEN a");
-    let mut older = waits(&server, "2 k l TOKEN b BLOCK 0");
-    let mut behind = Waiter::new(&server, "l TOKEN c BLOCK 0");
-    let mut newer = waits(&server, "2 l m TOKEN b BLOCK 0");
-    older.refused();
-    behind.granted();
-    assert_eq!(waiting(&mut client, "k"), 0);
-    newer.assert_waiting(&server);
-    release(&mut client, "m", "a");
-    newer.assert_waiting(&server);
-    release(&mut client, "l", "c");
-    newer.granted();
-}
-
 /// What kept it waiting was its own older request.
 #[test]
 fn who_asks_for_other_keys_that_are_free_is_granted_them_at_once() {

@@ -1,7 +1,7 @@
 //! A client that was gone before it could be told holds none of the keys, and the next are served, at each.
 
 use super::{all, assert_free, fences, holds, release_all, waits};
-use crate::support::locks::{acquire, exists};
+use crate::support::locks::acquire;
 use crate::support::waiter::release;
 use crate::support::{PATIENCE, Reply, Server, Waiter, wait_until};
 
@@ -105,21 +105,4 @@ fn an_upgrade_that_could_not_be_told_leaves_all_holds_as_they_were() {
         !client.run("LOCK.MACQUIRE 2 k l TOKEN c SHARED").is_null()
     });
     assert_eq!(fences(&mut client, &["k", "l"], "a"), [grant.fence; 2]);
-}
-
-/// Granted, broken and granted to the next before the first was told.
-#[test]
-fn in_one_turn_locks_can_go_from_hand_to_hand() {
-    let server = Server::start();
-    let mut client = server.client();
-    all(&mut client, "2 k l TOKEN a");
-    let mut one = waits(&server, "2 k l TOKEN b BLOCK 0");
-    let mut two = waits(&server, "2 k l TOKEN c BLOCK 0");
-    let mut three = waits(&server, "2 k l TOKEN d BLOCK 0");
-    client.run_all(&["MULTI", "LOCK.MRELEASE 2 k l a", "LOCK.BREAK k", "LOCK.BREAK l", "DEL k l", "EXEC"]);
-    let fences_told = [&mut one, &mut two, &mut three].map(|waiter| waiter.granted().fence);
-    assert!(fences_told.is_sorted(), "{fences_told:?}");
-    assert_eq!(holds(&mut client, &["k", "l"], "d"), ["k", "l"]);
-    release_all(&mut client, "2 k l d");
-    assert!(!exists(&mut client, "k"));
 }
