@@ -169,3 +169,13 @@ fn commands_that_fail_count_nothing() {
         }
     });
 }
+
+/// As `docs/operations.md` has it: requests with the error DEADLOCK.
+#[test]
+fn a_token_that_holds_some_and_would_have_to_wait_is_a_deadlock() {
+    let server = Server::start();
+    let mut client = server.client();
+    acquire(&mut client, "k TOKEN a PX 600000");
+    acquire(&mut client, "l TOKEN x PX 600000");
+    counts(&mut client, &[("deadlocks", 1)], |it| errs(it, "2 k l TOKEN a BLOCK 0", "DEADLOCK "));
+}

@@ -17,6 +17,7 @@ mod figures;
 mod grace;
 mod moving;
 mod notifications;
+mod one_step;
 mod order;
 mod philosophers;
 mod places;

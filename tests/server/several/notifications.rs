@@ -113,3 +113,21 @@ fn a_grant_that_was_undone_is_two_events_of_each() {
     listener.hears_no_more(&mut client);
     assert_eq!(client.run("DBSIZE"), Reply::Int(0));
 }
+
+/// What freed them comes before who was granted them, as with one lock.
+#[test]
+fn a_hand_over_is_told_behind_the_release_that_made_it() {
+    let server = Server::start();
+    let mut client = server.client();
+    for held in ["k", "l"] {
+        acquire(&mut client, &format!("{held} TOKEN a PX 600000"));
+        let mut listener = Listener::new(&server);
+        let mut waiter = waits(&server, "2 k l TOKEN b PX 600000 BLOCK 0");
+        listener.hears(&[&format!("{held} lock.waiting")]);
+        release(&mut client, held, "a");
+        waiter.granted();
+        listener.hears(&[&format!("{held} lock.released")]);
+        listener.hears(&["k lock.acquired", "l lock.acquired"]);
+        release_all(&mut client, "2 k l b");
+    }
+}

@@ -162,3 +162,15 @@ fn an_upgrade_without_rights_keeps_all_holds() {
     assert_eq!(fences(&mut client, &["k", "l"], "a"), [grant.fence; 2]);
     assert_eq!(field(&holder(&mut client, "l"), "limit"), Reply::Int(0));
 }
+
+/// The operator reads it, and has to know which right is missing.
+#[test]
+fn the_refusal_names_the_command_that_was_sent() {
+    let (server, mut client) = server();
+    acquire(&mut client, "k TOKEN a");
+    let mut waiter = waits_on(&server, user(&server), "2 k l TOKEN b BLOCK 0");
+    client.ok("ACL SETUSER waiter -lock.macquire");
+    release(&mut client, "k", "a");
+    let error = waiter.failed();
+    assert!(error.contains("'lock.macquire'"), "{error}");
+}
