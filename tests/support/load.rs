@@ -23,8 +23,16 @@ const ASKERS: usize = 16;
 const TOKENS: usize = 8;
 
 /// What may be wrong with a command that meets a key in another state than it asks for.
-const SOUND_ERRORS: [&str; 7] =
-    ["no such key", "WRONGTYPE", "source and destination", "module key", "BUSYKEY", "DEADLOCK", "NOTOWNER"];
+const SOUND_ERRORS: [&str; 8] = [
+    "no such key",
+    "WRONGTYPE",
+    "source and destination",
+    "module key",
+    "BUSYKEY",
+    "DEADLOCK",
+    "NOTOWNER",
+    "WEIGHT must be",
+];
 
 /// The deepest level that is asked for.
 const LEVELS: usize = 3;
@@ -53,11 +61,16 @@ impl Asker {
         }
         let Some(reply) = self.client.try_read().unwrap() else { return false };
         let sound = match &reply {
-            Reply::Error(text) => {
-                ["UNBLOCKED ", "DEADLOCK ", "WRONGTYPE ", "READONLY ", "ERR SESSION cannot"]
-                    .iter()
-                    .any(|it| text.starts_with(it))
-            }
+            Reply::Error(text) => [
+                "UNBLOCKED ",
+                "DEADLOCK ",
+                "WRONGTYPE ",
+                "READONLY ",
+                "ERR SESSION cannot",
+                "ERR WEIGHT must be",
+            ]
+            .iter()
+            .any(|it| text.starts_with(it)),
             Reply::Array(grant) => grant.len() == 2,
             other => other.is_null(),
         };
