@@ -15,6 +15,7 @@ mod elsewhere;
 mod endings;
 mod figures;
 mod grace;
+mod model;
 mod moving;
 mod notifications;
 mod one_step;

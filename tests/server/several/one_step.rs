@@ -232,3 +232,93 @@ fn what_runs_behind_a_blocked_command_serves_who_waits_for_several_at_once() {
         client.run("FLUSHALL");
     }
 }
+
+// --- one grant makes the next possible
+
+/// Readers who ask for different keys, one of which all have in common: a release of that lets all of them in.
+#[track_caller]
+fn all_enter(requests: &[&str]) {
+    let server = Server::start();
+    let mut client = server.client();
+    acquire(&mut client, "k TOKEN a");
+    let mut readers: Vec<Waiter> =
+        requests.iter().map(|keys| waits(&server, &format!("{keys} SHARED BLOCK 3000"))).collect();
+    release(&mut client, "k", "a");
+    let told: Vec<bool> = readers.iter_mut().map(|reader| reader.granted_or_refused().is_some()).collect();
+    assert!(told.iter().all(|granted| *granted), "{requests:?}: granted were {told:?}");
+}
+
+#[test]
+fn readers_of_the_same_keys_enter_together() {
+    all_enter(&["2 k l", "2 k l", "2 l k", "2 k l"]);
+}
+
+#[test]
+fn readers_enter_together_with_one_of_another_key_between_them() {
+    all_enter(&["2 k l", "2 k m", "2 k l"]);
+}
+
+#[test]
+fn readers_enter_together_with_one_of_a_single_key_between_them() {
+    all_enter(&["2 k l", "1 k", "2 k l"]);
+}
+
+#[test]
+fn readers_of_a_single_key_enter_with_those_of_several() {
+    all_enter(&["1 k", "2 k m", "2 k l", "1 k", "3 k l m"]);
+}
+
+#[test]
+fn readers_of_different_other_keys_enter_together() {
+    all_enter(&["2 k l", "2 k m", "2 k n", "2 k o"]);
+    all_enter(&["2 l k", "2 m k", "2 n k", "2 o k"]);
+}
+
+/// Four locks that one token holds, and for each a request that asks for another key besides: however all four become free,
+/// all four are granted.
+#[test]
+fn whatever_frees_many_locks_grants_who_waits_for_each_with_another_key() {
+    for free in [
+        "LOCK.MRELEASE 4 k l m n a",
+        "DEL k l m n",
+        "FLUSHALL",
+        "LOCK.MEXTEND 4 k l m n a PX 1",
+        "CLOSE",
+        "LEAVE",
+    ] {
+        let server = Server::start();
+        let mut client = server.client();
+        let mut owner = server.client();
+        acquire(&mut client, "x TOKEN x");
+        let mut first = None;
+        if free == "LEAVE" {
+            first = Some(waits(&server, "5 x k l m n TOKEN a BLOCK 0"));
+        } else {
+            all(&mut owner, "4 k l m n TOKEN a PX 600000 SESSION");
+        }
+        let mut waiters = ["2 k k2", "2 l2 l", "2 m m2", "2 n2 n"]
+            .map(|keys| waits(&server, &format!("{keys} PX 600000 BLOCK 3000")));
+        match (free, &first) {
+            ("CLOSE", _) => drop(owner),
+            (_, Some(first)) => drop(client.run(&format!("CLIENT UNBLOCK {}", first.id))),
+            _ => drop(client.run(free)),
+        }
+        let told: Vec<bool> = waiters.iter_mut().map(|it| it.granted_or_refused().is_some()).collect();
+        assert!(told.iter().all(|granted| *granted), "{free}: granted were {told:?}");
+    }
+}
+
+/// The permits of a semaphore that are given back at once.
+#[test]
+fn all_permits_that_become_free_at_once_are_granted_with_other_keys() {
+    let server = Server::start();
+    let mut client = server.client();
+    for token in ["a", "b", "c", "d", "e"] {
+        acquire(&mut client, &format!("k TOKEN {token} LIMIT 5"));
+    }
+    let mut waiters = ["2 k l", "2 m k", "2 k n", "2 o k", "2 k p"]
+        .map(|keys| waits(&server, &format!("{keys} LIMIT 5 BLOCK 3000")));
+    assert_eq!(client.run("LOCK.BREAK k"), Reply::Int(5));
+    let told: Vec<bool> = waiters.iter_mut().map(|it| it.granted_or_refused().is_some()).collect();
+    assert!(told.iter().all(|granted| *granted), "granted were {told:?}");
+}
