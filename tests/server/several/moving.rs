@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use super::cluster::waits_at;
 use super::{all, fences, holds, release_all, waiting};
-use crate::support::cluster::{Cluster, ask, asking, key_in, moved_to, shared};
+use crate::support::cluster::{Cluster, ask, asking, atomic, key_in, moved_to, shared};
 use crate::support::locks::{acquire, field, holders, null};
 use crate::support::waiter::{release, time_passes};
-use crate::support::{Client, PATIENCE, Reply, Waiter, ok_grant, wait_until};
+use crate::support::{Client, PATIENCE, Reply, Server, Waiter, ok_grant, skip, wait_until};
 
 const TRY_AGAIN: &str = "TRYAGAIN ";
 
@@ -263,4 +263,33 @@ fn nothing_is_left_at_the_node_that_gave_the_slot() {
     assert_eq!(holders(&mut target, &keys[0]).len(), 1);
     assert_eq!(field(&holders(&mut target, &keys[1])[0], "session"), Reply::NullBulk);
     assert_eq!(target.run(&format!("LOCK.CHECK {} b", keys[2])), null(&target));
+}
+
+/// Where the server moves slots as a whole.
+#[test]
+fn a_slot_that_moves_as_a_whole_takes_holds_along_and_sends_who_waits() {
+    if atomic::way().is_none() {
+        return skip!(&mut Server::start().client(), "it moves no slot as a whole");
+    }
+    let cluster = Cluster::start(2);
+    let (slot, [k, l, m], mut source) = scene(&cluster);
+    let grant = all(&mut source, &format!("2 {k} {l} TOKEN a PX 600000"));
+    let mut waiters = [
+        waits_at(&cluster, 0, &format!("2 {k} {l} TOKEN b BLOCK 0")),
+        waits_at(&cluster, 0, &format!("2 {l} {m} TOKEN c BLOCK 0")),
+    ];
+    let place = source.run(&format!("LOCK.MACQUIRE 2 {m} {k} TOKEN d QUEUE 600000"));
+    assert!(matches!(place, Reply::Int(_)), "{place:?}");
+    cluster.start_atomic_move(slot, 0, 1).wait_done();
+    for waiter in &mut waiters {
+        assert_eq!(waiter.failed(), moved_to(slot, cluster.node(1)));
+    }
+    let mut target = cluster.client(1);
+    assert_eq!(fences(&mut target, &[&k, &l], "a"), [grant.fence; 2]);
+    assert_eq!(waiting(&mut target, &m), 0);
+    for name in ["lock_keys", "lock_holds", "lock_waiters_blocked", "lock_waiters_queued"] {
+        wait_until(&format!("{name} is 0"), PATIENCE, || source.info("lock", name) == "0");
+    }
+    release_all(&mut target, &format!("2 {k} {l} a"));
+    [&k, &l, &m].iter().for_each(|key| cluster.assert_free(1, key));
 }
