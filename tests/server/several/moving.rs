@@ -232,6 +232,7 @@ fn clients_are_all_served_and_none_twice_while_the_slot_goes_round() {
         while !work.iter().all(|work| work.is_finished()) {
             at = 1 - at;
             cluster.move_slot(slot, at);
+            cluster.wait_agreed();
         }
         work.into_iter().for_each(|work| work.join().unwrap());
     });
