@@ -13,6 +13,7 @@ mod fixture;
 mod guard;
 mod keyspace;
 mod operators;
+mod several;
 mod stress;
 mod strings;
 #[path = "../support/mod.rs"]

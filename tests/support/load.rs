@@ -23,8 +23,16 @@ const ASKERS: usize = 16;
 const TOKENS: usize = 8;
 
 /// What may be wrong with a command that meets a key in another state than it asks for.
-const SOUND_ERRORS: [&str; 7] =
-    ["no such key", "WRONGTYPE", "source and destination", "module key", "BUSYKEY", "DEADLOCK", "NOTOWNER"];
+const SOUND_ERRORS: [&str; 8] = [
+    "no such key",
+    "WRONGTYPE",
+    "source and destination",
+    "module key",
+    "BUSYKEY",
+    "DEADLOCK",
+    "NOTOWNER",
+    "WEIGHT must be",
+];
 
 /// The deepest level that is asked for.
 const LEVELS: usize = 3;
@@ -53,11 +61,16 @@ impl Asker {
         }
         let Some(reply) = self.client.try_read().unwrap() else { return false };
         let sound = match &reply {
-            Reply::Error(text) => {
-                ["UNBLOCKED ", "DEADLOCK ", "WRONGTYPE ", "READONLY ", "ERR SESSION cannot"]
-                    .iter()
-                    .any(|it| text.starts_with(it))
-            }
+            Reply::Error(text) => [
+                "UNBLOCKED ",
+                "DEADLOCK ",
+                "WRONGTYPE ",
+                "READONLY ",
+                "ERR SESSION cannot",
+                "ERR WEIGHT must be",
+            ]
+            .iter()
+            .any(|it| text.starts_with(it)),
             Reply::Array(grant) => grant.len() == 2,
             other => other.is_null(),
         };
@@ -165,6 +178,18 @@ impl<'a> Load<'a> {
         1 + self.random.below(LEVELS)
     }
 
+    /// Some of the keys and how many they are, of which one may stand there twice.
+    fn several(&mut self) -> String {
+        let keys: Vec<&str> = (0..2 + self.random.below(3)).map(|_| *self.random.pick(&KEYS)).collect();
+        format!("{} {}", keys.len(), keys.join(" "))
+    }
+
+    /// A command about several keys, all of it but the keys given.
+    fn on_several(&mut self, name: &str, rest: &str) -> Vec<Vec<u8>> {
+        let command = format!("{name} {} {rest}", self.several());
+        command.split_ascii_whitespace().map(|word| word.as_bytes().to_vec()).collect()
+    }
+
     fn lease_ms(&mut self) -> usize {
         *self.random.pick(self.leases_ms)
     }
@@ -186,7 +211,11 @@ impl<'a> Load<'a> {
             *self.random.pick(&["", "", "SESSION", "LEVEL 1", "LEVEL 2", "LEVEL 3", "SESSION LEVEL 2"]);
         let (key, token) = (*self.random.pick(&KEYS), self.token());
         let lease = self.lease_ms();
-        let command = format!("LOCK.ACQUIRE {key} TOKEN {token} PX {lease} {limit} {block} {kept}");
+        let keys = match self.random.below(3) {
+            0 => format!("LOCK.MACQUIRE {}", self.several()),
+            _ => format!("LOCK.ACQUIRE {key}"),
+        };
+        let command = format!("{keys} TOKEN {token} PX {lease} {limit} {block} {kept}");
         let asker = &mut self.askers[at];
         asker.client.send(&command.split_ascii_whitespace().collect::<Vec<_>>());
         (asker.asks, asker.wants) = (true, [key.to_owned(), token]);
@@ -231,7 +260,16 @@ impl<'a> Load<'a> {
     fn on_locks(&mut self) -> Vec<Vec<u8>> {
         let (key, token) = (*self.random.pick(&KEYS), self.token());
         let (lease, level) = (self.lease_ms(), self.level());
-        match self.random.below(17) {
+        match self.random.below(23) {
+            17 | 18 => self.on_several("LOCK.MRELEASE", &token),
+            // Who waits for some of them does not any more.
+            19 => {
+                let [_, token] = self.askers[self.random.below(ASKERS)].wants.clone();
+                self.on_several("LOCK.MRELEASE", &token)
+            }
+            20 => self.on_several("LOCK.MEXTEND", &format!("{token} PX {lease}")),
+            21 => self.on_several("LOCK.MACQUIRE", &format!("TOKEN {token} PX {lease}")),
+            22 => self.on_several("LOCK.MACQUIRE", &format!("TOKEN {token} PX {lease} SHARED LEVEL {level}")),
             15 => cmd!["LOCK.GUARD", key, token, "LOCK.RELEASE", key, token].to_vec(),
             16 => cmd!["LOCK.GUARD", key, token, "DEL", *self.random.pick(&KEYS)].to_vec(),
             0..=3 => cmd!["LOCK.RELEASE", key, token].to_vec(),

@@ -18,6 +18,11 @@ fn every_hand_over_is_told_behind_what_freed_the_lock() {
 }
 
 #[test]
+fn several_locks_are_handed_over_behind_what_freed_them() {
+    crate::support::page::comes_true(include_str!("pages/several.txt"));
+}
+
+#[test]
 fn whoever_waits_sees_every_change_of_the_key_and_replicas_see_it_in_the_same_order() {
     crate::support::page::comes_true(include_str!("pages/touched.txt"));
 }
