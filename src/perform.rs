@@ -255,36 +255,14 @@ impl<'c> OpenLock<'c> {
 
     /// Carries out what the turn came to.
     fn carry_out(&mut self, end: End, now: Moment) {
-        let (context, name) = (self.key.context(), self.key.name());
         room::take(self.outcome.work());
         fault::point(self.at.key, "ended");
-        for change in &self.outcome.changes {
-            match change {
-                Change::First(hold, _) => replication::hold_is(context, name, hold, true, now),
-                Change::Whole(holds, _) => replication::holds_are(context, name, holds, now),
-                Change::Set(hold, _) => replication::hold_is(context, name, hold, false, now),
-                Change::Ended(fence, _) => replication::hold_ended(context, name, *fence),
-                Change::Lease(token, lease_ms, _) => {
-                    replication::string_lasts(context, name, token, *lease_ms);
-                    self.key.set_ttl(*lease_ms);
-                }
-                Change::AsAsked(..) | Change::StringEnded(_) => match self.passing {
-                    Passing::Verbatim => context.replicate_verbatim(),
-                    Passing::Release(token) => replication::was_released(context, name, token),
-                    Passing::Extend(token, lease_ms) => {
-                        replication::was_extended(context, name, token, lease_ms);
-                    }
-                },
-            }
-        }
+        pass_on(&mut self.key, &self.outcome, self.passing, now);
         fault::point(self.at.key, "passed-on");
-        if !self.outcome.changes.is_empty() {
+        if self.outcome.has_changed() {
             self.leave_key(self.outcome.has_promised, end.due);
             if end.is_decided_here {
-                metrics::record(&self.outcome, now);
-                if notifications::are_sent() {
-                    notifications::send(self.key.context(), self.key.name(), &self.outcome);
-                }
+                self.tell_of(&self.outcome, now);
             }
         }
         // Whoever hears of it here finds the hold.
@@ -301,6 +279,22 @@ impl<'c> OpenLock<'c> {
         }
     }
 
+    /// Counts what this server has decided, and tells who listens.
+    fn tell_of(&self, outcome: &Outcome, now: Moment) {
+        metrics::record(outcome, now);
+        if notifications::are_sent() {
+            notifications::send(self.key.context(), self.key.name(), outcome);
+        }
+    }
+
+    /// Passes on what has come of the turn so far, before what follows from it at other keys.
+    fn pass_on_so_far(&mut self, circumstances: Circumstances) {
+        let so_far = self.step(circumstances, |mut turn| turn.take_so_far());
+        room::take(so_far.work());
+        pass_on(&mut self.key, &so_far, self.passing, circumstances.now);
+        self.tell_of(&so_far, circumstances.now);
+    }
+
     /// A lock that nobody holds goes, and so does a string; a lock that was made comes; who watches the key is told.
     fn leave_key(&mut self, has_promised: bool, due: Option<Moment>) {
         if let Some(made) = self.made.take_if(|made| !made.is_empty()) {
@@ -314,6 +308,30 @@ impl<'c> OpenLock<'c> {
             timer::arm_for(self.key.context(), due);
         }
         self.key.signal_modified();
+    }
+}
+
+/// Passes on what has changed, in the order in which it did, to replicas and the append-only file.
+fn pass_on(key: &mut Key<'_, Lock>, outcome: &Outcome, passing: Passing<'_>, now: Moment) {
+    let (context, name) = (key.context(), key.name());
+    for change in &outcome.changes {
+        match change {
+            Change::First(hold, _) => replication::hold_is(context, name, hold, true, now),
+            Change::Whole(holds, _) => replication::holds_are(context, name, holds, now),
+            Change::Set(hold, _) => replication::hold_is(context, name, hold, false, now),
+            Change::Ended(fence, _) => replication::hold_ended(context, name, *fence),
+            Change::Lease(token, lease_ms, _) => {
+                replication::string_lasts(context, name, token, *lease_ms);
+                key.set_ttl(*lease_ms);
+            }
+            Change::AsAsked(..) | Change::StringEnded(_) => match passing {
+                Passing::Verbatim => context.replicate_verbatim(),
+                Passing::Release(token) => replication::was_released(context, name, token),
+                Passing::Extend(token, lease_ms) => {
+                    replication::was_extended(context, name, token, lease_ms);
+                }
+            },
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::slice;
+use core::{mem, slice};
 
 use smallvec::SmallVec;
 
@@ -192,6 +192,8 @@ pub struct Outcome {
     pub changes: SmallVec<[Change; 1]>,
     /// Since when those requests had waited that were granted what they waited for: a hold, or another limit.
     pub waited_since: Vec<Moment>,
+    /// Whether changes were passed on already, and are no longer among these.
+    pub was_passed_on: bool,
     /// Why the request got nothing, if it did not.
     pub denied: Option<Denied>,
     /// Whether a lease was promised: a time to live that the key has is to be taken off.
@@ -211,6 +213,18 @@ pub struct Outcome {
 const STEPS_OF_A_CALL: usize = 16;
 
 impl Outcome {
+    /// What has come of the turn so far, to be passed on now. What follows comes behind it.
+    pub fn take_so_far(&mut self) -> Self {
+        let (changes, waited_since) = (mem::take(&mut self.changes), mem::take(&mut self.waited_since));
+        self.was_passed_on |= !changes.is_empty();
+        Self { changes, waited_since, ..Self::default() }
+    }
+
+    /// Whether the lock has changed.
+    pub fn has_changed(&self) -> bool {
+        self.was_passed_on || !self.changes.is_empty()
+    }
+
     /// How much was done besides one change that was asked for: holds that were changed, clients that were answered, places
     /// that were called or have ended.
     pub fn work(&self) -> usize {

@@ -26,6 +26,7 @@ use crate::deadlines::{DeadlineId, Deadlines};
 use crate::key::{DbKey, DbKeyMap, OwnedDbKey};
 use crate::outcome::Acquired;
 use crate::refusal::Refusal;
+use crate::request::Acquire;
 use crate::session::ClientId;
 use crate::share::AskedShare;
 use crate::time::Moment;
@@ -63,6 +64,11 @@ pub struct Waiter {
 }
 
 impl Waiter {
+    /// What it is refused with if its user may not take the lock any more.
+    pub(crate) fn no_permission(&self) -> Refusal {
+        Refusal::NoPermission(if self.is_for_several { Acquire::NAME_FOR_SEVERAL } else { Acquire::NAME })
+    }
+
     /// Whether its place is kept without a connection.
     pub(crate) fn is_queued(&self) -> bool {
         self.client.is_none()

@@ -45,8 +45,8 @@ pub enum Refusal {
     HeldInPart,
     /// Owners named by OWNER would wait for each other in a circle: see [`crate::Table::take_circle`].
     Circle,
-    /// The user of the waiting client may no longer acquire this lock.
-    NoPermission,
+    /// The user of the waiting client may no longer acquire this lock. Holds the name of the command that asked for it.
+    NoPermission(&'static str),
     /// The server became a replica while the client waited.
     Demoted,
     /// Another node of the cluster serves the key. Holds the slot and that node: `slot host:port`.
@@ -127,8 +127,9 @@ impl fmt::Display for Refusal {
                 "DEADLOCK the owners of these locks would wait for each other in a circle: release what you hold, then acquire it \
                  again",
             ),
-            Self::NoPermission => f.write_str(
-                "NOPERM this user no longer has permissions to run the 'lock.acquire' command on this key: ask the operator for \
+            Self::NoPermission(command) => write!(
+                f,
+                "NOPERM this user no longer has permissions to run the '{command}' command on this key: ask the operator for \
                  them, then acquire the lock again",
             ),
             Self::Demoted => f.write_str(

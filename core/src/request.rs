@@ -128,6 +128,8 @@ impl BreakTarget {
 impl<'a> Acquire<'a> {
     /// The command's name.
     pub const NAME: &'static str = "lock.acquire";
+    /// The name of the command for several keys.
+    pub const NAME_FOR_SEVERAL: &'static str = "lock.macquire";
 
     /// Reads what follows the key.
     ///
@@ -145,7 +147,7 @@ impl<'a> Acquire<'a> {
         words: impl Iterator<Item = &'a [u8]>,
         leases: LeaseRules,
     ) -> Result<Self, Refusal> {
-        Self::parse_for("lock.macquire", words, leases)
+        Self::parse_for(Self::NAME_FOR_SEVERAL, words, leases)
     }
 
     #[inline]

@@ -127,6 +127,13 @@ impl<'a> Turn<'a> {
         self.outcome.candidate
     }
 
+    /// What has come of the turn so far is passed on, before something at another key that follows from it.
+    pub fn take_so_far(&mut self) -> Outcome {
+        let so_far = self.outcome.take_so_far();
+        self.table.count(&so_far);
+        so_far
+    }
+
     /// The candidate waits for several keys, and cannot be granted all of them now. So it stays where it is, and so do all
     /// behind it.
     pub fn pass_by_candidate(&mut self) {
@@ -157,7 +164,7 @@ impl<'a> Turn<'a> {
         if let Some(end) = self.string.as_ref().and_then(StringHold::deadline) {
             self.table.stands_until(self.key, end);
         }
-        let has_changed = !self.outcome.changes.is_empty();
+        let has_changed = self.outcome.has_changed();
         let due = if has_changed { self.table.note(self.key, self.lock) } else { None };
         self.check_invariants();
         let is_quiet = self.table.is_quiet();

@@ -182,6 +182,11 @@ impl Undos {
         self.marks.is_empty()
     }
 
+    /// Whether something is to be undone at this key.
+    pub(crate) fn has_undos_at(&self, key: DbKey<'_>) -> bool {
+        self.marks.get(key).is_some_and(|undos| !undos.is_empty())
+    }
+
     /// Whether this key is marked.
     pub(crate) fn is_marked(&self, key: DbKey<'_>) -> bool {
         self.marks.get(key).is_some()

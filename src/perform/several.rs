@@ -171,6 +171,8 @@ impl OpenLock<'_> {
         }
         let has_right = |name: RedisString<'_>| may_acquire(context, ticket, name);
         let has_rights = has_right(all.own.key.name()) && names.iter().all(|name| has_right(*name));
+        // What made it ready comes before its grants, here and on replicas.
+        all.own.pass_on_so_far(all.circumstances);
         together::serve(&mut all, ticket, has_rights);
         all.others.carry_out();
         true

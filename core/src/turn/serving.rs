@@ -227,7 +227,7 @@ impl Turn<'_> {
     pub(super) fn serve_candidate(&mut self, ticket: Ticket, has_right: bool) {
         let Some(waiter) = self.leave(ticket) else { return };
         if !has_right {
-            return self.tell(waiter.client, Answer::Refused(Refusal::NoPermission));
+            return self.tell(waiter.client, Answer::Refused(waiter.no_permission()));
         }
         let wall_micros = self.circumstances.wall_micros;
         match self.grant_to_waiter(Some(ticket), &waiter, |table| table.fences.draw(wall_micros)) {

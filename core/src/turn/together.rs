@@ -147,7 +147,7 @@ pub fn serve(turns: &mut impl Turns, ticket: Ticket, has_right: bool) {
     // Others may have waited behind it anywhere.
     each(turns, |turn| turn.table.touched(turn.key)).for_each(drop);
     if !has_right {
-        return turns.at(0, |turn| turn.tell(waiter.client, Answer::Refused(Refusal::NoPermission)));
+        return turns.at(0, |turn| turn.tell(waiter.client, Answer::Refused(waiter.no_permission())));
     }
     let all_held = each(turns, |turn| turn.holds(Some(&waiter.token))).all(|holds| holds);
     let fence = if all_held { Some(Fence::NONE) } else { turns.at(0, |turn| turn.draw_fence()) };
@@ -234,7 +234,7 @@ impl Turn<'_> {
         let verdict = self.lock.judge(Some(&head.token), head.asked, self.now);
         first == ticket
             && holds_as_it_did
-            && !self.table.undos.is_marked(self.key)
+            && !self.table.undos.has_undos_at(self.key)
             && !self.is_at_string()
             && verdict != Verdict::Wait
             && !(verdict.gives_more() && self.is_in_grace())

@@ -223,7 +223,7 @@ impl Model {
             }
             if self.forbidden.contains(&head.user) {
                 self.saw("refused for want of rights");
-                self.answer_waiter(&head, Reply::Error(Refusal::NoPermission));
+                self.answer_waiter(&head, Reply::Error(no_permission(&head)));
             } else {
                 self.admit(spot, &head);
             }
@@ -306,7 +306,7 @@ impl Model {
     fn admit_all(&mut self, head: &Waiting) {
         if self.forbidden.contains(&head.user) {
             self.saw("several refused for want of rights");
-            return self.answer_waiter(head, Reply::Error(Refusal::NoPermission));
+            return self.answer_waiter(head, Reply::Error(no_permission(head)));
         }
         self.note_waiter(head);
         self.saw(match (head.is_ahead, head.client) {
@@ -388,6 +388,11 @@ impl Model {
         let holder = self.hold_of_mut(spot, &head.token).unwrap();
         (holder.lease_ms, holder.end) = (holder.lease_ms.min(CLAIM_MS), holder.end.min(until));
     }
+}
+
+/// What somebody is told whose user may not take the lock any more: by the command that was sent.
+fn no_permission(waiter: &Waiting) -> Refusal {
+    Refusal::NoPermission(waiter.command)
 }
 
 /// What a lease counts as: with a session a second at least.

@@ -110,6 +110,8 @@ pub(crate) struct Waiting {
     pub(crate) was: BTreeSet<Whose>,
     /// Whether nothing but a grace has held it back meanwhile.
     pub(crate) met_grace: bool,
+    /// The command by which it came.
+    pub(crate) command: &'static str,
 }
 
 pub(crate) struct Model {
@@ -122,6 +124,8 @@ pub(crate) struct Model {
     pub(crate) unheard: BTreeSet<Spot>,
     /// Keys whose databases were swapped, until the next turn there.
     pub(crate) unseen: BTreeSet<Spot>,
+    /// The command for locks that is carried out.
+    command: &'static str,
     /// Whether the server has found a circle in this step.
     circle_was_found: bool,
     /// When keys end, where somebody has set that.
@@ -217,6 +221,7 @@ impl Model {
             strings: BTreeMap::new(),
             unheard: BTreeSet::new(),
             unseen: BTreeSet::new(),
+            command: "",
             circle_was_found: false,
             ttls: BTreeMap::new(),
             forbidden: BTreeSet::new(),
@@ -385,6 +390,7 @@ impl Model {
         self.turn = 0;
         self.several.clone_from(&work_done.several);
         self.circle_was_found = work_done.circle_was_found;
+        self.command = if matches!(step, Step::AcquireAll(..)) { "lock.macquire" } else { "lock.acquire" };
         match step {
             Step::Acquire(client, spot, request) => self.acquire(client, spot, request, made),
             Step::AcquireAll(client, spots, request) => {
@@ -819,6 +825,7 @@ impl Model {
             is_ahead,
             was: spots.iter().map(|spot| self.whose(*spot)).collect(),
             met_grace: false,
+            command: self.command,
         };
         let replaces = |other: &Waiting| older.iter().any(|older| older.number == other.number);
         let mut all = self.waiting.clone();
