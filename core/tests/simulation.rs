@@ -197,8 +197,8 @@ const OUTCOMES_AT_PLACES: [&str; 19] = [
 ];
 
 /// What has to come to pass where owners wait for each other.
-const OUTCOMES_OF_OWNERS: [&str; 5] =
-    ["circle", "circle of a retry", "circle of shares", "deadlock", "granted after waiting"];
+const OUTCOMES_OF_OWNERS: [&str; 4] =
+    ["circle", "circle of a retry", "circle of shares", "granted after waiting"];
 
 /// What has to come to pass where strings count as locks.
 const OUTCOMES_AT_STRINGS: [&str; 14] = [
