@@ -54,6 +54,7 @@ pub(crate) fn wait(context: &Context, names: &[RedisString<'_>], joining: Joinin
         TABLE.with(|table| table.turned_away());
         return context.reply_null_array();
     };
+    let held = joining.is_held.clone();
     let joined = TABLE.with(|table| table.join(&keys, joining));
     for (client, told) in joined.superseded {
         answer(client, told);
@@ -62,7 +63,8 @@ pub(crate) fn wait(context: &Context, names: &[RedisString<'_>], joining: Joinin
         reply_ticket(context, joined.ticket);
     }
     if joined.is_new {
-        names.iter().for_each(|name| notifications::send_waiting(context, *name));
+        let held = names.iter().zip(held).filter(|(_, is_held)| *is_held);
+        held.for_each(|(name, _)| notifications::send_waiting(context, *name));
     }
     timer::arm(context);
 }

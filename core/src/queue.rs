@@ -102,6 +102,8 @@ pub struct Joining {
     pub above: u64,
     /// For each key, when its time to live ends, if something else than a lock stands there: see [`Queues::stands_until`].
     pub stands_until: SmallVec<[Option<Moment>; 1]>,
+    /// For each key, whether somebody holds it.
+    pub is_held: SmallVec<[bool; 1]>,
     /// For each key, the holds of its lock, if the request may come to wait in a circle (G17); `None` if they are of no interest,
     /// or too many.
     pub holds: SmallVec<[NotedHolds; 1]>,
@@ -424,7 +426,7 @@ impl Queues {
     /// each of them already keeps its place, the last of them if it has several, and the time since when it has waited there.
     /// Returns the ticket, whether it is a new one, and the seats that its token had before, with their tickets.
     pub(crate) fn join(&mut self, keys: &[DbKey<'_>], joining: Joining) -> (Ticket, bool, Superseded) {
-        let Joining { mut waiter, ahead, above, stands_until, holds } = joining;
+        let Joining { mut waiter, ahead, above, stands_until, holds, .. } = joining;
         let Places { tickets, kept } = self.places_of(keys, &waiter.token);
         let superseded: Superseded =
             tickets.into_iter().filter_map(|ticket| Some((ticket, self.unseat(ticket)?))).collect();

@@ -357,7 +357,13 @@ impl Turn<'_> {
         let last_fence = self.table.fences.last().map_or(0, Fence::get);
         let above = self.circumstances.wall_micros.max(last_fence);
         let stands_until = SmallVec::from_elem(self.string.as_ref().and_then(StringHold::deadline), 1);
-        Joining { waiter, ahead, above, stands_until, holds }
+        let is_held = SmallVec::from_elem(self.is_held(), 1);
+        Joining { waiter, ahead, above, stands_until, is_held, holds }
+    }
+
+    /// Whether anybody holds this lock.
+    fn is_held(&self) -> bool {
+        self.is_at_string() || self.lock.live_count(self.now) > 0
     }
 
     /// The holds of this lock, if a request may come to wait for it in a circle.

@@ -60,7 +60,14 @@ fn waiter(number: u64, client: Option<ClientId>, limit: Limit) -> Waiter {
 fn join(table: &mut Table, waiter: Waiter, ahead: bool) -> Ticket {
     let joined = table.join(
         &[A],
-        Joining { waiter, ahead, above: 0, stands_until: Default::default(), holds: Default::default() },
+        Joining {
+            waiter,
+            ahead,
+            above: 0,
+            stands_until: Default::default(),
+            is_held: Default::default(),
+            holds: Default::default(),
+        },
     );
     assert!(joined.superseded.is_empty());
     joined.ticket

@@ -85,7 +85,7 @@ impl<'c> Several<'c> {
         self.locks.iter().map(|(lock, _)| lock.key.name())
     }
 
-    fn carry_out(&mut self) {
+    fn carry_out(mut self) {
         for (lock, circumstances) in &mut self.locks {
             let end = lock.step(*circumstances, |turn| turn.end());
             lock.carry_out(end, circumstances.now);
@@ -174,7 +174,15 @@ impl OpenLock<'_> {
         // What made it ready comes before its grants, here and on replicas.
         all.own.pass_on_so_far(all.circumstances);
         together::serve(&mut all, ticket, has_rights);
-        all.others.carry_out();
+        // And the grants come in the order of the keys.
+        let Beside { own, circumstances, mut others, place } = all;
+        for (at, (lock, its)) in others.locks.iter_mut().enumerate() {
+            if at == place {
+                own.pass_on_so_far(circumstances);
+            }
+            let end = lock.step(*its, |turn| turn.end());
+            lock.carry_out(end, its.now);
+        }
         true
     }
 }

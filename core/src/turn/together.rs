@@ -90,7 +90,8 @@ fn try_to_acquire(
     let waiter = Waiter { is_for_several: true, ..joining.waiter };
     let stands_until = each(turns, |turn| turn.string.as_ref().and_then(StringHold::deadline)).collect();
     let holds = each(turns, |turn| turn.note_for(&waiter)).collect();
-    let joining = Joining { waiter, stands_until, holds, ..joining };
+    let is_held = each(turns, |turn| turn.is_held()).collect();
+    let joining = Joining { waiter, stands_until, is_held, holds, ..joining };
     let keys: SmallVec<[OwnedDbKey; 8]> = each(turns, |turn| turn.key.into()).collect();
     let closes_circle = turns.at(0, |turn| {
         let keys: SmallVec<[_; 8]> = keys.iter().map(OwnedDbKey::as_key).collect();
