@@ -70,10 +70,16 @@ impl Model {
         }
     }
 
-    /// One that waits asks anew. What it waits for at all the keys keeps its place, and anything else gets a new one.
+    /// One that waits asks anew. What it waits for at all the keys keeps its place, and anything else gets a new one, unless it
+    /// can have all of them at once: it is next at each, by the place that it has or because nobody waits, and there is room.
     fn ask_anew(&mut self, request: Request) {
         let at = self.queue.iter().position(|old| old.who == request.who).unwrap();
-        if request.keys.is_subset(&self.queue[at].keys) {
+        let is_next = |key: &usize| {
+            let first = self.queue.iter().find(|waiting| waiting.keys.contains(key));
+            let has_room = fits(self.held.get(key).map_or(&[][..], |it| it), request.share);
+            has_room && first.is_none_or(|first| first.who == request.who)
+        };
+        if request.keys.is_subset(&self.queue[at].keys) || request.keys.iter().all(is_next) {
             self.queue[at] = request;
         } else {
             self.queue.remove(at);
