@@ -24,6 +24,8 @@ var (
 	ErrWrongType = errors.New("locks: the key holds no lock")
 	// ErrTooFewReplicas: fewer replicas than wanted have confirmed the grant. The lock was released again.
 	ErrTooFewReplicas = errors.New("locks: too few replicas have confirmed")
+	// ErrUnknown: no server has said whether the lock was held until its release. It ends with its lease.
+	ErrUnknown = errors.New("locks: whether the lock was held until now is not known")
 	// ErrClosed: the client was closed.
 	ErrClosed = errors.New("locks: the client is closed")
 )
