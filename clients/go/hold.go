@@ -288,7 +288,7 @@ func (l *Lock) GuardBy(ctx context.Context, name string, command ...any) *redis.
 	said := redis.NewCmd(ctx, words...)
 	switch {
 	case !slices.Contains(l.options.names, name):
-		said.SetErr(fmt.Errorf("locks: %q is none of the locks that are held here", name))
+		said.SetErr(invalid("%q is none of the locks that are held here", name))
 	case !l.Held():
 		said.SetErr(ErrLost)
 	default:

@@ -3,7 +3,6 @@ package locks
 import (
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -117,18 +116,18 @@ func optionsOf(names []string, several bool, some []Option) (options, error) {
 		most = mostWeight
 	}
 	switch {
-	case len(o.names) == 0 || len(names) > mostNames:
-		return o, fmt.Errorf("locks: one lock or more are acquired together, and at most %d", mostNames)
+	case len(o.names) == 0 || len(o.names) > mostNames:
+		return o, invalid("one lock or more are acquired together, and at most %d", mostNames)
 	case o.weight != unsaid && (o.weight < 1 || o.weight > most):
-		return o, errors.New("locks: a weight is between 1 and the limit, or with Shared 65535")
+		return o, invalid("a weight is between 1 and the limit, or with Shared 65535")
 	case o.delay < 0 || o.delay > 0 && !o.session:
-		return o, errors.New("locks: a delay is not negative, and only a session has one")
+		return o, invalid("a delay is not negative, and only a session has one")
 	case o.lease <= 0 || o.wait < 0 || o.atLeast < 0:
-		return o, errors.New("locks: lease, wait and at least are not negative, and a lease is not zero")
+		return o, invalid("lease, wait and at least are not negative, and a lease is not zero")
 	case o.level > 1 && o.token == "":
-		return o, errors.New("locks: a level above 1 needs the token that was handed on")
+		return o, invalid("a level above 1 needs the token that was handed on")
 	case o.session && o.atLeast > 0:
-		return o, errors.New("locks: a session ends with its connection, so it cannot have at least")
+		return o, invalid("a session ends with its connection, so it cannot have at least")
 	}
 	return o, nil
 }

@@ -2,7 +2,6 @@ package locks
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -191,14 +190,14 @@ func (m *majority) end() {}
 
 func (m *majority) check(o options) error {
 	if o.session || o.replicas > 0 || o.several {
-		return errors.New("locks: with several servers there are neither sessions nor replicas, nor several locks together")
+		return invalid("with several servers there are neither sessions nor replicas, nor several locks together")
 	}
 	return nil
 }
 
 func (m *majority) guard(ctx context.Context, words []any) *redis.Cmd {
 	refused := redis.NewCmd(ctx, words...)
-	refused.SetErr(errors.New("locks: with several servers no lock can guard a command"))
+	refused.SetErr(invalid("with several servers no lock can guard a command"))
 	return refused
 }
 

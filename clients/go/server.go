@@ -186,7 +186,7 @@ func (s *server) check(o options) error {
 	}
 	for _, name := range o.names[1:] {
 		if slotOf(name) != slotOf(o.names[0]) {
-			return fmt.Errorf("locks: %q and %q are in different slots of the cluster: put the same {tag} in all names", o.names[0], name)
+			return invalid("%q and %q are in different slots of the cluster: put the same {tag} in all names", o.names[0], name)
 		}
 	}
 	return nil

@@ -49,7 +49,7 @@ var kinds = []struct {
 }{
 	{"NOTACQUIRED", locks.ErrNotAcquired}, {"LOST", locks.ErrLost}, {"QUEUEFULL", locks.ErrQueueFull},
 	{"DEADLOCK", locks.ErrDeadlock}, {"NOPERM", locks.ErrNotPermitted}, {"WRONGTYPE", locks.ErrWrongType},
-	{"REPLICAS", locks.ErrTooFewReplicas},
+	{"REPLICAS", locks.ErrTooFewReplicas}, {"OTHER", locks.ErrInvalid},
 }
 
 func failed(err error) reply {
