@@ -287,7 +287,7 @@ func (l *Lock) GuardBy(ctx context.Context, name string, command ...any) *redis.
 	words := append([]any{"LOCK.GUARD", name, l.options.token}, command...)
 	said := redis.NewCmd(ctx, words...)
 	switch {
-	case !slices.Contains(l.options.names, name):
+	case !slices.Contains(l.hold.options.names, name):
 		said.SetErr(invalid("%q is none of the locks that are held here", name))
 	case !l.Held():
 		said.SetErr(ErrLost)
@@ -326,15 +326,14 @@ func (l *Lock) Release() error {
 			defer l.hold.extending.Unlock()
 		}
 	}
-	gives := l.options
+	gives := l.hold.options
 	if l.outer != nil {
-		if gives.level, gives.names = l.hold.givenBack(); gives.level == 0 {
+		if gives.level = l.hold.givenBack(); gives.level == 0 {
 			if !wasHeld {
 				return ErrLost
 			}
 			return nil
 		}
-		gives.several = l.hold.options.several
 	}
 	held, err := l.hold.remote.release(gives, keepUntil)
 	switch {
@@ -350,19 +349,17 @@ func (l *Lock) Release() error {
 	return nil
 }
 
-// givenBack takes off the innermost levels that are released, and gives the lowest of them, or 0, and of which locks they
-// are: the server gives back a level with all that is above it.
-func (h *hold) givenBack() (int, []string) {
+// givenBack takes off the innermost levels that are released, and gives the lowest of them, or 0: the server gives back a
+// level with all that is above it.
+func (h *hold) givenBack() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	level, names := 0, []string(nil)
+	level := 0
 	for last := len(h.inner) - 1; last >= 0 && h.inner[last].released(); last-- {
 		level = h.inner[last].Level()
-		names = append(names, h.inner[last].options.names...)
 		h.inner = h.inner[:last]
 	}
-	slices.Sort(names)
-	return level, slices.Compact(names)
+	return level
 }
 
 // nextLevel is that of who asks for it now.

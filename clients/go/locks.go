@@ -109,8 +109,10 @@ func (c *Client) acquireBy(ctx context.Context, o options) (*Lock, error) {
 	if o.level == 0 && o.token == "" {
 		outer = outerOf(ctx, c, o.names)
 	}
-	remote := c.place.forHold(o)
+	remote, asked := c.place.forHold(o), o.names
 	if outer != nil {
+		// A level of some of several locks is one of all: then one lease is the lease of all.
+		o.names, o.several = outer.hold.options.names, outer.hold.options.several
 		// One after the other, since each asks for the next level.
 		outer.hold.extending.Lock()
 		defer outer.hold.extending.Unlock()
@@ -131,7 +133,7 @@ func (c *Client) acquireBy(ctx context.Context, o options) (*Lock, error) {
 		if outer == nil {
 			remote.end()
 		}
-		return nil, fmt.Errorf("%w: %q", ErrNotAcquired, o.names)
+		return nil, fmt.Errorf("%w: %q", ErrNotAcquired, asked)
 	case outer == nil:
 		return newLock(ctx, c, newHold(c, remote, o, g), o, nil), nil
 	}
@@ -139,16 +141,14 @@ func (c *Client) acquireBy(ctx context.Context, o options) (*Lock, error) {
 	if outer.hold.remaining() == 0 {
 		return nil, ErrLost
 	}
-	// A level of some of several locks leaves the leases of the others as they are.
-	if o.have(outer.hold.options.names) {
-		outer.hold.mu.Lock()
-		ends, lease := outer.hold.ends, outer.hold.lease
-		outer.hold.mu.Unlock()
-		if g.ends.After(ends) {
-			ends = g.ends
-		}
-		outer.hold.confirm(ends, max(lease, o.lease))
+	outer.hold.mu.Lock()
+	ends, lease := outer.hold.ends, outer.hold.lease
+	outer.hold.mu.Unlock()
+	if g.ends.After(ends) {
+		ends = g.ends
 	}
+	outer.hold.confirm(ends, max(lease, o.lease))
+	o.names = asked
 	return newLock(ctx, c, outer.hold, o, outer), nil
 }
 
