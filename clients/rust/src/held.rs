@@ -270,8 +270,9 @@ impl Held {
     /// Runs a command if the lock is held, in one step at the server: nobody else acquires the lock in between. The reply is
     /// that of the command.
     ///
-    /// Its keys have to be in the slot of the lock, where there is a cluster; docs/commands.md says what cannot be guarded. It
-    /// is not repeated: after an error of the connection it may have run or not, and also if this is dropped before its end.
+    /// Its keys have to be in the slot of the lock, where there is a cluster; docs/commands.md says what cannot be guarded.
+    /// Its reply is waited for as long as [`Locks::with_timeout`](crate::Locks::with_timeout) says, and it is not repeated: after
+    /// an error of the connection it may have run or not, and also if this is dropped before its end.
     ///
     /// # Errors
     /// [`Error::Lost`] when the lock is not held any more: then nothing has run. [`Error::Redis`] with whatever the command,
