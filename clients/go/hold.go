@@ -319,7 +319,8 @@ func (l *Lock) Release() error {
 	} else {
 		wasHeld = l.hold.end()
 		defer l.hold.remote.end()
-		if l.options.atLeast > 0 && wasHeld {
+		// Who was handed the token gives back a level. How long the lock lasts is up to the outer one.
+		if l.options.atLeast > 0 && l.options.level <= 1 && wasHeld {
 			keepUntil = l.hold.acquired.Add(l.options.atLeast)
 			// An extension on its way must not come after the one that keeps the lock.
 			l.hold.extending.Lock()

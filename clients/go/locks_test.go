@@ -672,3 +672,27 @@ func TestCloseBesideAcquires(t *testing.T) {
 	}
 	isFree(t, direct, "taken")
 }
+
+func TestALevelThatWasHandedOnDoesNotCutTheLeaseOfTheOuterOne(t *testing.T) {
+	client, direct := clientOf(t, start(t))
+	outer, err := client.Acquire(t.Context(), "outer", locks.Lease(time.Minute))
+	if err != nil {
+		t.Fatal(err)
+	}
+	inner, err := client.Acquire(t.Context(), "outer", locks.Token(outer.Token()), locks.Level(2), locks.AtLeast(5*time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := inner.Release(); err != nil {
+		t.Fatal(err)
+	}
+	if left := direct.Do(t.Context(), "LOCK.CHECK", "outer", outer.Token()).Val().([]any)[1].(int64); left < 20_000 {
+		t.Fatal(left)
+	}
+	if info := fmt.Sprint(direct.Do(t.Context(), "LOCK.INFO", "outer").Val()); !strings.Contains(info, "level:1") {
+		t.Fatal(info)
+	}
+	if err := outer.Release(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -73,7 +73,7 @@ func Delay(delay time.Duration) Option { return func(o *options) { o.delay = del
 // Replicas is how many have to confirm the grant and each extension.
 func Replicas(replicas int) Option { return func(o *options) { o.replicas = replicas } }
 
-// AtLeast is how long nobody else gets the lock, even if it is released sooner.
+// AtLeast is how long nobody else gets the lock, even if it is released sooner. An inner level has none.
 func AtLeast(atLeast time.Duration) Option { return func(o *options) { o.atLeast = atLeast } }
 
 // NoRenewal lets the lease run out unless it is extended by hand.

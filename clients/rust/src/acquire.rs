@@ -107,7 +107,7 @@ impl Acquire {
     }
 
     /// For so long nobody else gets it, even if it is released sooner: a job that is done in no time is not done again by
-    /// another host whose clock is late.
+    /// another host whose clock is late. An inner level has none.
     pub fn at_least(mut self, at_least: Duration) -> Self {
         self.ask.at_least = at_least;
         self

@@ -341,7 +341,9 @@ impl Held {
         if !is_inner {
             hold.state.send_modify(|state| state.over = true);
         }
-        let at_least = if was_held { hold.ask.at_least } else { Duration::ZERO };
+        // Who was handed the token gives back a level. How long the lock lasts is up to the outer one.
+        let is_outermost = hold.ask.level == 1;
+        let at_least = if was_held && is_outermost { hold.ask.at_least } else { Duration::ZERO };
         let releasing = self.hold.background.spawn(async move {
             let released =
                 if is_inner { hold.release_level(level).await } else { hold.release(at_least).await };
