@@ -123,6 +123,7 @@ fn ask_of(request: &Request) -> Option<Ask> {
                 None => Limit::EXCLUSIVE,
             },
             lease_ms: number("PX")?,
+            weight: option("WEIGHT").map(|weight| weight.parse().unwrap()),
             level: level(),
             block_ms: number("BLOCK"),
             queue_ms: number("QUEUE"),
