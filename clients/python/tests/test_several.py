@@ -83,6 +83,27 @@ class Several(ServerTest):
         self.assertGreater(held.remaining, 50)
         self.assertTrue(inner.release() and held.release())
 
+    def test_a_level_that_is_over_leaves_the_outer_one_to_the_next(self):
+        for names in (["a"], ["a", "b"]):
+            with self.client.lock_all(names):
+                for _ in range(2):
+                    with self.client.lock("a", wait=0) as inner:
+                        self.assertEqual(inner.level, 2)
+                    del inner
+                    gc.collect()
+
+            async def work(client):
+                async with client.lock_all(names):
+                    for _ in range(2):
+                        async with client.lock("a", wait=0) as inner:
+                            self.assertEqual(inner.level, 2)
+                        del inner
+                        gc.collect()
+
+            self.with_asyncio(work)
+            with self.client.lock_all(names, wait=0) as held:
+                self.assertEqual(held.level, 1)
+
     def test_readers_of_one_and_of_several_find_their_own_levels(self):
         one = self.client.acquire("a", shared=True)
         several = self.client.acquire_all(["a", "b"], shared=True)
