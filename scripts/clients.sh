@@ -115,7 +115,7 @@ test_typescript() {
 }
 
 test_go() {
-    local folder=clients/go least
+    local folder=clients/go least race=-race
     if ! have go; then
         skip go 'go is not there'
         return
@@ -126,11 +126,15 @@ test_go() {
         return
     fi
     mkdir -p "$target/clients/go"
+    if [[ $(go env CGO_ENABLED) != 1 ]] || ! have "$(go env CC)"; then
+        skip go 'its tests run without the detector of data races, since that needs cgo and a C compiler'
+        race=
+    fi
     (
         cd "$folder"
         [[ -z $(gofmt -l .) ]] || die "gofmt would change $(gofmt -l . | tr '\n' ' ')"
         go vet ./...
-        go test -count=1 ./...
+        go test -count=1 ${race:+"$race"} ./...
         go build -o "$target/clients/go/testee" ./internal/testee
     )
     testee go "$target/clients/go/testee"

@@ -24,6 +24,10 @@ var (
 	ErrWrongType = errors.New("locks: the key holds no lock")
 	// ErrTooFewReplicas: fewer replicas than wanted have confirmed the grant. The lock was released again.
 	ErrTooFewReplicas = errors.New("locks: too few replicas have confirmed")
+	// ErrUnknown: no server has said whether the lock was held until its release. It ends with its lease.
+	ErrUnknown = errors.New("locks: whether the lock was held until now is not known")
+	// ErrInvalid: options that do not go together, are out of range, or cannot be had here. Nothing was sent.
+	ErrInvalid = errors.New("locks: that cannot be asked for")
 	// ErrClosed: the client was closed.
 	ErrClosed = errors.New("locks: the client is closed")
 )
@@ -63,6 +67,10 @@ func passes(err error) bool {
 		}
 	}
 	return false
+}
+
+func invalid(what string, more ...any) error {
+	return fmt.Errorf("%w: %s", ErrInvalid, fmt.Sprintf(what, more...))
 }
 
 // forCaller gives the error as the caller gets it.

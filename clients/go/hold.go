@@ -2,8 +2,12 @@ package locks
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"sync"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // How often a session looks whether its connection is there.
@@ -11,6 +15,7 @@ const look = 100 * time.Millisecond
 
 // hold is what one token holds, whatever its level: the lease by our own clock, its renewals, and the signal.
 type hold struct {
+	client   *Client
 	remote   remote
 	options  options
 	fence    int64
@@ -31,8 +36,8 @@ type hold struct {
 	inner []*Lock
 }
 
-func newHold(remote remote, o options, g *grant) *hold {
-	h := &hold{remote: remote, options: o, fence: g.fence, acquired: time.Now(), bell: make(chan struct{}, 1)}
+func newHold(c *Client, remote remote, o options, g *grant) *hold {
+	h := &hold{client: c, remote: remote, options: o, fence: g.fence, acquired: time.Now(), bell: make(chan struct{}, 1)}
 	h.lost, h.lose = context.WithCancelCause(context.Background())
 	h.ends = g.ends
 	h.confirm(g.ends, o.lease)
@@ -78,15 +83,30 @@ func (h *hold) ring() {
 func (h *hold) end() bool {
 	held := h.remaining() > 0
 	h.mu.Lock()
+	held = held && !h.isOver
 	h.isOver = true
 	h.mu.Unlock()
 	h.ring()
 	return held
 }
 
-func (h *hold) isLost() {
-	h.end()
-	h.lose(ErrLost)
+// isLost says whether it was held until now. Nobody is told of what was released.
+func (h *hold) isLost() bool {
+	held := h.end()
+	if held {
+		h.lose(ErrLost)
+	}
+	return held
+}
+
+// isGone is called when the server says that it is lost. Of several locks the token may still hold some, which nobody needs.
+func (h *hold) isGone() {
+	if h.isLost() && h.options.several && h.client.begin() {
+		go func() {
+			defer h.client.given.Done()
+			_, _ = h.remote.release(h.options, time.Time{})
+		}()
+	}
 }
 
 // keep renews the lease in time, and notices when it is over.
@@ -156,7 +176,7 @@ func (h *hold) extend(lease time.Duration) error {
 		// Its connection is gone, and the lock with it.
 		h.isLost()
 	case err == nil && !held:
-		h.isLost()
+		h.isGone()
 	case err == nil:
 		h.confirm(ends, lease)
 	}
@@ -167,7 +187,7 @@ func (h *hold) extend(lease time.Duration) error {
 type Lock struct {
 	hold    *hold
 	options options
-	client  any
+	client  *Client
 	outer   *Lock
 	// What the context of Acquire holds, of any name.
 	around  *Lock
@@ -180,7 +200,7 @@ type Lock struct {
 
 type heldKey struct{}
 
-func newLock(ctx context.Context, client any, h *hold, o options, outer *Lock) *Lock {
+func newLock(ctx context.Context, client *Client, h *hold, o options, outer *Lock) *Lock {
 	l := &Lock{hold: h, options: o, client: client, outer: outer}
 	l.around, _ = ctx.Value(heldKey{}).(*Lock)
 	if outer != nil {
@@ -194,17 +214,20 @@ func newLock(ctx context.Context, client any, h *hold, o options, outer *Lock) *
 	return l
 }
 
-// outerOf gives the innermost level of this lock that the context is of, and that was not released.
-func outerOf(ctx context.Context, client any, name string) *Lock {
+// outerOf gives the innermost level that the context is of of a hold of all these locks, and that was not released.
+func outerOf(ctx context.Context, client *Client, names []string) *Lock {
 	l, _ := ctx.Value(heldKey{}).(*Lock)
-	for l != nil && (l.client != client || l.options.name != name || l.released()) {
+	for l != nil && (l.client != client || !l.hold.options.have(names) || l.released()) {
 		l = l.around
 	}
 	return l
 }
 
-// Name of the lock.
-func (l *Lock) Name() string { return l.options.name }
+// Name of the lock; of several, the first.
+func (l *Lock) Name() string { return l.options.names[0] }
+
+// Names of all the locks, in the order in which they were given, without repeats.
+func (l *Lock) Names() []string { return slices.Clone(l.options.names) }
 
 // Token proves who holds it. Other work that has it, and asks with it and a higher level, holds the lock too.
 func (l *Lock) Token() string { return l.options.token }
@@ -212,7 +235,7 @@ func (l *Lock) Token() string { return l.options.token }
 // Level is 1, or above that for who held the lock before.
 func (l *Lock) Level() int { return max(1, l.options.level) }
 
-// Fence rises with each grant: what the lock protects can refuse an older one.
+// Fence rises with each grant: what the lock protects can refuse an older one. Several locks have one together.
 func (l *Lock) Fence() int64 { return l.hold.fence }
 
 // Remaining is what is left of the lease, counted from before it was asked for.
@@ -247,7 +270,38 @@ func (l *Lock) Extend(lease time.Duration) (bool, error) {
 	return l.Held(), nil
 }
 
-// Release gives it back. ErrLost says that it was lost before. Where no server answers it is counted as held: then its
+// Guard runs a command if the lock is held, in one step at the server: nobody else acquires the lock in between.
+//
+//	total, err := held.Guard(ctx, "INCRBY", "total:{44}", 5).Int64()
+//
+// If the lock is not held any more nothing has run, and the error is ErrLost. All other replies and errors are those of the
+// command. After an error of the connection it may have run or not, and it is not repeated. Its keys have to be in the slot of
+// the lock where there is a cluster, and docs/commands.md says what cannot be guarded. A context that has ended keeps it from
+// being sent; after that the reply is waited for as long as the client lets it. Redlock does not have it.
+func (l *Lock) Guard(ctx context.Context, command ...any) *redis.Cmd {
+	return l.GuardBy(ctx, l.Name(), command...)
+}
+
+// GuardBy is Guard by the one of several locks that has this name, which Guard does by the first.
+func (l *Lock) GuardBy(ctx context.Context, name string, command ...any) *redis.Cmd {
+	words := append([]any{"LOCK.GUARD", name, l.options.token}, command...)
+	said := redis.NewCmd(ctx, words...)
+	switch {
+	case !slices.Contains(l.hold.options.names, name):
+		said.SetErr(invalid("%q is none of the locks that are held here", name))
+	case !l.Held():
+		said.SetErr(ErrLost)
+	default:
+		said = l.client.place.guard(ctx, words)
+		if err := said.Err(); codeOf(err) == "NOTOWNER" {
+			l.hold.isGone()
+			said.SetErr(fmt.Errorf("%w: %w", ErrLost, err))
+		}
+	}
+	return said
+}
+
+// Release gives it back. ErrLost says that it was lost before, and ErrUnknown that no server has said whether it was: then its
 // lease ends it. What the context of Acquire has come to makes no difference.
 func (l *Lock) Release() error {
 	l.mu.Lock()
@@ -258,18 +312,22 @@ func (l *Lock) Release() error {
 		return ErrLost
 	}
 	defer l.cancel(context.Canceled)
-	wasHeld, keepUntil := l.hold.remaining() > 0, time.Time{}
-	if l.outer == nil {
-		l.hold.end()
+	var wasHeld bool
+	keepUntil := time.Time{}
+	if l.outer != nil {
+		wasHeld = l.hold.remaining() > 0
+	} else {
+		wasHeld = l.hold.end()
 		defer l.hold.remote.end()
-		if l.options.atLeast > 0 && wasHeld {
+		// Who was handed the token gives back a level. How long the lock lasts is up to the outer one.
+		if l.options.atLeast > 0 && l.options.level <= 1 && wasHeld {
 			keepUntil = l.hold.acquired.Add(l.options.atLeast)
 			// An extension on its way must not come after the one that keeps the lock.
 			l.hold.extending.Lock()
 			defer l.hold.extending.Unlock()
 		}
 	}
-	gives := l.options
+	gives := l.hold.options
 	if l.outer != nil {
 		if gives.level = l.hold.givenBack(); gives.level == 0 {
 			if !wasHeld {
@@ -278,14 +336,15 @@ func (l *Lock) Release() error {
 			return nil
 		}
 	}
-	done := l.hold.remote.release(gives, keepUntil)
-	if done != nil && !*done {
-		if wasHeld {
-			l.hold.lose(ErrLost)
-		}
+	held, err := l.hold.remote.release(gives, keepUntil)
+	switch {
+	case !wasHeld:
 		return ErrLost
-	}
-	if !wasHeld {
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrUnknown, err)
+	case !held:
+		l.hold.isGone()
+		l.hold.lose(ErrLost)
 		return ErrLost
 	}
 	return nil

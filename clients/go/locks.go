@@ -17,11 +17,20 @@ const Blocked = 32
 // Client acquires locks. All its methods may be called at the same time.
 type Client struct {
 	place place
+	// closed ends, with the cause ErrClosed, when Close is called.
+	closed context.Context
+	end    context.CancelCauseFunc
 	// Acquires that are under way, and what goes on of them when nobody waits for it any more.
 	given sync.WaitGroup
 
 	mu       sync.Mutex
 	isClosed bool
+}
+
+func newClient(of place) *Client {
+	c := &Client{place: of}
+	c.closed, c.end = context.WithCancelCause(context.Background())
+	return c
 }
 
 // begin says whether an acquire may: those that come after Close may not.
@@ -37,6 +46,9 @@ func (c *Client) begin() bool {
 // place is where locks are: one server, or several.
 type place interface {
 	remote
+	// check says what cannot be asked for here.
+	check(o options) error
+	guard(ctx context.Context, words []any) *redis.Cmd
 	forHold(o options) remote
 	close()
 }
@@ -48,15 +60,16 @@ func New(client redis.UniversalClient) *Client {
 	if err != nil {
 		panic(err)
 	}
-	return &Client{place: server}
+	return newClient(server)
 }
 
-// Close closes the connections, once requests that are under way have been given up. What is held then lasts until its
-// lease ends, and sessions end at once.
+// Close gives up the requests that are under way, which get ErrClosed, and then closes the connections. What is held then
+// lasts until its lease ends, and sessions end at once.
 func (c *Client) Close() error {
 	c.mu.Lock()
 	c.isClosed = true
 	c.mu.Unlock()
+	c.end(ErrClosed)
 	c.given.Wait()
 	c.place.close()
 	return nil
@@ -65,8 +78,27 @@ func (c *Client) Close() error {
 // Acquire waits until it holds the lock, for as long as the context and Wait let it. ErrNotAcquired says that the time of
 // Wait is over. Where the context ends, its cause is returned, and nothing is held and nobody waits any more.
 func (c *Client) Acquire(ctx context.Context, name string, how ...Option) (*Lock, error) {
-	o, err := optionsOf(name, how)
+	o, err := optionsOf([]string{name}, false, how)
 	if err != nil {
+		return nil, err
+	}
+	return c.acquireBy(ctx, o)
+}
+
+// AcquireAll is Acquire for several locks together: all of them or none, in one step, with one token and one fence, as one
+// Lock. While it waits it holds none of them. It cannot come to a deadlock with others that do so, whatever the order of the
+// names is. It is lost as soon as one of the locks is, and what is left of the others is given back then. In a cluster all
+// names have to be in one slot: put the same {tag} in them. Redlock does not have it.
+func (c *Client) AcquireAll(ctx context.Context, names []string, how ...Option) (*Lock, error) {
+	o, err := optionsOf(names, true, how)
+	if err != nil {
+		return nil, err
+	}
+	return c.acquireBy(ctx, o)
+}
+
+func (c *Client) acquireBy(ctx context.Context, o options) (*Lock, error) {
+	if err := c.place.check(o); err != nil {
 		return nil, err
 	}
 	if !c.begin() {
@@ -75,10 +107,12 @@ func (c *Client) Acquire(ctx context.Context, name string, how ...Option) (*Lock
 	defer c.given.Done()
 	var outer *Lock
 	if o.level == 0 && o.token == "" {
-		outer = outerOf(ctx, c, name)
+		outer = outerOf(ctx, c, o.names)
 	}
-	remote := c.place.forHold(o)
+	remote, asked := c.place.forHold(o), o.names
 	if outer != nil {
+		// A level of some of several locks is one of all: then one lease is the lease of all.
+		o.names, o.several = outer.hold.options.names, outer.hold.options.several
 		// One after the other, since each asks for the next level.
 		outer.hold.extending.Lock()
 		defer outer.hold.extending.Unlock()
@@ -92,16 +126,16 @@ func (c *Client) Acquire(ctx context.Context, name string, how ...Option) (*Lock
 	switch {
 	case err != nil:
 		if outer != nil && errors.Is(err, ErrLost) {
-			outer.hold.isLost()
+			outer.hold.isGone()
 		}
 		return nil, err
 	case g == nil:
 		if outer == nil {
 			remote.end()
 		}
-		return nil, fmt.Errorf("%w: %q", ErrNotAcquired, name)
+		return nil, fmt.Errorf("%w: %q", ErrNotAcquired, asked)
 	case outer == nil:
-		return newLock(ctx, c, newHold(remote, o, g), o, nil), nil
+		return newLock(ctx, c, newHold(c, remote, o, g), o, nil), nil
 	}
 	// It was lost by our own clock meanwhile, and nothing says after that that it is held.
 	if outer.hold.remaining() == 0 {
@@ -114,14 +148,18 @@ func (c *Client) Acquire(ctx context.Context, name string, how ...Option) (*Lock
 		ends = g.ends
 	}
 	outer.hold.confirm(ends, max(lease, o.lease))
+	o.names = asked
 	return newLock(ctx, c, outer.hold, o, outer), nil
 }
 
-// acquire gives up at once when the context ends, and what was asked then is undone.
+// acquire gives up at once when the context ends, or the client is closed, and what was asked then is undone.
 func (c *Client) acquire(ctx context.Context, remote remote, o options, isOwn bool) (*grant, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, context.Cause(ctx)
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(c.closed, func() { cancel(ErrClosed) })()
 	type outcome struct {
 		grant *grant
 		err   error
@@ -133,7 +171,7 @@ func (c *Client) acquire(ctx context.Context, remote remote, o options, isOwn bo
 		g, err := remote.acquire(ctx, o)
 		acquired <- outcome{g, err}
 	}()
-	undo := func() { c.place.release(o, time.Time{}) }
+	undo := func() { _, _ = c.place.release(o, time.Time{}) }
 	end := func() {
 		if isOwn {
 			remote.end()
@@ -185,13 +223,26 @@ func (c *Client) undo(within time.Duration, what func()) {
 
 // Do does the work while the lock is held, with a context that is cancelled when the lock is lost, and releases it. ErrLost
 // says that it was lost before the work was done.
-func (c *Client) Do(ctx context.Context, name string, work func(ctx context.Context, held *Lock) error, how ...Option) (err error) {
+func (c *Client) Do(ctx context.Context, name string, work func(ctx context.Context, held *Lock) error, how ...Option) error {
 	held, err := c.Acquire(ctx, name, how...)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, held.Release()) }()
-	return work(held.Context(), held)
+	return held.do(work)
+}
+
+// DoAll is Do for several locks together.
+func (c *Client) DoAll(ctx context.Context, names []string, work func(ctx context.Context, held *Lock) error, how ...Option) error {
+	held, err := c.AcquireAll(ctx, names, how...)
+	if err != nil {
+		return err
+	}
+	return held.do(work)
+}
+
+func (l *Lock) do(work func(ctx context.Context, held *Lock) error) (err error) {
+	defer func() { err = errors.Join(err, l.Release()) }()
+	return work(l.context, l)
 }
 
 // Locker is the lock for who wants a sync.Locker. Lock panics when it cannot be acquired, since it has no other way to say

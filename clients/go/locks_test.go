@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -301,5 +302,397 @@ func TestTheLockIsNotIdleWhereManyContend(t *testing.T) {
 	// It takes less than a second. Where it was idle, each turn took a second or two, now and then.
 	if took := time.Since(began); took > 15*time.Second {
 		t.Fatalf("it took %v", took)
+	}
+}
+
+func isFree(t *testing.T, direct *redis.Client, names ...string) {
+	t.Helper()
+	for _, name := range names {
+		for end := time.Now().Add(10 * time.Second); direct.Do(t.Context(), "LOCK.INFO", name).Err() != redis.Nil; time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("%q is still held, or waited for", name)
+			}
+		}
+	}
+}
+
+func holds(t *testing.T, direct *redis.Client, held *locks.Lock, names ...string) bool {
+	t.Helper()
+	for _, name := range names {
+		if direct.Do(t.Context(), "LOCK.CHECK", name, held.Token()).Err() != nil {
+			return false
+		}
+	}
+	return true
+}
+
+func TestSeveralLocksAreHeldTogether(t *testing.T) {
+	client, direct := clientOf(t, start(t))
+	held, err := client.AcquireAll(t.Context(), []string{"b", "a", "b"}, locks.Lease(600*time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if names := held.Names(); held.Name() != "b" || !slices.Equal(names, []string{"b", "a"}) {
+		t.Fatal(names)
+	}
+	for _, name := range held.Names() {
+		if _, err := client.Acquire(t.Context(), name, locks.Wait(0)); !errors.Is(err, locks.ErrNotAcquired) {
+			t.Fatal(name, err)
+		}
+	}
+	// Renewed beyond the lease.
+	time.Sleep(1500 * time.Millisecond)
+	if !held.Held() || !holds(t, direct, held, "a", "b") {
+		t.Fatal("not renewed")
+	}
+	waits := make(chan error, 1)
+	go func() {
+		waits <- client.DoAll(context.Background(), []string{"a", "b", "c"}, func(_ context.Context, second *locks.Lock) error {
+			if second.Fence() <= held.Fence() {
+				return errors.New("the fence does not rise")
+			}
+			return nil
+		})
+	}()
+	for end := time.Now().Add(10 * time.Second); direct.Do(t.Context(), "LOCK.INFO", "c").Err() == redis.Nil; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("it does not wait")
+		}
+	}
+	if err := held.Release(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-waits; err != nil {
+		t.Fatal(err)
+	}
+	isFree(t, direct, "a", "b", "c")
+}
+
+func TestSeveralLocksAreLostTogetherAndTheRestIsGivenBack(t *testing.T) {
+	client, direct := clientOf(t, start(t))
+	for _, spoil := range [][]any{{"LOCK.BREAK", "b"}, {"SET", "b", "x"}} {
+		held, err := client.AcquireAll(t.Context(), []string{"a", "b"}, locks.Lease(time.Minute))
+		if err != nil {
+			t.Fatal(err)
+		}
+		direct.Do(t.Context(), spoil...)
+		if is, err := held.Extend(0); is || err != nil {
+			t.Fatal(spoil, is, err)
+		}
+		<-held.Lost()
+		isFree(t, direct, "a")
+		if err := held.Release(); !errors.Is(err, locks.ErrLost) {
+			t.Fatal(spoil, err)
+		}
+		direct.Del(t.Context(), "b")
+
+		// By a release the same.
+		if held, err = client.AcquireAll(t.Context(), []string{"a", "b"}, locks.Lease(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		direct.Do(t.Context(), spoil...)
+		if err := held.Release(); !errors.Is(err, locks.ErrLost) {
+			t.Fatal(spoil, err)
+		}
+		<-held.Lost()
+		isFree(t, direct, "a")
+		direct.Del(t.Context(), "b")
+	}
+}
+
+func TestLevelsOfSeveralLocksAndOfSomeOfThem(t *testing.T) {
+	client, direct := clientOf(t, start(t))
+	all, err := client.AcquireAll(t.Context(), []string{"a", "b"}, locks.Lease(5*time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	one, err := client.Acquire(all.Context(), "b", locks.Lease(time.Minute), locks.Wait(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	both, err := client.AcquireAll(one.Context(), []string{"b", "a"}, locks.Wait(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if one.Level() != 2 || both.Level() != 3 || one.Fence() != all.Fence() || both.Fence() != all.Fence() {
+		t.Fatal(one.Level(), both.Level())
+	}
+	// The lease, too, is one for all.
+	if left := all.Remaining(); left < 30*time.Second || !slices.Equal(one.Names(), []string{"b"}) {
+		t.Fatal(left, one.Names())
+	}
+	if left := direct.Do(t.Context(), "LOCK.CHECK", "a", all.Token()).Val().([]any)[1].(int64); left < 30_000 {
+		t.Fatal(left)
+	}
+	// Who holds some of them has to wait for the others.
+	if _, err := client.AcquireAll(one.Context(), []string{"b", "c"}, locks.Wait(0)); !errors.Is(err, locks.ErrNotAcquired) {
+		t.Fatal(err)
+	}
+	for _, each := range []*locks.Lock{one, both} {
+		if err := each.Release(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range all.Names() {
+		info, err := direct.Do(t.Context(), "LOCK.INFO", name).Result()
+		if err != nil || !strings.Contains(fmt.Sprint(info), "level:1") {
+			t.Fatal(name, err, info)
+		}
+	}
+	// A token that is handed on.
+	handed, err := client.AcquireAll(t.Context(), []string{"a", "b"}, locks.Token(all.Token()), locks.Level(2))
+	if err != nil || handed.Fence() != all.Fence() {
+		t.Fatal(err)
+	}
+	if err := errors.Join(handed.Release(), all.Release()); err != nil {
+		t.Fatal(err)
+	}
+	isFree(t, direct, "a", "b")
+}
+
+func TestOptionsThatCannotBeAreSaidBeforeAnythingIsSent(t *testing.T) {
+	nowhere := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})
+	cluster := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{"127.0.0.1:1"}})
+	one, nodes, several := locks.New(nowhere), locks.New(cluster), locks.NewRedlock(nowhere, nowhere, nowhere)
+	t.Cleanup(func() { one.Close(); nodes.Close(); several.Close(); nowhere.Close(); cluster.Close() })
+	some := func(number int) (names []string) {
+		for each := range number {
+			names = append(names, fmt.Sprint(each))
+		}
+		return names
+	}
+	for what, impossible := range map[string]struct {
+		client *locks.Client
+		names  []string
+		how    []locks.Option
+		says   string
+	}{
+		"no name":                        {one, nil, nil, "one lock or more"},
+		"too many names":                 {one, some(257), nil, "at most 256"},
+		"other slots":                    {nodes, []string{"a", "b"}, nil, "put the same {tag} in all names"},
+		"Redlock of several":             {several, some(2), nil, "several locks together"},
+		"a session of Redlock":           {several, nil, []locks.Option{locks.Session()}, "neither sessions"},
+		"a weight of 0":                  {one, some(1), []locks.Option{locks.Limit(3), locks.Weight(0)}, "a weight"},
+		"a weight above the limit":       {one, some(1), []locks.Option{locks.Limit(3), locks.Weight(4)}, "a weight"},
+		"a weight without a limit":       {one, some(1), []locks.Option{locks.Weight(2)}, "a weight"},
+		"a weight above what there is":   {one, some(1), []locks.Option{locks.Shared(), locks.Weight(65536)}, "a weight"},
+		"a delay without a session":      {one, some(1), []locks.Option{locks.Delay(time.Second)}, "a delay"},
+		"a delay that is less than none": {one, some(1), []locks.Option{locks.Session(), locks.Delay(-1)}, "a delay"},
+	} {
+		began := time.Now()
+		var err error
+		if impossible.names == nil && impossible.how != nil {
+			_, err = impossible.client.Acquire(t.Context(), "one", impossible.how...)
+		} else {
+			_, err = impossible.client.AcquireAll(t.Context(), impossible.names, impossible.how...)
+		}
+		if !errors.Is(err, locks.ErrInvalid) || !strings.Contains(err.Error(), impossible.says) || time.Since(began) > time.Second {
+			t.Error(what, err)
+		}
+	}
+}
+
+func TestAWeightCountsForSeveralPermits(t *testing.T) {
+	client, _ := clientOf(t, start(t))
+	three, err := client.Acquire(t.Context(), "semaphore", locks.Limit(5), locks.Weight(3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Acquire(t.Context(), "semaphore", locks.Limit(5), locks.Weight(3), locks.Wait(0)); !errors.Is(err, locks.ErrNotAcquired) {
+		t.Fatal(err)
+	}
+	two, err := client.Acquire(t.Context(), "semaphore", locks.Limit(5), locks.Weight(2), locks.Wait(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(three.Release(), two.Release()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestADelayKeepsTheHoldOfASessionThatIsGone(t *testing.T) {
+	client, direct := clientOf(t, start(t))
+	held, err := client.Acquire(t.Context(), "delayed", locks.Session(), locks.Delay(20*time.Second), locks.Lease(time.Minute))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if killed, err := direct.Do(t.Context(), "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes").Int(); err != nil || killed == 0 {
+		t.Fatal(killed, err)
+	}
+	select {
+	case <-held.Lost():
+	case <-time.After(5 * time.Second):
+		t.Fatal("it is not lost")
+	}
+	if !holds(t, direct, held, "delayed") {
+		t.Fatal("it is not kept")
+	}
+	// Who says that the work has ended need not wait.
+	if err := held.Release(); !errors.Is(err, locks.ErrLost) {
+		t.Fatal(err)
+	}
+	isFree(t, direct, "delayed")
+}
+
+func TestACommandRunsOnlyWhileTheLockIsHeld(t *testing.T) {
+	client, direct := clientOf(t, start(t))
+	ctx := t.Context()
+	held, err := client.AcquireAll(ctx, []string{"a", "b"}, locks.Lease(time.Minute))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if total, err := held.Guard(ctx, "INCRBY", "total", 5).Int64(); err != nil || total != 5 {
+		t.Fatal(total, err)
+	}
+	if said, err := held.GuardBy(ctx, "b", "SET", "text", "x").Text(); err != nil || said != "OK" {
+		t.Fatal(said, err)
+	}
+	if err := held.Guard(ctx, "GET", "nothing").Err(); !errors.Is(err, redis.Nil) {
+		t.Fatal(err)
+	}
+	if err := held.Guard(ctx, "INCR", "text").Err(); err == nil || errors.Is(err, locks.ErrLost) || !held.Held() {
+		t.Fatal(err)
+	}
+	if err := held.GuardBy(ctx, "c", "INCR", "total").Err(); err == nil || errors.Is(err, locks.ErrLost) {
+		t.Fatal(err)
+	}
+	ended, end := context.WithCancel(ctx)
+	end()
+	if err := held.Guard(ended, "INCR", "total").Err(); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	direct.Do(ctx, "LOCK.BREAK", "b")
+	if err := held.Guard(ctx, "INCR", "total").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := held.GuardBy(ctx, "b", "INCR", "total").Err(); !errors.Is(err, locks.ErrLost) {
+		t.Fatal(err)
+	}
+	<-held.Lost()
+	if err := held.Guard(ctx, "INCR", "total").Err(); !errors.Is(err, locks.ErrLost) {
+		t.Fatal(err)
+	}
+	isFree(t, direct, "a")
+	if total, err := direct.Get(ctx, "total").Int64(); err != nil || total != 6 {
+		t.Fatal(total, err)
+	}
+}
+
+func TestARedlockGuardsNothing(t *testing.T) {
+	some := redis.NewClient(&redis.Options{Addr: start(t)})
+	client := locks.NewRedlock(some)
+	t.Cleanup(func() { client.Close(); some.Close() })
+	held, err := client.Acquire(t.Context(), "one")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := held.Guard(t.Context(), "PING").Err(); err == nil || errors.Is(err, locks.ErrLost) {
+		t.Fatal(err)
+	}
+	if err := held.Release(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestEachAcquireHasALabelOfItsOwn(t *testing.T) {
+	client, direct := clientOf(t, start(t))
+	seen := map[string]bool{}
+	host, _ := os.Hostname()
+	for _, name := range []string{"a", "b"} {
+		if _, err := client.Acquire(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+		info := fmt.Sprint(direct.Do(t.Context(), "LOCK.INFO", name).Val())
+		label := regexp.MustCompile(fmt.Sprintf(`owner:(%s:%d:\d+) `, regexp.QuoteMeta(host), os.Getpid())).FindStringSubmatch(info)
+		if label == nil || seen[label[1]] {
+			t.Fatal(info, seen)
+		}
+		seen[label[1]] = true
+	}
+}
+
+func TestAReleaseSaysWhenNobodyKnowsWhatCameOfIt(t *testing.T) {
+	client, direct := clientOf(t, start(t))
+	held, err := client.Acquire(t.Context(), "unknown")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// An error that does not pass: the user may do nothing any more.
+	if err := direct.Do(t.Context(), "ACL", "SETUSER", "default", "-lock.release").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := held.Release(); !errors.Is(err, locks.ErrUnknown) || errors.Is(err, locks.ErrLost) || !strings.Contains(err.Error(), "NOPERM") {
+		t.Fatal(err)
+	}
+	select {
+	case <-held.Lost():
+		t.Fatal("that says nothing of a loss")
+	default:
+	}
+}
+
+// Those that wait are given up by it, and those that come meanwhile are refused: whatever they do, nothing is left.
+func TestCloseBesideAcquires(t *testing.T) {
+	address := start(t)
+	_, direct := clientOf(t, address)
+	direct.Do(t.Context(), "LOCK.ACQUIRE", "taken", "PX", 60000, "TOKEN", "other")
+	for range 20 {
+		own := redis.NewClient(&redis.Options{Addr: address})
+		client := locks.New(own)
+		var all sync.WaitGroup
+		for number := range 20 {
+			all.Add(1)
+			go func() {
+				defer all.Done()
+				name := "taken"
+				if number%2 == 0 {
+					name = fmt.Sprint("free ", number)
+				}
+				for {
+					held, err := client.Acquire(context.Background(), name, locks.Lease(time.Minute))
+					if errors.Is(err, locks.ErrClosed) {
+						return
+					}
+					if err != nil {
+						t.Error(name, err)
+						return
+					}
+					_ = held.Release()
+				}
+			}()
+		}
+		time.Sleep(20 * time.Millisecond)
+		client.Close()
+		client.Close()
+		all.Wait()
+		own.Close()
+	}
+	if err := direct.Do(t.Context(), "LOCK.RELEASE", "taken", "other").Err(); err != nil {
+		t.Fatal(err)
+	}
+	isFree(t, direct, "taken")
+}
+
+func TestALevelThatWasHandedOnDoesNotCutTheLeaseOfTheOuterOne(t *testing.T) {
+	client, direct := clientOf(t, start(t))
+	outer, err := client.Acquire(t.Context(), "outer", locks.Lease(time.Minute))
+	if err != nil {
+		t.Fatal(err)
+	}
+	inner, err := client.Acquire(t.Context(), "outer", locks.Token(outer.Token()), locks.Level(2), locks.AtLeast(5*time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := inner.Release(); err != nil {
+		t.Fatal(err)
+	}
+	if left := direct.Do(t.Context(), "LOCK.CHECK", "outer", outer.Token()).Val().([]any)[1].(int64); left < 20_000 {
+		t.Fatal(left)
+	}
+	if info := fmt.Sprint(direct.Do(t.Context(), "LOCK.INFO", "outer").Val()); !strings.Contains(info, "level:1") {
+		t.Fatal(info)
+	}
+	if err := outer.Release(); err != nil {
+		t.Fatal(err)
 	}
 }

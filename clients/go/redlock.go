@@ -36,7 +36,7 @@ func NewRedlock(clients ...*redis.Client) *Client {
 		}
 		m.servers = append(m.servers, s)
 	}
-	return &Client{place: m}
+	return newClient(m)
 }
 
 type majority struct {
@@ -73,9 +73,6 @@ func (m *majority) all() []int {
 }
 
 func (m *majority) acquire(ctx context.Context, o options) (*grant, error) {
-	if o.session || o.replicas > 0 {
-		return nil, fmt.Errorf("locks: with several servers there are neither sessions nor replicas")
-	}
 	began := time.Now()
 	for {
 		if ctx.Err() != nil {
@@ -140,7 +137,7 @@ func (m *majority) extend(o options, lease time.Duration, until time.Time) (time
 			switch {
 			case each.err != nil && codeOf(each.err) != "WRONGTYPE":
 				failed, last = failed+1, each.err
-			case isYes(each.reply):
+			case o.isYes(each.reply):
 				yes++
 			}
 		}
@@ -157,9 +154,9 @@ func (m *majority) extend(o options, lease time.Duration, until time.Time) (time
 	}
 }
 
-func (m *majority) release(o options, keepUntil time.Time) *bool {
-	left, yes := m.all(), 0
-	for range tries {
+func (m *majority) release(o options, keepUntil time.Time) (bool, error) {
+	left, yes, last := m.all(), 0, error(nil)
+	for try := range tries {
 		words := o.release()
 		if rest := time.Until(keepUntil); rest > 0 {
 			words = o.extend(rest)
@@ -169,8 +166,10 @@ func (m *majority) release(o options, keepUntil time.Time) *bool {
 		for _, at := range left {
 			switch {
 			case answers[at].err != nil && passes(answers[at].err):
-				again = append(again, at)
-			case isYes(answers[at].reply):
+				again, last = append(again, at), answers[at].err
+			case answers[at].err != nil:
+			// After a lost reply 0 says nothing: the first request may have released it.
+			case o.isYes(answers[at].reply) || try > 0:
 				yes++
 			}
 		}
@@ -180,14 +179,27 @@ func (m *majority) release(o options, keepUntil time.Time) *bool {
 	}
 	was := yes >= m.quorum
 	if !was && yes+len(left) >= m.quorum {
-		return nil
+		return false, last
 	}
-	return &was
+	return was, nil
 }
 
 func (m *majority) isGone() bool { return false }
 
 func (m *majority) end() {}
+
+func (m *majority) check(o options) error {
+	if o.session || o.replicas > 0 || o.several {
+		return invalid("with several servers there are neither sessions nor replicas, nor several locks together")
+	}
+	return nil
+}
+
+func (m *majority) guard(ctx context.Context, words []any) *redis.Cmd {
+	refused := redis.NewCmd(ctx, words...)
+	refused.SetErr(invalid("with several servers no lock can guard a command"))
+	return refused
+}
 
 func (m *majority) forHold(options) remote { return m }
 

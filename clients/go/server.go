@@ -15,6 +15,9 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
+// How often a command is sent on, from one node of a cluster to another.
+const redirections = 5
+
 // server is one server, the master that Sentinels name, or the node of a cluster that has the lock. It has connections of
 // its own, with the settings of the client it is given: what others send would hold up a release. They repeat nothing by
 // themselves, since the steps do that, within a lease.
@@ -154,7 +157,7 @@ func addressIn(err error, at *redis.Client) string {
 }
 
 func (s *server) ask(words []any, replicas int) (any, int64, error) {
-	name := words[1].(string)
+	name := nameIn(words)
 	node, err := s.node(name)
 	if err != nil {
 		s.learn(name, nil, err)
@@ -167,6 +170,61 @@ func (s *server) ask(words []any, replicas int) (any, int64, error) {
 		}
 	}
 	return reply, confirmed, err
+}
+
+// nameIn gives the first lock that a command names. All that it names are in one slot.
+func nameIn(words []any) string {
+	if strings.HasPrefix(words[0].(string), "LOCK.M") {
+		return words[2].(string)
+	}
+	return words[1].(string)
+}
+
+func (s *server) check(o options) error {
+	if s.cluster == nil {
+		return nil
+	}
+	for _, name := range o.names[1:] {
+		if slotOf(name) != slotOf(o.names[0]) {
+			return invalid("%q and %q are in different slots of the cluster: put the same {tag} in all names", o.names[0], name)
+		}
+	}
+	return nil
+}
+
+// guard follows redirections, which say that nothing has run, and repeats nothing else: after a lost reply the command may
+// have run.
+func (s *server) guard(ctx context.Context, words []any) *redis.Cmd {
+	name := nameIn(words)
+	var asked *redis.Client
+	for again := redirections; ; again-- {
+		node, err := s.node(name)
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			failed := redis.NewCmd(ctx, words...)
+			failed.SetErr(err)
+			return failed
+		}
+		var said *redis.Cmd
+		if asked == nil {
+			said = node.Do(ctx, words...)
+		} else {
+			pipe := asked.Pipeline()
+			pipe.Do(ctx, "ASKING")
+			said = pipe.Do(ctx, words...)
+			_, _ = pipe.Exec(ctx)
+		}
+		if said.Err() == nil {
+			return said
+		}
+		asked = s.learn(name, node, said.Err())
+		code := codeOf(said.Err())
+		if s.cluster == nil || code != "MOVED" && asked == nil || again == 0 {
+			return said
+		}
+	}
 }
 
 func (s *server) askInTurn(words []any, wait time.Duration) (any, error) {
@@ -213,7 +271,9 @@ func (s *server) extend(o options, lease time.Duration, until time.Time) (time.T
 	return extending(s, o, lease, until)
 }
 
-func (s *server) release(o options, keepUntil time.Time) *bool { return releasing(s, o, keepUntil) }
+func (s *server) release(o options, keepUntil time.Time) (bool, error) {
+	return releasing(s, o, keepUntil)
+}
 
 func (s *server) isGone() bool { return false }
 
@@ -274,7 +334,7 @@ func (s *session) client() (*redis.Client, error) {
 	if s.own != nil {
 		return s.own, nil
 	}
-	node, err := s.server.node(s.options.name)
+	node, err := s.server.node(s.options.names[0])
 	if err != nil {
 		return nil, err
 	}
@@ -307,7 +367,7 @@ func (s *session) client() (*redis.Client, error) {
 }
 
 func (s *session) ask(words []any, replicas int) (any, int64, error) {
-	if words[0] == "LOCK.RELEASE" {
+	if strings.HasSuffix(words[0].(string), "RELEASE") {
 		return s.server.ask(words, 0)
 	}
 	client, err := s.client()
@@ -317,7 +377,7 @@ func (s *session) ask(words []any, replicas int) (any, int64, error) {
 	reply, confirmed, err := send(client, words, replicas, false)
 	if err != nil {
 		s.end()
-		s.server.learn(s.options.name, client, err)
+		s.server.learn(s.options.names[0], client, err)
 	}
 	return reply, confirmed, err
 }
@@ -339,7 +399,9 @@ func (s *session) extend(o options, lease time.Duration, until time.Time) (time.
 	return extending(s, o, lease, until)
 }
 
-func (s *session) release(o options, keepUntil time.Time) *bool { return releasing(s, o, keepUntil) }
+func (s *session) release(o options, keepUntil time.Time) (bool, error) {
+	return releasing(s, o, keepUntil)
+}
 
 func (s *session) isGone() bool {
 	s.mu.Lock()

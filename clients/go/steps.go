@@ -15,8 +15,8 @@ type remote interface {
 	acquire(ctx context.Context, o options) (*grant, error)
 	// extend gives when the lease ends, or false when the lock is lost, or an error when that cannot be said.
 	extend(o options, lease time.Duration, until time.Time) (time.Time, bool, error)
-	// release says whether the token held the lock until now; nil when that is not known.
-	release(o options, keepUntil time.Time) *bool
+	// release says whether the token held the lock until now; an error when that is not known.
+	release(o options, keepUntil time.Time) (bool, error)
 	// isGone says of a session whether its connection is.
 	isGone() bool
 	// end is called when nothing is held of it any more.
@@ -86,7 +86,8 @@ func acquiring(ctx context.Context, to asker, o options) (*grant, error) {
 		}
 		if reply == nil || isOver() {
 			if left {
-				releasing(to, o, time.Time{})
+				// Whether it was held matters to nobody.
+				_, _ = releasing(to, o, time.Time{})
 			}
 			return nil, nil
 		}
@@ -121,7 +122,7 @@ func extending(to asker, o options, lease time.Duration, until time.Time) (time.
 		sent := time.Now()
 		reply, replicas, err := to.ask(words, o.replicas)
 		if err == nil {
-			held := isYes(reply)
+			held := o.isYes(reply)
 			if !held || replicas >= int64(o.replicas) {
 				return sent.Add(lease), held, nil
 			}
@@ -139,7 +140,10 @@ func extending(to asker, o options, lease time.Duration, until time.Time) (time.
 }
 
 // releasing lets the lease end at keepUntil, if that is later than now, and else at once.
-func releasing(to asker, o options, keepUntil time.Time) *bool {
+func releasing(to asker, o options, keepUntil time.Time) (bool, error) {
+	if o.several && o.level > 1 {
+		return releasingEach(to, o)
+	}
 	// By then the lease, or the place in the queue, has ended anyway.
 	until := time.Now().Add(max(queue, o.lease))
 	for again := false; ; {
@@ -150,22 +154,39 @@ func releasing(to asker, o options, keepUntil time.Time) *bool {
 		reply, _, err := to.ask(words, 0)
 		switch {
 		case err == nil:
-			was := isYes(reply)
-			if !was && again {
-				// After a lost reply 0 says nothing: the first request may have released it.
-				return nil
-			}
-			return &was
+			// After a lost reply 0 says nothing: the first request may have released it. By our own clock it was held.
+			return o.isYes(reply) || again && reply == int64(0), nil
 		case codeOf(err) == "WRONGTYPE":
-			return new(bool)
+			if o.several {
+				// One of the keys holds something else. Of the others nothing was released.
+				_, _ = releasingEach(to, o)
+			}
+			return false, nil
 		case !passes(err) || !time.Now().Before(until):
-			return nil
+			return false, err
 		case codeOf(err) == "":
 			// An error of the server would say that nothing was done.
 			again = true
 		}
 		time.Sleep(pause)
 	}
+}
+
+// releasingEach releases several locks one by one: there is no command that gives back a level of all.
+func releasingEach(to asker, o options) (bool, error) {
+	all, failed := true, error(nil)
+	for _, name := range o.names {
+		was, err := releasing(to, o.of(name), time.Time{})
+		all = all && was
+		if err != nil {
+			failed = err
+			if passes(err) {
+				// It was tried for as long as the others could last.
+				break
+			}
+		}
+	}
+	return all, failed
 }
 
 // fenceOf gives the fence of what was granted, if the lock was.
@@ -177,9 +198,6 @@ func fenceOf(reply any) (int64, bool) {
 	fence, _ := given[1].(int64)
 	return fence, true
 }
-
-// isYes says whether a release or an extension has found the hold, or a level was granted.
-func isYes(reply any) bool { return reply != nil && reply != int64(0) }
 
 func sleep(ctx context.Context, time_ time.Duration) {
 	timer := time.NewTimer(time_)

@@ -39,7 +39,7 @@ async fn main() {
     while let Some(line) = lines.next_line().await.unwrap() {
         let request: Value = serde_json::from_str(&line).unwrap();
         match request["do"].as_str().unwrap() {
-            "acquire" | "extend" | "release" => {
+            "acquire" | "extend" | "release" | "guard" => {
                 testee.cancelled.lock().unwrap().entry(id(&request)).or_default();
                 let actor = actors.entry(text(&request["by"])).or_insert_with(|| act(testee.clone()));
                 actor.send(request).unwrap();
@@ -90,6 +90,7 @@ fn act(testee: Arc<Testee>) -> mpsc::UnboundedSender<Value> {
         while let Some(request) = requests.recv().await {
             let mut reply = match request["do"].as_str().unwrap() {
                 "acquire" => testee.acquire(&request, &mut around).await,
+                "guard" => testee.guard(&request).await,
                 "extend" => is(testee.hold(&request).held.extend(time(&request["options"]["lease"])).await),
                 _ => {
                     let hold = testee.hold(&request);
@@ -114,20 +115,34 @@ impl Testee {
     }
 
     async fn acquire(&self, request: &Value, around: &mut Vec<Arc<Hold>>) -> Value {
-        let (name, options) = (text(&request["name"]), &request["options"]);
+        let options = &request["options"];
+        let (names, several) = match request["names"].as_array() {
+            Some(names) => (names.iter().map(text).collect(), true),
+            None => (vec![text(&request["name"])], false),
+        };
+        let is_held =
+            |hold: &Arc<Hold>, name: &String| hold.held.names().iter().any(|held| held == name.as_bytes());
         let client = self.clients.lock().unwrap()[request["client"].as_str().unwrap()].clone();
-        let is_outer =
-            |hold: &&Arc<Hold>| Arc::ptr_eq(&hold.client, &client) && hold.held.name() == name.as_bytes();
+        let is_outer = |hold: &&Arc<Hold>| {
+            Arc::ptr_eq(&hold.client, &client)
+                && !names.is_empty()
+                && names.iter().all(|name| is_held(hold, name))
+        };
         let asks_for_level = ["level", "token"].iter().any(|option| !options[option].is_null());
         let acquire = match around.iter().rfind(is_outer).filter(|_| !asks_for_level) {
             Some(outer) => outer.held.next_level(),
-            None => client.acquire(&name),
+            None if several => client.acquire_all(&names),
+            None => client.acquire(&names[0]),
+        };
+        let acquire = match with(acquire, options) {
+            Ok(acquire) => acquire,
+            Err(what) => return json!({"outcome": "error", "error": "OTHER", "message": what}),
         };
         let cancelled = self.cancelled.lock().unwrap()[&id(request)].clone();
         let outcome = tokio::select! {
             biased;
             () = cancelled.notified() => return json!({"outcome": "cancelled"}),
-            outcome = with(acquire, options) => outcome,
+            outcome = acquire => outcome,
         };
         match outcome {
             Ok(Some(held)) => {
@@ -146,9 +161,24 @@ impl Testee {
             Err(error) => failure(&error),
         }
     }
+
+    async fn guard(&self, request: &Value) -> Value {
+        let hold = self.hold(request);
+        let words = request["command"].as_array().unwrap();
+        let mut command = redis::Cmd::new();
+        for word in words {
+            command.arg(word.as_str().map_or_else(|| word.to_string(), str::to_owned));
+        }
+        let guarded = match request["name"].as_str() {
+            None => hold.held.guard(&command).await,
+            Some(name) => hold.held.guard_by(name, &command).await,
+        };
+        guarded.map_or_else(|error| failure(&error), |reply| json!({"reply": plain(&reply)}))
+    }
 }
 
-fn with(mut acquire: Acquire, options: &Value) -> <Acquire as IntoFuture>::IntoFuture {
+/// An error is what the types of the client do not let anybody say.
+fn with(mut acquire: Acquire, options: &Value) -> Result<<Acquire as IntoFuture>::IntoFuture, String> {
     for (option, value) in options.as_object().unwrap() {
         acquire = match option.as_str() {
             "lease" => acquire.lease(time(value).unwrap()),
@@ -156,6 +186,11 @@ fn with(mut acquire: Acquire, options: &Value) -> <Acquire as IntoFuture>::IntoF
             "at_least" => acquire.at_least(time(value).unwrap()),
             "shared" if value == true => acquire.shared(),
             "session" if value == true => acquire.session(),
+            "weight" => match value.as_u64().map(u16::try_from) {
+                Some(Ok(weight)) => acquire.weight(weight),
+                _ => return Err(format!("{value} is no weight")),
+            },
+            "delay" => acquire.delay(time(value).unwrap()),
             "limit" => acquire.limit(value.as_u64().unwrap().try_into().unwrap()),
             "replicas" => acquire.replicas(value.as_u64().unwrap().try_into().unwrap()),
             "owner" => acquire.owner(text(value)),
@@ -164,7 +199,7 @@ fn with(mut acquire: Acquire, options: &Value) -> <Acquire as IntoFuture>::IntoF
             _ => acquire,
         };
     }
-    acquire.into_future()
+    Ok(acquire.into_future())
 }
 
 fn connect(request: &Value) -> redis::RedisResult<Locks> {
@@ -204,6 +239,18 @@ fn connect(request: &Value) -> redis::RedisResult<Locks> {
         )?),
     };
     Ok(locks.with_timeout(time(&request["timeout"]).unwrap()))
+}
+
+fn plain(reply: &redis::Value) -> Value {
+    match reply {
+        redis::Value::Nil => Value::Null,
+        redis::Value::Int(number) => json!(number),
+        redis::Value::Okay => json!("OK"),
+        redis::Value::SimpleString(text) => json!(text),
+        redis::Value::BulkString(bytes) => json!(String::from_utf8_lossy(bytes)),
+        redis::Value::Array(all) => all.iter().map(plain).collect(),
+        other => json!(format!("{other:?}")),
+    }
 }
 
 fn is(done: Result<(), Error>) -> Value {

@@ -30,8 +30,8 @@ pub struct Acquire {
 }
 
 impl Acquire {
-    pub(crate) fn new(locks: Locks, name: Vec<u8>) -> Self {
-        Self { of: Of::Locks(locks), ask: Ask::new(name) }
+    pub(crate) fn new(locks: Locks, ask: Ask) -> Self {
+        Self { of: Of::Locks(locks), ask }
     }
 
     pub(crate) fn level(hold: Arc<Hold>) -> Self {
@@ -59,15 +59,23 @@ impl Acquire {
         self.limit(0)
     }
 
-    /// Together with others, up to so many holders: a semaphore. By default 1: alone.
+    /// Together with others, up to so many holders, or as many as weigh so much: a semaphore. By default 1: alone.
     pub fn limit(mut self, limit: u16) -> Self {
         self.ask.limit = limit;
         self
     }
 
-    /// What LOCK.INFO shows of it; by default host and process id.
+    /// How much it counts beside a limit, by default 1 and at most the limit: `limit(5).weight(3)` takes three of the five
+    /// permits of a semaphore.
+    pub fn weight(mut self, weight: u16) -> Self {
+        self.ask.weight = Some(weight);
+        self
+    }
+
+    /// What LOCK.INFO shows of it; by default host, process id, and a number that is new for each acquire. Give workers that
+    /// can hold several locks a label of their own, and the server finds deadlocks among them.
     pub fn owner(mut self, owner: impl Into<String>) -> Self {
-        self.ask.owner = Some(owner.into());
+        self.ask.owner = owner.into();
         self
     }
 
@@ -84,6 +92,14 @@ impl Acquire {
         self
     }
 
+    /// With [`session`](Self::session): the server keeps the hold for so long after its connection has closed, at most until
+    /// its lease ends. So work that was under way can end before anybody else begins. Here the lock counts as lost all the
+    /// same when its connection is. A release ends it at once.
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.ask.delay = whole_ms(delay);
+        self
+    }
+
     /// So many replicas confirm the grant and each extension.
     pub fn replicas(mut self, replicas: u32) -> Self {
         self.ask.replicas = replicas;
@@ -91,7 +107,7 @@ impl Acquire {
     }
 
     /// For so long nobody else gets it, even if it is released sooner: a job that is done in no time is not done again by
-    /// another host whose clock is late.
+    /// another host whose clock is late. An inner level has none.
     pub fn at_least(mut self, at_least: Duration) -> Self {
         self.ask.at_least = at_least;
         self
@@ -113,7 +129,7 @@ impl Acquire {
                 (hold.remote.clone(), hold.background.clone(), Some((hold, levels)))
             }
         };
-        ask.check(matches!(*remote, Remote::Several(_)))?;
+        ask.check(&remote)?;
         let mut leaving = Leaving { remote, ask, background, outer, is_needed: true };
         match leaving.remote.acquire(&leaving.ask).await {
             Ok(Some(grant)) => leaving.stay(&grant).map(Some),
@@ -124,7 +140,7 @@ impl Acquire {
             }
             Err(error) => {
                 if let (Error::Lost, Some((hold, _))) = (&error, &leaving.outer) {
-                    hold.lose();
+                    hold.is_gone();
                 }
                 if !error.passes() {
                     // Whether the server answers that, too, is not known, and matters to nobody.

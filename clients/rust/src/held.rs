@@ -7,6 +7,7 @@ use crate::link::no_reply;
 use crate::remote::Remote;
 use crate::steps::Grant;
 use crate::{Error, later, whole_ms};
+use redis::{Cmd, FromRedisValue, from_redis_value};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -99,7 +100,7 @@ impl Hold {
         match self.remote.extend(&self.ask, lease, until).await {
             Ok(Some(ends)) if self.confirm(|state| (state.ends, state.lease) = (ends, lease)) => Ok(()),
             Ok(_) => {
-                self.lose();
+                self.is_gone();
                 Err(Error::Lost)
             }
             Err(error) => {
@@ -133,7 +134,7 @@ impl Hold {
             };
             tokio::select! {
                 biased;
-                () = &mut hung_up => self.lose(),
+                () = &mut hung_up => drop(self.lose()),
                 () = sleep_until(ends) => drop(self.remaining()),
                 () = renewing => {}
                 _ = changes.changed() => {}
@@ -141,12 +142,21 @@ impl Hold {
         }
     }
 
-    pub(crate) fn lose(&self) {
+    /// Whether it was held until now.
+    fn lose(&self) -> bool {
         self.state.send_if_modified(|state| {
             let was_held = !state.over;
             (state.over, state.lost) = (true, state.lost || was_held);
             was_held
-        });
+        })
+    }
+
+    /// The server says that it is lost. Of several locks the token may still hold some, which nobody needs.
+    pub(crate) fn is_gone(&self) {
+        if self.lose() && self.ask.several {
+            let (remote, ask) = (self.remote.clone(), self.ask.clone());
+            drop(self.background.spawn(async move { remote.release(&ask, None).await }));
+        }
     }
 
     async fn release(&self, at_least: Duration) -> Result<bool, Error> {
@@ -188,13 +198,20 @@ impl Held {
         Self { hold, level, released: AtomicBool::new(false) }
     }
 
-    /// The name of the lock.
+    /// The name of the lock; of several, the first.
     #[must_use]
     pub fn name(&self) -> &[u8] {
-        &self.hold.ask.name
+        self.hold.ask.name()
     }
 
-    /// Rises with each grant: pass it on to what you write to, so that it can refuse an older holder.
+    /// The names of all the locks, in the order in which they were given, without repeats.
+    #[must_use]
+    pub fn names(&self) -> &[Vec<u8>] {
+        &self.hold.ask.names
+    }
+
+    /// Rises with each grant: pass it on to what you write to, so that it can refuse an older holder. Several locks have one
+    /// together.
     #[must_use]
     pub fn fence(&self) -> u64 {
         self.hold.fence
@@ -250,8 +267,48 @@ impl Held {
         if self.is_held() { self.hold.extend(lease).await } else { Err(Error::Lost) }
     }
 
-    /// For work that this work calls, and that locks by itself: the next level of the same hold. It is granted at once,
-    /// and ends with the outer one.
+    /// Runs a command if the lock is held, in one step at the server: nobody else acquires the lock in between. The reply is
+    /// that of the command.
+    ///
+    /// Its keys have to be in the slot of the lock, where there is a cluster; docs/commands.md says what cannot be guarded.
+    /// Its reply is waited for as long as [`Locks::with_timeout`](crate::Locks::with_timeout) says, and it is not repeated: after
+    /// an error of the connection it may have run or not, and also if this is dropped before its end.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] when the lock is not held any more: then nothing has run. [`Error::Redis`] with whatever the command,
+    /// the server or the library says besides. [`Error::Invalid`] with several servers, which do not have it.
+    pub async fn guard<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Error> {
+        self.guard_by(self.name(), command).await
+    }
+
+    /// [`guard`](Self::guard) by the one of several locks that has this name, and not by the first.
+    ///
+    /// # Errors
+    /// Those of `guard`, and [`Error::Invalid`] when none of the locks has this name.
+    pub async fn guard_by<T: FromRedisValue>(
+        &self,
+        name: impl AsRef<[u8]>,
+        command: &Cmd,
+    ) -> Result<T, Error> {
+        let (hold, name) = (&self.hold, name.as_ref());
+        if !self.names().iter().any(|held| held == name) {
+            return Err(Error::Invalid("none of the locks that are held here has this name"));
+        }
+        if !self.is_held() {
+            return Err(Error::Lost);
+        }
+        match hold.remote.guard(name, hold.ask.guard(name, command)).await {
+            Ok(reply) => from_redis_value(reply).map_err(|error| Error::Redis(error.into())),
+            Err(Error::Redis(error)) if error.code() == Some("NOTOWNER") => {
+                hold.is_gone();
+                Err(Error::Lost)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// For work that this work calls, and that locks by itself: the next level of the same hold, of several locks that of
+    /// all. It is granted at once, and ends with the outer one.
     pub fn next_level(&self) -> Acquire {
         Acquire::level(self.hold.clone())
     }
@@ -284,13 +341,16 @@ impl Held {
         if !is_inner {
             hold.state.send_modify(|state| state.over = true);
         }
-        let at_least = if was_held { hold.ask.at_least } else { Duration::ZERO };
+        // Who was handed the token gives back a level. How long the lock lasts is up to the outer one.
+        let is_outermost = hold.ask.level == 1;
+        let at_least = if was_held && is_outermost { hold.ask.at_least } else { Duration::ZERO };
         let releasing = self.hold.background.spawn(async move {
             let released =
                 if is_inner { hold.release_level(level).await } else { hold.release(at_least).await };
             if released? {
                 return Ok(());
             }
+            hold.is_gone();
             hold.state.send_modify(|state| (state.over, state.lost) = (true, true));
             Err(Error::Lost)
         });

@@ -17,6 +17,7 @@ pub use error::Error;
 pub use held::Held;
 pub use redis;
 
+use ask::Ask;
 use background::GoingOn;
 use redis::Client;
 use redis::sentinel::SentinelClient;
@@ -81,7 +82,29 @@ impl Locks {
 
     /// Asks for the lock of this name, which may be any bytes.
     pub fn acquire(&self, name: impl AsRef<[u8]>) -> Acquire {
-        Acquire::new(self.clone(), name.as_ref().to_vec())
+        Acquire::new(self.clone(), Ask::new([name.as_ref().to_vec()], false))
+    }
+
+    /// Asks for several locks together, 256 at most: all of them or none, in one step, with one token and one fence, as one
+    /// [`Held`]. While it waits it holds none of them. It cannot come to a deadlock with others that do so, whatever the
+    /// order of the names is.
+    ///
+    /// They are lost as soon as one of them is, and what is left of the others is given back then. In a cluster all names
+    /// have to be in one slot: put the same `{tag}` in them. [`Locks::redlock`] does not have it.
+    ///
+    /// ```no_run
+    /// # async fn example(locks: redis_lock_client::Locks) -> Result<(), redis_lock_client::Error> {
+    /// if let Some(held) = locks.acquire_all(["account:{eu}:7", "account:{eu}:8"]).await? {
+    ///     let total: u64 = held.guard(redis::cmd("INCRBY").arg("total:{eu}").arg(5)).await?;
+    ///     held.release().await?;
+    ///     println!("{total} is what both come to");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn acquire_all(&self, names: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Acquire {
+        let names = names.into_iter().map(|name| name.as_ref().to_vec());
+        Acquire::new(self.clone(), Ask::new(names, true))
     }
 
     /// Waits until all is released that was dropped, or could not be released until its lease has ended. Then closes the

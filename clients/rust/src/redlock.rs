@@ -123,7 +123,7 @@ impl Count {
 async fn ask_all(servers: &[Arc<Server>], ask: &Ask, command: &Cmd) -> Count {
     let mut asking = JoinSet::new();
     for server in servers.iter().cloned() {
-        let (name, command) = (ask.name.clone(), [command.clone()]);
+        let (name, command) = (ask.name().to_vec(), [command.clone()]);
         asking.spawn(async move {
             (server.ask(&name, &command, server.timeout, None).await.map_err(Error::from), server)
         });
@@ -133,7 +133,7 @@ async fn ask_all(servers: &[Arc<Server>], ask: &Ask, command: &Cmd) -> Count {
         match reply {
             Ok((replies, _)) => {
                 for reply in replies {
-                    count.yes += usize::from(reply.is_yes());
+                    count.yes += usize::from(ask.is_yes(reply));
                     if let Reply::Granted { fence } = reply {
                         count.fence = count.fence.max(fence);
                     }

@@ -6,7 +6,7 @@ use crate::link::{Link, no_reply};
 use crate::server::{Node, Server};
 use crate::steps::Grant;
 use crate::{Error, lock, redlock, steps};
-use redis::{Cmd, RedisResult, cmd};
+use redis::{Cmd, RedisResult, Value, cmd};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -72,6 +72,32 @@ impl Remote {
         }
     }
 
+    /// The reply to a command about this lock, which is not repeated.
+    pub(crate) async fn guard(&self, name: &[u8], command: Cmd) -> Result<Value, Error> {
+        match self {
+            Self::One(OneServer { server, .. }) => {
+                let (replies, _) = server
+                    .ask_for_values(name, &[command], server.timeout, None)
+                    .await
+                    .map_err(Error::Redis)?;
+                Ok(replies.into_iter().next().unwrap_or(Value::Nil))
+            }
+            Self::Several(_) => Err(Error::Invalid("with several servers no lock can guard a command")),
+        }
+    }
+
+    pub(crate) fn is_several(&self) -> bool {
+        matches!(self, Self::Several(_))
+    }
+
+    /// Whether these locks are of one slot, where there are slots.
+    pub(crate) fn has_in_one_slot(&self, names: &[Vec<u8>]) -> bool {
+        match self {
+            Self::One(OneServer { server, .. }) => server.has_in_one_slot(names),
+            Self::Several(_) => true,
+        }
+    }
+
     /// Waits until the connection of a session is lost.
     pub(crate) async fn hung_up(&self) {
         let own = self.own().filter(|own| own.session).and_then(|own| lock(&own.link).clone());
@@ -128,7 +154,7 @@ impl OneServer {
         left: Option<Duration>,
         seat: &mut Option<Seat>,
     ) -> RedisResult<Reply> {
-        let (server, name) = (&self.server, ask.name.as_slice());
+        let (server, name) = (&self.server, ask.name());
         let mut command = ask.acquire(ask.lease);
         if let Some(own) = self.own.as_ref().filter(|own| own.session) {
             command.arg("BLOCK").arg(left.map_or(0, ms));
@@ -163,7 +189,7 @@ impl OneServer {
         commands: &[Cmd],
         patience: Duration,
     ) -> RedisResult<Vec<Reply>> {
-        Ok(self.server.ask(&ask.name, commands, patience, own).await?.0)
+        Ok(self.server.ask(ask.name(), commands, patience, own).await?.0)
     }
 }
 

@@ -65,6 +65,18 @@ impl Server {
         patience: Duration,
         own: Option<&Own>,
     ) -> RedisResult<(Vec<Reply>, Node)> {
+        let (replies, node) = self.ask_for_values(name, commands, patience, own).await?;
+        Ok((replies.into_iter().map(Reply::try_from).collect::<RedisResult<_>>()?, node))
+    }
+
+    /// The same, whatever the replies are. It is sent again only where a node has refused it, and named another one.
+    pub(crate) async fn ask_for_values(
+        self: &Arc<Self>,
+        name: &[u8],
+        commands: &[Cmd],
+        patience: Duration,
+        own: Option<&Own>,
+    ) -> RedisResult<(Vec<Value>, Node)> {
         let mut node = self.node(name);
         let mut asking = false;
         let mut redirections = 0..REDIRECTIONS;
@@ -81,10 +93,7 @@ impl Server {
                 pipeline.add_command(command.clone());
             }
             let error = match link.ask(&pipeline, patience).await {
-                Ok(replies) => {
-                    let replies = replies.into_iter().skip(asking.into()).map(Reply::try_from);
-                    return Ok((replies.collect::<RedisResult<_>>()?, node));
-                }
+                Ok(replies) => return Ok((replies.into_iter().skip(asking.into()).collect(), node)),
                 Err(error) => error,
             };
             if own.is_some() {
@@ -100,6 +109,13 @@ impl Server {
                 _ => return Err(error),
             }
         }
+    }
+
+    pub(crate) fn has_in_one_slot(&self, names: &[Vec<u8>]) -> bool {
+        let Source::Cluster(_) = self.source else { return true };
+        let mut slots = names.iter().map(Slot::for_key);
+        let first = slots.next();
+        slots.all(|slot| Some(slot) == first)
     }
 
     pub(crate) fn node(&self, name: &[u8]) -> Node {

@@ -79,10 +79,10 @@ pub(crate) async fn extending(
     loop {
         let sent = Instant::now();
         let error = match at.ask_replicas(ask, ask.renew(lease)).await.map_err(Error::from) {
-            Ok((reply, confirmed)) if reply.is_yes() && confirmed < u64::from(ask.replicas) => {
+            Ok((reply, confirmed)) if ask.is_yes(reply) && confirmed < u64::from(ask.replicas) => {
                 Error::TooFewReplicas { confirmed, wanted: ask.replicas.into() }
             }
-            Ok((reply, _)) => return Ok(reply.is_yes().then(|| later(sent, lease))),
+            Ok((reply, _)) => return Ok(ask.is_yes(reply).then(|| later(sent, lease))),
             Err(Error::WrongType(_)) => return Ok(None),
             Err(error) => error,
         };
@@ -98,14 +98,44 @@ pub(crate) async fn extending(
 /// Whether the token held the lock until now; an error when no server says so. With `keep_until` the lease ends then, and
 /// not at once.
 pub(crate) async fn releasing(at: &OneServer, ask: &Ask, keep_until: Option<Instant>) -> Result<bool, Error> {
+    if ask.several && ask.level > 1 {
+        return releasing_each(at, ask).await;
+    }
+    match releasing_at_once(at, ask, keep_until).await {
+        Err(Error::WrongType(_)) => {
+            if ask.several {
+                // One of the keys holds something else. Of the others nothing was released.
+                let _ = releasing_each(at, ask).await;
+            }
+            Ok(false)
+        }
+        released => released,
+    }
+}
+
+/// One by one, since there is no command that gives back a level of several.
+async fn releasing_each(at: &OneServer, ask: &Ask) -> Result<bool, Error> {
+    let mut outcome = Ok(true);
+    for name in &ask.names {
+        match releasing_at_once(at, &ask.of(name), None).await {
+            Ok(true) => {}
+            Ok(false) | Err(Error::WrongType(_)) => outcome = outcome.and(Ok(false)),
+            // It was tried for as long as the others could last.
+            Err(error) if error.passes() => return Err(error),
+            Err(error) => outcome = Err(error),
+        }
+    }
+    outcome
+}
+
+async fn releasing_at_once(at: &OneServer, ask: &Ask, keep_until: Option<Instant>) -> Result<bool, Error> {
     // By then the lease, or the place in the queue, has ended anyway.
     let until = later(Instant::now(), ask.lease.max(QUEUE));
     let mut lost_a_reply = false;
     loop {
         match at.ask_by_others(ask, ask.give_back(keep_until)).await.map_err(Error::from) {
             // After a lost reply 0 says nothing: the first request may have released it.
-            Ok(reply) => return Ok(reply.is_yes() || lost_a_reply),
-            Err(Error::WrongType(_)) => return Ok(false),
+            Ok(reply) => return Ok(ask.is_yes(reply) || lost_a_reply && matches!(reply, Reply::Number(0))),
             Err(error) if !error.passes() || Instant::now() >= until => return Err(error),
             Err(error) => lost_a_reply |= error.is_no_reply(),
         }

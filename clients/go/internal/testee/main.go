@@ -27,6 +27,8 @@ type request struct {
 	As       string         `json:"as"`
 	Hold     string         `json:"hold"`
 	Name     string         `json:"name"`
+	Names    []string       `json:"names"`
+	Command  []any          `json:"command"`
 	Of       int            `json:"of"`
 	Place    string         `json:"place"`
 	Servers  [][2]any       `json:"servers"`
@@ -47,7 +49,7 @@ var kinds = []struct {
 }{
 	{"NOTACQUIRED", locks.ErrNotAcquired}, {"LOST", locks.ErrLost}, {"QUEUEFULL", locks.ErrQueueFull},
 	{"DEADLOCK", locks.ErrDeadlock}, {"NOPERM", locks.ErrNotPermitted}, {"WRONGTYPE", locks.ErrWrongType},
-	{"REPLICAS", locks.ErrTooFewReplicas},
+	{"REPLICAS", locks.ErrTooFewReplicas}, {"OTHER", locks.ErrInvalid},
 }
 
 func failed(err error) reply {
@@ -175,6 +177,10 @@ func optionsOf(given map[string]any) (how []locks.Option) {
 			how = append(how, locks.Wait(span))
 		case "shared":
 			how = append(how, locks.Shared())
+		case "weight":
+			how = append(how, locks.Weight(int(number)))
+		case "delay":
+			how = append(how, locks.Delay(span))
 		case "limit":
 			how = append(how, locks.Limit(int(number)))
 		case "owner":
@@ -204,7 +210,13 @@ func (t *testee) acquire(r request, by *actor, ctx context.Context) reply {
 	t.mu.Lock()
 	from := t.clients[r.Client]
 	t.mu.Unlock()
-	lock, err := from.Acquire(ctx, r.Name, optionsOf(r.Options)...)
+	var lock *locks.Lock
+	var err error
+	if r.Names == nil {
+		lock, err = from.Acquire(ctx, r.Name, optionsOf(r.Options)...)
+	} else {
+		lock, err = from.AcquireAll(ctx, r.Names, optionsOf(r.Options)...)
+	}
 	if err != nil {
 		return failed(err)
 	}
@@ -241,7 +253,23 @@ func (t *testee) act(r request, by *actor) reply {
 		}
 		return reply{"is": is}
 	case "release":
-		return reply{"is": t.held(r).Release() == nil}
+		switch err := t.held(r).Release(); {
+		case errors.Is(err, locks.ErrUnknown):
+			return reply{"is": nil}
+		default:
+			return reply{"is": err == nil}
+		}
+	case "guard":
+		h := t.held(r)
+		name := r.Name
+		if name == "" {
+			name = h.Name()
+		}
+		said, err := h.GuardBy(context.Background(), name, r.Command...).Result()
+		if err != nil && !errors.Is(err, redis.Nil) {
+			return failed(err)
+		}
+		return reply{"reply": said}
 	}
 	panic("nothing is known as " + r.Do)
 }

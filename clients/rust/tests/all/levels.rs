@@ -58,3 +58,16 @@ async fn an_inner_level_makes_no_lease_shorter() {
     assert!(left.1 > 50_000, "{left:?}");
     assert!(first.remaining() > Duration::from_secs(50));
 }
+
+#[tokio::test]
+async fn a_level_that_was_handed_on_does_not_cut_the_lease_of_the_outer_one() {
+    let server = Server::start();
+    let locks = server.locks();
+    let outer = locks.acquire("it").lease(Duration::from_secs(60)).await.unwrap().unwrap();
+    let inner = locks.acquire("it").token(outer.token(), 2).at_least(Duration::from_secs(5));
+    inner.await.unwrap().unwrap().release().await.unwrap();
+    let left: (u64, u64, u64) = server.run("LOCK.CHECK", &[b"it", outer.token().as_bytes()]);
+    assert!(left.1 > 20_000, "{left:?}");
+    assert_eq!(server.level(b"it"), 1);
+    outer.release().await.unwrap();
+}

@@ -4,11 +4,13 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)] // a failure ends the test
 
 mod dropping;
+mod guarding;
 mod levels;
 mod losing;
 mod names;
 mod readme;
 mod server;
+mod several;
 
 use redis_lock_client::{Acquire, Error, Held, Locks};
 
@@ -22,4 +24,6 @@ fn everything_is_send_and_sync() {
     is::<Error>();
     can_be_sent::<Acquire>();
     can_be_sent::<<Acquire as IntoFuture>::IntoFuture>();
+    fn its_future_can_be_sent<T: Send>(_: impl FnOnce(Held) -> T) {}
+    its_future_can_be_sent(|held| async move { held.guard::<()>(&redis::cmd("PING")).await });
 }

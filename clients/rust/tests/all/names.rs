@@ -25,7 +25,7 @@ async fn names_are_any_bytes() {
 async fn what_does_not_go_together_is_said_before_anything_is_sent() {
     let nowhere = || redis::Client::open("redis://127.0.0.1:1").unwrap();
     let (one, several) = (Locks::new(nowhere()), Locks::redlock([nowhere(), nowhere(), nowhere()]));
-    let second = Duration::from_secs(1);
+    let (cluster, second) = (Locks::cluster([nowhere()]), Duration::from_secs(1));
     for acquire in [
         one.acquire("it").lease(Duration::ZERO),
         one.acquire("it").lease(Duration::from_micros(999)),
@@ -33,6 +33,14 @@ async fn what_does_not_go_together_is_said_before_anything_is_sent() {
         one.acquire("it").token("t", 0),
         several.acquire("it").session(),
         several.acquire("it").replicas(1),
+        several.acquire_all(["it", "other"]),
+        cluster.acquire_all(["it", "other"]),
+        one.acquire_all([""; 0]),
+        one.acquire_all((0..257).map(|number| number.to_string())),
+        one.acquire("it").delay(second),
+        one.acquire("it").weight(2),
+        one.acquire("it").limit(3).weight(4),
+        one.acquire("it").shared().weight(0),
     ] {
         let outcome = acquire.await;
         assert!(matches!(outcome, Err(Error::Invalid(_))), "{outcome:?}");
@@ -53,4 +61,33 @@ async fn times_may_be_as_long_as_can_be_said() {
     }
     let session = locks.acquire("another").session().wait(Duration::MAX).await.unwrap().unwrap();
     session.release().await.unwrap();
+}
+
+#[tokio::test]
+async fn each_acquire_has_a_label_of_its_own() {
+    let server = Server::start();
+    let locks = server.locks();
+    let mut seen = Vec::new();
+    for name in ["a", "b"] {
+        let held = locks.acquire(name).await.unwrap().unwrap();
+        let label = server.owner(name.as_bytes());
+        let words: Vec<_> = label.rsplitn(3, ':').map(str::to_owned).collect();
+        assert!(words[0].parse::<u64>().is_ok(), "{label}");
+        assert_eq!(words[1], std::process::id().to_string(), "{label}");
+        assert!(!seen.contains(&label), "{label}");
+        seen.push(label);
+        held.release().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_weight_counts_for_several_permits() {
+    let server = Server::start();
+    let locks = server.locks();
+    let ask = |weight| locks.acquire("it").limit(5).weight(weight).wait(Duration::ZERO);
+    let three = ask(3).await.unwrap().unwrap();
+    assert!(ask(3).await.unwrap().is_none());
+    let two = ask(2).await.unwrap().unwrap();
+    three.release().await.unwrap();
+    two.release().await.unwrap();
 }

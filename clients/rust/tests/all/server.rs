@@ -63,9 +63,17 @@ impl Server {
 
     /// How deep it is held.
     pub(crate) fn level(&self, lock: &[u8]) -> u16 {
+        from_redis_value_ref(&self.holder(lock)["level"]).unwrap()
+    }
+
+    /// The label of who holds it.
+    pub(crate) fn owner(&self, lock: &[u8]) -> String {
+        from_redis_value_ref(&self.holder(lock)["owner"]).unwrap()
+    }
+
+    fn holder(&self, lock: &[u8]) -> HashMap<String, Value> {
         let mut info = self.run::<HashMap<String, Value>>("LOCK.INFO", &[lock]);
-        let holders: Vec<HashMap<String, Value>> = from_redis_value(info.remove("holders").unwrap()).unwrap();
-        from_redis_value_ref(&holders[0]["level"]).unwrap()
+        from_redis_value::<Vec<_>>(info.remove("holders").unwrap()).unwrap().remove(0)
     }
 
     /// Whether anybody holds it or waits for it.
