@@ -65,6 +65,8 @@ pub(crate) struct Info {
     /// Labels, of the holders and of the queue.
     pub(crate) owners: Vec<Option<String>>,
     pub(crate) queue: Vec<Option<String>>,
+    /// Of the holders.
+    pub(crate) weights: Vec<i64>,
     /// Of the first holder.
     pub(crate) level: i64,
 }
@@ -234,6 +236,7 @@ pub(crate) fn info(client: &mut Client, lock: &str) -> Info {
         waiting: field(&reply, "waiting").int(),
         owners: labels(&holders),
         queue: labels(&field(&reply, "queue")),
+        weights: holders.items().iter().map(|each| field(each, "weight").int()).collect(),
         level: holders.items().first().map_or(0, |first| field(first, "level").int()),
     }
 }

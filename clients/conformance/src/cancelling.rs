@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use crate::bed::{Bed, Info};
 use crate::client::{Client, Outcome, PATIENCE};
 use crate::faults::{Fault, fraction};
-use crate::support::{Random, Reply, locks};
+use crate::support::locks::acquire;
+use crate::support::{Random, Reply};
 use crate::testee::Testee;
 
 const TIMES: usize = 300;
@@ -20,8 +21,9 @@ const ACTORS: usize = 5;
 /// Longer than the test takes: what is left is seen.
 const LEASE_MS: u64 = 600_000;
 
-/// Each lock is held by somebody else, who releases it at about the time at which who waits for it is cancelled.
-pub(crate) fn around_the_grant(testee: &Testee, bed: &Bed, protocol: u8, options: &Value) {
+/// Each lock is held by somebody else, who releases it at about the time at which who waits for it is cancelled. With
+/// `several` it is waited for together with another one, which is free.
+pub(crate) fn around_the_grant(testee: &Testee, bed: &Bed, protocol: u8, options: &Value, several: bool) {
     let client = Client::of(testee, bed, protocol);
     let mut random = Random::from_environment();
     let seeds: Vec<u64> = (0..ACTORS).map(|_| random.next()).collect();
@@ -32,8 +34,8 @@ pub(crate) fn around_the_grant(testee: &Testee, bed: &Bed, protocol: u8, options
             scope.spawn(move || {
                 let mut random = Random::from_seed(seed);
                 for number in 0..TIMES / ACTORS {
-                    let lock = format!("cancelled-{actor}-{number}");
-                    let held = one(client, bed, &mut random, actor, &lock, options.clone());
+                    let locks = locks_of(actor, number, several);
+                    let held = one(client, bed, &mut random, actor, &locks, options.clone());
                     counts.lock().unwrap()[usize::from(held)] += 1;
                 }
             });
@@ -41,8 +43,9 @@ pub(crate) fn around_the_grant(testee: &Testee, bed: &Bed, protocol: u8, options
     });
     for actor in 0..ACTORS {
         for number in 0..TIMES / ACTORS {
-            let lock = format!("cancelled-{actor}-{number}");
-            bed.wait_info(&lock, Duration::from_secs(5), |info| *info == Info::default());
+            for lock in locks_of(actor, number, several) {
+                bed.wait_info(&lock, Duration::from_secs(5), |info| *info == Info::default());
+            }
         }
     }
     // Otherwise it has not happened around the grant.
@@ -51,22 +54,31 @@ pub(crate) fn around_the_grant(testee: &Testee, bed: &Bed, protocol: u8, options
     client.close();
 }
 
-/// Whether it was held all the same.
+fn locks_of(actor: usize, number: usize, several: bool) -> Vec<String> {
+    let lock = format!("cancelled-{actor}-{number}");
+    if several { vec![format!("{{{lock}}} free"), lock] } else { vec![lock] }
+}
+
+/// Whether it was held all the same. It is the last of the locks that somebody else holds.
 fn one(
     client: &Client<'_>,
     bed: &Bed,
     random: &mut Random,
     actor: usize,
-    lock: &str,
+    locks: &[String],
     options: Value,
 ) -> bool {
+    let lock = locks.last().unwrap();
     let mut server = bed.owner(lock);
-    locks::acquire(&mut server, &format!("{lock} PX 600000 TOKEN holder"));
+    acquire(&mut server, &format!("{lock} PX 600000 TOKEN holder"));
     let mut options = options;
     options["wait"] = json!(60_000);
     options["lease"] = json!(LEASE_MS);
     let (by, hold) = (format!("actor {actor}"), format!("hold {actor}"));
-    let sent = client.acquire(&by, &hold, lock, options);
+    let sent = match locks {
+        [lock] => client.acquire(&by, &hold, lock, options),
+        _ => client.acquire_all(&by, &hold, locks, options),
+    };
     bed.wait_info(lock, PATIENCE, |info| info.waiting == 1);
     // Away from the moment at which it has subscribed.
     thread::sleep(Duration::from_millis(10));
@@ -95,16 +107,23 @@ fn one(
 }
 
 /// The server reads the request long after its client has given it up.
-pub(crate) fn late_request(testee: &Testee, bed: &Bed, protocol: u8) {
+pub(crate) fn late_request(testee: &Testee, bed: &Bed, protocol: u8, several: bool) {
+    let command = if several { "LOCK.MACQUIRE" } else { "LOCK.ACQUIRE" };
     let client = Client::of(testee, bed, protocol);
     // Connected, so that the request is what is under way.
     client.hold("A", "a", "another", json!({}));
     for wait in [0, 5_000] {
-        let (lock, before) = (format!("late-{wait}"), bed.faults.sent("LOCK.ACQUIRE"));
-        bed.faults.add(Fault::Late, "LOCK.ACQUIRE", 1);
-        let sent = client.acquire("B", "b", &lock, json!({"wait": wait, "lease": LEASE_MS}));
+        let locks = [format!("late-{wait}-{several}"), format!("{{late-{wait}-{several}}} too")];
+        let before = bed.faults.sent(command);
+        bed.faults.add(Fault::Late, command, 1);
+        let options = json!({"wait": wait, "lease": LEASE_MS});
+        let sent = if several {
+            client.acquire_all("B", "b", &locks, options)
+        } else {
+            client.acquire("B", "b", &locks[0], options)
+        };
         thread::sleep(Duration::from_millis(100));
-        assert_eq!(bed.faults.sent("LOCK.ACQUIRE"), before, "the request is on its way");
+        assert_eq!(bed.faults.sent(command), before, "the request is on its way");
         client.cancel(&sent);
         match client.finish(&sent, PATIENCE) {
             Outcome::Cancelled => {}
@@ -114,7 +133,9 @@ pub(crate) fn late_request(testee: &Testee, bed: &Bed, protocol: u8) {
         }
         // Longer than the request is late.
         thread::sleep(Duration::from_millis(800));
-        bed.wait_info(&lock, Duration::from_secs(5), |info| *info == Info::default());
+        for lock in &locks {
+            bed.wait_info(lock, Duration::from_secs(5), |info| *info == Info::default());
+        }
     }
     client.assert_released("A", "a");
     client.close();

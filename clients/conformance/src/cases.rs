@@ -1,6 +1,6 @@
 //! The cases of clients/cases, whose README.md has what each step does.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::Path;
 use std::thread;
@@ -44,6 +44,7 @@ enum Step {
     Cancel(Cancel),
     Extend(Extend),
     Release(Release),
+    Guard(Guard),
     Held(Held),
     Lost(Lost),
     NotLost(NotLost),
@@ -58,10 +59,15 @@ enum Step {
     Cut(Cut),
     Stall(Stall),
     Sent(Asked),
+    NotSent(NotSent),
 }
 
 fn first_actor() -> String {
     "A".to_owned()
+}
+
+fn the_lock() -> String {
+    "$lock".to_owned()
 }
 
 fn once() -> usize {
@@ -80,6 +86,10 @@ step!(Acquire {
     acquire: String,
     #[serde(default = "first_actor")]
     by: String,
+    #[serde(default = "the_lock")]
+    name: String,
+    /// In place of `name`.
+    names: Option<Vec<String>>,
     #[serde(default)]
     options: Options,
     expect: Value
@@ -87,6 +97,10 @@ step!(Acquire {
 step!(Start {
     start: String,
     by: String,
+    #[serde(default = "the_lock")]
+    name: String,
+    /// In place of `name`.
+    names: Option<Vec<String>>,
     #[serde(default)]
     options: Options
 });
@@ -99,6 +113,7 @@ step!(Extend {
     expect: Value
 });
 step!(Release { release: String, expect: Value });
+step!(Guard { guard: String, command: Vec<Value>, name: Option<String>, expect: Value });
 step!(Held { held: String, expect: bool });
 step!(Lost { lost: String, within: u64 });
 step!(NotLost { not_lost: String });
@@ -106,7 +121,12 @@ step!(Remaining { remaining: String, from: f64, to: f64 });
 step!(Rising { rising: Vec<String> });
 step!(Same { same: Vec<String> });
 step!(Redis { redis: Vec<Value>, expect: Option<i64> });
-step!(Until { until: Wanted, within: u64 });
+step!(Until {
+    until: Wanted,
+    #[serde(default = "the_lock")]
+    of: String,
+    within: u64
+});
 step!(Pause { pause: u64 });
 step!(Faulty {
     fault: Fault,
@@ -126,11 +146,13 @@ step!(Cut {
 });
 step!(Stall { stall: bool });
 step!(Asked { sent: String, at_least: usize, within: u64 });
+step!(NotSent { not_sent: String });
 step!(Wanted {
     held: Option<i64>,
     waiting: Option<i64>,
     owners: Option<Vec<String>>,
     queue: Option<Vec<String>>,
+    weights: Option<Vec<i64>>,
     level: Option<i64>,
 });
 
@@ -154,10 +176,11 @@ impl Case {
     /// The options and steps that some testee may not have.
     pub(crate) fn words(&self) -> Vec<&str> {
         let words = self.steps.iter().flat_map(|step| match step {
-            Step::Acquire(Acquire { options, .. }) | Step::Start(Start { options, .. }) => {
-                options.keys().map(String::as_str).collect()
+            Step::Acquire(Acquire { options, names, .. }) | Step::Start(Start { options, names, .. }) => {
+                options.keys().map(String::as_str).chain(names.is_some().then_some("several")).collect()
             }
             Step::Cancel(_) => vec!["cancel"],
+            Step::Guard(_) => vec!["guard"],
             _ => vec![],
         });
         words.collect()
@@ -172,6 +195,7 @@ pub(crate) fn run(case: &Case, testee: &Testee, bed: &Bed, protocol: u8, lock: &
         bed,
         protocol,
         lock,
+        locks: BTreeSet::from([lock.to_owned()]),
         clients: HashMap::new(),
         holds: HashMap::new(),
         started: HashMap::new(),
@@ -182,7 +206,11 @@ pub(crate) fn run(case: &Case, testee: &Testee, bed: &Bed, protocol: u8, lock: &
         drop(at);
     }
     bed.faults.stall(false);
-    bed.wait_info(lock, LEFT_WITHIN + Duration::from_millis(case.leaves), |info| *info == Info::default());
+    for lock in &run.locks {
+        bed.wait_info(lock, LEFT_WITHIN + Duration::from_millis(case.leaves), |info| {
+            *info == Info::default()
+        });
+    }
     run.clients.into_values().for_each(Client::close);
     drop(replica);
 }
@@ -203,6 +231,8 @@ struct Run<'a> {
     bed: &'a Bed,
     protocol: u8,
     lock: &'a str,
+    /// All that were asked for.
+    locks: BTreeSet<String>,
     /// By user; that of the cases has none.
     clients: HashMap<String, Client<'a>>,
     holds: HashMap<String, Hold>,
@@ -225,11 +255,13 @@ struct Started {
 impl<'a> Run<'a> {
     fn step(&mut self, step: &Step) {
         match step {
-            Step::Acquire(Acquire { acquire, by, options, expect }) => {
-                self.start(acquire, by, options);
+            Step::Acquire(Acquire { acquire, by, name, names, options, expect }) => {
+                self.start(acquire, by, name, names.as_deref(), options);
                 self.finish(acquire, expect, PATIENCE);
             }
-            Step::Start(Start { start, by, options }) => self.start(start, by, options),
+            Step::Start(Start { start, by, name, names, options }) => {
+                self.start(start, by, name, names.as_deref(), options);
+            }
             Step::Finish(Finish { finish, expect, within }) => self.finish(finish, expect, ms(*within)),
             Step::Cancel(Cancel { cancel }) => {
                 let started = &self.started[cancel];
@@ -244,6 +276,14 @@ impl<'a> Run<'a> {
                 let (client, hold) = self.held(release);
                 let reply = client.release(&hold.by, release);
                 assert_eq!(reply["is"], *expect, "{reply}");
+            }
+            Step::Guard(Guard { guard, command, name, expect }) => {
+                let (client, hold) = self.held(guard);
+                let command: Vec<Value> = command.iter().map(|word| self.value(word)).collect();
+                let name = name.as_ref().map(|name| self.name(name));
+                let reply = client.guard(&hold.by, guard, name.as_deref(), json!(command));
+                let said = reply.get("error").map_or(reply.clone(), |kind| json!({"error": kind}));
+                assert!(said == *expect, "{expect} is expected, and it is {reply}");
             }
             Step::Held(Held { held, expect }) => {
                 let state = self.held(held).0.state(held);
@@ -268,10 +308,10 @@ impl<'a> Run<'a> {
                 assert!(fences.iter().all(|fence| *fence == fences[0]), "{fences:?}");
             }
             Step::Redis(Redis { redis, expect }) => self.redis(redis, *expect),
-            Step::Until(Until { until, within }) => {
+            Step::Until(Until { until, of, within }) => {
                 let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
-                let default = format!("{}:{}", host.trim_end(), self.testee.pid());
-                self.bed.wait_info(self.lock, ms(*within), |info| until.is_met(info, &default));
+                let default = format!("{}:{}:", host.trim_end(), self.testee.pid());
+                self.bed.wait_info(&self.name(of), ms(*within), |info| until.is_met(info, &default));
             }
             Step::Pause(Pause { pause }) => thread::sleep(ms(*pause)),
             Step::Fault(Faulty { fault, of, times }) => self.bed.faults.add(*fault, of, *times),
@@ -288,10 +328,17 @@ impl<'a> Run<'a> {
                     thread::sleep(Duration::from_millis(5));
                 }
             }
+            Step::NotSent(NotSent { not_sent }) => {
+                assert_eq!(self.bed.faults.sent(not_sent), 0, "{not_sent} was sent");
+            }
         }
     }
 
-    fn start(&mut self, name: &str, by: &str, options: &Options) {
+    fn start(&mut self, hold: &str, by: &str, name: &str, names: Option<&[String]>, options: &Options) {
+        let name = self.name(name);
+        let names: Option<Vec<String>> =
+            names.map(|names| names.iter().map(|name| self.name(name)).collect());
+        self.locks.extend(names.clone().unwrap_or_else(|| vec![name.clone()]));
         let mut options = options.clone();
         let user = options.remove("user").map(|user| user.as_str().unwrap().to_owned()).unwrap_or_default();
         for value in options.values_mut() {
@@ -305,8 +352,11 @@ impl<'a> Run<'a> {
             }
             Client::connect(self.testee, &format!("main {user}"), self.bed.address(), settings)
         });
-        let sent = client.acquire(by, name, self.lock, json!(options));
-        self.started.insert(name.to_owned(), Started { user, by: by.to_owned(), sent });
+        let sent = match names {
+            Some(names) => client.acquire_all(by, hold, &names, json!(options)),
+            None => client.acquire(by, hold, &name, json!(options)),
+        };
+        self.started.insert(hold.to_owned(), Started { user, by: by.to_owned(), sent });
     }
 
     fn held(&self, name: &str) -> (&Client<'a>, &Hold) {
@@ -318,11 +368,20 @@ impl<'a> Run<'a> {
         names.iter().map(|name| self.held(name).1.fence).collect()
     }
 
+    /// `$lock`, or another name that is in the same slot of a cluster, as in `$lock b`.
+    fn name(&self, word: &str) -> String {
+        match word.strip_prefix("$lock") {
+            Some("") => self.lock.to_owned(),
+            Some(more) => format!("{{{}}}{more}", self.lock),
+            None => word.to_owned(),
+        }
+    }
+
     /// A word of a step, with what stands for something else put in.
     fn value(&self, value: &Value) -> Value {
         match value.as_str().and_then(|word| word.strip_prefix('$')) {
             None => value.clone(),
-            Some("lock") => json!(self.lock),
+            Some(word) if word.starts_with("lock") => json!(self.name(&format!("${word}"))),
             Some(word) => match word.split_once('.') {
                 Some((hold, "token")) => json!(self.held(hold).1.token),
                 Some((hold, "fence")) => json!(self.held(hold).1.fence),
@@ -340,7 +399,8 @@ impl<'a> Run<'a> {
             })
             .collect();
         // What is not about the lock is for all servers.
-        let is_of_lock = words.iter().any(|word| word == self.lock);
+        let others = format!("{{{}}}", self.lock);
+        let is_of_lock = words.iter().any(|word| word == self.lock || word.starts_with(&others));
         let reply = if is_of_lock {
             self.bed.owner(self.lock).call(&words)
         } else {
@@ -374,18 +434,26 @@ fn ms(time: u64) -> Duration {
 }
 
 impl Wanted {
-    /// `default` is the owner that a client names by itself.
+    /// `default` is how the owner begins that a client names by itself; what names the worker follows.
     fn is_met(&self, info: &Info, default: &str) -> bool {
         let number = |wanted: Option<i64>, is: i64| wanted.is_none_or(|wanted| wanted == is);
         let labels = |wanted: &Option<Vec<String>>, are: &[Option<String>]| {
             wanted.as_ref().is_none_or(|wanted| {
-                let wanted = wanted.iter().map(|label| if label == "default" { default } else { label });
-                wanted.map(Some).eq(are.iter().map(Option::as_deref))
+                let is_so = |(wanted, is): (&String, &Option<String>)| {
+                    let is = is.as_deref();
+                    if wanted == "default" {
+                        is.and_then(|is| is.strip_prefix(default)).is_some_and(|worker| !worker.is_empty())
+                    } else {
+                        is == Some(wanted)
+                    }
+                };
+                wanted.len() == are.len() && wanted.iter().zip(are).all(is_so)
             })
         };
         number(self.held, info.held)
             && number(self.waiting, info.waiting)
             && number(self.level, info.level)
+            && self.weights.as_ref().is_none_or(|weights| *weights == info.weights)
             && labels(&self.owners, &info.owners)
             && labels(&self.queue, &info.queue)
     }

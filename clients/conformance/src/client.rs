@@ -58,14 +58,21 @@ impl<'a> Client<'a> {
 
     /// Begins to acquire a lock; what is held will be called `hold`.
     pub(crate) fn acquire(&self, by: &str, hold: &str, lock: &str, options: Value) -> Sent {
-        let mut options = options;
+        self.begin(by, hold, json!({"name": lock}), options)
+    }
+
+    /// The same for several locks together.
+    pub(crate) fn acquire_all(&self, by: &str, hold: &str, locks: &[String], options: Value) -> Sent {
+        self.begin(by, hold, json!({"names": locks}), options)
+    }
+
+    fn begin(&self, by: &str, hold: &str, mut request: Value, mut options: Value) -> Sent {
         if options.get("wait").is_none() {
             options["wait"] = json!(0);
         }
-        self.testee.send(
-            "acquire",
-            json!({"client": self.name, "by": by, "as": hold, "name": lock, "options": options}),
-        )
+        let more = json!({"client": self.name, "by": by, "as": hold, "options": options});
+        request.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        self.testee.send("acquire", request)
     }
 
     #[track_caller]
@@ -91,6 +98,21 @@ impl<'a> Client<'a> {
     #[track_caller]
     pub(crate) fn extend(&self, by: &str, hold: &str, options: Value) -> Value {
         self.testee.call("extend", json!({"by": by, "hold": hold, "options": options}))
+    }
+
+    /// The reply of the command, or the error that came of it. Of several locks, `name` chooses one.
+    #[track_caller]
+    pub(crate) fn guard(&self, by: &str, hold: &str, name: Option<&str>, command: Value) -> Value {
+        let mut request = json!({"by": by, "hold": hold, "command": command});
+        if let Some(name) = name {
+            request["name"] = json!(name);
+        }
+        let reply = self.testee.call("guard", request);
+        if reply["outcome"] == json!("error") {
+            return json!({"error": reply["error"], "message": reply["message"]});
+        }
+        assert!(reply.get("reply").is_some(), "a reply was due: {reply}");
+        reply["reply"].clone()
     }
 
     #[track_caller]

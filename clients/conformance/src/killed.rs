@@ -23,8 +23,9 @@ const SLACK_MS: u64 = 2_000;
 pub(crate) type Run = fn(&Kind, &Bed);
 
 /// When it is killed, what its client has to have for that, and how it is tried.
-pub(crate) const ALL: [(&str, &[&str], Run); 4] = [
+pub(crate) const ALL: [(&str, &[&str], Run); 5] = [
     ("at each step", &[], at_each_step),
+    ("at each step with several locks", &["several"], at_each_step_with_several),
     ("while it waits", &[], while_it_waits),
     ("at its turn", &[], at_its_turn),
     ("with a session", &["session"], with_a_session),
@@ -34,24 +35,40 @@ pub(crate) const ALL: [(&str, &[&str], Run); 4] = [
 fn at_each_step(kind: &Kind, bed: &Bed) {
     for command in ["LOCK.ACQUIRE", "LOCK.EXTEND", "LOCK.RELEASE"] {
         for moment in [Moment::Request, Moment::Reply] {
-            at(kind, bed, command, moment);
+            at(kind, bed, command, moment, false);
         }
     }
 }
 
-fn at(kind: &Kind, bed: &Bed, command: &'static str, at: Moment) {
+fn at_each_step_with_several(kind: &Kind, bed: &Bed) {
+    for command in ["LOCK.MACQUIRE", "LOCK.MEXTEND", "LOCK.MRELEASE"] {
+        for moment in [Moment::Request, Moment::Reply] {
+            at(kind, bed, command, moment, true);
+        }
+    }
+}
+
+fn at(kind: &Kind, bed: &Bed, command: &'static str, at: Moment, several: bool) {
     let lock = format!("killed-{command}-{at:?}");
+    let locks = [format!("{{{lock}}} too"), lock];
     let testee = Arc::new(Testee::start(kind));
     let client = Client::of(&testee, bed, 3);
     let is_killed = watch(bed, &testee, command, at);
-    let sent = client.acquire("A", "a", &lock, json!({"lease": LEASE_MS}));
-    if command == "LOCK.RELEASE" {
+    let options = json!({"lease": LEASE_MS});
+    let sent = if several {
+        client.acquire_all("A", "a", &locks, options)
+    } else {
+        client.acquire("A", "a", &locks[1], options)
+    };
+    if command.ends_with("RELEASE") {
         assert!(testee.try_wait(&sent, PATIENCE).is_some(), "it is to be held");
         testee.send("release", json!({"by": "A", "hold": "a"}));
     }
     wait_until(&format!("killed at the {at:?} of {command}"), PATIENCE, || is_killed.load(Ordering::SeqCst));
     let killed = Instant::now();
-    assert_free_within(bed, &lock, LEASE_MS, killed);
+    for lock in &locks {
+        assert_free_within(bed, lock, LEASE_MS, killed);
+    }
     bed.faults.end();
 }
 

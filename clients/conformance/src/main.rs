@@ -153,9 +153,9 @@ impl All {
                 }
             }
         }
-        for (name, place, run) in ways::ALL {
+        for (name, place, words, run) in ways::ALL {
             let name = format!("ways: {name}");
-            self.on_bed(&client, (place, 3), &[], name, move |testee, bed, _| run(testee, bed));
+            self.on_bed(&client, (place, 3), words, name, move |testee, bed, _| run(testee, bed));
         }
         self.add_of_one_server(&client);
         if client.ready.places.iter().any(|place| place == "redlock") {
@@ -169,19 +169,31 @@ impl All {
 
     fn add_of_one_server(&mut self, client: &Client<'_>) {
         let alone = (Place::Alone, 3);
-        for (what, options, words) in [
-            ("requests", json!({}), &["cancel"][..]),
-            ("sessions", json!({"session": true}), &["cancel", "session"]),
+        for (what, options, several, words) in [
+            ("requests", json!({}), false, &["cancel"][..]),
+            ("sessions", json!({"session": true}), false, &["cancel", "session"]),
+            ("requests for several locks", json!({}), true, &["cancel", "several"]),
+            (
+                "sessions with several locks",
+                json!({"session": true}),
+                true,
+                &["cancel", "session", "several"],
+            ),
         ] {
             let name = format!("300 {what} that are cancelled around the grant leave nothing");
             self.on_bed(client, alone, words, name, move |testee, bed, _| {
-                cancelling::around_the_grant(testee, bed, 3, &options);
+                cancelling::around_the_grant(testee, bed, 3, &options, several);
             });
         }
-        let name = "a request that is read after it was cancelled leaves nothing".to_owned();
-        self.on_bed(client, alone, &["cancel"], name, |testee, bed, _| {
-            cancelling::late_request(testee, bed, 3);
-        });
+        for (what, several, words) in [
+            ("a request", false, &["cancel"][..]),
+            ("a request for several locks", true, &["cancel", "several"]),
+        ] {
+            let name = format!("{what} that is read after it was cancelled leaves nothing");
+            self.on_bed(client, alone, words, name, move |testee, bed, _| {
+                cancelling::late_request(testee, bed, 3, several);
+            });
+        }
         for protocol in [2, 3] {
             let at = (Place::Alone, protocol);
             let name = format!("a crowd that waits holds up neither renewal nor release, RESP{protocol}");
@@ -266,6 +278,7 @@ fn may_run(place: Place, case: &Case) -> bool {
         // One server gets a replica for the case; a cluster would need one of each.
         "replica" => place != Place::Cluster,
         "no replica" => place != Place::Sentinel,
+        "cluster" => place == Place::Cluster,
         other => panic!("no place is known to have {other}"),
     })
 }

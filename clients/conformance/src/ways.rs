@@ -4,7 +4,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::bed::{Bed, Info, Place};
 use crate::client::{Client, Outcome, PATIENCE};
@@ -16,25 +16,43 @@ use crate::testee::Testee;
 pub(crate) type Run = fn(&Testee, &mut Bed);
 
 /// What is true over a change, and how it is tried.
-pub(crate) const ALL: [(&str, Place, Run); 9] = [
-    ("a slot that moves, and back, takes hold and waiter along", Place::Cluster, moves),
-    ("a lock of a slot on its way is acquired where it will be", Place::Cluster, on_its_way),
-    ("locks and sessions are at the node of their slot", Place::Cluster, both_nodes),
-    ("each lock is asked for at its own node, without redirections", Place::Cluster, without_redirections),
-    ("who waits is granted the lock at once when it is released", Place::Alone, at_once),
-    ("who waits in a cluster is granted the lock at once when it is released", Place::Cluster, at_once),
-    ("a replica that takes over has hold and waiter", Place::ClusterWithReplicas, taken_over),
-    ("a failover that Sentinels are told to do takes hold and waiter along", Place::Sentinel, planned),
-    ("a master that is killed is followed by one with hold and waiter", Place::Sentinel, killed),
+pub(crate) const ALL: [(&str, Place, &[&str], Run); 12] = [
+    ("a slot that moves, and back, takes hold and waiter along", Place::Cluster, &[], moves),
+    (
+        "a slot that moves, and back, takes several locks and who waits for them along",
+        Place::Cluster,
+        &["several"],
+        moves_several,
+    ),
+    ("a lock of a slot on its way is acquired where it will be", Place::Cluster, &[], on_its_way),
+    ("locks and sessions are at the node of their slot", Place::Cluster, &[], both_nodes),
+    ("several locks are at the node of their slot", Place::Cluster, &["several"], several_at_both_nodes),
+    (
+        "a command that a lock guards runs at the node of the lock",
+        Place::Cluster,
+        &["guard"],
+        guards_at_both_nodes,
+    ),
+    (
+        "each lock is asked for at its own node, without redirections",
+        Place::Cluster,
+        &[],
+        without_redirections,
+    ),
+    ("who waits is granted the lock at once when it is released", Place::Alone, &[], at_once),
+    ("who waits in a cluster is granted the lock at once when it is released", Place::Cluster, &[], at_once),
+    ("a replica that takes over has hold and waiter", Place::ClusterWithReplicas, &[], taken_over),
+    ("a failover that Sentinels are told to do takes hold and waiter along", Place::Sentinel, &[], planned),
+    ("a master that is killed is followed by one with hold and waiter", Place::Sentinel, &[], killed),
 ];
 
-/// Somebody holds it and somebody waits, while it changes: the one holds it for longer than its lease, and the other gets
-/// it when it is released.
+/// Somebody holds the locks and somebody waits, while it changes: the one holds them for longer than the lease, and the other
+/// gets them when they are released.
 #[track_caller]
 fn survive(
     testee: &Testee,
     bed: &mut Bed,
-    lock: &str,
+    locks: &[&str],
     lease_ms: u64,
     replicas: u64,
     change: impl FnOnce(&mut Bed),
@@ -44,9 +62,24 @@ fn survive(
     if replicas > 0 {
         options["replicas"] = json!(replicas);
     }
-    let first = client.hold("A", "a", lock, options);
-    let waiting = client.acquire("B", "b", lock, json!({"wait": 120_000, "lease": lease_ms}));
-    bed.wait_info(lock, PATIENCE, |info| info.held == 1 && info.waiting == 1);
+    let acquire = |by: &str, hold: &str, options: Value| match locks {
+        [lock] => client.acquire(by, hold, lock, options),
+        _ => {
+            let locks: Vec<String> = locks.iter().copied().map(str::to_owned).collect();
+            client.acquire_all(by, hold, &locks, options)
+        }
+    };
+    let first = match client.finish(&acquire("A", "a", options), PATIENCE) {
+        Outcome::Held { fence, .. } => fence,
+        other => panic!("{locks:?} are to be held, and it is {other:?}"),
+    };
+    let waiting = acquire("B", "b", json!({"wait": 120_000, "lease": lease_ms}));
+    let both = |bed: &Bed| {
+        for lock in locks {
+            bed.wait_info(lock, PATIENCE, |info| info.held == 1 && info.waiting == 1);
+        }
+    };
+    both(bed);
     change(bed);
     let end = Instant::now() + Duration::from_millis(lease_ms + lease_ms / 2);
     while Instant::now() < end {
@@ -54,20 +87,30 @@ fn survive(
         assert!(state.held && state.lost == 0, "{state:?}");
         thread::sleep(Duration::from_millis(50));
     }
-    bed.wait_info(lock, PATIENCE, |info| info.held == 1 && info.waiting == 1);
+    both(bed);
     client.assert_released("A", "a");
     match client.finish(&waiting, PATIENCE) {
         Outcome::Held { fence, .. } => assert!(fence > first, "{fence} after {first}"),
         other => panic!("who waited is to hold it, and it is {other:?}"),
     }
     client.assert_released("B", "b");
-    bed.wait_info(lock, PATIENCE, |info| *info == Info::default());
+    for lock in locks {
+        bed.wait_info(lock, PATIENCE, |info| *info == Info::default());
+    }
     client.close();
 }
 
 fn moves(testee: &Testee, bed: &mut Bed) {
+    moves_with(testee, bed, &["moved"]);
+}
+
+fn moves_several(testee: &Testee, bed: &mut Bed) {
+    moves_with(testee, bed, &["moved", "{moved} too", "{moved} as well"]);
+}
+
+fn moves_with(testee: &Testee, bed: &mut Bed, locks: &[&str]) {
     for _ in 0..2 {
-        survive(testee, bed, "moved", 2_000, 0, |bed| {
+        survive(testee, bed, locks, 2_000, 0, |bed| {
             let slot = slot_of("moved");
             let source = bed.cluster().owner(slot);
             bed.cluster().move_slot(slot, 1 - source);
@@ -105,6 +148,45 @@ fn both_nodes(testee: &Testee, bed: &mut Bed) {
             assert_eq!(held, Reply::Int(1));
             client.assert_released("A", "a");
         }
+    }
+    client.close();
+}
+
+fn several_at_both_nodes(testee: &Testee, bed: &mut Bed) {
+    let client = Client::of(testee, bed, 3);
+    for node in 0..2 {
+        let lock = key_in(bed.cluster().fresh_slot(node), "lock");
+        let locks = [lock.clone(), format!("{lock} too")];
+        for options in [json!({}), json!({"session": true})] {
+            if options.get("session").is_some() && cannot(testee, "cluster", "session") {
+                continue;
+            }
+            let held = client.finish(&client.acquire_all("A", "a", &locks, options), PATIENCE);
+            assert!(matches!(held, Outcome::Held { .. }), "{held:?}");
+            let held = bed.cluster().client(node).call(&["EXISTS", &locks[0], &locks[1]]);
+            assert_eq!(held, Reply::Int(2));
+            client.assert_released("A", "a");
+        }
+    }
+    client.close();
+}
+
+/// Also after the slot has moved, which its client is told by MOVED.
+fn guards_at_both_nodes(testee: &Testee, bed: &mut Bed) {
+    let client = Client::of(testee, bed, 3);
+    for node in 0..2 {
+        let slot = bed.cluster().fresh_slot(node);
+        let lock = key_in(slot, "lock");
+        let total = format!("{lock} total");
+        client.hold("A", "a", &lock, json!({}));
+        for (at, count) in [(node, 1), (1 - node, 2)] {
+            if at != node {
+                bed.cluster().move_slot(slot, at);
+            }
+            assert_eq!(client.guard("A", "a", None, json!(["INCR", total])), json!(count));
+            assert_eq!(bed.cluster().client(at).call(&["EXISTS", &total]), Reply::Int(1));
+        }
+        client.assert_released("A", "a");
     }
     client.close();
 }
@@ -163,7 +245,7 @@ pub(crate) fn cannot(testee: &Testee, place: &str, word: &str) -> bool {
 
 fn taken_over(testee: &Testee, bed: &mut Bed) {
     let lock = key_in(bed.cluster().fresh_slot(0), "lock");
-    survive(testee, bed, &lock, 20_000, 1, |bed| {
+    survive(testee, bed, &[&lock], 20_000, 1, |bed| {
         let replica = bed.cluster().replica(0);
         bed.cluster().node_mut(0).kill9();
         bed.cluster().wait_master(replica);
@@ -176,7 +258,7 @@ fn taken_over(testee: &Testee, bed: &mut Bed) {
 /// that another was promoted.
 fn planned(testee: &Testee, bed: &mut Bed) {
     let port = bed.proxy_port(1);
-    survive(testee, bed, "watched", 20_000, 1, |bed| {
+    survive(testee, bed, &["watched"], 20_000, 1, |bed| {
         let (sentinels, pair) = bed.watched();
         wait_until("the replica is promoted", PATIENCE, || {
             sentinels.failover();
@@ -204,7 +286,7 @@ fn role(server: &Server) -> String {
 
 fn killed(testee: &Testee, bed: &mut Bed) {
     let port = bed.proxy_port(1);
-    survive(testee, bed, "watched", 20_000, 1, |bed| {
+    survive(testee, bed, &["watched"], 20_000, 1, |bed| {
         let (sentinels, pair) = bed.watched();
         pair.master.kill9();
         sentinels.wait_for_master(port);
