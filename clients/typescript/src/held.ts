@@ -64,6 +64,13 @@ export class Hold {
     this.tellLost();
   }
 
+  /** The server says that it is not held. Of several locks, what is left is of no use without it. */
+  loseRest(): void {
+    if (this.#over) return;
+    this.lose();
+    if (this.options.names.length > 1) void this.remote.release(this.options);
+  }
+
   tellLost(): void {
     this.#lost.abort(new LockLostError("The lock was lost."));
   }
@@ -89,7 +96,7 @@ export class Hold {
         if (this.options.session) this.lose();
         throw error;
       }
-      if (ends === null) this.lose();
+      if (ends === null) this.loseRest();
       else if (this.remaining) this.confirm(ends, lease);
     });
   }
@@ -210,7 +217,7 @@ export class HeldLock implements AsyncDisposable {
       return await this.hold.remote.guard(this.#options, name, words);
     } catch (error) {
       if (codeOf(error) !== "NOTOWNER") throw error;
-      if (!this.#released) this.hold.lose();
+      if (!this.#released) this.hold.loseRest();
       throw new LockLostError("The lock was lost, and the command has not run.", { cause: error });
     }
   }

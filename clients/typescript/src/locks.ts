@@ -119,7 +119,7 @@ export class Locks implements AsyncDisposable {
       outer.confirm(Math.max(grant.ends, outer.ends), Math.max(options.lease, outer.lease));
       return new HeldLock(this, outer, options, true);
     } catch (error) {
-      if (error instanceof LockLostError) outer?.lose();
+      if (error instanceof LockLostError) outer?.loseRest();
       if (remote !== outer?.remote) remote.end();
       // Whatever the server did last, nothing is held and nobody waits.
       const givenUp = this.#place.release(options);
