@@ -16,7 +16,7 @@ use crate::testee::Testee;
 pub(crate) type Run = fn(&Testee, &mut Bed);
 
 /// What is true over a change, and how it is tried.
-pub(crate) const ALL: [(&str, Place, &[&str], Run); 12] = [
+pub(crate) const ALL: [(&str, Place, &[&str], Run); 13] = [
     ("a slot that moves, and back, takes hold and waiter along", Place::Cluster, &[], moves),
     (
         "a slot that moves, and back, takes several locks and who waits for them along",
@@ -42,6 +42,12 @@ pub(crate) const ALL: [(&str, Place, &[&str], Run); 12] = [
     ("who waits is granted the lock at once when it is released", Place::Alone, &[], at_once),
     ("who waits in a cluster is granted the lock at once when it is released", Place::Cluster, &[], at_once),
     ("a replica that takes over has hold and waiter", Place::ClusterWithReplicas, &[], taken_over),
+    (
+        "a replica that takes over has several locks and who waits for them",
+        Place::ClusterWithReplicas,
+        &["several"],
+        taken_over_with_several,
+    ),
     ("a failover that Sentinels are told to do takes hold and waiter along", Place::Sentinel, &[], planned),
     ("a master that is killed is followed by one with hold and waiter", Place::Sentinel, &[], killed),
 ];
@@ -245,12 +251,24 @@ pub(crate) fn cannot(testee: &Testee, place: &str, word: &str) -> bool {
 
 fn taken_over(testee: &Testee, bed: &mut Bed) {
     let lock = key_in(bed.cluster().fresh_slot(0), "lock");
-    survive(testee, bed, &[&lock], 20_000, 1, |bed| {
-        let replica = bed.cluster().replica(0);
-        bed.cluster().node_mut(0).kill9();
-        bed.cluster().wait_master(replica);
+    taken_over_with(testee, bed, 0, &[&lock]);
+}
+
+fn taken_over_with_several(testee: &Testee, bed: &mut Bed) {
+    let lock = key_in(bed.cluster().fresh_slot(1), "lock");
+    taken_over_with(testee, bed, 1, &[&lock, &format!("{lock} too")]);
+}
+
+/// Of the node and its replica the one is killed that is the master: an earlier test may have killed the other.
+fn taken_over_with(testee: &Testee, bed: &mut Bed, node: usize, locks: &[&str]) {
+    survive(testee, bed, locks, 20_000, 1, |bed| {
+        let cluster = bed.cluster();
+        let (master, replica) = (cluster.owner(slot_of(locks[0])), cluster.replica(node));
+        let other = if master == replica { node } else { replica };
+        cluster.node_mut(master).kill9();
+        cluster.wait_master(other);
         // It is the replica that confirms the extensions from then on.
-        bed.cluster().node_mut(0).start_again();
+        cluster.node_mut(master).start_again();
     });
 }
 

@@ -6,6 +6,7 @@
   test_interrupts.py      300 interrupts of the main thread around the grant
   test_lock_class.py      the tests of redis-py for its own lock; as_lock_class.py is for it
   test_readme.py          the programs of README.md
+  test_several.py         several locks at once, weights, delays and guards, as far as they are particular to Python
   support.py              a server, and a proxy in front of it
   testee.py               takes part in the proofs of all clients, clients/conformance
 

@@ -51,7 +51,11 @@ class Readme(ServerTest):
         self.direct.execute_command("LOCK.RELEASE", "order:42", "other")
 
     def test_the_others_run_too(self):
-        lock_class, redlock = programs()[2:]
+        several, lock_class, redlock = programs()[2:]
+        run = self.run_program(several, [self.server.port])
+        self.assertRegex(run.stdout, r"^moved with fence \d{16}\n$")
+        self.assertEqual(self.direct.get("{bank}:moved"), b"99")
+        self.assert_nothing_left("{bank}:7")
         run = self.run_program("import redis\n" + lock_class + "assert lock.acquire()\nlock.release()\n", [self.server.port])
         self.assertEqual((run.returncode, run.stdout), (0, ""))
         servers = [Server() for _ in range(5)]

@@ -38,7 +38,13 @@ class Interrupted(BaseException):
 
 
 def in_seconds(options):
-    return {name: value / 1000 if name in ("lease", "wait", "at_least") else value for name, value in options.items()}
+    return {name: value / 1000 if name in ("lease", "wait", "at_least", "delay") else value for name, value in options.items()}
+
+
+def in_json(reply):
+    if isinstance(reply, list):
+        return [in_json(each) for each in reply]
+    return reply.decode() if isinstance(reply, bytes) else reply
 
 
 def failed(error):
@@ -113,14 +119,20 @@ class Testee:
 
     def act(self, request):
         if request["do"] == "acquire":
-            client = self.clients[request["client"]]
-            return client.acquire(request["name"], **in_seconds(request["options"]))
+            client, options = self.clients[request["client"]], in_seconds(request["options"])
+            if "names" in request:
+                return client.acquire_all(request["names"], **options)
+            return client.acquire(request["name"], **options)
         held = self.holds[request["hold"]]
+        if request["do"] == "guard":
+            return held.guard(*request["command"], name=request.get("name"))
         if request["do"] == "release":
             return held.release()
         return held.extend(**in_seconds(request["options"]))
 
     def outcome(self, request, result):
+        if request["do"] == "guard":
+            return {"reply": in_json(result)}
         return self.held(request["as"], result) if request["do"] == "acquire" else {"is": result}
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Callable
-from typing import Any, Generic, Optional, TypeVar
+from typing import Any, Generic, Optional, Self, TypeVar
 
-from ._steps import Grant, Options, now
+from ._steps import Grant, Options, Words, now
+from .errors import LockLostError
 
 # How often a session looks whether its connection is still there, in seconds.
 LOOK = 0.1
@@ -134,15 +136,45 @@ HoldT = TypeVar("HoldT", bound=Lease)
 class Level(Generic[HoldT]):
     """A level of a hold, as whoever holds it sees it."""
 
-    def __init__(self, hold: HoldT, options: Options) -> None:
-        self.name, self.token, self.level, self.fence = options.name, options.token, options.level, hold.fence
+    def __init__(self, hold: HoldT, options: Options, names: tuple[str, ...], outer: Optional[Self] = None) -> None:
+        #: Of all locks that it is of, in the order in which they were asked for, and the first of them.
+        self.names, self.name = names, names[0]
+        self.token, self.level, self.fence = options.token, options.level, hold.fence
         self.lost = hold.lost
-        self.hold, self._options, self._released = hold, options, False
+        self.hold, self._options, self._released, self._outer = hold, options, False, outer
+
+    @property
+    def all_names(self) -> tuple[str, ...]:
+        """What the token holds: a level that was asked of some of it is one of all."""
+        return self.hold.options.names
+
+    @property
+    def seconds(self) -> float:
+        """The length of the lease."""
+        return self.hold.seconds
+
+    def _guarded(self, name: Optional[str], command: str, args: tuple[Any, ...]) -> Words:
+        """The words of LOCK.GUARD."""
+        if name is not None and name not in self.names:
+            raise ValueError(f"this is not the lock {name}, but {', '.join(self.names)}")
+        if not self.held:
+            raise self._lost()
+        return ("LOCK.GUARD", name or self.name, self.token, command, *args)
+
+    def _lost(self) -> LockLostError:
+        return LockLostError("The lock is not held any more, and nothing has run.", lock_name=self.name)
 
     @property
     def remaining(self) -> float:
         """The seconds that are left of the lease, counted from before it was asked for."""
         return 0.0 if self._gone else self.hold.remaining
+
+    def not_gone(self) -> Optional[Self]:
+        """This, or the next outer level that is not gone."""
+        level: Optional[Self] = self
+        while level is not None and level._gone:
+            level = level._outer
+        return level
 
     @property
     def _gone(self) -> bool:
@@ -153,3 +185,32 @@ class Level(Generic[HoldT]):
     def held(self) -> bool:
         """Whether it is held, as far as is known here. Never again once it is lost or released."""
         return self.remaining > 0
+
+
+LevelT = TypeVar("LevelT", bound=Level[Any])
+
+
+class Known(Generic[LevelT]):
+    """What one thread or task holds, as long as somebody has it: what it asks for again is the next level of that."""
+
+    def __init__(self) -> None:
+        self._held: weakref.WeakValueDictionary[str, LevelT] = weakref.WeakValueDictionary()
+
+    def add(self, held: LevelT) -> None:
+        for name in held.all_names:
+            other = self._level(name)
+            # Readers may hold some of several locks by another token as well.
+            if other is None or other.hold is held.hold:
+                self._held[name] = held
+
+    def outer(self, names: tuple[str, ...]) -> Optional[LevelT]:
+        """The innermost level of a hold of all these."""
+        for name in names:
+            level = self._level(name)
+            if level is not None and set(names) <= set(level.all_names):
+                return level
+        return None
+
+    def _level(self, name: str) -> Optional[LevelT]:
+        held = self._held.get(name)
+        return held.not_gone() if held is not None else None

@@ -12,7 +12,7 @@ import redis
 from . import _redlock
 from ._keeper import in_background
 from ._server import Performer, Server
-from ._steps import AskAll, Grant, Options, Pause, Step
+from ._steps import AskAll, Grant, Options, Pause, Step, Words
 
 
 class Majority(Performer):
@@ -20,6 +20,7 @@ class Majority(Performer):
         self._servers = [Server(each, 0, socket_timeout=timeout, socket_connect_timeout=timeout) for each in clients]
 
     def for_hold(self, options: Options) -> Majority:
+        _redlock.check(options)
         return self
 
     def acquire(self, options: Options) -> Optional[Grant]:
@@ -30,6 +31,9 @@ class Majority(Performer):
 
     def release(self, options: Options, keep_until: float = 0.0) -> Optional[bool]:
         return self.perform(_redlock.releasing(options, len(self._servers), keep_until))
+
+    def guard(self, words: Words) -> Any:
+        raise _redlock.no_guard()
 
     def hung_up(self) -> bool:
         return False

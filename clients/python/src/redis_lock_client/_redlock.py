@@ -26,9 +26,18 @@ def drift(lease: float) -> float:
     return lease * 0.01 + 0.002
 
 
-def acquiring(options: Options, servers: int) -> Steps[Optional[Grant]]:
+def check(options: Options) -> None:
     if options.session or options.replicas:
         raise ValueError("with several servers there are neither sessions nor replicas")
+    if options.several:
+        raise ValueError("with several servers there is only one lock at a time: there is no queue that keeps order among several")
+
+
+def no_guard() -> ValueError:
+    return ValueError("with several servers nothing is guarded: none of them knows whether the lock is held of a majority")
+
+
+def acquiring(options: Options, servers: int) -> Steps[Optional[Grant]]:
     deadline = float("inf") if options.wait is None else now() + options.wait
     quorum = servers // 2 + 1
     while True:

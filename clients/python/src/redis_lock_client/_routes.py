@@ -9,10 +9,9 @@ from __future__ import annotations
 import select
 from typing import Any, Optional
 
-from redis.crc import key_slot
 from redis.exceptions import MovedError
 
-from ._steps import TIMEOUT
+from ._steps import TIMEOUT, Options, slot_of
 
 # What belongs to the pool or to the client it is taken from.
 _NOT_TAKEN = (
@@ -44,6 +43,15 @@ def closed_by_peer(sock: Any) -> bool:
     return bool(poll.poll(0))
 
 
+def check_slots(options: Options) -> None:
+    """A cluster has no command for keys of several slots."""
+    if len({slot_of(name) for name in options.names}) > 1:
+        raise ValueError(
+            "In a cluster locks that are acquired together have to be in one slot: put the same {tag} in all names, "
+            "as in {bank}:7 and {bank}:8."
+        )
+
+
 class Slots:
     """What redirections have said, which is news to the library's map."""
 
@@ -51,10 +59,10 @@ class Slots:
         self._moved: dict[int, tuple[str, int]] = {}
 
     def owner(self, name: str) -> Optional[tuple[str, int]]:
-        return self._moved.get(key_slot(name.encode()))
+        return self._moved.get(slot_of(name))
 
     def moved(self, name: str, error: MovedError) -> None:
-        self._moved[key_slot(name.encode())] = error.host, int(error.port)
+        self._moved[slot_of(name)] = error.host, int(error.port)
 
     def forget(self, name: str) -> None:
-        self._moved.pop(key_slot(name.encode()), None)
+        self._moved.pop(slot_of(name), None)

@@ -16,10 +16,10 @@ from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool
 
 from ._leave import Leave
-from ._routes import Slots, closed_by_peer, settings_of
+from ._routes import Slots, check_slots, closed_by_peer, settings_of
 from ._steps import (
-    PAUSE, REPEAT, SOON, TIMEOUT, Ask, AskInTurn, Grant, Options, Pause, Step, Steps, Words, acquiring, extending, ms, now,
-    releasing,
+    PAUSE, REPEAT, SOON, TIMEOUT, Ask, AskInTurn, Grant, Options, Pause, Step, Steps, Words, acquiring, extending,
+    first_key, ms, now, releasing,
 )  # fmt: skip
 
 T = TypeVar("T")
@@ -59,6 +59,15 @@ class Performer:
         assert isinstance(step, Ask)
         return self.ask(step.words, step.replicas)
 
+    def guard(self, words: Words) -> Any:
+        """Sends it once, but for redirections: it may have run where no reply comes."""
+        while True:
+            try:
+                return self.ask(words, 0)
+            except MovedError:
+                # The node that is named there is known now.
+                continue
+
     def ask(self, words: Words, replicas: int) -> Any:
         raise NotImplementedError
 
@@ -77,6 +86,8 @@ class Server(Performer):
 
     def for_hold(self, options: Options) -> Union[Server, Session]:
         """What is asked for this hold."""
+        if self._cluster is not None:
+            check_slots(options)
         return Session(self, options) if options.session else self
 
     def hung_up(self) -> bool:
@@ -91,7 +102,7 @@ class Server(Performer):
                 each.connection_pool.disconnect()
 
     def ask(self, words: Words, replicas: int = 0) -> Any:
-        name = str(words[1])
+        name = first_key(words)
         try:
             return send(self.node(name), words, replicas)
         except RedisError as error:
@@ -122,7 +133,7 @@ class Server(Performer):
         began = now()
         try:
             # Well below the socket timeout: the end of BLOCK is a reply, and not a lost one.
-            block = max(0, min(until - began, REPEAT, timeout_of(self.node(str(words[1]))) / 2))
+            block = max(0, min(until - began, REPEAT, timeout_of(self.node(first_key(words))) / 2))
             reply = self.ask((*words, "BLOCK", ms(block)))
             # Some connections cannot block: Valkey's with RESP3 and subscriptions.
             pause = began + min(block, PAUSE) - now()
@@ -167,7 +178,8 @@ class Server(Performer):
 
 
 class Session(Performer):
-    """A connection of its own for one hold, which ends with it. What releases the hold goes by another one."""
+    """A connection of its own for one hold, which ends with it. What releases the hold, or is guarded by it, goes by another
+    one."""
 
     def __init__(self, server: Server, options: Options) -> None:
         self._server, self._name = server, options.name
@@ -175,7 +187,7 @@ class Session(Performer):
         self._own: Optional[redis.Redis] = None
 
     def ask(self, words: Words, replicas: int) -> Any:
-        if words[0] == "LOCK.RELEASE":
+        if words[0] in ("LOCK.RELEASE", "LOCK.MRELEASE", "LOCK.GUARD"):
             return self._server.ask(words)
         if self._own is None:
             self._own = like(self._server.node(self._name), socket_timeout=self._timeout, single_connection_client=True)

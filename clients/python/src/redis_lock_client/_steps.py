@@ -11,10 +11,11 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any, Optional, TypeVar, Union
+from typing import Any, Optional, Protocol, TypedDict, TypeVar, Union
 
+from redis.crc import key_slot
 from redis.exceptions import RedisError, ResponseError
 
 from .errors import LockLostError, TooFewReplicasError, code_of, passes, reraise
@@ -26,6 +27,7 @@ REPEAT = 2.0  # between requests of one who waits: less than lock.claim-lease, w
 QUEUE = 15.0  # how long the place is kept: longer than it takes to come back after a broken connection
 SOON = 0.05  # the first such repeat of one who waits without a connection
 PATIENCE = 2.0  # how long an acquire that does not wait tries again what passes
+MOST = 256  # locks that can be acquired together
 TIMEOUT = 5.0  # of a socket that has none: no request may hang for ever
 
 Words = tuple[Union[str, bytes, int], ...]
@@ -39,21 +41,42 @@ def ms(seconds: float) -> int:
     return max(1, round(seconds * 1000))
 
 
-def this_process() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}"
+def this_worker(number: int) -> str:
+    """The label of a thread or task that has this number. Not of the process: the server finds deadlocks among labels."""
+    return f"{socket.gethostname()[:128]}:{os.getpid()}:{number}"
+
+
+class How(TypedDict, total=False):
+    """How a lock is asked for: see LockClient.acquire."""
+
+    lease: Optional[float]
+    wait: Optional[float]
+    shared: bool
+    limit: Optional[int]
+    weight: int
+    owner: Optional[str]
+    level: Optional[int]
+    token: Optional[str]
+    session: bool
+    delay: float
+    replicas: int
+    at_least: float
+    renew: bool
 
 
 @dataclass(frozen=True)
 class Options:
     """What was asked for."""
 
-    name: str
+    names: tuple[str, ...]
     lease: float = LEASE
     wait: Optional[float] = None
     limit: int = 1  # 0: shared
+    weight: int = 1
     owner: Optional[str] = None
     level: int = 1
     session: bool = False
+    delay: float = 0.0
     replicas: int = 0
     at_least: float = 0.0
     renew: bool = True
@@ -61,38 +84,104 @@ class Options:
     token: str = field(default_factory=lambda: secrets.token_hex(16))
 
     def __post_init__(self) -> None:
+        if not 1 <= len(self.names) <= MOST:
+            raise ValueError(f"so many locks can be acquired together: 1 to {MOST}")
+        if not 1 <= self.weight <= (self.limit or 65535):
+            raise ValueError("weight is 1 to the limit, or with shared to 65535; without either it is 1")
+        if self.delay < 0 or (self.delay and not self.session):
+            raise ValueError("delay is for a session, and not negative")
         if self.lease <= 0 or self.at_least < 0 or (self.wait or 0) < 0:
             raise ValueError("lease, wait and at_least are seconds, and not negative")
         if self.session and self.at_least:
             raise ValueError("a session ends with its connection, so it cannot have at_least")
 
+    @property
+    def name(self) -> str:
+        """The first of them. Whose turn it is is said on its channel, and it says which node of a cluster they are on."""
+        return self.names[0]
+
+    @property
+    def several(self) -> bool:
+        return len(self.names) > 1
+
+    def parted(self) -> tuple[Options, ...]:
+        """The same for each of the locks by itself."""
+        return tuple(replace(self, names=(name,)) for name in self.names)
+
+    def is_of_all(self, reply: Any) -> bool:
+        """Whether a reply says that the token holds, or held, all of the locks."""
+        return isinstance(reply, list) or reply == len(self.names)
+
+    def _words(self, what: str) -> Words:
+        return (f"LOCK.M{what}", len(self.names), *self.names) if self.several else (f"LOCK.{what}", self.name)
+
     def acquire(self, *more: Union[str, int]) -> Words:
-        words: list[Union[str, bytes, int]] = ["LOCK.ACQUIRE", self.name, "PX", ms(self.lease), "TOKEN", self.token]
+        words = [*self._words("ACQUIRE"), "PX", ms(self.lease), "TOKEN", self.token]
         if self.level > 1:
             # Label and limit stay those of the outer level.
             words += ["LEVEL", self.level]
         else:
-            words += ["OWNER", this_process() if self.owner is None else self.owner]
+            words += [] if self.owner is None else ["OWNER", self.owner]
             words += ["LIMIT", self.limit] if self.limit else ["SHARED"]
-        return (*words, *(["SESSION"] if self.session else []), *more)
+            words += ["WEIGHT", self.weight] if self.weight > 1 else []
+        words += ["SESSION"] if self.session else []
+        words += ["DELAY", ms(self.delay)] if self.delay else []
+        return (*words, *more)
 
     def extend(self, lease: float) -> Words:
-        return ("LOCK.EXTEND", self.name, self.token, "PX", ms(lease))
+        return (*self._words("EXTEND"), self.token, "PX", ms(lease))
 
     def release(self) -> Words:
+        """Of several locks level 1: deeper ones are given back one by one."""
         level = ("LEVEL", self.level) if self.level > 1 else ()
-        return ("LOCK.RELEASE", self.name, self.token, *level)
+        return (*self._words("RELEASE"), self.token, *level)
 
 
-def options_of(*, shared: bool, limit: Optional[int], token: Optional[str], **how: Any) -> Options:
-    """As the caller says it."""
+def first_key(words: Words) -> str:
+    """Of a command for several locks the keys come after their number."""
+    return str(words[2 if str(words[0]).startswith("LOCK.M") else 1])
+
+
+def slot_of(name: str) -> int:
+    return key_slot(name.encode())
+
+
+class Outer(Protocol):
+    """The level that a caller holds already."""
+
+    @property
+    def token(self) -> str: ...
+    @property
+    def level(self) -> int: ...
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def all_names(self) -> tuple[str, ...]: ...
+
+
+def names_of(names: Iterable[str]) -> tuple[str, ...]:
+    """Each once, in the order given."""
+    if isinstance(names, (str, bytes)):
+        raise TypeError("the names are to be several strings, and not one")
+    return tuple(dict.fromkeys(names))
+
+
+def options_of(names: tuple[str, ...], how: How, worker: str, outer: Optional[Outer]) -> Options:
+    """As the caller says it. A level is one of all that its token holds, so that one lease is the lease of all."""
+    given: dict[str, Any] = {**how}
+    shared, limit, token = given.pop("shared", False), given.pop("limit", None), given.pop("token", None)
+    level, lease = given.pop("level", None), given.pop("lease", None)
     if shared and limit is not None:
         raise ValueError("shared and limit exclude each other")
-    if how["level"] > 1 and token is None:
+    if (level or 1) > 1 and token is None:
         raise ValueError("a level above 1 needs the token that it was handed")
+    if outer is not None:
+        names, token, level, lease = outer.all_names, outer.token, outer.level + 1, lease or outer.seconds
     if token is not None:
-        how["token"] = token
-    return Options(limit=0 if shared else limit or 1, **how)
+        given["token"] = token
+    if given.get("owner") is None:
+        given["owner"] = worker
+    return Options(names=names, limit=0 if shared else limit or 1, level=level or 1, lease=lease or LEASE, **given)
 
 
 @dataclass(frozen=True)
@@ -153,6 +242,9 @@ def acquiring(options: Options) -> Steps[Optional[Grant]]:
                 grant = yield from _confirmed(options, int(reply[1]), sent)
                 if grant is not None:
                     return grant
+                if options.several:
+                    # Some of them may be held still.
+                    yield from releasing(options)
                 continue
         except RedisError as error:
             if not passes(error) or now() >= max(deadline, began + PATIENCE):
@@ -190,11 +282,11 @@ def extending(options: Options, lease: float, until: float, patient: bool = True
             reply = yield Ask(words, options.replicas)
             if options.replicas:
                 reply, confirmed = reply
-                if reply and confirmed < options.replicas:
+                if options.is_of_all(reply) and confirmed < options.replicas:
                     raise TooFewReplicasError(
                         f"{confirmed} of {options.replicas} replicas have confirmed it in time.", lock_name=options.name
                     )
-            return sent + lease if reply else None
+            return sent + lease if options.is_of_all(reply) else None
         except RedisError as error:
             if code_of(error) == "WRONGTYPE":
                 return None
@@ -210,6 +302,19 @@ def releasing(options: Options, keep_until: float = 0.0) -> Steps[Optional[bool]
     and not at once."""
     # By then the lease, or the place in the queue, has ended anyway.
     until = now() + max(QUEUE, options.lease)
+    if options.several and options.level > 1:
+        return (yield from _releasing_each(options, until))
+    return (yield from _releasing(options, keep_until, until))
+
+
+def _releasing_each(options: Options, until: float) -> Steps[Optional[bool]]:
+    done = []
+    for each in options.parted():
+        done.append((yield from _releasing(each, 0.0, until)))
+    return False if False in done else None if None in done else True
+
+
+def _releasing(options: Options, keep_until: float, until: float) -> Steps[Optional[bool]]:
     asked_before = False
     while True:
         rest = keep_until - now()
@@ -217,6 +322,9 @@ def releasing(options: Options, keep_until: float = 0.0) -> Steps[Optional[bool]
             reply = yield Ask(options.extend(rest) if rest > 0 else options.release())
         except RedisError as error:
             if code_of(error) == "WRONGTYPE":
+                if options.several:
+                    # Nothing was released where one of them is something else now.
+                    yield from _releasing_each(options, until)
                 return False
             if not passes(error) or now() >= until:
                 return None
@@ -225,4 +333,4 @@ def releasing(options: Options, keep_until: float = 0.0) -> Steps[Optional[bool]
             yield Pause(PAUSE)
         else:
             # After a lost reply 0 says nothing: the first request may have released it.
-            return True if reply else None if asked_before else False
+            return True if options.is_of_all(reply) else None if asked_before else False

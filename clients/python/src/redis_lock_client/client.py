@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-import weakref
+from collections.abc import Iterable
 from types import TracebackType
-from typing import Any, Optional, Union
+from typing import Any, Optional, Union, Unpack
 
 from redis.exceptions import ResponseError
 
 from ._keeper import in_background
 from ._majority import Majority
 from ._server import AnyRedis, Server
-from ._steps import LEASE, PATIENCE, PAUSE, Options, options_of
+from ._lease import Known
+from ._steps import PATIENCE, PAUSE, How, Options, names_of, options_of, this_worker
 from .errors import LockError, LockLostError, NotAcquiredError, passes
 from .held import HeldLock, Hold
 
@@ -36,7 +37,11 @@ class LockClient:
     def lock(self, name: str, **how: Any) -> Acquiring:
         """`with client.lock("order:44") as held:` takes what `acquire` takes, raises NotAcquiredError when the lock does
         not become available, and LockLostError at the end when it was lost before."""
-        return Acquiring(self, name, how)
+        return Acquiring(self, (name,), how)
+
+    def lock_all(self, names: Iterable[str], **how: Any) -> Acquiring:
+        """The same for several locks together: see `acquire_all`."""
+        return Acquiring(self, names_of(names), how)
 
     def acquire(
         self,
@@ -46,14 +51,15 @@ class LockClient:
         wait: Optional[float] = None,
         shared: bool = False,
         limit: Optional[int] = None,
+        weight: int = 1,
         owner: Optional[str] = None,
         level: Optional[int] = None,
         token: Optional[str] = None,
         session: bool = False,
+        delay: float = 0.0,
         replicas: int = 0,
         at_least: float = 0.0,
         renew: bool = True,
-        _into: Optional[list[HeldLock]] = None,
     ) -> Optional[HeldLock]:
         """The held lock, or None when it is not available.
 
@@ -62,23 +68,40 @@ class LockClient:
         wait      seconds to wait for it: 0 not at all, None without end.
         shared    with any number of others that ask for it so.
         limit     with others, up to so many holders together; 1, alone, if nothing is said.
-        owner     what LOCK.INFO shows of it: host and process, if nothing is said.
+        weight    so much of the limit counts this holder for: one who weighs 3 takes three of the permits of a semaphore.
+        owner     who it is: LOCK.INFO shows it, and the server finds those who wait for each other, which is a
+                  DeadlockError. Host, process and thread, if nothing is said.
         level     by default the next level of what this thread holds already; 1 is always a hold of its own. Others need
                   the `token` of the work that handed it on.
         session   it ends when its connection does, and at once if this process dies.
+        delay     so many seconds after that: nobody else gets it before, so that work under way can end. It is lost here
+                  all the same.
         replicas  so many have to confirm the grant and each extension.
         at_least  seconds for which nobody else gets it, even if it is released sooner.
         """
-        outer = self._outer(name) if level is None and token is None else None
-        options = options_of(
-            name=name, lease=lease or (outer.hold.seconds if outer else LEASE), wait=wait, shared=shared, limit=limit,
-            owner=owner, session=session, replicas=replicas, at_least=at_least, renew=renew,
-            token=outer.token if outer else token, level=outer.level + 1 if outer else level or 1,
+        how = How(
+            lease=lease, wait=wait, shared=shared, limit=limit, weight=weight, owner=owner, level=level, token=token,
+            session=session, delay=delay, replicas=replicas, at_least=at_least, renew=renew,
         )  # fmt: skip
-        return self._acquire(options, outer, known=level is None, into=[] if _into is None else _into)
+        return self._begin_acquire((name,), how, [])
+
+    def acquire_all(self, names: Iterable[str], **how: Unpack[How]) -> Optional[HeldLock]:
+        """Several locks together, at most 256: one held lock over all of them, or None when they are not all available.
+
+        In one step, with one token, one lease and one fence. Who waits holds none of them meanwhile, and is first in all
+        their queues when its turn comes. What `acquire` takes holds for each of them. If one is lost all are, and the rest is
+        released. In a cluster all have to be in one slot: put the same {tag} in all names.
+        """
+        return self._begin_acquire(names_of(names), how, [])
+
+    def _begin_acquire(self, names: tuple[str, ...], how: How, into: list[HeldLock]) -> Optional[HeldLock]:
+        level = how.get("level")
+        outer = self._known().outer(names) if level is None and how.get("token") is None else None
+        options = options_of(names, how, this_worker(threading.get_native_id()), outer)
+        return self._acquire(names, options, outer, level is None, into)
 
     def _acquire(
-        self, options: Options, outer: Optional[HeldLock], known: bool, into: list[HeldLock]
+        self, names: tuple[str, ...], options: Options, outer: Optional[HeldLock], is_known: bool, into: list[HeldLock]
     ) -> Optional[HeldLock]:
         remote = self._server.for_hold(options)
         try:
@@ -89,15 +112,15 @@ class LockClient:
             if grant is None:
                 remote.end()
                 return None
-            held = HeldLock(outer.hold if outer else Hold(remote, options, grant), options, outer)
-            if known:
-                self._held_by_this_thread()[options.name] = held
+            held = HeldLock(outer.hold if outer else Hold(remote, options, grant), options, names, outer)
+            if is_known:
+                self._known().add(held)
             into.append(held)
             return held
         except BaseException as error:
             remote.end()
             if outer and isinstance(error, LockLostError):
-                outer.hold.lose()
+                outer.hold.lose_all()
             self._give_up(options, error)
             raise
 
@@ -114,14 +137,10 @@ class LockClient:
             time.sleep(PAUSE if number else 0)
             self._server.release(options)
 
-    def _held_by_this_thread(self) -> weakref.WeakValueDictionary[str, HeldLock]:
-        if not hasattr(self._mine, "held"):
-            self._mine.held = weakref.WeakValueDictionary()
-        return self._mine.held  # type: ignore[no-any-return]
-
-    def _outer(self, name: str) -> Optional[HeldLock]:
-        held = self._held_by_this_thread().get(name)
-        return held.not_gone() if held else None
+    def _known(self) -> Known[HeldLock]:
+        if not hasattr(self._mine, "known"):
+            self._mine.known = Known[HeldLock]()
+        return self._mine.known  # type: ignore[no-any-return]
 
     def close(self) -> None:
         """Closes the connections. What is held then lasts until its lease ends."""
@@ -137,15 +156,15 @@ class LockClient:
 class Acquiring:
     """What `with` acquires, each time anew."""
 
-    def __init__(self, client: Any, name: str, how: dict[str, Any]) -> None:
-        self._client, self._name, self._how = client, name, how
+    def __init__(self, client: LockClient, names: tuple[str, ...], how: Any) -> None:
+        self._client, self._names, self._how = client, names, how
         self._held: list[HeldLock] = []
 
     def __enter__(self) -> HeldLock:
         # An interrupt may come between the return of `acquire` and the next line here. The list has the lock before.
         got: list[HeldLock] = []
         try:
-            self._client.acquire(self._name, _into=got, **self._how)
+            self._client._begin_acquire(self._names, self._how, got)
             if got:
                 self._held += got
                 return got[0]
@@ -153,7 +172,7 @@ class Acquiring:
             for each in got:
                 each.release()
             raise
-        raise NotAcquiredError("The lock did not become available in time.", lock_name=self._name)
+        raise NotAcquiredError("The lock did not become available in time.", lock_name=self._names[0])
 
     def __exit__(
         self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]

@@ -9,7 +9,7 @@ from typing import Any, Optional
 import redis.asyncio as redis
 
 from .. import _redlock
-from .._steps import AskAll, Grant, Options, Pause, Step
+from .._steps import AskAll, Grant, Options, Pause, Step, Words
 from ._server import Performer, Server
 
 
@@ -18,6 +18,7 @@ class Majority(Performer):
         self._servers = [Server(each, socket_timeout=timeout, socket_connect_timeout=timeout) for each in clients]
 
     def for_hold(self, options: Options) -> Majority:
+        _redlock.check(options)
         return self
 
     async def acquire(self, options: Options) -> Optional[Grant]:
@@ -28,6 +29,9 @@ class Majority(Performer):
 
     async def release(self, options: Options, keep_until: float = 0.0) -> Optional[bool]:
         return await self.perform(_redlock.releasing(options, len(self._servers), keep_until))
+
+    async def guard(self, words: Words) -> Any:
+        raise _redlock.no_guard()
 
     def hung_up(self) -> bool:
         return False

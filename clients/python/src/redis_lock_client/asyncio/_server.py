@@ -18,10 +18,10 @@ from redis.exceptions import (
     AskError, ClusterDownError, ConnectionError, MovedError, RedisClusterException, RedisError, ResponseError,
 )  # fmt: skip
 
-from .._routes import Slots, closed_by_peer, settings_of
+from .._routes import Slots, check_slots, closed_by_peer, settings_of
 from .._steps import (
-    REPEAT, TIMEOUT, Ask, AskInTurn, Grant, Options, Pause, Step, Steps, Words, acquiring, extending, ms,
-    releasing,
+    REPEAT, TIMEOUT, Ask, AskInTurn, Grant, Options, Pause, Step, Steps, Words, acquiring, extending,
+    first_key, ms, releasing,
 )  # fmt: skip
 from ._calls import Calls
 from ._tasks import keep, stop, to_its_end
@@ -62,6 +62,15 @@ class Performer:
         assert isinstance(step, Ask)
         return await self.ask(step.words, step.replicas)
 
+    async def guard(self, words: Words) -> Any:
+        """Sends it once, but for redirections: it may have run where no reply comes."""
+        while True:
+            try:
+                return await self.ask(words, 0)
+            except MovedError:
+                # The node that is named there is known now.
+                continue
+
     async def ask(self, words: Words, replicas: int) -> Any:
         raise NotImplementedError
 
@@ -80,6 +89,8 @@ class Server(Performer):
 
     def for_hold(self, options: Options) -> Union[Server, Session]:
         """What is asked for this hold."""
+        if self._cluster is not None:
+            check_slots(options)
         return Session(self, options) if options.session else self
 
     def hung_up(self) -> bool:
@@ -101,7 +112,7 @@ class Server(Performer):
         return await to_its_end(self._ask(words, replicas))
 
     async def _ask(self, words: Words, replicas: int) -> Any:
-        name = str(words[1])
+        name = first_key(words)
         try:
             return await send(await self.node(name), words, replicas)
         except RedisError as error:
@@ -113,7 +124,7 @@ class Server(Performer):
     async def ask_in_turn(self, words: Words, wait: Optional[float]) -> Any:
         reply = await self.ask(words)
         if isinstance(reply, int):
-            name = str(words[1])
+            name = first_key(words)
             node = await self.node(name)
             calls = self._calls.get(node) or self._calls.setdefault(node, Calls(node))
             # Who has just subscribed asks again at once: the message is sent once, and may have been sent before.
@@ -160,7 +171,8 @@ class Server(Performer):
 
 
 class Session(Performer):
-    """A connection of its own for one hold, which ends with it. What releases the hold goes by another one."""
+    """A connection of its own for one hold, which ends with it. What releases the hold, or is guarded by it, goes by another
+    one."""
 
     def __init__(self, server: Server, options: Options) -> None:
         self._server, self._name = server, options.name
@@ -168,7 +180,7 @@ class Session(Performer):
         self._own: Optional[redis.Redis] = None
 
     async def ask(self, words: Words, replicas: int) -> Any:
-        if words[0] == "LOCK.RELEASE":
+        if words[0] in ("LOCK.RELEASE", "LOCK.MRELEASE", "LOCK.GUARD"):
             return await self._server.ask(words)
         if self._own is None:
             self._own = like(await self._server.node(self._name), socket_timeout=self._timeout, single=True)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import weakref
+from collections.abc import Iterable
 from types import TracebackType
-from typing import Any, Optional, Union
+from typing import Any, Optional, Union, Unpack
 
-from .._steps import LEASE, PAUSE, Grant, Options, options_of
+from .._lease import Known
+from .._steps import PAUSE, Grant, How, Options, names_of, options_of, this_worker
 from ..errors import LockLostError, NotAcquiredError, passes
 from ._majority import Majority
 from ._server import AnyRedis, Server
@@ -29,15 +31,17 @@ class LockClient:
 
     def _begin(self, server: Union[Server, Majority]) -> None:
         self._server = server
-        self._mine: weakref.WeakKeyDictionary[
-            asyncio.Task[Any], weakref.WeakValueDictionary[str, HeldLock]
-        ] = weakref.WeakKeyDictionary()
+        self._mine: weakref.WeakKeyDictionary[asyncio.Task[Any], Known[HeldLock]] = weakref.WeakKeyDictionary()
 
     def lock(self, name: str, *, cancel_on_lost: bool = False, **how: Any) -> Acquiring:
         """`async with client.lock("order:44") as held:` takes what `acquire` takes, raises NotAcquiredError when the lock
         does not become available, and LockLostError at the end when it was lost before. With `cancel_on_lost` the end
         comes at once: what the task does in the block is cancelled."""
-        return Acquiring(self, name, cancel_on_lost, how)
+        return Acquiring(self, (name,), cancel_on_lost, how)
+
+    def lock_all(self, names: Iterable[str], *, cancel_on_lost: bool = False, **how: Any) -> Acquiring:
+        """The same for several locks together: see `acquire_all`."""
+        return Acquiring(self, names_of(names), cancel_on_lost, how)
 
     async def acquire(
         self,
@@ -47,40 +51,55 @@ class LockClient:
         wait: Optional[float] = None,
         shared: bool = False,
         limit: Optional[int] = None,
+        weight: int = 1,
         owner: Optional[str] = None,
         level: Optional[int] = None,
         token: Optional[str] = None,
         session: bool = False,
+        delay: float = 0.0,
         replicas: int = 0,
         at_least: float = 0.0,
         renew: bool = True,
     ) -> Optional[HeldLock]:
         """The held lock, or None when it is not available. See redis_lock_client.LockClient.acquire: all is the same,
         with the task for the thread."""
-        outer = self._outer(name) if level is None and token is None else None
-        options = options_of(
-            name=name, lease=lease or (outer.hold.seconds if outer else LEASE), wait=wait, shared=shared, limit=limit,
-            owner=owner, session=session, replicas=replicas, at_least=at_least, renew=renew,
-            token=outer.token if outer else token, level=outer.level + 1 if outer else level or 1,
+        how = How(
+            lease=lease, wait=wait, shared=shared, limit=limit, weight=weight, owner=owner, level=level, token=token,
+            session=session, delay=delay, replicas=replicas, at_least=at_least, renew=renew,
         )  # fmt: skip
-        held = await self._acquire(options, outer)
+        return await self._begin_acquire((name,), how)
+
+    async def acquire_all(self, names: Iterable[str], **how: Unpack[How]) -> Optional[HeldLock]:
+        """Several locks together: one held lock over all of them, or None when they are not all available. See
+        redis_lock_client.LockClient.acquire_all."""
+        return await self._begin_acquire(names_of(names), how)
+
+    async def _begin_acquire(self, names: tuple[str, ...], how: How) -> Optional[HeldLock]:
+        task, level = asyncio.current_task(), how.get("level")
+        assert task is not None
+        known = self._mine.setdefault(task, Known())
+        outer = known.outer(names) if level is None and how.get("token") is None else None
+        options = options_of(names, how, this_worker(id(task)), outer)
+        held = await self._acquire(names, options, outer)
         if held is not None and level is None:
-            self._held_by_this_task()[name] = held
+            known.add(held)
         return held
 
-    async def _acquire(self, options: Options, outer: Optional[HeldLock]) -> Optional[HeldLock]:
+    async def _acquire(
+        self, names: tuple[str, ...], options: Options, outer: Optional[HeldLock]
+    ) -> Optional[HeldLock]:
         remote = self._server.for_hold(options)
         asking = keep(self._ask(remote, options, outer))
         try:
             # The task is not cancelled with this one, but by `_give_up`, which waits for its end.
             grant = await asyncio.shield(asking)
             if grant is not None:
-                return HeldLock(outer.hold if outer else Hold(remote, options, grant), options, outer)
+                return HeldLock(outer.hold if outer else Hold(remote, options, grant), options, names, outer)
             await remote.end()
             return None
         except BaseException as error:
             if outer and isinstance(error, LockLostError):
-                outer.hold.lose()
+                outer.hold.lose_all()
             if isinstance(error, Exception) and passes(error):
                 keep(self._give_up(asking, remote, options, 2))
             else:
@@ -105,15 +124,6 @@ class LockClient:
             await asyncio.sleep(PAUSE if number else 0)
             await self._server.release(options)
 
-    def _held_by_this_task(self) -> weakref.WeakValueDictionary[str, HeldLock]:
-        task = asyncio.current_task()
-        assert task is not None
-        return self._mine.setdefault(task, weakref.WeakValueDictionary())
-
-    def _outer(self, name: str) -> Optional[HeldLock]:
-        held = self._held_by_this_task().get(name)
-        return held.not_gone() if held else None
-
     async def close(self) -> None:
         """Closes the connections. What is held then lasts until its lease ends."""
         await self._server.close()
@@ -128,14 +138,14 @@ class LockClient:
 class Acquiring:
     """What `async with` acquires, each time anew."""
 
-    def __init__(self, client: Any, name: str, cancel_on_lost: bool, how: dict[str, Any]) -> None:
-        self._client, self._name, self._how, self._cancels = client, name, how, cancel_on_lost
+    def __init__(self, client: LockClient, names: tuple[str, ...], cancel_on_lost: bool, how: Any) -> None:
+        self._client, self._names, self._how, self._cancels = client, names, how, cancel_on_lost
         self._blocks: list[Block] = []
 
     async def __aenter__(self) -> HeldLock:
-        held: Optional[HeldLock] = await self._client.acquire(self._name, **self._how)
+        held = await self._client._begin_acquire(self._names, self._how)
         if held is None:
-            raise NotAcquiredError("The lock did not become available in time.", lock_name=self._name)
+            raise NotAcquiredError("The lock did not become available in time.", lock_name=self._names[0])
         block = Block(held)
         if self._cancels:
             held.on_lost(block.cancel)

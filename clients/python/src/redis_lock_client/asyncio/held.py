@@ -7,13 +7,13 @@ import contextlib
 import weakref
 from collections.abc import Callable
 from types import TracebackType
-from typing import Optional, Protocol
+from typing import Any, Optional, Protocol, Union
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from .._lease import Lease, Level
-from .._steps import Grant, Options, now
-from ..errors import LockLostError
+from .._steps import Grant, Options, Words, now
+from ..errors import LockLostError, code_of
 from ._tasks import keep, uncancelled
 
 
@@ -28,6 +28,9 @@ class Remote(Protocol):
 
     async def release(self, options: Options, keep_until: float) -> Optional[bool]:
         """Whether it was held until now, or None when that is not known."""
+
+    async def guard(self, words: Words) -> Any:
+        """The reply to LOCK.GUARD."""
 
     def hung_up(self) -> bool:
         """Of a session: whether its connection is gone."""
@@ -86,9 +89,15 @@ class Hold(Lease):
                 self.lose()
             raise
         if ends is None:
-            self.lose()
+            self.lose_all()
         else:
             self.confirm(ends, seconds)
+
+    def lose_all(self) -> None:
+        """The server has said that the token does not hold the lock, or of several not all: then the rest is released."""
+        self.lose()
+        if self.options.several:
+            keep(self.remote.release(self.options, 0.0))
 
 
 def _tend(ref: weakref.ref[Hold]) -> None:
@@ -100,15 +109,11 @@ def _tend(ref: weakref.ref[Hold]) -> None:
 
 
 class HeldLock(Level[Hold]):
-    """A lock that is held, or one level of it. `async with` releases it at the end, and raises LockLostError if it was
+    """A lock that is held, or several together, or one level of it. `async with` releases it at the end, and raises LockLostError if it was
     lost before that."""
 
     #: Set once the lock is lost.
     lost: asyncio.Event
-
-    def __init__(self, hold: Hold, options: Options, outer: Optional[HeldLock] = None) -> None:
-        super().__init__(hold, options)
-        self._outer = outer
 
     def on_lost(self, callback: Callable[[], object]) -> None:
         """Calls this once when the lock is lost, in the next turn of the loop. So too if it is lost already."""
@@ -149,6 +154,19 @@ class HeldLock(Level[Hold]):
             self.hold.tell_lost()
         return was_held and done is not False
 
+    async def guard(self, command: str, *args: Union[str, bytes, int, float], name: Optional[str] = None) -> Any:
+        """Runs the command only if the lock is held at that moment, in one step, and returns its reply as it is. Raises
+        LockLostError if it is not held any more: nothing has run then. Of several locks the first guards it, or the one
+        with this `name`. It is sent once: when there is no reply it may have run, and what redis-py raises is raised.
+        The keys of the command have to be in the slot of the lock, where there is a cluster."""
+        try:
+            return await self.hold.remote.guard(self._guarded(name, command, args))
+        except ResponseError as error:
+            if code_of(error) != "NOTOWNER":
+                raise
+            self.hold.lose_all()
+            raise self._lost() from error
+
     async def __aenter__(self) -> HeldLock:
         return self
 
@@ -157,10 +175,3 @@ class HeldLock(Level[Hold]):
     ) -> None:
         if not self._released and not await self.release() and error is None:
             raise LockLostError("The lock was lost before the work was done.", lock_name=self.name)
-
-    def not_gone(self) -> Optional[HeldLock]:
-        """This, or the next outer level that is not gone."""
-        level: Optional[HeldLock] = self
-        while level is not None and level._gone:
-            level = level._outer
-        return level
