@@ -16,7 +16,7 @@ export class LockLostError extends LockError {}
 /** Too many wait for this lock, or on this server. */
 export class QueueFullError extends LockError {}
 
-/** The wait could never have ended: owners wait for each other in a circle, or somebody holds some of what it would wait for. */
+/** The wait could never have ended: owners wait for each other in a circle, or who waits holds some of several locks. */
 export class DeadlockError extends LockError {}
 
 /** The user of this connection may not acquire this lock. */

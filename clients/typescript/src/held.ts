@@ -144,8 +144,8 @@ export interface GuardOptions {
   name?: string | undefined;
 }
 
-/** A lock that is held, or one level of it; or several that are held together. `await using` releases it at the end, and throws LockLostError if it was lost
- * before that. */
+/** A lock that is held, or one level of it; or several that are held together. `await using` releases it at the end, and
+ * throws LockLostError if it was lost before that. */
 export class HeldLock implements AsyncDisposable {
   /** The name, or the first of several. */
   readonly name: string;

@@ -3,7 +3,8 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { DeadlockError, LockLostError, Locks, NotAcquiredError, Redlock, WrongTypeError, type AcquireOptions } from "../src/index.js";
+import { DeadlockError, LockLostError, Locks, NotAcquiredError, Redlock, WrongTypeError } from "../src/index.js";
+import type { AcquireOptions } from "../src/index.js";
 import type { Library } from "../src/libraries.js";
 import { Server as Place } from "../src/server.js";
 import { IOREDIS, NODE_REDIS, Server, eventually, locksOf } from "./support.js";
@@ -175,8 +176,8 @@ for (const kind of [NODE_REDIS, IOREDIS]) {
     test("an error of the guarded command is that of the library, and loses nothing", async () => {
       await locks.using("wrong", async (_, held) => {
         await held.guard(["SET", "string", "1"]);
-        const isOfLibrary = (error: Error): boolean => error.message.startsWith("WRONGTYPE") && !(error instanceof WrongTypeError);
-        await assert.rejects(held.guard(["LPUSH", "string", "1"]), isOfLibrary);
+        const error = await held.guard(["LPUSH", "string", "1"]).catch((error: Error) => error);
+        assert(error instanceof Error && error.message.startsWith("WRONGTYPE") && !(error instanceof WrongTypeError));
         await assert.rejects(held.guard(["BLPOP", "list", "0"]), /ERR LOCK.GUARD/);
         // Not one that begins with a code: a connection would be given up for what seems no reply.
         const mine = await held.guard(["EVAL", "return {err = 'it is not so'}", "0"]).catch((error: Error) => error);

@@ -136,24 +136,18 @@ public final class AcquireOptions implements Cloneable {
      * @return such options
      */
     public AcquireOptions session() {
-        return with(o -> {
-            o.session = true;
-            o.delay = 0;
-        });
+        return with(o -> o.session = true);
     }
 
     /**
-     * The same, but once the connection is closed the server keeps the hold for so long, so that work that was under way can
-     * end before anybody else begins. Here the lock is lost at once all the same.
+     * With {@link #session}: once its connection is closed the server keeps the hold for so long, so that work that was under
+     * way can end before anybody else begins. Here the lock is lost at once all the same.
      *
-     * @param delay a millisecond or more
+     * @param delay zero is not at all
      * @return such options
      */
-    public AcquireOptions session(Duration delay) {
-        return with(o -> {
-            o.session = true;
-            o.delay = millis(delay, 1);
-        });
+    public AcquireOptions delay(Duration delay) {
+        return with(o -> o.delay = millis(delay, 0));
     }
 
     /**

@@ -12,8 +12,8 @@ import java.util.concurrent.TimeoutException;
 import java.util.concurrent.atomic.AtomicBoolean;
 
 /**
- * A lock that is held, or one level of it; or several locks that are held together. {@link #close} releases it, so it is made for try-with-resources. Any thread may use
- * it. Who drops it without releasing it lets its lease run out.
+ * A lock that is held, or one level of it; or several locks that are held together. {@link #close} releases it, so it is made
+ * for try-with-resources. Any thread may use it. Who drops it without releasing it lets its lease run out.
  */
 public final class HeldLock implements AutoCloseable {
     final Hold hold;

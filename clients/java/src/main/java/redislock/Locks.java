@@ -64,8 +64,8 @@ public final class Locks implements AutoCloseable {
     }
 
     /**
-     * Acquires several locks, all of them or none, held as one. Nothing is held while this waits, so those who acquire several do
-     * not wait for each other in a circle. A thread that holds all of them already, as one, is granted the next level.
+     * Acquires several locks, all of them or none, held as one. Nothing is held while this waits, so those who acquire several
+     * do not wait for each other in a circle. A thread that holds all of them already, as one, is granted the next level.
      *
      * @param names of the locks, 1 to 256, in any order; in a cluster all are in one slot. Not of a {@link Redlock}
      * @param how to acquire them; without {@link AcquireOptions#waitFor} this waits without end

@@ -67,6 +67,9 @@ final class Request {
         if (level > 1 && outer == null && how.token == null) {
             throw new IllegalArgumentException("A level above 1 needs the token that was handed on.");
         }
+        if (delay > 0 && !session) {
+            throw new IllegalArgumentException("A delay is for what has a session.");
+        }
         if (how.limit > 0 && how.weight > how.limit) {
             throw new IllegalArgumentException("The weight " + how.weight + " is above the limit " + how.limit + ".");
         }

@@ -201,7 +201,7 @@ class SeveralTest {
     void aSessionWithADelayIsLostWithItsConnectionAndStaysForThatLong(Kind kind) throws Exception {
         Locks locks = server.locks(kind);
         String name = "delayed " + kind;
-        HeldLock held = locks.acquire(name, OPTIONS.session(Duration.ofMillis(900)));
+        HeldLock held = locks.acquire(name, OPTIONS.session().delay(Duration.ofMillis(900)));
         // An inner level does not change it.
         locks.acquire(name).close();
         long began = System.nanoTime();
@@ -303,8 +303,9 @@ class SeveralTest {
         assertTrue(locks.acquireAll(many.subList(0, 256)).release());
         assertThrows(IllegalArgumentException.class, () -> OPTIONS.weight(0));
         assertThrows(IllegalArgumentException.class, () -> OPTIONS.weight(65_536));
-        assertThrows(IllegalArgumentException.class, () -> OPTIONS.session(Duration.ZERO));
-        for (AcquireOptions wrong : List.of(OPTIONS.weight(2), OPTIONS.weight(6).limit(5))) {
+        assertThrows(IllegalArgumentException.class, () -> OPTIONS.delay(Duration.ofNanos(-1)));
+        AcquireOptions delayed = OPTIONS.delay(Duration.ofSeconds(1));
+        for (AcquireOptions wrong : List.of(OPTIONS.weight(2), OPTIONS.weight(6).limit(5), delayed)) {
             assertThrows(IllegalArgumentException.class, () -> locks.acquire("x", wrong));
         }
         Locks redlock = Redlock.of(List.of(locks));

@@ -315,7 +315,7 @@ final class Testee {
                 case "owner" -> how.owner(value.getAsString());
                 case "level" -> how.level(value.getAsInt());
                 case "session" -> value.getAsBoolean() ? how.session() : how;
-                case "delay" -> how;
+                case "delay" -> how.delay(Duration.ofMillis(value.getAsLong()));
                 case "replicas" -> how.replicas(value.getAsInt());
                 case "at_least" -> how.atLeast(Duration.ofMillis(value.getAsLong()));
                 case "renew" -> value.getAsBoolean() ? how : how.withoutRenewal();
@@ -323,7 +323,7 @@ final class Testee {
                 default -> throw new IllegalArgumentException(each.getKey());
             };
         }
-        return wanted.has("delay") ? how.session(Duration.ofMillis(wanted.get("delay").getAsLong())) : how;
+        return how;
     }
 
     private JsonObject acquire(JsonObject request) throws InterruptedException {
