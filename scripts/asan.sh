@@ -16,6 +16,12 @@ filters=("$@")
 [[ $(uname -sm) == 'Linux x86_64' ]] || die 'This is set up for Linux on x86_64.'
 [[ -e $runtime ]] || die "There is no libasan beside gcc: install libasan of the same version."
 
+# A word that chooses no test is a mistake, and must not pass for success.
+cargo build --quiet --tests
+for filter in "${filters[@]}"; do
+    cargo test --quiet --test server -- --list "$filter" 2>/dev/null | grep -q ': test$' || die "No test is called $filter."
+done
+
 # The flag is one of a nightly compiler. The stable one takes it where it is told to.
 RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=$built \
     cargo build --quiet --target "$triple" --profile proof --lib

@@ -12,6 +12,7 @@ use crate::cluster;
 use crate::config;
 use crate::consumers;
 use crate::expiry;
+use crate::guarded;
 use crate::notifications;
 use crate::perform;
 use crate::redirect;
@@ -135,6 +136,10 @@ impl ServerEvents for Events {
 
     fn load_ended(context: &Context) {
         TABLE.with(|table| table.decides(context.has_master_role()));
+    }
+
+    fn modules_changed() {
+        guarded::forget();
     }
 
     fn reconfigured(context: &Context) {

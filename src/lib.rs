@@ -10,6 +10,7 @@
 //! | [`events`] | the events of the server, and the method of the table for each |
 //! | [`expiry`] | work that no command asks for: marked keys, leases and waits that end |
 //! | [`redirect`] | waiters whose key went to another node |
+//! | [`guarded`] | what LOCK.GUARD can run |
 //! | [`perform`] | takes turns at locks and carries out their outcome: value, stream, deadline, answers |
 //! | [`relocated`] | locks that arrived by RENAME, MOVE or RESTORE |
 //! | [`waiting`] | blocked clients and their replies |
@@ -39,6 +40,7 @@ mod datatype;
 mod events;
 mod expiry;
 mod fault;
+mod guarded;
 mod metrics;
 mod notifications;
 mod perform;

@@ -13,7 +13,9 @@ pub fn show(history: &History, violation: &Violation) -> String {
     let involved: Vec<&Op> = violation.ops.iter().filter_map(|place| history.ops().get(*place)).collect();
     let begin = involved.iter().map(|op| op.sent).min().unwrap_or(0);
     let end = involved.iter().map(|op| op.answered).max().unwrap_or(0);
-    let key = involved.iter().find_map(|op| op.ask.key());
+    // What the parts of a request for several locks have in common is in the sentence.
+    let several = involved.iter().filter(|op| !matches!(op.ask, Ask::Several { .. }));
+    let key = several.chain(&involved).find_map(|op| op.ask.key());
 
     let mut lines: Vec<(Micros, String)> = Vec::new();
     let mut neighbours: Vec<(Micros, String)> = Vec::new();
@@ -22,8 +24,7 @@ pub fn show(history: &History, violation: &Violation) -> String {
             lines.push((op.sent, format!("> {op}")));
         } else if op.answered >= begin
             && op.sent <= end
-            && key.is_some()
-            && op.ask.key() == key
+            && key.is_some_and(|key| op.ask.is_about(key))
             && !is_look(op)
         {
             neighbours.push((op.sent, format!("  {op}")));

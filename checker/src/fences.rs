@@ -1,16 +1,21 @@
 //! Fences rise in the order of grants: if the reply to one grant was there before another can have been made, the other
-//! has the larger fence. And no two grants have the same. What SET has granted has no fence.
+//! has the larger fence. And no two grants have the same, but those of
+//! several locks by one request. What SET has granted has no fence.
 
 use std::collections::BTreeMap;
 
+use crate::history::{Answer, Ask, History};
 use crate::holds::Hold;
 use crate::{FenceScope, Rule, Violation};
 
 /// Where a fence is not above one that was granted before. One for each such grant.
-pub fn check(holds: &[Hold], scope: FenceScope) -> Vec<Violation> {
+pub fn check(history: &History, holds: &[Hold], scope: FenceScope) -> Vec<Violation> {
     let mut violations = BTreeMap::new();
     for group in groups(holds, scope) {
         for (earlier, later) in falls(&group) {
+            if are_one(history, earlier, later) {
+                continue;
+            }
             violations.entry(later.granted).or_insert_with(|| {
                 let what = format!(
                     "{} was granted {} under fence {}, after {} had been granted {} under {}",
@@ -21,6 +26,26 @@ pub fn check(holds: &[Hold], scope: FenceScope) -> Vec<Violation> {
         }
     }
     violations.into_values().collect()
+}
+
+/// Whether both holds have come of one request for several locks.
+fn are_one(history: &History, hold: &Hold, other: &Hold) -> bool {
+    if hold.token != other.token || hold.fence != other.fence || hold.key == other.key {
+        return false;
+    }
+    let may_have_made = |place: &usize| {
+        history.op(*place).is_some_and(|op| {
+            op.ask.token() == Some(&hold.token)
+                && op.ask.key() == Some(&hold.key)
+                && matches!(op.ask, Ask::Acquire { .. })
+                && op.answer != Answer::Null
+        })
+    };
+    let names_other = |place| {
+        let mut parts = history.parts(place).filter_map(|part| history.op(part));
+        parts.any(|op| op.ask.key() == Some(&other.key))
+    };
+    (0..history.ops().len()).filter(may_have_made).any(names_other)
 }
 
 /// The grants whose fences have to rise together.

@@ -1,6 +1,6 @@
 //! What clients asked, when, and what came of it; and what was done to the servers meanwhile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Microseconds on the one monotonic clock that all clients of a history share, from its beginning.
 pub type Micros = u64;
@@ -15,18 +15,26 @@ pub(crate) fn certain_part(lease_ms: u64) -> Micros {
     lease.saturating_sub(2_000 + lease / 500)
 }
 
-/// How many holds a holder tolerates on its lock, its own included.
+/// How much weight a holder tolerates on its lock, its own included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Limit {
-    /// So many; one is exclusive.
+    /// So much; one is exclusive.
     Most(usize),
-    /// Any number.
+    /// Any.
     Shared,
 }
 
 impl Limit {
     /// Nobody else.
     pub const EXCLUSIVE: Self = Self::Most(1);
+
+    /// The most weight that the lock may have.
+    pub(crate) fn most(self) -> usize {
+        match self {
+            Self::Most(most) => most,
+            Self::Shared => usize::MAX,
+        }
+    }
 }
 
 /// What a client asked of a server, or did.
@@ -42,6 +50,8 @@ pub enum Ask {
         limit: Limit,
         /// The lease, in milliseconds.
         lease_ms: u64,
+        /// How much it counts, if it says so: without it 1 for a newcomer, and as much as before for who holds the lock.
+        weight: Option<u16>,
         /// How deep it is, if it says so. From 2 on it asks for more of what its token holds, and for nothing else.
         level: Option<u16>,
         /// How long it waits, in milliseconds; 0 without end.
@@ -83,6 +93,29 @@ pub enum Ask {
         /// The time to live, in milliseconds.
         ttl_ms: u64,
     },
+    /// LOCK.MACQUIRE, LOCK.MRELEASE or LOCK.MEXTEND.
+    Several {
+        /// The locks.
+        keys: Vec<String>,
+        /// What is asked of each of them, here of the first.
+        each: Box<Ask>,
+    },
+    /// LOCK.GUARD with a SET: it is carried out only while the token holds the lock.
+    Guard {
+        /// The lock.
+        key: String,
+        /// Who holds it.
+        token: String,
+        /// What is written to.
+        name: String,
+        /// What is written; drawn anew for every request.
+        value: String,
+    },
+    /// GET of what is written to under a guard.
+    Read {
+        /// What is read.
+        name: String,
+    },
     /// LOCK.INFO, for its queue.
     Look {
         /// The lock.
@@ -106,7 +139,7 @@ pub enum Ask {
 }
 
 impl Ask {
-    /// The lock it is about.
+    /// The lock it is about; of several, the first.
     pub fn key(&self) -> Option<&str> {
         match self {
             Self::Acquire { key, .. }
@@ -114,9 +147,11 @@ impl Ask {
             | Self::Extend { key, .. }
             | Self::Check { key, .. }
             | Self::Expire { key, .. }
+            | Self::Guard { key, .. }
             | Self::Look { key }
             | Self::Write { key, .. } => Some(key),
-            Self::Ping | Self::Open | Self::Close => None,
+            Self::Several { each, .. } => each.key(),
+            Self::Read { .. } | Self::Ping | Self::Open | Self::Close => None,
         }
     }
 
@@ -127,9 +162,33 @@ impl Ask {
             | Self::Release { token, .. }
             | Self::Extend { token, .. }
             | Self::Check { token, .. }
+            | Self::Guard { token, .. }
             | Self::Write { token, .. } => Some(token),
-            Self::Expire { .. } | Self::Look { .. } | Self::Ping | Self::Open | Self::Close => None,
+            Self::Several { each, .. } => each.token(),
+            Self::Expire { .. }
+            | Self::Read { .. }
+            | Self::Look { .. }
+            | Self::Ping
+            | Self::Open
+            | Self::Close => None,
         }
+    }
+
+    /// Whether it is about this lock.
+    pub fn is_about(&self, key: &str) -> bool {
+        match self {
+            Self::Several { keys, .. } => keys.iter().any(|own| own == key),
+            _ => self.key() == Some(key),
+        }
+    }
+
+    /// The same of another lock.
+    pub(crate) fn of(&self, new: &str) -> Self {
+        let mut ask = self.clone();
+        if let Self::Acquire { key, .. } | Self::Release { key, .. } | Self::Extend { key, .. } = &mut ask {
+            new.clone_into(key);
+        }
+        ask
     }
 
     /// Whether it is an ACQUIRE of an inner level: for a token that holds nothing it is null at once.
@@ -144,7 +203,11 @@ impl Ask {
 
     /// Whether it is an ACQUIRE whose place in the queue is kept.
     pub fn queues(&self) -> bool {
-        matches!(self, Self::Acquire { queue_ms: Some(_), .. })
+        match self {
+            Self::Acquire { queue_ms, .. } => queue_ms.is_some(),
+            Self::Several { each, .. } => each.queues(),
+            _ => false,
+        }
     }
 
     /// Whether it promises a lease, if it is answered [`Answer::Granted`] or [`Answer::Yes`].
@@ -166,6 +229,14 @@ pub enum Answer {
     Yes,
     /// 0.
     No,
+    /// At how many of several locks it came to something.
+    Count(usize),
+    /// 1 or 0: it came to something at some of several locks, of which this is one.
+    Either,
+    /// What is written there.
+    Value(String),
+    /// The token does not hold the lock, and nothing was done.
+    NotOwner,
     /// The token holds the lock under this fence, for so many milliseconds still.
     Held(u64, u64),
     /// Who waits, by the tokens they have written on their labels, the first in front.
@@ -197,9 +268,14 @@ impl Answer {
         self.is_unknown() || matches!(self, Self::Ticket(_))
     }
 
+    /// Whether it says that the request was carried out, whatever it found.
+    pub fn is_counted(&self) -> bool {
+        matches!(self, Self::Yes | Self::No | Self::Either)
+    }
+
     /// Whether it says that nothing has come of the request.
     pub fn is_in_vain(&self) -> bool {
-        matches!(self, Self::Null | Self::No | Self::Error(_))
+        matches!(self, Self::Null | Self::No | Self::NotOwner | Self::Error(_))
     }
 }
 
@@ -293,6 +369,8 @@ impl Fault {
 pub struct History {
     ops: Vec<Op>,
     faults: Vec<Fault>,
+    /// Where each request is a part of one, the place of that. Empty if none is.
+    origins: Vec<usize>,
 }
 
 impl History {
@@ -300,7 +378,62 @@ impl History {
     pub fn new(mut ops: Vec<Op>, mut faults: Vec<Fault>) -> Self {
         ops.sort_by_key(|op| (op.sent, op.answered));
         faults.sort_by_key(|fault| fault.begin);
-        Self { ops, faults }
+        Self { ops, faults, origins: Vec::new() }
+    }
+
+    /// The same, with what was asked of several locks at once as a request for each of them.
+    pub fn by_key(&self) -> Self {
+        let mut ops = Vec::with_capacity(self.ops.len());
+        let mut origins = Vec::with_capacity(self.ops.len());
+        for (place, op) in self.ops.iter().enumerate() {
+            let Ask::Several { keys, each } = &op.ask else {
+                ops.push(op.clone());
+                origins.push(place);
+                continue;
+            };
+            let keys: BTreeSet<&String> = keys.iter().collect();
+            for key in &keys {
+                let answer = match op.answer {
+                    Answer::Count(0) => Answer::No,
+                    Answer::Count(count) if count >= keys.len() => Answer::Yes,
+                    Answer::Count(_) => Answer::Either,
+                    ref answer => answer.clone(),
+                };
+                ops.push(Op { ask: each.of(key), answer, ..*op });
+                origins.push(place);
+            }
+        }
+        Self { ops, faults: self.faults.clone(), origins }
+    }
+
+    /// The place of a request, or of that which it is a part of, in the history that this one was made from by
+    /// [`History::by_key`].
+    pub fn origin(&self, place: usize) -> usize {
+        self.origins.get(place).copied().unwrap_or(place)
+    }
+
+    /// The parts of the request of which the one at this place is a part, itself among them.
+    pub(crate) fn parts(&self, place: usize) -> impl Iterator<Item = usize> {
+        let origin = self.origin(place);
+        let is_part = move |other: &usize| self.origin(*other) == origin;
+        let before = (0..place).rev().take_while(is_part);
+        before.chain((place..self.ops.len()).take_while(is_part))
+    }
+
+    /// What was asked of any lock with each of the tokens that have asked for several at once.
+    pub(crate) fn of_several(&self) -> BTreeMap<&str, Vec<usize>> {
+        let mut tokens = BTreeMap::<&str, Vec<usize>>::new();
+        for (place, op) in self.ops.iter().enumerate() {
+            if let Some(token) = op.ask.token().filter(|_| self.parts(place).nth(1).is_some()) {
+                tokens.entry(token).or_default();
+            }
+        }
+        for (place, op) in self.ops.iter().enumerate() {
+            if let Some(places) = op.ask.token().and_then(|token| tokens.get_mut(token)) {
+                places.push(place);
+            }
+        }
+        tokens
     }
 
     /// All requests.

@@ -26,13 +26,16 @@
 //!    again. So nothing is certain of the hold before the client has been told, as of any other; and it cannot have been
 //!    granted before the last request was sent that was told a ticket.
 //!
+//! How much a hold counts, and how much it tolerates, is looked at in [`crate::shares`].
+//!
 //! An interval that keeps to all of these is one in which the server *must* have had the hold.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use crate::expiries::Expiries;
-use crate::history::{Answer, Ask, Fault, History, Limit, Micros, NEVER, Op, certain_part};
+use crate::history::{Answer, Ask, Fault, History, Micros, NEVER, Op, certain_part};
+use crate::shares::{self, Requests, Share, ShareSpan};
 use crate::{Rule, Violation};
 
 /// A hold, and when it certainly stood.
@@ -44,8 +47,12 @@ pub struct Hold {
     pub token: String,
     /// Under which fence; 0 for none, where SET has made the lock.
     pub fence: u64,
-    /// How many holds it tolerates at the most, its own included, whatever it named when.
-    pub most: usize,
+    /// The share that it had in any case, whatever it named when.
+    pub share: Share,
+    /// What is certain of its share from the first moment at which the grant can have been made.
+    pub shares: Vec<ShareSpan>,
+    /// Requests that were granted another share.
+    pub changes: Vec<Change>,
     /// The request that was granted, as a place in [`History::ops`].
     pub granted: usize,
     /// The server that granted it.
@@ -65,6 +72,24 @@ impl Hold {
     pub(crate) fn has_fence(&self) -> bool {
         self.fence != 0
     }
+
+    /// What is certain of its share all the time.
+    pub(crate) fn share_during(&self, begin: Micros, end: Micros) -> Share {
+        shares::over(&self.shares, begin, end).unwrap_or(self.share)
+    }
+}
+
+/// A request by which a hold came to more of its lock than it had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The request, as a place in [`History::ops`].
+    pub granted: usize,
+    /// The first moment at which it can have been carried out.
+    pub earliest: Micros,
+    /// When its client had the reply.
+    pub from: Micros,
+    /// What the hold has by it.
+    pub share: Share,
 }
 
 /// What the requests of all tokens come to.
@@ -74,9 +99,11 @@ pub struct Found {
     pub holds: Vec<Hold>,
     /// Holds that were found ended, or less deep, while they certainly stood as they were.
     pub broken: Vec<Violation>,
+    /// Parts of requests at several locks that came to something at some of them: those that must have done so.
+    pub due: Vec<usize>,
 }
 
-/// Finds every hold, and what is certain of it. `loses_writes` is as in [`crate::Terms`].
+/// Finds every hold, and what is certain of it, in a history [by key](History::by_key). `loses_writes` is as in [`crate::Terms`].
 pub fn derive(history: &History, loses_writes: bool) -> Found {
     let (connections, expiries) = (Connections::of(history), Expiries::of(history));
     let ground = Ground { history, connections, expiries, losses: losses(history, loses_writes) };
@@ -169,7 +196,6 @@ impl Connections {
 /// A hold whose end has not been reached.
 struct GrantState {
     hold: Hold,
-    limit: Option<Limit>,
     /// Until when its lease certainly runs.
     lease_end: Micros,
     /// Until when the key certainly is not ended by a time to live.
@@ -227,12 +253,11 @@ impl<'a> Story<'a> {
             return;
         }
         match (&op.ask, &op.answer) {
-            (Ask::Acquire { limit, level, session, .. }, Answer::Granted(fence)) => {
+            (Ask::Acquire { level, session, .. }, Answer::Granted(fence)) => {
                 if self.fence() != Some(*fence) {
                     self.end(op.sent);
                     self.begin(place, op, *fence);
                 }
-                self.amend(*limit, true);
                 self.renew(op);
                 if let Some(standing) = &mut self.standing {
                     standing.tie = session.then_some((op.client, op.connection)).or(standing.tie);
@@ -242,17 +267,17 @@ impl<'a> Story<'a> {
                     standing.level = standing.level.max(level.unwrap_or(1));
                 }
             }
-            (Ask::Acquire { limit, .. }, Answer::Null | Answer::Ticket(_)) if self.has_limit(*limit, op) => {
+            (Ask::Acquire { .. }, Answer::Null | Answer::Ticket(_))
+                if self.has_share(op) && !self.is_part(place) =>
+            {
                 self.end(op.sent);
             }
-            // It may be granted yet. And a wait that ends with its server's reign may have been granted all the same.
-            (Ask::Acquire { limit, .. }, Answer::Ticket(_) | Answer::Error(_)) => self.amend(*limit, false),
             // Without a stray the token holds what it was told of, and nothing else.
             (Ask::Extend { .. }, Answer::Yes) if self.strays.acquire.is_none() => {
                 self.stood_until(op.sent);
                 self.renew(op);
             }
-            (Ask::Extend { lease_ms, .. }, Answer::Yes) => self.shorten(op.sent, *lease_ms),
+            (Ask::Extend { lease_ms, .. }, Answer::Yes | Answer::Either) => self.shorten(op.sent, *lease_ms),
             (Ask::Check { .. }, Answer::Held(fence, left_ms)) if self.fence() == Some(*fence) => {
                 self.stood_until(op.sent);
                 let left = certain_part((*left_ms).min(self.strays.shortest_ms));
@@ -266,7 +291,9 @@ impl<'a> Story<'a> {
             (Ask::Extend { .. } | Ask::Check { .. }, Answer::No | Answer::Null | Answer::Held(..)) => {
                 self.end(op.sent);
             }
-            (Ask::Release { level, .. }, Answer::Yes | Answer::No) => {
+            (Ask::Guard { .. }, Answer::Done) if self.strays.acquire.is_none() => self.stood_until(op.sent),
+            (Ask::Guard { .. }, Answer::NotOwner) => self.end(op.sent),
+            (Ask::Release { level, .. }, answer) if answer.is_counted() => {
                 if op.answer == Answer::Yes && self.strays.acquire.is_none() {
                     self.stood_until(op.sent);
                 }
@@ -279,10 +306,7 @@ impl<'a> Story<'a> {
     /// A request whose outcome is not known, and may be anything from now on.
     fn stray(&mut self, op: &Op) {
         match &op.ask {
-            Ask::Acquire { limit, session, .. } => {
-                self.strays.may_end |= *session;
-                self.amend(*limit, false);
-            }
+            Ask::Acquire { session, .. } => self.strays.may_end |= *session,
             Ask::Extend { .. } => {}
             Ask::Release { level, .. } => {
                 self.give_back(op.sent, *level);
@@ -329,9 +353,18 @@ impl<'a> Story<'a> {
             return;
         }
         let Hold { fence, granted, .. } = standing.hold;
+        if op.answer == Answer::Either {
+            self.found.due.push(place);
+        }
         let ended = match (&op.ask, &op.answer) {
-            (Ask::Acquire { .. }, Answer::Granted(fence)) => *fence != standing.hold.fence,
-            (Ask::Acquire { limit, .. }, Answer::Null | Answer::Ticket(_)) => self.has_limit(*limit, op),
+            // Who is granted some of several locks anew is told the fence of those.
+            (Ask::Acquire { .. }, Answer::Granted(fence)) => {
+                *fence < standing.hold.fence || (*fence != standing.hold.fence && !self.is_part(place))
+            }
+            // It may hold some of several locks, and have to wait for the others.
+            (Ask::Acquire { .. }, Answer::Null | Answer::Ticket(_)) => {
+                self.has_share(op) && !self.is_part(place)
+            }
             (Ask::Release { level: level @ 2.., .. }, Answer::No) => {
                 let deep = standing.level.min(self.strays.deepest);
                 let is_lost =
@@ -349,6 +382,7 @@ impl<'a> Story<'a> {
             (Ask::Extend { .. } | Ask::Release { .. }, answer) => *answer == Answer::No,
             (Ask::Check { .. }, Answer::Held(fence, _)) => *fence != standing.hold.fence,
             (Ask::Check { .. }, answer) => *answer == Answer::Null,
+            (Ask::Guard { .. }, answer) => *answer == Answer::NotOwner,
             _ => false,
         };
         if ended {
@@ -368,7 +402,9 @@ impl<'a> Story<'a> {
             key: self.key.to_owned(),
             token: self.token.to_owned(),
             fence,
-            most: 0,
+            share: Share { most: usize::MAX, weight: 1 },
+            shares: Vec::new(),
+            changes: Vec::new(),
             granted: place,
             node: op.node,
             asked: self.asked(op),
@@ -376,15 +412,8 @@ impl<'a> Story<'a> {
             from: op.answered,
             to: op.answered,
         };
-        self.standing = Some(GrantState {
-            hold,
-            limit: None,
-            lease_end: 0,
-            ttl_end: 0,
-            level: 1,
-            level_since: op.sent,
-            tie: None,
-        });
+        self.standing =
+            Some(GrantState { hold, lease_end: 0, ttl_end: 0, level: 1, level_since: op.sent, tie: None });
     }
 
     /// The first moment at which this request, or one whose place it has taken, can have come to the queue.
@@ -411,7 +440,7 @@ impl<'a> Story<'a> {
         // The end of an older hold may have been lost.
         let may_be_older =
             || self.ground.history.has_fault(sent, op.answered, |fault| fault.kind.breaks_connections());
-        if has_one_limit(self.ops) && !may_be_older() { asked.max(sent) } else { asked }
+        if has_one_share(self.ops) && !may_be_older() { asked.max(sent) } else { asked }
     }
 
     /// Its lease was promised anew, and a time to live that was set before has gone.
@@ -441,18 +470,6 @@ impl<'a> Story<'a> {
         }
     }
 
-    /// The hold has this limit now, if that `is_known`, or may have it. It may also have been refused.
-    fn amend(&mut self, limit: Limit, is_known: bool) {
-        if let Some(standing) = &mut self.standing {
-            let most = match limit {
-                Limit::Most(most) => most,
-                Limit::Shared => usize::MAX,
-            };
-            standing.hold.most = standing.hold.most.max(most);
-            standing.limit = Some(limit).filter(|limit| is_known || standing.limit == Some(*limit));
-        }
-    }
-
     fn stood_until(&mut self, moment: Micros) {
         if let Some(standing) = &mut self.standing {
             standing.hold.to = standing.hold.to.max(moment);
@@ -464,8 +481,46 @@ impl<'a> Story<'a> {
         if let Some(mut standing) = self.standing.take() {
             let end = self.certain_end(&standing).min(moment);
             standing.hold.to = standing.hold.to.max(end);
+            self.look_at_shares(&mut standing.hold);
             self.found.holds.push(standing.hold);
         }
+    }
+
+    /// Finds out what is certain of the share of a hold whose end is known.
+    fn look_at_shares(&self, hold: &mut Hold) {
+        let requests = Requests { ops: self.ops, losses: &self.ground.losses };
+        let Hold { fence, earliest, from, to, .. } = *hold;
+        hold.shares = requests.spans(fence, earliest, from);
+        hold.shares.extend(requests.spans(fence, from, to));
+        hold.share = shares::over(&hold.shares, 0, NEVER)
+            .unwrap_or_else(|| requests.during(fence, from, from.saturating_add(1)));
+        for (place, op) in self.ops {
+            let Ask::Acquire { limit, weight, .. } = &op.ask else { continue };
+            if *place == hold.granted || op.sent < from || op.answer != Answer::Granted(fence) {
+                continue;
+            }
+            let earliest = self.first_sent(op);
+            let (before, since) =
+                (hold.share_during(op.sent, op.sent + 1), hold.share_during(earliest, op.answered));
+            let share = Share { most: limit.most(), weight: weight.map_or(since.weight, usize::from) };
+            if share.most < before.most || share.weight > before.weight {
+                let change = Change { granted: *place, earliest, from: op.answered, share };
+                hold.changes.push(change);
+            }
+        }
+    }
+
+    /// The first moment at which this request, or one before it that may have asked for the same, can have been carried out.
+    fn first_sent(&self, op: &Op) -> Micros {
+        let mut first = op.sent;
+        for (_, other) in self.ops.iter().rev() {
+            let may_be_late =
+                other.answer.is_open() || matches!(other.answer, Answer::Error(_)) || other.answered > first;
+            if matches!(other.ask, Ask::Acquire { .. }) && may_be_late {
+                first = first.min(other.sent);
+            }
+        }
+        first
     }
 
     fn certain_end(&self, standing: &GrantState) -> Micros {
@@ -477,30 +532,30 @@ impl<'a> Story<'a> {
         end.min(standing.ttl_end)
     }
 
+    /// Whether a request is one for several locks.
+    fn is_part(&self, place: usize) -> bool {
+        self.ground.history.parts(place).nth(1).is_some()
+    }
+
     fn fence(&self) -> Option<u64> {
         Some(self.standing.as_ref()?.hold.fence)
     }
 
-    /// Whether the hold is known to have this limit while `op` asks for it, so that it needs nobody's leave. It is not while
-    /// a request for another limit may be carried out, or may yet be: one whose outcome was not told, too.
-    fn has_limit(&self, limit: Limit, op: &Op) -> bool {
-        let may_change_it = |other: &Op| {
-            matches!(other.ask, Ask::Acquire { limit: other, .. } if other != limit)
-                && !other.answer.is_in_vain()
-                && (other.may_fall_into(op.sent, op.answered)
-                    || other.answer.is_open() && other.sent < op.answered)
-        };
-        self.standing.as_ref().is_some_and(|standing| standing.limit == Some(limit))
-            && !self.ops.iter().any(|(_, other)| may_change_it(other))
+    /// Whether the hold is known to have the share that `op` asks for while it does, so that it needs nobody's leave.
+    fn has_share(&self, op: &Op) -> bool {
+        let (Some(fence), Ask::Acquire { limit, weight, .. }) = (self.fence(), &op.ask) else { return false };
+        let requests = Requests { ops: self.ops, losses: &self.ground.losses };
+        requests.has_all_the_time(fence, limit.most(), weight.map(usize::from), op.sent, op.answered)
     }
 }
 
-/// Whether all these requests name the same limit, so that none of them waits to change it.
-pub(crate) fn has_one_limit(ops: &[(usize, &Op)]) -> bool {
-    let mut limits = ops.iter().filter_map(|(_, op)| match op.ask {
-        Ask::Acquire { limit, .. } => Some(limit),
+/// Whether all these requests name the same share, so that none of them waits to change it.
+pub(crate) fn has_one_share(ops: &[(usize, &Op)]) -> bool {
+    let mut shares = ops.iter().filter_map(|(_, op)| match op.ask {
+        Ask::Acquire { limit, weight, .. } => Some((limit, weight)),
         _ => None,
     });
-    let first = limits.next();
-    limits.all(|limit| Some(limit) == first)
+    let Some((first, weighed)) = shares.next() else { return true };
+    let weight = weighed.unwrap_or(1);
+    shares.all(|(limit, weighed)| limit == first && weighed.is_none_or(|weighed| weighed == weight))
 }

@@ -59,7 +59,7 @@ fn may_have_deepened(history: &History, ops: &[(usize, &Op)], other: &Op, level:
     }
     let has_undone = |release: &Op| {
         matches!(release.ask, Ask::Release { level: given, .. } if given <= level)
-            && matches!(release.answer, Answer::Yes | Answer::No)
+            && release.answer.is_counted()
             && !other.answer.is_open()
             && release.sent >= other.answered
             && release.answered <= op.sent

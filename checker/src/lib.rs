@@ -16,8 +16,11 @@
 //! | [`notation`] | the same as text, a line each |
 //! | [`expiries`] | times to live, which end a lock early until a lease is promised after them |
 //! | [`holds`] | what is certain of each hold |
-//! | [`admission`] | never more holds than the rule of admission allows, and none that ends early |
+//! | [`admission`] | never more weight than the rule of admission allows, and none that ends early |
+//! | [`shares`] | what is certain of its limit and its weight |
 //! | [`fences`] | fences rise in the order of grants |
+//! | [`several`] | several locks are granted together, or not at all |
+//! | [`guards`] | what is written under a guard is written by who holds the lock, in the order of fences |
 //! | [`levels`] | an inner level is granted only to who holds the lock, and given back only once |
 //! | [`ttl`] | no more is left of a lease than the key has to live |
 //! | [`releases`] | what a release has ended goes on no more, neither a hold nor a wait |
@@ -35,6 +38,7 @@ pub mod admission;
 pub mod excerpt;
 pub mod expiries;
 pub mod fences;
+pub mod guards;
 pub mod history;
 pub mod holds;
 pub mod levels;
@@ -44,10 +48,13 @@ pub mod notation;
 pub mod order;
 pub mod releases;
 pub mod replies;
+pub mod several;
+pub mod shares;
 pub mod tickets;
 pub mod ttl;
 pub mod waits;
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 pub use history::{Answer, Ask, Fault, FaultKind, History, Limit, Micros, Op};
@@ -80,7 +87,7 @@ pub enum FenceScope {
 /// What was broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rule {
-    /// More holds at a time than the rule of admission allows.
+    /// More weight at a time than the rule of admission allows.
     Admission,
     /// A hold was over before its lease was, or a second one was granted to its token.
     EarlyEnd,
@@ -88,6 +95,10 @@ pub enum Rule {
     Fence,
     /// A hold that is not as deep as it was made, or deeper.
     Level,
+    /// Several locks of which some were granted, and not all.
+    Several,
+    /// A guarded write of who did not hold the lock, or in another order than that of fences, or one that is not there.
+    Guard,
     /// More is left of a lease than the key has to live.
     TimeToLive,
     /// A hold, or a wait, that went on after its release.
@@ -118,20 +129,29 @@ pub struct Violation {
 
 /// Everything in a history that must not have happened, in the order of the rules and then of time.
 pub fn check(history: &History, terms: &Terms) -> Vec<Violation> {
+    let (whole, history) = (history, &history.by_key());
     let found = holds::derive(history, terms.loses_writes);
-    let mut violations = found.broken;
+    let expiries = expiries::Expiries::of(history);
+    let mut violations = several::check(whole, history, &found, &expiries, terms);
+    violations.extend(guards::check(history, &found.holds, terms.loses_writes));
+    violations.extend(found.broken);
     violations.extend(admission::check(history, &found.holds));
-    violations.extend(fences::check(&found.holds, terms.fences));
+    violations.extend(fences::check(history, &found.holds, terms.fences));
     violations.extend(levels::check(history));
     violations.extend(ttl::check(history, &found.holds));
     violations.extend(releases::check(history, &found.holds, terms.patience));
     violations.extend(waits::check(history, terms.patience));
-    let expiries = expiries::Expiries::of(history);
     let places = tickets::Places::of(history, &expiries, terms.claim_lease);
     violations.extend(order::check(history, &found.holds, &places));
     violations.extend(places.check(&found.holds));
-    violations.extend(replies::check(history, &terms.errors));
+    for violation in &mut violations {
+        violation.ops.iter_mut().for_each(|place| *place = history.origin(*place));
+    }
+    violations.extend(replies::check(whole, &terms.errors));
     violations.sort_by_key(|violation| (violation.rule, violation.ops.iter().max().copied()));
+    // What is wrong with a request for several locks is found at each of them.
+    let mut known = BTreeSet::new();
+    violations.retain(|violation| known.insert((violation.rule, violation.ops.clone())));
     violations
 }
 
@@ -142,6 +162,8 @@ impl fmt::Display for Rule {
             Self::EarlyEnd => "early end",
             Self::Fence => "fence",
             Self::Level => "level",
+            Self::Several => "several",
+            Self::Guard => "guard",
             Self::TimeToLive => "time to live",
             Self::Release => "release",
             Self::Place => "place",

@@ -28,12 +28,13 @@ pub struct Losses {
 
 /// Counts what was lost, and the fences that do not rise where they have to.
 pub fn count(history: &History, terms: &Terms) -> Losses {
+    let history = &history.by_key();
     let found = holds::derive(history, terms.loses_writes);
     let mut losses = Losses {
         grants: found.holds.len(),
         overlaps: admission::check(history, &found.holds).len(),
         early_ends: found.broken.iter().filter(|found| found.rule == Rule::EarlyEnd).count(),
-        fallen_fences: fences::check(&found.holds, terms.fences).len(),
+        fallen_fences: fences::check(history, &found.holds, terms.fences).len(),
         ..Losses::default()
     };
     count_writes(history, &found.holds, &mut losses);

@@ -5,6 +5,8 @@
 //! terms fences=one-sequence patience=5000.000 claim=5000.000 writes=kept errors=READONLY,UNBLOCKED
 //! #       sent     answered  who     node  request => answer
 //!        1.204        1.377  c0.1    n0    acquire k1 c0-7 limit=1 lease=300 level=1 block=50 session => granted 17953
+//!        1.204        1.377  c0.1    n0    macquire k1,k2 c0-8 limit=4 lease=300 weight=2 => null
+//!        1.204        1.377  c0.1    n0    guard k1 c0-7 set x c0-7-1 => done
 //!       20.001       81.500  fault   n0    kill with the append-only file kept
 //! ```
 //!
@@ -69,8 +71,14 @@ impl fmt::Display for Limit {
 impl fmt::Display for Ask {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Acquire { key, token, limit, lease_ms, level, block_ms, queue_ms, session } => {
+            Self::Several { keys, each } => write!(out, "m{}", each.of(&keys.join(","))),
+            Self::Guard { key, token, name, value } => write!(out, "guard {key} {token} set {name} {value}"),
+            Self::Read { name } => write!(out, "read {name}"),
+            Self::Acquire { key, token, limit, lease_ms, weight, level, block_ms, queue_ms, session } => {
                 write!(out, "acquire {key} {token} limit={limit} lease={lease_ms}")?;
+                if let Some(weight) = weight {
+                    write!(out, " weight={weight}")?;
+                }
                 if let Some(level) = level {
                     write!(out, " level={level}")?;
                 }
@@ -104,6 +112,10 @@ impl fmt::Display for Answer {
             Self::Ticket(ticket) => write!(out, "ticket {ticket}"),
             Self::Yes => out.write_str("yes"),
             Self::No => out.write_str("no"),
+            Self::Count(count) => write!(out, "count {count}"),
+            Self::Either => out.write_str("either"),
+            Self::Value(value) => write!(out, "value {value}"),
+            Self::NotOwner => out.write_str("notowner"),
             Self::Held(fence, left_ms) => write!(out, "held {fence} {left_ms}"),
             Self::Queue(tokens) if tokens.is_empty() => out.write_str("queue"),
             Self::Queue(tokens) => write!(out, "queue {}", tokens.join(" ")),
@@ -263,6 +275,7 @@ fn read_ask(words: &[&str]) -> Option<Ask> {
     Some(match words {
         ["acquire", key, token, limit, lease, rest @ ..] => {
             let mut rest = rest.iter().copied().peekable();
+            let weight = rest.next_if(|word| word.starts_with("weight="));
             let level = rest.next_if(|word| word.starts_with("level="));
             let block = rest.next_if(|word| word.starts_with("block="));
             let queue = rest.next_if(|word| word.starts_with("queue="));
@@ -274,26 +287,15 @@ fn read_ask(words: &[&str]) -> Option<Ask> {
                 "shared" => Limit::Shared,
                 most => Limit::Most(most.parse().ok()?),
             };
-            let level = match level {
-                Some(word) => Some(read_number("level=", word)?),
-                None => None,
-            };
-            let block_ms = match block {
-                Some(word) => Some(read_number("block=", word)?),
-                None => None,
-            };
-            let queue_ms = match queue {
-                Some(word) => Some(read_number("queue=", word)?),
-                None => None,
-            };
             Ask::Acquire {
                 key: own(key),
                 token: own(token),
                 limit,
                 lease_ms: read_number("lease=", lease)?,
-                level,
-                block_ms,
-                queue_ms,
+                weight: read_option("weight=", weight)?,
+                level: read_option("level=", level)?,
+                block_ms: read_option("block=", block)?,
+                queue_ms: read_option("queue=", queue)?,
                 session,
             }
         }
@@ -306,6 +308,17 @@ fn read_ask(words: &[&str]) -> Option<Ask> {
         }
         ["check", key, token] => Ask::Check { key: own(key), token: own(token) },
         ["expire", key, ttl] => Ask::Expire { key: own(key), ttl_ms: read_number("ttl=", ttl)? },
+        [ask @ ("macquire" | "mrelease" | "mextend"), keys, rest @ ..] => {
+            let keys: Vec<String> = keys.split(',').map(str::to_owned).collect();
+            let mut words = vec![ask.strip_prefix('m')?, keys.first()?];
+            words.extend(rest);
+            let each = Box::new(read_ask(&words)?);
+            Ask::Several { keys, each }
+        }
+        ["guard", key, token, "set", name, value] => {
+            Ask::Guard { key: own(key), token: own(token), name: own(name), value: own(value) }
+        }
+        ["read", name] => Ask::Read { name: own(name) },
         ["look", key] => Ask::Look { key: own(key) },
         ["write", key, token, fence] => {
             Ask::Write { key: own(key), token: own(token), fence: fence.parse().ok()? }
@@ -321,6 +334,15 @@ fn read_number<N: FromStr>(name: &str, word: &str) -> Option<N> {
     word.strip_prefix(name)?.parse().ok()
 }
 
+/// `None` if it is there and cannot be read.
+#[allow(clippy::option_option)]
+fn read_option<N: FromStr>(name: &str, word: Option<&str>) -> Option<Option<N>> {
+    match word {
+        Some(word) => read_number(name, word).map(Some),
+        None => Some(None),
+    }
+}
+
 fn read_answer(text: &str) -> Option<Answer> {
     let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
     Some(match word {
@@ -329,6 +351,10 @@ fn read_answer(text: &str) -> Option<Answer> {
         "ticket" => Answer::Ticket(rest.parse().ok()?),
         "yes" => Answer::Yes,
         "no" => Answer::No,
+        "count" => Answer::Count(rest.parse().ok()?),
+        "either" => Answer::Either,
+        "value" => Answer::Value(rest.to_owned()),
+        "notowner" => Answer::NotOwner,
         "held" => {
             let (fence, left_ms) = rest.split_once(' ')?;
             Answer::Held(fence.parse().ok()?, left_ms.parse().ok()?)

@@ -85,10 +85,14 @@ fn same_node(history: &History, other: &Seen, hold: &Hold) -> bool {
 
 /// The requests that were seen waiting and got an answer from the lock, by key, each where it was seen first.
 fn first_seen(history: &History) -> BTreeMap<&str, Vec<Seen>> {
-    let tokens = history.by_token();
+    let (tokens, of_several) = (history.by_token(), history.of_several());
     let mut seen: BTreeMap<&str, Vec<Seen>> = BTreeMap::new();
     let mut known = BTreeSet::new();
-    for Sighting { wait: place, look } in sightings(history) {
+    let sightings = sightings(history);
+    // Who was seen waiting for one of several locks waits for all of them.
+    let sightings =
+        sightings.iter().flat_map(|Sighting { wait, look }| history.parts(*wait).map(|part| (part, *look)));
+    for (place, look) in sightings {
         let (Some(wait), Some(at)) = (history.op(place), history.op(look).map(|look| look.answered)) else {
             continue;
         };
@@ -96,11 +100,14 @@ fn first_seen(history: &History) -> BTreeMap<&str, Vec<Seen>> {
         let time_up = if *block_ms == 0 { wait.answered } else { wait.sent + block_ms * 1000 };
         let (until, fence) = match wait.answer {
             Answer::Granted(fence) => (wait.answered, Some(fence)),
-            Answer::Null => (time_up, None),
+            Answer::Null => (time_up.min(wait.answered), None),
             _ => continue,
         };
         let of_token = tokens.get(&(key.as_str(), token.as_str())).map_or(&[][..], Vec::as_slice);
-        let others = of_token.iter().filter(|other| **other != place).filter_map(|other| history.op(*other));
+        let beside = of_several.get(token.as_str()).map_or(&[][..], Vec::as_slice);
+        let others =
+            of_token.iter().chain(beside).filter(|other| history.origin(**other) != history.origin(place));
+        let others = others.filter_map(|other| history.op(*other));
         let until = others.filter(|other| ends(other, wait)).map(|other| other.sent).fold(until, Micros::min);
         if known.insert(place) {
             seen.entry(key).or_default().push(Seen { at, look, until, place, fence });

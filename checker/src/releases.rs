@@ -48,9 +48,7 @@ pub fn check(history: &History, holds: &[Hold], patience: Micros) -> Vec<Violati
             places.iter().filter_map(|place| all_seen.get(place)).flatten().copied().collect();
         let ground =
             Ground { history, holds, expiries: &expiries, patience, key, token, ops: &ops, seen: &seen };
-        let releases = ops
-            .iter()
-            .filter(|(_, op)| op.ask.releases_all() && matches!(op.answer, Answer::Yes | Answer::No));
+        let releases = ops.iter().filter(|(_, op)| op.ask.releases_all() && op.answer.is_counted());
         for (place, release) in releases {
             violations.extend(ground.waits_on(*place, release));
             violations.extend(ground.holds_on(*place, release));
@@ -131,7 +129,7 @@ impl<'a> Ground<'a> {
         let end = look.sent.saturating_add(certain_part(lease_ms));
         let end = end.min(self.expiries.first_end(self.key, look.sent));
         let changes_it = |other: &Op| {
-            !matches!(other.ask, Ask::Check { .. } | Ask::Write { .. })
+            !matches!(other.ask, Ask::Check { .. } | Ask::Guard { .. } | Ask::Write { .. })
                 && other != release
                 && other != wait
                 && other.may_fall_into(look.sent, release.answered)
@@ -162,7 +160,8 @@ impl<'a> Ground<'a> {
         for (later, op) in self.ops.iter().filter(|(_, op)| op.sent > release.answered) {
             let fence = match (&op.ask, &op.answer) {
                 (_, Answer::Granted(fence) | Answer::Held(fence, _)) => Some(*fence),
-                (Ask::Extend { .. } | Ask::Release { .. }, Answer::Yes) => None,
+                (Ask::Extend { .. } | Ask::Release { .. }, Answer::Yes)
+                | (Ask::Guard { .. }, Answer::Done) => None,
                 _ => continue,
             };
             let is_old = fence.is_some_and(|fence| self.was_told(fence, release.sent));

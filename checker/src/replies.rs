@@ -20,6 +20,9 @@ pub fn check(history: &History, errors: &[String]) -> Vec<Violation> {
             Answer::Ticket(ticket) if !op.ask.queues() || !(1..TICKETS).contains(ticket) => {
                 format!("such a request does not have the ticket {ticket}")
             }
+            Answer::Count(count) if !matches!(&op.ask, Ask::Several { keys, .. } if *count <= keys.len()) => {
+                format!("such a request does not have the count {count}")
+            }
             Answer::Error(text) if !is_expected(text, errors) => format!("nothing explains the error {text}"),
             Answer::Lost if !is_explained(history, op, &opened) => {
                 "nothing explains the loss of the connection".to_owned()

@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 
 use crate::expiries::Expiries;
 use crate::history::{Answer, Ask, History, Micros, Op, certain_part};
-use crate::holds::{Hold, has_one_limit};
+use crate::holds::{Hold, has_one_share};
 use crate::{Rule, Violation};
 
 /// A request with its place in [`History::ops`].
@@ -65,19 +65,35 @@ struct TokenStory<'a> {
     key: &'a str,
     token: &'a str,
     ops: Vec<Numbered<'a>>,
-    has_one_limit: bool,
+    /// What it asked of other locks beside, if it has asked for several at once.
+    beside: Vec<Numbered<'a>>,
+    has_one_share: bool,
 }
 
 impl<'a> Places<'a> {
     /// Finds them. `claim_lease` is as in [`crate::Terms`].
     pub(crate) fn of(history: &'a History, expiries: &'a Expiries<'a>, claim_lease: Micros) -> Self {
-        let mut tokens = Vec::new();
+        let (mut tokens, of_several) = (Vec::new(), history.of_several());
         for ((key, token), places) in history.by_token() {
             let ops: Vec<Numbered<'_>> =
                 places.iter().filter_map(|place| Some((*place, history.op(*place)?))).collect();
             if ops.iter().any(|(_, op)| op.ask.queues()) {
-                let has_one_limit = has_one_limit(&ops);
-                tokens.push(TokenStory { history, expiries, claim_lease, key, token, ops, has_one_limit });
+                let has_one_share = has_one_share(&ops);
+                let others = of_several.get(token).map_or(&[][..], Vec::as_slice);
+                let others = others.iter().filter_map(|place| Some((*place, history.op(*place)?)));
+                let is_part =
+                    |place: usize| ops.iter().any(|(own, _)| history.origin(*own) == history.origin(place));
+                let beside = others.filter(|(place, _)| !is_part(*place)).collect();
+                tokens.push(TokenStory {
+                    history,
+                    expiries,
+                    claim_lease,
+                    key,
+                    token,
+                    ops,
+                    beside,
+                    has_one_share,
+                });
             }
         }
         let places = tokens.iter().flat_map(TokenStory::places).collect();
@@ -121,7 +137,10 @@ impl<'a> Places<'a> {
         for place in &self.places {
             let Some(life) = self.life_of(place) else { continue };
             let owner = *owners.entry((life, place.ticket)).or_insert(place);
-            if (owner.key, owner.token) != (place.key, place.token) {
+            // One request for several locks has one place in all of their queues.
+            let mut parts = self.history.parts(place.first).filter_map(|part| self.history.op(part));
+            let is_one = owner.token == place.token && parts.any(|op| op.ask.key() == Some(owner.key));
+            if (owner.key, owner.token) != (place.key, place.token) && !is_one {
                 let Place { ticket, .. } = place;
                 let what = format!("{} and {} were told the same ticket {ticket}", owner.token, place.token);
                 violations.push(violation(what, vec![owner.first, place.first]));
@@ -162,6 +181,11 @@ impl<'a> Places<'a> {
 }
 
 impl<'a> TokenStory<'a> {
+    /// What it asked of this lock, and of others.
+    fn all(&self) -> impl Iterator<Item = &Numbered<'a>> {
+        self.ops.iter().chain(&self.beside)
+    }
+
     /// The requests that were told a ticket.
     fn told(&self) -> impl Iterator<Item = (Numbered<'a>, u64)> {
         self.ops.iter().filter_map(|(at, op)| match op.answer {
@@ -203,7 +227,7 @@ impl<'a> TokenStory<'a> {
                 until: op.sent,
                 last: at,
                 granted: None,
-                is_for_the_lock: self.has_one_limit,
+                is_for_the_lock: self.has_one_share,
             });
         }
         for place in &mut places {
@@ -256,10 +280,8 @@ impl<'a> TokenStory<'a> {
             };
             let uses_up = |other: &Op| {
                 let has_ended = match other.ask {
-                    Ask::Release { .. } => {
-                        other.ask.releases_all() && matches!(other.answer, Answer::Yes | Answer::No)
-                    }
-                    _ => matches!(other.answer, Answer::Granted(_)) && self.has_one_limit,
+                    Ask::Release { .. } => other.ask.releases_all() && other.answer.is_counted(),
+                    _ => matches!(other.answer, Answer::Granted(_)) && self.has_one_share,
                 };
                 has_ended && told.answered <= other.sent && other.answered <= op.sent && other.node == op.node
             };
@@ -276,7 +298,7 @@ impl<'a> TokenStory<'a> {
     /// Requests that were told that they have no place, though nothing has ended it.
     fn refused(&self) -> Vec<Violation> {
         let is_released = |op: &Op| {
-            let mut releases = self.ops.iter().filter(|(_, other)| matches!(other.ask, Ask::Release { .. }));
+            let mut releases = self.all().filter(|(_, other)| matches!(other.ask, Ask::Release { .. }));
             releases.any(|(_, other)| other.may_fall_into(op.sent, op.answered))
         };
         let refused = self.ops.iter().filter(|(_, op)| {
@@ -290,7 +312,7 @@ impl<'a> TokenStory<'a> {
     /// carried out.
     fn is_kept(&self, (before, told): Numbered<'_>, (at, op): Numbered<'_>) -> bool {
         let between = || {
-            self.ops.iter().filter(move |(other, between)| {
+            self.all().filter(move |(other, between)| {
                 *other == before || *other == at || between.may_fall_into(told.sent, op.answered)
             })
         };
@@ -309,7 +331,7 @@ impl<'a> TokenStory<'a> {
         let end = end.min(self.expiries.first_end(self.key, told.sent));
         let keeps =
             |(other, between): &Numbered<'_>| *other == before || *other == at || keeps_place(between);
-        self.has_one_limit
+        self.has_one_share
             && told.node == op.node
             && op.answered < end
             && between().all(keeps)
@@ -350,7 +372,7 @@ fn too_late(history: &History, holds: &[Hold]) -> Vec<Violation> {
                 && other.from >= hold.earliest
                 && other.from <= op.sent
                 && other.token != hold.token
-                && other.most.min(hold.most) == 1
+                && other.share.excludes(hold.share)
                 && !history.has_fault(hold.asked.min(other.asked), op.answered, |fault| fault.kind.unties())
         });
         if let Some(next) = next {

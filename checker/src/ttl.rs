@@ -19,7 +19,7 @@ pub fn check(history: &History, holds: &[Hold]) -> Vec<Violation> {
     }
     let (expiries, tokens) = (Expiries::of(history), history.by_token());
     let mut violations = Vec::new();
-    for hold in holds.iter().filter(|hold| Limit::Most(hold.most) == Limit::EXCLUSIVE) {
+    for hold in holds.iter().filter(|hold| Limit::Most(hold.share.most) == Limit::EXCLUSIVE) {
         let places = tokens.get(&(hold.key.as_str(), hold.token.as_str())).map_or(&[][..], Vec::as_slice);
         let ops: Vec<(usize, &Op)> =
             places.iter().filter_map(|place| Some((*place, history.op(*place)?))).collect();

@@ -1,5 +1,5 @@
 //! Nobody waits longer than asked, but for what was done to the server meanwhile, nor is sent away before. An inner level
-//! does not wait at all, unless it asks for another limit.
+//! does not wait at all, unless it asks for another limit or weight.
 
 use crate::history::{Answer, Ask, History, Micros, Op};
 use crate::{Rule, Violation};
@@ -9,12 +9,14 @@ const ROUNDING: Micros = 2_000;
 
 /// Answers that came too late, or nulls that came too early.
 pub fn check(history: &History, patience: Micros) -> Vec<Violation> {
-    let tokens = history.by_token();
+    let (tokens, of_several) = (history.by_token(), history.of_several());
     let found = history.ops().iter().enumerate().filter_map(|(place, op)| {
         let name = op.ask.key().zip(op.ask.token());
         let places = name.and_then(|name| tokens.get(&name)).map_or(&[][..], Vec::as_slice);
-        let others: Vec<&Op> =
-            places.iter().filter(|other| **other != place).filter_map(|other| history.op(*other)).collect();
+        let beside = op.ask.token().and_then(|token| of_several.get(token)).map_or(&[][..], Vec::as_slice);
+        let is_another = |other: &&usize| history.origin(**other) != history.origin(place);
+        let others = places.iter().chain(beside).filter(is_another);
+        let others: Vec<&Op> = others.filter_map(|other| history.op(*other)).collect();
         let late = too_late(history, op, &others, patience);
         let (rule, what) = late.or_else(|| too_early(op, &others))?;
         Some(Violation { rule, what, ops: vec![place] })
@@ -25,7 +27,7 @@ pub fn check(history: &History, patience: Micros) -> Vec<Violation> {
 /// `others` are the requests of the same token for the same lock.
 fn too_late(history: &History, op: &Op, others: &[&Op], patience: Micros) -> Option<(Rule, String)> {
     let block = match op.ask {
-        Ask::Acquire { .. } if op.ask.is_inner() && !changes_the_limit(op, others) => 0,
+        Ask::Acquire { .. } if op.ask.is_inner() && !changes_the_share(op, others) => 0,
         Ask::Acquire { block_ms: Some(0), .. } | Ask::Open | Ask::Close | Ask::Write { .. } => return None,
         Ask::Acquire { block_ms: Some(block_ms), .. } => block_ms.saturating_mul(1000),
         _ => 0,
@@ -37,13 +39,15 @@ fn too_late(history: &History, op: &Op, others: &[&Op], patience: Micros) -> Opt
     (op.answer != Answer::GaveUp && took > allowed).then(|| (Rule::LateAnswer, what()))
 }
 
-/// Whether this request names another limit than others of its token. Only then does an inner level wait.
-fn changes_the_limit(op: &Op, others: &[&Op]) -> bool {
-    let limit_of = |op: &Op| match op.ask {
-        Ask::Acquire { limit, .. } => Some(limit),
-        _ => None,
-    };
-    others.iter().filter_map(|other| limit_of(other)).any(|limit| Some(limit) != limit_of(op))
+/// Whether this request names another limit or weight than others of its token. Only then does an inner level wait.
+fn changes_the_share(op: &Op, others: &[&Op]) -> bool {
+    let Ask::Acquire { limit, weight, .. } = op.ask else { return false };
+    others.iter().any(|other| match other.ask {
+        Ask::Acquire { limit: other, weight: weighed, .. } => {
+            other != limit || weight.is_some_and(|weight| weight != weighed.unwrap_or(1))
+        }
+        _ => false,
+    })
 }
 
 fn too_early(op: &Op, others: &[&Op]) -> Option<(Rule, String)> {

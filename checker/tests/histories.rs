@@ -121,6 +121,112 @@ fn the_smallest_limit_counts() {
 }
 
 #[test]
+fn weights_add_up() {
+    let text = "0 1 c0.0 n0 acquire k a limit=4 lease=100 weight=3 => granted 10
+         2 3 c1.0 n0 acquire k b limit=4 lease=100 weight=2 => granted 11";
+    assert_eq!(broken(text), [Rule::Admission]);
+    assert_good(&text.replace("weight=2", "weight=1"));
+    assert_good(&text.replace(" weight=2", ""));
+    assert_good(&text.replace("limit=4", "limit=5"));
+    assert_good(&text.replace("limit=4", "limit=shared"));
+    // The smallest limit counts, whosever it is.
+    assert_eq!(broken(&text.replace("a limit=4", "a limit=shared")), [Rule::Admission]);
+    assert_eq!(broken(&text.replace("b limit=4", "b limit=shared")), [Rule::Admission]);
+    // Three who have room two by two.
+    let three = format!("{text}\n 4 5 c2.0 n0 acquire k c limit=6 lease=100 weight=2 => granted 12");
+    assert_eq!(broken(&three.replace("limit=4", "limit=6")), [Rule::Admission]);
+    assert_good(&three.replace("limit=4", "limit=7").replace("limit=6", "limit=7"));
+    // At the same time, and after a wait beside one that stood throughout.
+    assert_eq!(broken(&text.replace("0 1", "0 10").replace("2 3", "1 9")), [Rule::Admission]);
+    assert_eq!(
+        broken(&text.replace("2 3", "2 95").replace("b limit=4 lease=100", "b limit=4 lease=1")),
+        [Rule::Admission]
+    );
+}
+
+#[test]
+fn a_weight_that_is_not_named_stays() {
+    let text = "0 1 c0.0 n0 acquire k a limit=4 lease=100 weight=3 => granted 10
+         2 3 c0.0 n0 acquire k a limit=4 lease=100 => granted 10
+         4 5 c1.0 n0 acquire k b limit=4 lease=100 weight=2 => granted 11";
+    assert_eq!(broken(text), [Rule::Admission]);
+    assert_good(&text.replace("lease=100 => granted 10", "lease=100 weight=1 => granted 10"));
+    // What has no reply may have made the hold, or come to nothing.
+    let unknown = text.replace("weight=3 => granted 10", "weight=3 => gave-up");
+    assert_good(&unknown);
+    assert_eq!(
+        broken(
+            &unknown.replace("limit=4 lease=100 => granted 10", "limit=4 lease=100 weight=3 => granted 10")
+        ),
+        [Rule::Admission]
+    );
+    assert_good(
+        &unknown.replace("limit=4 lease=100 => granted 10", "limit=4 lease=100 weight=1 => granted 10"),
+    );
+}
+
+#[test]
+fn a_change_of_the_weight_may_be_refused_or_carried_out_where_that_was_not_told() {
+    let text = "0 1 c0.0 n0 acquire k a limit=4 lease=100 weight=1 => granted 10
+         2 3 c0.0 n0 acquire k a limit=4 lease=100 weight=3 => granted 10
+         4 5 c1.0 n0 acquire k b limit=4 lease=100 weight=2 => granted 11";
+    assert_eq!(broken(text), [Rule::Admission]);
+    assert_good(&text.replace("weight=3 => granted 10", "weight=3 => gave-up"));
+    assert_good(&text.replace("weight=3 => granted 10", "weight=3 => null"));
+    assert_good(&text.replace("weight=3 => granted 10", "weight=3 => error READONLY you cannot"));
+    // While it is on its way, too. And what was sent before it may come after it.
+    assert_good(&text.replace("2 3", "2 6").replace("b limit=4 lease=100", "b limit=4 lease=1"));
+    let late = text.replace("0 1", "0 1 c0.0 n0 acquire k a limit=4 lease=100 weight=1 => granted 10\n 1 2");
+    assert_eq!(broken(&late), [Rule::Admission]);
+    assert_good(&late.replace(
+        "1 2 c0.0 n0 acquire k a limit=4 lease=100 weight=1 => granted 10",
+        "1 2 c0.0 n0 acquire k a limit=4 lease=100 weight=1 => gave-up",
+    ));
+    // Less is had at once, and lets others in.
+    let less = text
+        .replace("a limit=4 lease=100 weight=1", "a limit=4 lease=100 weight=4")
+        .replace("weight=3", "weight=2");
+    assert_good(&less);
+    assert_eq!(broken(&less.replace("weight=2 => granted 10", "weight=2 => null")), [Rule::Admission]);
+    assert_good(
+        &less.replace("weight=2 => granted 10", "weight=2 => lost").replace("2 3", "2 3 fault n0 kill\n 2 3"),
+    );
+    // Of the weight that it has there is no refusal.
+    let refused = text.replace("weight=3 => granted 10", "weight=1 => null");
+    assert_eq!(broken(&refused), [Rule::EarlyEnd]);
+    assert_eq!(broken(&refused.replace("weight=1 => null", "=> null")), [Rule::EarlyEnd]);
+    assert_good(&refused.replace("weight=1 => null", "weight=4 => null"));
+}
+
+#[test]
+fn more_of_a_lock_is_not_granted_beside_who_holds_it() {
+    let text = "0 1 c0.0 n0 acquire k a limit=shared lease=100 => granted 10
+         2 3 c1.0 n0 acquire k b limit=shared lease=100 => granted 11
+         4 5 c0.0 n0 acquire k a limit=1 lease=100 => granted 10";
+    assert_eq!(broken(text), [Rule::Admission]);
+    assert_good(&text.replace("a limit=1", "a limit=2"));
+    assert_good(&text.replace("2 3 c1.0 n0 acquire k b", "2 3 c1.0 n0 acquire l b"));
+    assert_good(&text.replace("4 5", "3 4 c1.0 n0 release k b => yes\n 4 5"));
+    // After a wait, beside one that stood throughout; or that has gone meanwhile.
+    let waits = text.replace(
+        "4 5 c0.0 n0 acquire k a limit=1 lease=100",
+        "4 95 c0.0 n0 acquire k a limit=1 lease=10 block=200",
+    );
+    assert_eq!(broken(&waits), [Rule::Admission]);
+    assert_good(&format!("{waits}\n 20 21 c1.0 n0 release k b => yes"));
+    // Whoever comes after it stands is not let in.
+    let later = "0 1 c0.0 n0 acquire k a limit=shared lease=100 => granted 10
+         2 3 c0.0 n0 acquire k a limit=1 lease=100 => granted 10
+         4 5 c1.0 n0 acquire k b limit=shared lease=100 => granted 11";
+    assert_eq!(broken(later), [Rule::Admission]);
+    assert_good(&later.replace("limit=1 lease=100 => granted 10", "limit=1 lease=100 => null"));
+    // It has been lost with the master.
+    let failover = format!("{LOSSY}{later}\n 3 4 fault all failover");
+    assert_good(&failover);
+    assert_eq!(broken(&failover.replace("writes=lost", "writes=kept")), [Rule::Admission]);
+}
+
+#[test]
 fn a_lease_that_was_extended_counts_on_from_the_extension() {
     let text = "0 1 c0.0 n0 acquire k a limit=1 lease=100 => granted 10
         50 51 c0.0 n0 extend k a lease=100 => yes
@@ -910,12 +1016,17 @@ terms fences=per-node-and-key patience=1000.000 claim=5000.000 writes=lost error
        0.004        1.000  c0.1    n2    acquire k a limit=5 lease=100 block=7 => gave-up
        0.005        1.000  c0.1    n2    acquire k a limit=5 lease=100 block=0 session => unconfirmed
        0.005        1.000  c0.1    n2    acquire k a limit=5 lease=100 level=2 => granted 10
+       0.005        1.000  c0.1    n2    acquire k a limit=5 lease=100 weight=2 level=2 => granted 10
+       0.005        1.000  c0.1    n2    macquire k,l a limit=5 lease=100 weight=2 block=0 => granted 10
        0.005        1.000  c0.1    n2    acquire k a limit=5 lease=100 queue=300 => ticket 17
        0.005        1.000  c0.1    n2    acquire k a limit=5 lease=100 level=1 block=20 queue=300 => null
        0.005        1.000  c0.1    n2    acquire k a limit=5 lease=100 level=1 block=0 session => granted 10
        0.006        1.000  c0.1    n2    release k a => yes
        0.006        1.000  c0.1    n2    release k a level=2 => yes
        0.007        1.000  c0.1    n2    release k a => no
+       0.007        1.000  c0.1    n2    mrelease k,l a => count 2
+       0.007        1.000  c0.1    n2    release k a => either
+       0.008        1.000  c0.1    n2    mextend k,l a lease=9 => count 0
        0.008        1.000  c0.1    n2    extend k a lease=9 => lost
        0.009        1.000  c0.1    n2    check k a => held 10 99
        0.009        1.000  c0.1    n2    expire k ttl=20 => yes
@@ -924,6 +1035,9 @@ terms fences=per-node-and-key patience=1000.000 claim=5000.000 writes=lost error
        1.000        1.000  c0.1    n2    look k => queue
        1.001        1.001  c0.1    n2    look k => queue a b
        1.002        1.002  c0.1    n2    write k a 10 => stale
+       1.002        1.002  c0.1    n2    guard k a set x 1 => done
+       1.002        1.002  c0.1    n2    guard k a set x 2 => notowner
+       1.002        1.002  c0.1    n2    read x => value 1
        1.003        1.003  c0.1    n2    ping => odd +\"NO\"
        1.004        1.004  c0.1    n2    ping => error ERR it is not so
        1.005        1.005  c0.1    n2    close => done
@@ -961,4 +1075,292 @@ fn what_cannot_be_read_is_said() {
         assert_eq!(error, format!("line 2 cannot be read: {line}"));
     }
     assert_eq!("".parse::<Record>(), Err("there is no line of terms".to_owned()));
+}
+
+#[test]
+fn several_locks_are_one_hold_each() {
+    let text = "0 1 c0.0 n0 macquire k,l a limit=1 lease=100 => granted 10
+         2 3 c1.0 n0 acquire l b limit=1 lease=100 => granted 11";
+    assert_eq!(broken(text), [Rule::Admission]);
+    assert_eq!(broken(&text.replace("acquire l b", "macquire m,l b")), [Rule::Admission]);
+    assert_good(&text.replace("acquire l b", "acquire m b"));
+    assert_good(&text.replace("2 3", "1 2 c0.0 n0 release l a => yes\n 2 3"));
+    assert_good(&text.replace("2 3", "1 2 c0.0 n0 mrelease k,l a => count 2\n 2 3"));
+    assert_eq!(
+        broken(&text.replace("2 3", "1 2 c0.0 n0 release k a => yes\n 2 3")),
+        [Rule::Admission],
+        "each lock is released by itself"
+    );
+    // What is wrong with both is said once.
+    assert_eq!(broken(&text.replace("acquire l b", "macquire k,l b")), [Rule::Admission]);
+    assert_eq!(
+        broken("0 2000 c0.0 n0 macquire k,l,k a limit=1 lease=100 block=500 => null"),
+        [Rule::LateAnswer]
+    );
+}
+
+#[test]
+fn several_locks_have_one_fence_that_rises() {
+    let text = "0 1 c0.0 n0 macquire k,l a limit=1 lease=100 => granted 10
+         2 3 c1.0 n0 acquire m b limit=1 lease=100 => granted 11
+         4 5 c2.0 n0 macquire n,o c limit=1 lease=100 => granted 12";
+    assert_good(text);
+    assert_eq!(broken(&text.replace("granted 11", "granted 10")), [Rule::Fence]);
+    assert!(broken(&text.replace("granted 12", "granted 11")).contains(&Rule::Fence));
+    // They may be found one by one, by who has missed the reply.
+    let found = "0 1 c0.0 n0 macquire k,l a limit=1 lease=100 => gave-up
+         2 3 c0.1 n0 acquire k a limit=1 lease=100 => granted 10
+         4 5 c0.1 n0 acquire l a limit=1 lease=100 => granted 10";
+    assert_good(found);
+    assert!(broken(&found.replace("macquire k,l a", "macquire k,m a")).contains(&Rule::Fence));
+    assert!(broken(&found.replace("gave-up", "null")).contains(&Rule::Fence));
+}
+
+/// What it holds may have to be given back first, and what it is granted anew has a fence of its own.
+#[test]
+fn who_holds_some_of_several_locks_may_be_refused_the_others() {
+    let text = "0 1 c0.0 n0 macquire k,l a limit=1 lease=100 => granted 10
+         2 3 c0.0 n0 release k a => yes
+         4 5 c0.0 n0 macquire k,l a limit=1 lease=100 => null
+         6 7 c0.0 n0 check l a => held 10 90";
+    assert_good(text);
+    assert_eq!(
+        broken(
+            &text
+                .replace("macquire k,l a limit=1 lease=100 => null", "acquire l a limit=1 lease=100 => null")
+        ),
+        [Rule::EarlyEnd]
+    );
+    assert_good(&text.replace("=> null", "=> granted 11").replace("held 10", "held 11"));
+    assert!(broken(&text.replace("=> null", "=> granted 9")).contains(&Rule::EarlyEnd));
+}
+
+#[test]
+fn a_count_tells_of_all_or_of_none_and_leaves_the_rest_open() {
+    let text = "0 1 c0.0 n0 macquire k,l,m a limit=1 lease=100 => granted 10
+         2 3 c0.0 n0 mrelease k,l,m a => count 3
+         4 5 c1.0 n0 macquire k,l,m b limit=1 lease=100 => granted 11";
+    assert_good(text);
+    assert_eq!(broken(&text.replace("count 3", "count 0")), [Rule::EarlyEnd]);
+    assert_eq!(broken(&text.replace("count 3", "count 4")), [Rule::Reply]);
+    // It held all of them.
+    assert_eq!(broken(&text.replace("count 3", "count 2")), [Rule::EarlyEnd]);
+    // One of them had ended, or may have.
+    assert_good(&text.replace("count 3", "count 2").replace("2 3", "1 2 c0.0 n0 release l a => yes\n 2 3"));
+    assert_eq!(
+        broken(&text.replace("count 3", "count 1").replace("2 3", "1 2 c0.0 n0 release l a => yes\n 2 3")),
+        [Rule::EarlyEnd]
+    );
+    assert_good(&text.replace("count 3", "count 2").replace("2 3", "2 103").replace("4 5", "104 105"));
+    // And whichever it was, none is held after it.
+    let held = text.replace("count 3", "count 2").replace("2 3", "1 2 c0.0 n0 release l a => yes\n 2 3");
+    let held = format!("{held}\n 6 7 c0.0 n0 check k a => held 10 90");
+    assert_eq!(broken(&held), [Rule::Release]);
+    let extended = "0 1 c0.0 n0 macquire k,l a limit=1 lease=100 => granted 10
+        50 51 c0.0 n0 mextend k,l a lease=100 => count 2
+       120 121 c1.0 n0 acquire l b limit=1 lease=100 => granted 11";
+    assert_eq!(broken(extended), [Rule::Admission]);
+    assert_eq!(broken(&extended.replace("count 2", "count 1")), [Rule::EarlyEnd]);
+    assert_good(
+        &extended.replace("count 2", "count 1").replace("50 51", "50 51 c0.0 n0 release k a => yes\n 52 53"),
+    );
+    assert_good(&extended.replace("count 2", "gave-up"));
+}
+
+#[test]
+fn several_locks_are_granted_together_or_not_at_all() {
+    let text = "0 20 c0.0 n0 macquire k,l a limit=1 lease=100 block=50 => gave-up
+        21 22 c0.1 n0 check k a => held 10 90
+        23 24 c0.1 n0 check l a => null";
+    assert_eq!(broken(text), [Rule::Several]);
+    assert_good(&text.replace("check l a => null", "check l a => held 10 90"));
+    for free in ["release l a => no", "extend l a lease=100 => no", "guard l a set x 1 => notowner"] {
+        assert_eq!(broken(&text.replace("check l a => null", free)), [Rule::Several], "{free}");
+    }
+    for held in ["release k a => yes", "extend k a lease=100 => yes", "guard k a set x 1 => done"] {
+        assert_eq!(broken(&text.replace("check k a => held 10 90", held)), [Rule::Several], "{held}");
+    }
+    for count in ["mrelease k,l a => count 1", "mextend k,l a lease=100 => count 1"] {
+        let counted = text.replace("check k a => held 10 90", count);
+        assert!(broken(&counted).contains(&Rule::Several), "{count}");
+        let ended = counted.replace("21 22", "20 21 c0.1 n0 release l a => no\n 21 22");
+        assert!(!broken(&ended).contains(&Rule::Several), "{count}");
+    }
+    assert_good(&text.replace("check k a => held 10 90", "mrelease k,l a => count 2"));
+    // It may have been granted after that was seen.
+    assert_good(&text.replace("23 24", "19 20"));
+    // Something may have ended it: its lease, a release, a time to live, a crash.
+    assert_good(&text.replace("23 24", "23 101"));
+    assert_good(
+        &text.replace("23 24", "22 23 c0.1 n0 release l a => lost\n 22 22 fault all failover\n 23 24"),
+    );
+    assert_good(&text.replace("23 24", "22 23 c1.0 n0 expire l ttl=0 => yes\n 23 24"));
+    assert_good(&text.replace("23 24", "22 23 fault all failover\n 23 24"));
+    // It has asked for one of them beside.
+    assert_good(&text.replace("0 20", "0 20 c0.2 n0 acquire k a limit=1 lease=100 => gave-up\n 0 20"));
+    // None is none.
+    let nothing = text.replace("gave-up", "null").replace("block=50", "");
+    assert_eq!(broken(&nothing), [Rule::Several]);
+    assert_good(&nothing.replace("21 22 c0.1 n0 check k a => held 10 90", ""));
+}
+
+#[test]
+fn who_waits_for_several_locks_waits_in_each_queue() {
+    let text = "0 1 c0.0 n0 acquire k a limit=1 lease=500 => granted 10
+         2 90 c1.0 n0 macquire k,l b limit=1 lease=100 block=400 => granted 12
+         5 6 c2.0 n0 look k => queue b
+        10 11 c3.0 n0 acquire l c limit=1 lease=10 => granted 11
+        80 81 c0.0 n0 release k a => yes";
+    assert_eq!(broken(text), [Rule::Overtaking]);
+    assert_eq!(broken(&text.replace("acquire l c", "macquire l,m c")), [Rule::Overtaking]);
+    assert_good(&text.replace("acquire l c", "acquire m c"));
+    assert_good(&text.replace("10 11", "3 11"));
+    // It was withdrawn before, from either lock.
+    let withdrawn = text.replace("2 90", "2 10").replace("block=400 => granted 12", "block=400 => null");
+    assert_good(&withdrawn.replace("5 6", "7 8 c4.0 n0 mrelease k,l b => count 0\n 5 6"));
+    assert_good(&withdrawn.replace("5 6", "7 8 c4.0 n0 release l b => no\n 5 6"));
+    assert_eq!(broken(&withdrawn), [Rule::EarlyNull]);
+}
+
+#[test]
+fn a_place_for_several_locks_is_one_in_each_queue() {
+    let text = "0 1 c0.0 n0 acquire k a limit=1 lease=500 => granted 10
+         2 3 c1.0 n0 macquire k,l b limit=1 lease=100 queue=400 => ticket 7
+        10 11 c3.0 n0 acquire l c limit=1 lease=10 => granted 11
+        80 81 c0.0 n0 release k a => yes
+        90 91 c1.0 n0 macquire k,l b limit=1 lease=100 queue=400 => granted 12";
+    assert_eq!(broken(text), [Rule::Overtaking]);
+    let good = text.replace("acquire l c", "acquire m c");
+    assert_good(&good);
+    let ticket =
+        good.replace("10 11", "30 31 c1.0 n0 macquire k,l b limit=1 lease=100 queue=400 => ticket 7\n 10 11");
+    assert_good(&ticket);
+    // Where a slot has moved it may be another place since, in both queues.
+    let twice = ticket
+        .replace("10 11", "20 21 c1.0 n0 macquire k,l b limit=1 lease=100 queue=400 => ticket 7\n 10 11");
+    assert_good(&format!("{twice}\n 22 23 fault all move"));
+    let lost =
+        good.replace("10 11", "30 31 c1.0 n0 macquire k,l b limit=1 lease=100 queue=400 => ticket 8\n 10 11");
+    assert!(broken(&lost).contains(&Rule::Place));
+    // A release at one of them may have ended it.
+    assert_good(&lost.replace("30 31", "20 21 c1.0 n0 release l b => no\n 30 31"));
+    // Of who asks for them one by one, each has a place of its own.
+    let shared = "2 3 c1.0 n0 acquire k b limit=1 lease=100 queue=400 => ticket 7
+         4 5 c1.0 n0 acquire l b limit=1 lease=100 queue=400 => ticket 7";
+    assert_eq!(broken(shared), [Rule::Place]);
+}
+
+#[test]
+fn a_release_leaves_the_levels_below_it() {
+    let text = "0 1 c0.0 n0 acquire k a limit=1 lease=100 => granted 10
+         2 3 c0.0 n0 acquire k a limit=1 lease=100 level=3 => granted 10
+         4 5 c0.0 n0 release k a level=3 => yes
+         6 7 c0.0 n0 release k a level=2 => yes
+         8 9 c0.0 n0 release k a => yes";
+    assert_good(text);
+    // Two were left, and one after that.
+    assert_eq!(broken(&text.replace("level=2 => yes", "level=2 => no")), [Rule::Level]);
+    assert_eq!(broken(&text.replace("release k a => yes", "release k a => no")), [Rule::EarlyEnd]);
+    // What is above goes with it.
+    let above = text.replace("a level=3 => yes", "a level=2 => yes");
+    assert_eq!(broken(&above), [Rule::Level]);
+    assert_eq!(
+        broken(&above.replace("6 7 c0.0 n0 release k a level=2", "6 7 c0.0 n0 release k a level=3")),
+        [Rule::Level]
+    );
+    assert_good(
+        &above.replace("6 7 c0.0 n0 release k a level=2 => yes", "6 7 c0.0 n0 release k a level=2 => no"),
+    );
+    // Several locks are as deep as was asked for all of them.
+    let several = "0 1 c0.0 n0 macquire k,l a limit=1 lease=100 => granted 10
+         2 3 c0.0 n0 macquire k,l a limit=1 lease=100 level=2 => granted 10
+         4 5 c0.0 n0 release l a level=2 => yes";
+    assert_good(several);
+    assert_eq!(broken(&several.replace("level=2 => yes", "level=2 => no")), [Rule::Level]);
+}
+
+#[test]
+fn a_guarded_write_is_one_of_a_holder() {
+    let text = "0 1 c0.0 n0 acquire k a limit=1 lease=100 => granted 10
+         2 3 c0.0 n0 guard k a set x one => done
+         4 5 c0.0 n0 release k a => yes
+         6 7 c0.0 n0 guard k a set x two => notowner
+         8 9 c1.0 n0 read x => value one";
+    assert_good(text);
+    assert_eq!(
+        broken(&text.replace("guard k a set x one => done", "guard k a set x one => notowner"))[0],
+        Rule::EarlyEnd
+    );
+    // Before it held the lock, after it did, or never.
+    let never = text.replace("guard k a set x one", "guard k z set x one");
+    assert_eq!(broken(&never), [Rule::Guard]);
+    assert_good(&never.replace("0 1 c0", "0 1 c5.0 n0 acquire k z limit=1 lease=100 => gave-up\n 0 1 c0"));
+    assert_eq!(
+        broken(&never.replace("0 1 c0", "0 1 c5.0 n0 acquire k z limit=1 lease=100 => null\n 0 1 c0")),
+        [Rule::Guard]
+    );
+    let after = text.replace("x two => notowner", "x two => done");
+    assert!(broken(&after).contains(&Rule::Release));
+    // It was on its way.
+    assert_good(&text.replace("6 7", "3 7"));
+    // While somebody else held it.
+    let beside = "0 1 c0.0 n0 acquire k a limit=1 lease=10 => granted 10
+        50 51 c1.0 n0 acquire k b limit=1 lease=100 => granted 11
+        60 61 c0.0 n0 guard k a set x one => done";
+    assert_eq!(broken(beside), [Rule::Admission]);
+    assert_good(&beside.replace("one => done", "one => notowner"));
+    assert_good(&beside.replace("60 61", "40 61"));
+}
+
+#[test]
+fn guarded_writes_follow_the_fences() {
+    // Nothing is certain of the hold of `a`, whose first request may have been carried out at any time.
+    let text = "0 1 c0.0 n0 acquire k a limit=1 lease=20 => granted 10
+         2 3 c0.0 n0 extend k a lease=5 => gave-up
+        50 51 c1.0 n0 acquire k b limit=1 lease=10 => granted 11
+        52 53 c1.0 n0 guard k b set x two => done
+        90 91 c0.1 n0 guard k a set x one => done";
+    assert!(broken(text).contains(&Rule::Guard));
+    assert_good(&text.replace("one => done", "one => notowner"));
+    assert_good(
+        &text.replace(
+            "90 91 c0.1 n0 guard k a set x one => done",
+            "10 11 c0.1 n0 guard k a set x one => done",
+        ),
+    );
+    // Readers write as they like.
+    assert_good(&text.replace("limit=1", "limit=shared"));
+    // What is not known is not later either.
+    let unknown =
+        format!("{}\n 95 96 c2.0 n0 read x => value one", text.replace("one => done", "one => gave-up"));
+    assert_eq!(broken(&unknown), [Rule::Guard]);
+    assert_good(&unknown.replace("value one", "value two"));
+    assert_good(&unknown.replace("limit=1", "limit=shared"));
+    // The older one may have been granted the lock again.
+    assert_good(&unknown.replace("95 96", "60 61 c0.2 n0 acquire k a limit=1 lease=20 => gave-up\n 95 96"));
+}
+
+#[test]
+fn what_is_read_was_written_and_not_refused_nor_overwritten() {
+    let text = "0 1 c0.0 n0 acquire k a limit=1 lease=100 => granted 10
+         2 3 c0.0 n0 guard k a set x one => done
+         4 5 c0.0 n0 guard k a set x two => done
+         6 7 c1.0 n0 read x => value two";
+    assert_good(text);
+    assert_eq!(broken(&text.replace("value two", "value one")), [Rule::Guard]);
+    assert_eq!(broken(&text.replace("value two", "value three")), [Rule::Guard]);
+    assert_eq!(broken(&text.replace("value two", "null")), [Rule::Guard]);
+    assert_good(&text.replace("6 7", "0 1").replace("value two", "null"));
+    assert_good(&text.replace("4 5", "4 7").replace("value two", "value one"));
+    assert_good(&text.replace("two => done", "two => gave-up").replace("value two", "value one"));
+    assert_eq!(broken(&text.replace("6 7", "1 2")), [Rule::Guard]);
+    let refused = text
+        .replace("0 1 c0.0 n0 acquire k a limit=1 lease=100 => granted 10", "")
+        .replace("done", "notowner");
+    assert_eq!(broken(&refused), [Rule::Guard]);
+    assert_good(&refused.replace("value two", "null"));
+    // What is acknowledged may be lost.
+    let lost = format!("{LOSSY}{}\n 5 6 fault n0 kill", text.replace("value two", "value one"));
+    assert_good(&lost);
+    assert_eq!(broken(&lost.replace("writes=lost", "writes=kept")), [Rule::Guard]);
 }

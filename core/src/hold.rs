@@ -33,6 +33,7 @@ pub struct Terms<'a> {
 
 impl<'a> Terms<'a> {
     /// What this request asks for.
+    #[inline]
     pub(crate) fn of(request: &Acquire<'a>, token: Token, session: Option<Session>) -> Self {
         let (share, lease_ms) = (request.asked.of_newcomer(), request.lease_ms);
         Self { token, share, lease_ms, owner: request.owner, session }

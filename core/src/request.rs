@@ -148,6 +148,7 @@ impl<'a> Acquire<'a> {
         Self::parse_for("lock.macquire", words, leases)
     }
 
+    #[inline]
     fn parse_for(
         command: &'static str,
         mut words: impl Iterator<Item = &'a [u8]>,

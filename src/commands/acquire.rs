@@ -94,6 +94,7 @@ pub(super) fn check_session(context: &Context, request: &request::Acquire<'_>) -
 }
 
 /// Replies what a request for these keys comes to, or lets it wait.
+#[inline]
 pub(super) fn reply(context: &Context, names: &[RedisString<'_>], acquired: Acquired) {
     match acquired {
         Acquired::Granted(token, fence) => waiting::reply_grant(context, &token, fence),

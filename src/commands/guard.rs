@@ -10,10 +10,10 @@ use lock_core::{DbKey, Refusal, Token, turn};
 
 use super::args::TOKEN;
 use super::{KEY, Seen, look};
+use crate::guarded::{self, Kind};
 use crate::server::clock;
 use crate::server::ffi::{
-    Access, Arg, ArgKind, Args, Command, CommandSpec, Context, Handler, Keys, Nature, Ran, Unasked,
-    Uninterrupted,
+    Access, Arg, ArgKind, Args, Command, CommandSpec, Context, Handler, Keys, Ran, Uninterrupted,
 };
 use crate::state::TABLE;
 
@@ -52,7 +52,14 @@ impl Command for Guard {
     fn run(context: &Context, args: &Args<'_>) -> Result<(), Refusal> {
         let token = parse_token(args.bytes(2))?;
         let inner = args.inner(COMMAND);
-        let kind = may_be_guarded(context, &inner)?;
+        let name = inner.bytes(0);
+        if name.contains(&0) {
+            return Err(Refusal::UnknownCommand);
+        }
+        if is_guard(name) {
+            return Err(Refusal::GuardedGuard);
+        }
+        let kind = guarded::kind_of(context, &inner)?;
         if !holds(context, args, &token)? {
             return Err(Refusal::NotOwner);
         }
@@ -91,53 +98,4 @@ fn holds(context: &Context, args: &Args<'_>, token: &Token) -> Result<bool, Refu
 
 fn is_guard(name: &[u8]) -> bool {
     name.eq_ignore_ascii_case(SPEC.name.to_bytes())
-}
-
-/// What is guarded.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Kind {
-    Command,
-    /// What runs a script or a function.
-    Script,
-}
-
-/// Whether the command is one that can be guarded. One that does not exist is: the server has its own words for it.
-fn may_be_guarded(context: &Context, inner: &Args<'_>) -> Result<Kind, Refusal> {
-    let name = inner.bytes(0);
-    if name.contains(&0) {
-        return Err(Refusal::UnknownCommand);
-    }
-    if is_guard(name) {
-        return Err(Refusal::GuardedGuard);
-    }
-    match context.nature(inner) {
-        Ok(Some(nature)) => judge(&nature, context.is_in_script()),
-        Ok(None) => Ok(Kind::Command),
-        Err(Unasked::NoCommand) => Err(Refusal::GuardedNotKnown),
-        Err(Unasked::NotNow) => Err(Refusal::GuardedNotNow),
-    }
-}
-
-/// The commands that run scripts and functions. The server does not let scripts call them, but they can be guarded.
-const SCRIPTS: [&str; 6] = ["eval", "eval_ro", "evalsha", "evalsha_ro", "fcall", "fcall_ro"];
-
-/// The commands that change the state of the connection although scripts may call them: there they do something else.
-const CONNECTION: [&str; 4] = ["asking", "readonly", "readwrite", "select"];
-
-fn judge(nature: &Nature, is_in_script: bool) -> Result<Kind, Refusal> {
-    let is_one_of = |names: &[&str]| names.contains(&nature.name.as_str());
-    if is_one_of(&SCRIPTS) {
-        // Servers have room for one script at a time, and end if there are two.
-        return if is_in_script { Err(Refusal::GuardedScriptInScript) } else { Ok(Kind::Script) };
-    }
-    if is_one_of(&CONNECTION) {
-        return Err(Refusal::GuardedConnection);
-    }
-    if nature.has("blocking") {
-        return Err(Refusal::GuardedWaits);
-    }
-    if nature.has("noscript") {
-        return Err(Refusal::GuardedNotAllowed);
-    }
-    Ok(Kind::Command)
 }

@@ -7,7 +7,7 @@
 
 use lock_core::outcome::Circumstances;
 use lock_core::turn::together::{self, Turns};
-use lock_core::{OwnedDbKey, Refusal, Ticket, Turn};
+use lock_core::{DbKey, OwnedDbKey, Refusal, Table, Ticket, Turn};
 
 use super::{OpenLock, Passing, adopt, circumstances, db_key, may_acquire, settle};
 use crate::server::ffi::{Context, Key, OwnedRedisString, RedisString};
@@ -31,14 +31,11 @@ pub(crate) fn turn_at_all<'c, R>(
     names: &[RedisString<'c>],
     ask: impl FnOnce(&mut Several<'c>) -> R,
 ) -> Result<R, Refusal> {
-    for _ in 0..SETTLED_AT_MOST {
-        let is_marked = |name: &RedisString<'_>| TABLE.with(|table| table.is_marked(db_key(context, *name)));
-        let marked: Vec<_> = names.iter().copied().filter(is_marked).collect();
-        if marked.is_empty() {
+    // Who waits may be served by now though nothing is marked, as when a slot has arrived.
+    settle_where(context, names, |table, key| table.has_business_at(key));
+    for _ in 1..SETTLED_AT_MOST {
+        if !settle_where(context, names, |table, key| table.is_marked(key)) {
             break;
-        }
-        for name in marked {
-            settle(context, name);
         }
     }
     // The server is asked before any key is open.
@@ -52,6 +49,20 @@ pub(crate) fn turn_at_all<'c, R>(
     let result = ask(&mut several);
     several.carry_out();
     Ok(result)
+}
+
+/// Settles those of the keys for which this is true. False if there is none.
+fn settle_where(
+    context: &Context,
+    names: &[RedisString<'_>],
+    is_to_be_settled: impl Fn(&Table, DbKey<'_>) -> bool,
+) -> bool {
+    let is_one = |name: &RedisString<'_>| TABLE.with(|table| is_to_be_settled(table, db_key(context, *name)));
+    let those: Vec<RedisString<'_>> = names.iter().copied().filter(is_one).collect();
+    for name in &those {
+        settle(context, *name);
+    }
+    !those.is_empty()
 }
 
 /// Opens a key beside others.

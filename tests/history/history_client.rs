@@ -153,7 +153,10 @@ impl<'a> HistoryClient<'a> {
     }
 
     fn send_on(&mut self, ask: &Ask, mut ask_at: impl FnMut(&mut Self, usize, bool) -> Patient) -> Patient {
-        let key = ask.key().unwrap_or_default();
+        let key = match ask {
+            Ask::Read { name } => name,
+            _ => ask.key().unwrap_or_default(),
+        };
         let mut node = self.routes.home(key);
         let mut asking = false;
         for _ in 0..REDIRECTIONS {
@@ -270,10 +273,14 @@ impl<'a> HistoryClient<'a> {
 /// Asks for a replica's word that it has what was done. There is none for what was seen, which may be gone tomorrow; and
 /// none is needed for what was given back.
 fn confirm(client: &mut Client, ask: &Ask, answer: &mut Answer) -> io::Result<()> {
-    let confirmed = match (ask, &answer) {
-        (Ask::Acquire { .. }, Answer::Granted(_)) | (Ask::Extend { .. }, Answer::Yes) => {
-            client.try_exchange(&["WAIT", "1", &CONFIRM_MS.to_string()])
-        }
+    let each = match ask {
+        Ask::Several { each, .. } => each,
+        ask => ask,
+    };
+    let confirmed = match (each, &answer) {
+        (Ask::Acquire { .. }, Answer::Granted(_))
+        | (Ask::Extend { .. }, Answer::Yes | Answer::Count(1..))
+        | (Ask::Guard { .. }, Answer::Done) => client.try_exchange(&["WAIT", "1", &CONFIRM_MS.to_string()]),
         (Ask::Check { .. }, Answer::Held(..)) => Ok(Reply::Int(0)),
         _ => return Ok(()),
     };
@@ -311,15 +318,24 @@ fn unanswered(kind: ErrorKind, gives_up: bool) -> Answer {
 /// A request as the server is sent it. The label is the token, so that LOCK.INFO shows who waits.
 fn command(ask: &Ask) -> Vec<String> {
     let text = match ask {
-        Ask::Acquire { key, token, limit, lease_ms, level, block_ms, queue_ms, session } => {
+        Ask::Several { keys, each } => {
+            let mut words = command(each);
+            words[0] = words[0].replace("LOCK.", "LOCK.M");
+            words.splice(1..2, [keys.len().to_string()].into_iter().chain(keys.iter().cloned()));
+            return words;
+        }
+        Ask::Guard { key, token, name, value } => format!("LOCK.GUARD {key} {token} SET {name} {value}"),
+        Ask::Read { name } => format!("GET {name}"),
+        Ask::Acquire { key, token, limit, lease_ms, weight, level, block_ms, queue_ms, session } => {
             let limit = match limit {
                 Limit::Most(most) => format!("LIMIT {most}"),
                 Limit::Shared => "SHARED".to_owned(),
             };
+            let weight = weight.map_or_else(String::new, |weight| format!("WEIGHT {weight}"));
             let block = block_ms.map_or_else(String::new, |block_ms| format!("BLOCK {block_ms}"));
             let level = level.map_or_else(String::new, |level| format!("LEVEL {level}"));
             let queue = queue_ms.map_or_else(String::new, |queue_ms| format!("QUEUE {queue_ms}"));
-            let rest = format!("{level} {block} {queue} {}", if *session { "SESSION" } else { "" });
+            let rest = format!("{weight} {level} {block} {queue} {}", if *session { "SESSION" } else { "" });
             format!("LOCK.ACQUIRE {key} TOKEN {token} OWNER {token} {limit} PX {lease_ms} {rest}")
         }
         Ask::Release { key, token, level: ..=1 } => format!("LOCK.RELEASE {key} {token}"),
@@ -341,6 +357,14 @@ fn understand(ask: &Ask, reply: &Reply) -> Answer {
         _ => None,
     };
     let understood = match (ask, reply) {
+        (Ask::Several { keys, each }, reply) => match (&**each, reply) {
+            (Ask::Release { .. } | Ask::Extend { .. }, Reply::Int(_)) => number(reply)
+                .and_then(|count| usize::try_from(count).ok())
+                .filter(|count| *count <= keys.len())
+                .map(Answer::Count),
+            (each, reply) => return understand(each, reply),
+        },
+        (Ask::Guard { .. }, Reply::Error(text)) if text.starts_with("NOTOWNER ") => Some(Answer::NotOwner),
         (_, Reply::Error(text)) => Some(Answer::Error(text.clone())),
         (Ask::Acquire { .. } | Ask::Check { .. }, Reply::NullArray) => Some(Answer::Null),
         (Ask::Acquire { queue_ms: Some(_), .. }, ticket @ Reply::Int(_)) => {
@@ -363,6 +387,9 @@ fn understand(ask: &Ask, reply: &Reply) -> Answer {
         }
         (Ask::Release { .. } | Ask::Extend { .. } | Ask::Expire { .. }, Reply::Int(0)) => Some(Answer::No),
         (Ask::Release { .. } | Ask::Extend { .. } | Ask::Expire { .. }, Reply::Int(1)) => Some(Answer::Yes),
+        (Ask::Guard { .. }, Reply::Simple(text)) if text == "OK" => Some(Answer::Done),
+        (Ask::Read { .. }, Reply::NullBulk) => Some(Answer::Null),
+        (Ask::Read { .. }, Reply::Bulk(value)) => String::from_utf8(value.clone()).ok().map(Answer::Value),
         (Ask::Ping, Reply::Simple(text)) if text == "PONG" => Some(Answer::Done),
         _ => None,
     };

@@ -13,7 +13,7 @@ use lock_checker::{Ask, Fault, FaultKind, History, Limit, Op};
 use crate::history_client::{Clock, HistoryClient, Routes};
 use crate::resource::Resource;
 use crate::support::Random;
-use crate::work::Worker;
+use crate::work::{Abilities, Worker, guarded};
 
 /// Clients at work at a time.
 const CLIENTS: usize = 10;
@@ -97,6 +97,7 @@ pub(crate) struct Outcome {
 /// Has clients work and faults happen.
 pub(crate) fn run(plan: &Plan, stage: &mut dyn Stage, random: &mut Random) -> Outcome {
     let (clock, routes, resource) = (Clock::start(), stage.routes(), Resource::default());
+    let abilities = Abilities::of(routes.address(0));
     let is_over = AtomicBool::new(false);
     let mut faults = Faults { clock, done: Vec::new() };
     let mut failure = None;
@@ -108,9 +109,11 @@ pub(crate) fn run(plan: &Plan, stage: &mut dyn Stage, random: &mut Random) -> Ou
                 random: Random::from_seed(random.next()),
                 name: format!("c{client}"),
                 keys: &plan.keys,
+                abilities,
                 leases_ms: plan.leases_ms,
                 resource: &resource,
                 done: 0,
+                written: 0,
             };
             let is_over = &is_over;
             clients.push(scope.spawn(move || {
@@ -132,7 +135,12 @@ pub(crate) fn run(plan: &Plan, stage: &mut dyn Stage, random: &mut Random) -> Ou
     });
     if failure.is_none() {
         stage.assert_well();
-        ops.extend(take_all(HistoryClient::new(clock, &routes, LAST_CLIENT, false), &plan.keys));
+        let mut last = HistoryClient::new(clock, &routes, LAST_CLIENT, false);
+        take_all(&mut last, &plan.keys);
+        if abilities.guard {
+            read_all(&mut last, &plan.keys);
+        }
+        ops.extend(last.finish());
     }
     Outcome { history: History::new(ops, faults.done), failure }
 }
@@ -169,7 +177,7 @@ fn watch(mut client: HistoryClient<'_>, keys: &[String], is_over: &AtomicBool) -
 }
 
 /// When everybody has gone, every lock can be had.
-fn take_all(mut client: HistoryClient<'_>, keys: &[String]) -> Vec<Op> {
+fn take_all(client: &mut HistoryClient<'_>, keys: &[String]) {
     for (key, number) in keys.iter().zip(0..) {
         let token = format!("last-{number}");
         let acquire = Ask::Acquire {
@@ -177,6 +185,7 @@ fn take_all(mut client: HistoryClient<'_>, keys: &[String]) -> Vec<Op> {
             token: token.clone(),
             limit: Limit::EXCLUSIVE,
             lease_ms: 1_000,
+            weight: None,
             level: None,
             block_ms: Some(PATIENCE_MS),
             queue_ms: None,
@@ -185,5 +194,11 @@ fn take_all(mut client: HistoryClient<'_>, keys: &[String]) -> Vec<Op> {
         client.request(&acquire, None);
         client.request(&Ask::Release { key: key.clone(), token, level: 1 }, None);
     }
-    client.finish()
+}
+
+/// And nobody writes any more to what they guard.
+fn read_all(client: &mut HistoryClient<'_>, keys: &[String]) {
+    for key in keys {
+        client.request(&Ask::Read { name: guarded(key) }, None);
+    }
 }

@@ -86,7 +86,10 @@ fn a_server_that_keeps_its_append_only_file_keeps_every_promise() {
     let server = living_by(clock.as_ref(), builder).start();
     let promise = Promise {
         name: "appendfsync always",
-        terms: Terms { patience: PATIENCE_WITH_DISK, ..terms(FenceScope::OneSequence, &["LOADING"]) },
+        terms: Terms {
+            patience: PATIENCE_WITH_DISK,
+            ..terms(FenceScope::OneSequence, &["LOADING", "DEADLOCK"])
+        },
         may_break: &[],
         faults: &[FaultKind::Kill],
     };
@@ -97,7 +100,7 @@ fn a_server_that_keeps_its_append_only_file_keeps_every_promise() {
 fn a_server_that_keeps_nothing_loses_grants_in_a_crash_and_no_fences() {
     let promise = Promise {
         name: "nothing on disk",
-        terms: lossy_terms(&["LOADING"]),
+        terms: lossy_terms(&["LOADING", "DEADLOCK"]),
         may_break: LOST_GRANTS,
         faults: &[FaultKind::Kill],
     };
@@ -114,7 +117,7 @@ fn a_grace_after_the_restart_makes_up_for_lost_grants() {
     server.client().ok("SAVE");
     let promise = Promise {
         name: "old snapshot, restart-grace",
-        terms: lossy_terms(&["LOADING"]),
+        terms: lossy_terms(&["LOADING", "DEADLOCK"]),
         may_break: &[Rule::EarlyEnd],
         faults: &[FaultKind::Kill],
     };
@@ -130,7 +133,7 @@ fn pair(builder: impl Fn() -> Builder, clock: Option<&WallClock>) -> [Server; 2]
     [master, replica]
 }
 
-const FAILOVER_ERRORS: &[&str] = &["LOADING", "READONLY", "UNBLOCKED"];
+const FAILOVER_ERRORS: &[&str] = &["LOADING", "READONLY", "UNBLOCKED", "DEADLOCK"];
 
 #[test]
 fn a_replica_that_has_caught_up_keeps_every_promise_when_it_is_promoted() {
@@ -216,14 +219,15 @@ fn a_grace_after_the_promotion_keeps_lost_grants_from_becoming_second_holders() 
     promoted(Promotion::Behind, &plan_of_grace(), builder, None, name, &[Rule::EarlyEnd]);
 }
 
-const CLUSTER_ERRORS: &[&str] = &["MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "LOADING", "UNBLOCKED"];
+const CLUSTER_ERRORS: &[&str] =
+    &["MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "LOADING", "UNBLOCKED", "DEADLOCK"];
 
-/// In a cluster each lock is in a slot of its own.
+/// In a cluster two locks each are in a slot, so that they can be locked together.
 fn clustered(builder: ClusterBuilder, name: &'static str, fault: &'static [FaultKind]) {
     let random = Random::from_environment();
     let cluster = builder.config(&format!("lock.claim-lease {CLAIM_LEASE_MS}")).start();
-    let keys: Vec<String> =
-        (0..KEYS).map(|at| key_in(cluster.fresh_slot(at % cluster.masters()), "k")).collect();
+    let slots: Vec<u16> = (0..KEYS / 2).map(|at| cluster.fresh_slot(at % cluster.masters())).collect();
+    let keys: Vec<String> = (0..KEYS).map(|at| key_in(slots[at / 2], &format!("k{at}"))).collect();
     let promise = Promise {
         name,
         terms: Terms { patience: PATIENCE_WITH_DISK, ..terms(FenceScope::PerNodeAndKey, CLUSTER_ERRORS) },

@@ -117,7 +117,7 @@ fn missing(history: &History, promise: &Promise) -> Vec<String> {
     let has_ticket = |op: &Op| matches!(op.answer, Answer::Ticket(_));
     let all_kept = promise.may_break.is_empty();
     let meets_holds = |kind: FaultKind| {
-        let found = holds::derive(history, promise.terms.loses_writes).holds;
+        let found = holds::derive(&history.by_key(), promise.terms.loses_writes).holds;
         let meets = |fault: &Fault| {
             let stays = if all_kept { fault.end } else { fault.begin };
             let meets = |hold: &Hold| fault.concerns(hold.node) && hold.from < fault.begin && hold.to > stays;
@@ -130,6 +130,8 @@ fn missing(history: &History, promise: &Promise) -> Vec<String> {
         ("a refusal", has(&|op| acquires(op, false) && op.answer == Answer::Null)),
         ("a grant after waiting", has(&|op| has_waited(op) && is_granted(op))),
         ("a wait in vain", has(&|op| has_waited(op) && op.answer == Answer::Null)),
+        ("a weight", has(&|op| matches!(op.ask, Ask::Acquire { weight: Some(2..), .. }) && is_granted(op))),
+        ("another share", has_changed(history)),
         ("an inner level", has(&|op| op.ask.is_inner() && is_granted(op))),
         (
             "an inner level that was given back",
@@ -150,6 +152,18 @@ fn missing(history: &History, promise: &Promise) -> Vec<String> {
     .into_iter()
     .map(|(what, is_there)| (what.to_owned(), is_there))
     .collect::<Vec<_>>();
+    // What the module cannot do yet was not asked for.
+    let several = |ask: &Ask| matches!(ask, Ask::Several { .. });
+    if has(&|op| several(&op.ask)) {
+        due.push(("several locks at once".to_owned(), has(&|op| several(&op.ask) && is_granted(op))));
+        let counted = has(&|op| matches!(op.answer, Answer::Count(2..)));
+        due.push(("several locks that were released or extended".to_owned(), counted));
+    }
+    let guarded = |answer: &Answer| has(&|op| matches!(op.ask, Ask::Guard { .. }) && op.answer == *answer);
+    if has(&|op| matches!(op.ask, Ask::Guard { .. })) {
+        due.push(("a guarded write".to_owned(), guarded(&Answer::Done)));
+        due.push(("a guarded write that was refused".to_owned(), guarded(&Answer::NotOwner)));
+    }
     due.extend(promise.faults.iter().map(|kind| (format!("a hold at a {kind}"), meets_holds(*kind))));
     due.into_iter().filter_map(|(what, is_there)| (!is_there).then_some(what)).collect()
 }
@@ -167,6 +181,19 @@ fn has_kept(history: &History, is_such: &dyn Fn(&Op) -> bool) -> bool {
                 && is_such(op)
                 && (!told(op) || first.is_some_and(|first| first.answer == op.answer))
         })
+    })
+}
+
+/// Whether a token was granted another share of what it held.
+fn has_changed(history: &History) -> bool {
+    let (ops, tokens) = (history.ops(), history.by_token());
+    tokens.values().any(|places| {
+        let granted = places.iter().map(|place| &ops[*place]).filter_map(|op| match (&op.ask, &op.answer) {
+            (Ask::Acquire { limit, weight, .. }, Answer::Granted(fence)) => Some((*fence, *limit, *weight)),
+            _ => None,
+        });
+        let mut before = None;
+        granted.into_iter().any(|now| before.replace(now).is_some_and(|old| old.0 == now.0 && old != now))
     })
 }
 

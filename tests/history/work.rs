@@ -1,5 +1,6 @@
 //! What a client does: one piece of work after another, each under a lock and a token of its own.
 
+use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use lock_checker::{Answer, Ask, Limit, Micros};
 
 use crate::history_client::{HistoryClient, Patient, Told};
 use crate::resource::Resource;
-use crate::support::Random;
+use crate::support::{Client, Random, Reply};
 
 /// The leases that are asked for, in milliseconds: some that outlast faults, and some that do not.
 pub(crate) const LEASES_MS: &[u64] = &[30, 120, 400, 400, 900];
@@ -21,22 +22,59 @@ const REPETITIONS: usize = 6;
 /// How often a client asks again that has a place in the queue.
 const PLACE_REPETITIONS: usize = 30;
 
+/// What a module can do that not every one can.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Abilities {
+    /// It locks several keys at once.
+    pub(crate) several: bool,
+    /// It guards what is written.
+    pub(crate) guard: bool,
+}
+
+impl Abilities {
+    pub(crate) fn of(address: SocketAddr) -> Self {
+        let mut client = Client::connect(address);
+        let mut has = |name: &str| match client.run(&format!("COMMAND INFO {name}")) {
+            Reply::Array(commands) => matches!(commands.first(), Some(Reply::Array(_))),
+            _ => false,
+        };
+        Self { several: has("lock.macquire"), guard: has("lock.guard") }
+    }
+}
+
+/// What is written to by who holds this lock, with its guard; it is in the same slot.
+pub(crate) fn guarded(key: &str) -> String {
+    let tag = tag_of(key).unwrap_or(key);
+    format!("{{{tag}}}:guarded:{key}")
+}
+
+fn tag_of(key: &str) -> Option<&str> {
+    key.split_once('{')?.1.split_once('}').map(|(tag, _)| tag)
+}
+
 /// A client at work.
 pub(crate) struct Worker<'a> {
     pub(crate) client: HistoryClient<'a>,
     pub(crate) random: Random,
     pub(crate) name: String,
     pub(crate) keys: &'a [String],
+    pub(crate) abilities: Abilities,
     pub(crate) leases_ms: &'static [u64],
     pub(crate) resource: &'a Resource,
     pub(crate) done: usize,
+    pub(crate) written: usize,
 }
 
 /// A piece of work.
+#[derive(Clone)]
 struct Job {
     key: String,
+    /// Other locks that it needs together with this one.
+    others: Vec<String>,
     token: String,
     limit: Limit,
+    /// How much it counts, if it says so.
+    weight: Option<u16>,
     lease_ms: u64,
     /// Whether it says that it is the outermost. Its retries do not make the lease shorter then.
     names_level: bool,
@@ -55,36 +93,56 @@ struct Held {
 }
 
 impl Job {
+    /// A request for the lock, or for all of several.
+    fn of_all(&self, each: Ask) -> Ask {
+        if self.others.is_empty() {
+            return each;
+        }
+        let keys = [&self.key].into_iter().chain(&self.others).cloned().collect();
+        Ask::Several { keys, each: Box::new(each) }
+    }
+
     fn acquire(&self) -> Ask {
-        Ask::Acquire {
+        self.of_all(Ask::Acquire {
             key: self.key.clone(),
             token: self.token.clone(),
             limit: self.limit,
             lease_ms: self.lease_ms,
+            weight: self.weight,
             level: self.names_level.then_some(1),
             block_ms: self.block_ms,
             queue_ms: self.queue_ms,
             session: self.session,
-        }
+        })
     }
 
     /// The same, to be answered at once.
     fn ask_again(&self) -> Ask {
-        Self { block_ms: None, key: self.key.clone(), token: self.token.clone(), ..*self }.acquire()
+        Self { block_ms: None, ..self.clone() }.acquire()
     }
 
     /// What work that was called by this one asks for: it is not to wait, for its caller holds the lock.
     fn acquire_inner(&self, level: u16, lease_ms: u64) -> Ask {
-        Ask::Acquire {
+        self.of_all(Ask::Acquire {
             key: self.key.clone(),
             token: self.token.clone(),
             limit: self.limit,
             lease_ms,
+            // What is not named stays.
+            weight: None,
             level: Some(level),
             block_ms: Some(0),
             queue_ms: None,
             session: self.session,
-        }
+        })
+    }
+
+    /// What tells that all of its locks were extended.
+    fn at_all(&self) -> Answer {
+        let mut keys: Vec<&String> = self.others.iter().chain([&self.key]).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        if self.others.is_empty() { Answer::Yes } else { Answer::Count(keys.len()) }
     }
 
     fn release(&self, level: u16) -> Ask {
@@ -132,13 +190,7 @@ impl Worker<'_> {
     fn next_job(&mut self) -> Job {
         self.done += 1;
         let at = self.random.below(self.keys.len());
-        // Of each three locks, the first is a mutex, the second is read and written, the third has places.
-        let limit = match (at % 3, self.random.below(10)) {
-            (1, 0..7) | (2, 0) => Limit::Shared,
-            (2, 1..5) => Limit::Most(2),
-            (2, 5..8) => Limit::Most(3),
-            _ => Limit::EXCLUSIVE,
-        };
+        let (limit, weight) = self.share(at);
         let lease_ms = *self.random.pick(self.leases_ms);
         let block_ms = match self.random.below(10) {
             0..3 => None,
@@ -157,7 +209,42 @@ impl Worker<'_> {
         let token = format!("{}-{}", self.name, self.done);
         let session = queue_ms.is_none() && self.one_in(5);
         let names_level = self.one_in(2);
-        Job { key: self.keys[at].clone(), token, limit, lease_ms, names_level, block_ms, queue_ms, session }
+        let key = self.keys[at].clone();
+        let others = self.others(at);
+        Job { key, others, token, limit, weight, lease_ms, names_level, block_ms, queue_ms, session }
+    }
+
+    /// One or two other locks, of the same slot in a cluster, for some jobs.
+    fn others(&mut self, at: usize) -> Vec<String> {
+        if !self.abilities.several || !self.one_in(4) {
+            return Vec::new();
+        }
+        let is_possible =
+            |other: &usize| *other != at && tag_of(&self.keys[*other]) == tag_of(&self.keys[at]);
+        let possible: Vec<usize> = (0..self.keys.len()).filter(is_possible).collect();
+        let mut others = Vec::new();
+        for _ in 0..possible.len().min(1 + self.random.below(2)) {
+            let other = &self.keys[*self.random.pick(&possible)];
+            // Now and then one is named twice.
+            if !others.contains(other) || self.one_in(4) {
+                others.push(other.clone());
+            }
+        }
+        others
+    }
+
+    /// Of each three locks, the first is a mutex, the second is read and written, the third has room for several.
+    fn share(&mut self, at: usize) -> (Limit, Option<u16>) {
+        match (at % 3, self.random.below(10)) {
+            (1, 0..7) | (2, 0) => (Limit::Shared, self.weight(3)),
+            (2, 1..4) => (Limit::Most(2), self.weight(2)),
+            (2, 4..8) => (Limit::Most(4), self.weight(3)),
+            _ => (Limit::EXCLUSIVE, self.weight(1)),
+        }
+    }
+
+    fn weight(&mut self, most: usize) -> Option<u16> {
+        self.one_in(2).then(|| u16::try_from(1 + self.random.below(most)).unwrap())
     }
 
     /// Asks until it is known what came of it, or the client loses interest.
@@ -244,7 +331,7 @@ impl Worker<'_> {
                 Answer::Unconfirmed if self.one_in(2) => break,
                 // This claims what was granted meanwhile, too.
                 Answer::Ticket(_) if self.one_in(12) => {
-                    self.client.request(&job.extend(job.lease_ms), None);
+                    self.client.request(&job.of_all(job.extend(job.lease_ms)), None);
                 }
                 Answer::Ticket(_) if job.block_ms.is_some() => self.pause(10),
                 Answer::Ticket(_) => {
@@ -297,9 +384,11 @@ impl Worker<'_> {
             let kept = match self.random.below(12) {
                 0 => self.extend(job, &mut held),
                 1 => self.retry(job, &mut held),
+                6 if job.queue_ms.is_none() && !job.session => self.change(job, &mut held),
                 2 => self.check(job, &mut held),
                 3 | 4 => self.nest(job, &mut held, 2),
-                5 => self.expire(job, &mut held),
+                5 if job.others.is_empty() => self.expire(job, &mut held),
+                7..=9 if self.abilities.guard => self.guard(job),
                 _ => {
                     self.write(job, &held);
                     self.pause(pause_ms);
@@ -323,15 +412,25 @@ impl Worker<'_> {
         }
     }
 
+    /// Writes where the server looks whether the lock is held.
+    fn guard(&mut self, job: &Job) -> bool {
+        self.written += 1;
+        let (key, token) = (job.key.clone(), job.token.clone());
+        let (name, value) = (guarded(&job.key), format!("{token}-{}", self.written));
+        let give_up = self.one_in(10).then(|| Duration::from_millis(20));
+        let guard = Ask::Guard { key, token, name, value };
+        self.client.request(&guard, give_up).answer != Answer::NotOwner
+    }
+
     fn extend(&mut self, job: &Job, held: &mut Held) -> bool {
         let lease_ms = *self.random.pick(self.leases_ms);
-        let Told { answer, sent } = self.client.request(&job.extend(lease_ms), None);
+        let Told { answer, sent } = self.client.request(&job.of_all(job.extend(lease_ms)), None);
         // A shorter one may be in force even if no answer says so.
         held.lease_end = held.lease_end.min(lease_end(sent, lease_ms));
-        if answer == Answer::Yes {
+        if answer == job.at_all() {
             held.lease_end = lease_end(sent, lease_ms);
         }
-        answer != Answer::No
+        answer == job.at_all() || answer.is_unknown() || matches!(answer, Answer::Error(_))
     }
 
     fn retry(&mut self, job: &Job, held: &mut Held) -> bool {
@@ -343,6 +442,30 @@ impl Worker<'_> {
             _ => held.lease_end = held.lease_end.min(asked),
         }
         !matches!(answer, Answer::Null | Answer::Ticket(_))
+    }
+
+    /// Wants more of the lock or less for a while, and then what it had.
+    fn change(&mut self, job: &Job, held: &mut Held) -> bool {
+        let at = self.keys.iter().position(|key| *key == job.key).unwrap();
+        let (limit, weight) = self.share(at);
+        let block_ms = self.one_in(2).then(|| self.between(5, 60));
+        // A weight that is not named stays, and may be above the new limit.
+        let other = Job { limit, weight: weight.or(Some(1)), block_ms, ..job.clone() };
+        let Told { answer, sent } = self.client.request(&other.acquire(), None);
+        let asked = lease_end(sent, job.lease_ms);
+        match answer {
+            Answer::Granted(fence) => *held = Held { fence, lease_end: asked },
+            _ => held.lease_end = held.lease_end.min(asked),
+        }
+        // It has to be content with what it has if that is not to be had any more.
+        let own = Job { weight: job.weight.or(Some(1)), ..job.clone() };
+        let Told { answer, sent } = self.client.request(&own.ask_again(), None);
+        let asked = lease_end(sent, job.lease_ms);
+        match answer {
+            Answer::Granted(fence) => *held = Held { fence, lease_end: asked },
+            _ => held.lease_end = held.lease_end.min(asked),
+        }
+        matches!(answer, Answer::Granted(_))
     }
 
     /// Calls work that takes the same lock, now and then work that does so in its turn.
@@ -392,15 +515,29 @@ impl Worker<'_> {
         let is_forgotten = self.one_in(if job.lease_ms < 200 { 10 } else { 40 });
         if is_forgotten || (job.session && self.one_in(3)) || !self.release(job, 1) {
             self.forget(job);
+        } else if self.abilities.guard && self.one_in(4) {
+            self.guard(job);
         }
     }
 
-    /// Whether it is known to be given back, from that level on.
+    /// Whether it is known to be given back, from that level on. There is no command for the inner levels of several locks
+    /// together, and now and then none is used for the outermost either.
     fn release(&mut self, job: &Job, level: u16) -> bool {
+        if level > 1 || self.one_in(4) {
+            let keys: Vec<&String> = [&job.key].into_iter().chain(&job.others).collect();
+            return keys.into_iter().all(|key| {
+                let one = Job { key: key.clone(), others: Vec::new(), ..job.clone() };
+                self.release_by(&one.release(level))
+            });
+        }
+        self.release_by(&job.of_all(job.release(level)))
+    }
+
+    fn release_by(&mut self, release: &Ask) -> bool {
         for _ in 0..REPETITIONS {
             let give_up = self.one_in(10).then(|| Duration::from_millis(30));
-            match self.client.request(&job.release(level), give_up).answer {
-                Answer::Yes | Answer::No => return true,
+            match self.client.request(release, give_up).answer {
+                Answer::Yes | Answer::No | Answer::Count(_) => return true,
                 _ => self.pause(20),
             }
         }

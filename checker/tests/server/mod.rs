@@ -10,6 +10,18 @@ use lock_checker::{Answer, Ask, History, Limit, Micros, Op};
 pub(crate) enum Defect {
     /// One hold more than the rule of admission allows.
     OneTooMany,
+    /// Every hold counts as one.
+    WeightsIgnored,
+    /// Another limit or weight is had for the asking.
+    ChangesForFree,
+    /// Of several locks, only the first is granted.
+    HalfGrants,
+    /// A guard lets everybody write.
+    LooseGuards,
+    /// A guard lets nobody write whoever holds the lock.
+    DeafGuards,
+    /// What a guard has refused is written all the same.
+    LateGuards,
     /// Leases end when half of them is over.
     ShortLeases,
     /// Fences go down.
@@ -74,6 +86,8 @@ pub(crate) fn history(seed: u64, steps: usize, defect: Option<Defect>) -> Histor
         unclaimed: BTreeMap::new(),
         clients: (0..CLIENTS).map(|_| Client::default()).collect(),
         locks: BTreeMap::new(),
+        written: BTreeMap::new(),
+        values: 0,
         strays: Vec::new(),
         ops: Vec::new(),
     };
@@ -110,6 +124,7 @@ struct Held {
     token: String,
     fence: u64,
     limit: usize,
+    weight: usize,
     level: u16,
     deadline: Micros,
     tie: Option<ConnectionId>,
@@ -152,6 +167,10 @@ struct World {
     unclaimed: BTreeMap<(String, String), u64>,
     clients: Vec<Client>,
     locks: BTreeMap<String, Lock>,
+    /// What is written under guards, by name.
+    written: BTreeMap<String, String>,
+    /// How many values have been drawn.
+    values: u64,
     strays: Vec<Stray>,
     ops: Vec<Op>,
 }
@@ -308,20 +327,29 @@ impl World {
     }
 
     fn admits(&self, ask: &Ask) -> bool {
-        let Ask::Acquire { key, limit, .. } = ask else { return false };
+        let Ask::Acquire { key, token, limit, weight, .. } = ask else { return false };
         let holds = self.locks.get(key).map_or(&[][..], |lock| &lock.holds);
-        let smallest = holds.iter().map(|hold| hold.limit).fold(most(*limit), usize::min);
-        holds.len() < smallest.saturating_add(usize::from(self.has(Defect::OneTooMany)))
+        let (own, others): (Vec<&Held>, Vec<&Held>) = holds.iter().partition(|hold| hold.token == *token);
+        let own = own.first().map_or(1, |own| own.weight);
+        let smallest = others.iter().map(|hold| hold.limit).fold(most(*limit), usize::min);
+        let weight = if self.has(Defect::WeightsIgnored) {
+            others.len() + 1
+        } else {
+            others.iter().map(|hold| hold.weight).sum::<usize>() + weight.map_or(own, usize::from)
+        };
+        weight <= smallest.saturating_add(usize::from(self.has(Defect::OneTooMany)))
     }
 
     fn grant(&mut self, ask: &Ask, from: ConnectionId, moment: Micros) -> u64 {
-        let Ask::Acquire { key, token, limit, lease_ms, session, .. } = ask else { return 0 };
+        let Ask::Acquire { key, token, limit, lease_ms, weight, session, .. } = ask else { return 0 };
         self.last_fence += 1;
         let fence =
             if self.has(Defect::FallingFences) { 1_000_000 - self.last_fence } else { self.last_fence };
         let lease = if self.has(Defect::ShortLeases) { lease_ms * 500 } else { lease_ms * 1000 };
         let (limit, tie) = (most(*limit), session.then_some(from));
-        let held = Held { token: token.clone(), fence, limit, level: 1, deadline: moment + lease, tie };
+        let weight = weight.map_or(1, usize::from);
+        let held =
+            Held { token: token.clone(), fence, limit, weight, level: 1, deadline: moment + lease, tie };
         self.lock(key).holds.push(held);
         self.promise(key);
         fence
@@ -336,12 +364,21 @@ impl World {
 
     /// What the server makes of a request; nothing yet where it waits.
     fn decide(&mut self, ask: &Ask, from: ConnectionId, moment: Micros) -> Option<Answer> {
+        match ask {
+            Ask::Several { keys, each } => return Some(self.decide_all(keys, each, from, moment)),
+            Ask::Guard { key, token, name, value } => return Some(self.guard(key, token, name, value)),
+            Ask::Read { name } => {
+                return Some(self.written.get(name).cloned().map_or(Answer::Null, Answer::Value));
+            }
+            _ => {}
+        }
         let (key, token) = (ask.key()?, ask.token());
         let admits = self.admits(ask);
         let unclaimed = self.unclaimed.get(&(key.to_owned(), token.unwrap_or_default().to_owned())).copied();
         let unclaimed = unclaimed.filter(|_| self.has(Defect::EndlessClaims));
         let keeps_places = !self.has(Defect::NoPlaces);
-        let [deaf_to_ttl, short_levels, from_nothing, end_holds, forgiving] = [
+        let [changes_for_free, deaf_to_ttl, short_levels, from_nothing, end_holds, forgiving] = [
+            Defect::ChangesForFree,
             Defect::DeafToTtl,
             Defect::ShortLevels,
             Defect::LevelsFromNothing,
@@ -353,7 +390,16 @@ impl World {
         let (ttl, is_held) = (lock.ttl, !lock.holds.is_empty());
         let held = lock.holds.iter_mut().find(|hold| Some(hold.token.as_str()) == token);
         let answer = match (ask, held) {
-            (Ask::Acquire { lease_ms, session, level, .. }, Some(held)) => {
+            (Ask::Acquire { limit, weight, .. }, Some(held))
+                if !(admits || changes_for_free)
+                    && (held.limit != most(*limit)
+                        || weight.is_some_and(|weight| usize::from(weight) != held.weight)) =>
+            {
+                Answer::Null
+            }
+            (Ask::Acquire { limit, lease_ms, weight, session, level, .. }, Some(held)) => {
+                held.limit = most(*limit);
+                held.weight = weight.map_or(held.weight, usize::from);
                 let lease_end = moment + lease_ms * 1000;
                 let is_never_shorter = level.is_some() && !short_levels;
                 held.deadline = if is_never_shorter { held.deadline.max(lease_end) } else { lease_end };
@@ -411,6 +457,48 @@ impl World {
             self.serve(key, moment);
         }
         Some(answer)
+    }
+
+    fn holds(&self, key: &str, token: &str) -> bool {
+        self.locks.get(key).is_some_and(|lock| lock.holds.iter().any(|hold| hold.token == token))
+    }
+
+    fn decide_all(&mut self, keys: &[String], each: &Ask, from: ConnectionId, moment: Micros) -> Answer {
+        let token = each.token().unwrap().to_owned();
+        let held = keys.iter().filter(|key| self.holds(key, &token)).count();
+        if !matches!(each, Ask::Acquire { .. }) {
+            let answers: Vec<_> =
+                keys.iter().map(|key| self.decide(&with_key(each, key), from, moment)).collect();
+            return Answer::Count(answers.iter().filter(|answer| **answer == Some(Answer::Yes)).count());
+        }
+        if held == keys.len() {
+            let answers: Vec<_> =
+                keys.iter().map(|key| self.decide(&with_key(each, key), from, moment)).collect();
+            return answers.into_iter().flatten().next().unwrap();
+        }
+        let is_ready = |key: &String| {
+            self.admits(&with_key(each, key)) && self.locks.get(key).is_none_or(|lock| lock.queue.is_empty())
+        };
+        if held > 0 || !keys.iter().all(is_ready) {
+            return Answer::Null;
+        }
+        let granted = if self.has(Defect::HalfGrants) { &keys[..1] } else { keys };
+        let fences: Vec<u64> =
+            granted.iter().map(|key| self.grant(&with_key(each, key), from, moment)).collect();
+        for key in granted {
+            let own = self.lock(key).holds.iter_mut().find(|hold| hold.token == token);
+            own.unwrap().fence = fences[0];
+        }
+        Answer::Granted(fences[0])
+    }
+
+    fn guard(&mut self, key: &str, token: &str, name: &str, value: &str) -> Answer {
+        let is_deaf = self.has(Defect::DeafGuards);
+        let may_write = self.holds(key, token) && !is_deaf || self.has(Defect::LooseGuards);
+        if may_write || self.has(Defect::LateGuards) {
+            self.written.insert(name.to_owned(), value.to_owned());
+        }
+        if may_write { Answer::Done } else { Answer::NotOwner }
     }
 
     /// A release has left this token without a hold, perhaps.
@@ -509,6 +597,16 @@ impl World {
         self.ops.push(Op { sent, answered, client, connection, node: 0, ask: release, answer });
     }
 
+    fn share(&mut self) -> (Limit, Option<u16>) {
+        let limit = match self.below(8) {
+            0 | 1 => Limit::Shared,
+            2 => Limit::Most(2),
+            3 => Limit::Most(4),
+            _ => Limit::EXCLUSIVE,
+        };
+        (limit, (self.below(3) == 0).then(|| 1 + self.below(most(limit).min(3) as u64) as u16))
+    }
+
     fn choose(&mut self, at: usize) -> Ask {
         let lease_ms = 5 + self.below(120);
         if let Some(again) = self.clients[at].again.take() {
@@ -516,25 +614,67 @@ impl World {
         }
         let Some(wants) = self.clients[at].wants.clone() else {
             let key = KEYS[self.below(2) as usize].to_owned();
-            if self.below(4) == 0 {
-                return Ask::Look { key };
+            match self.below(12) {
+                0..4 => return Ask::Look { key },
+                4 => return Ask::Read { name: format!("x{key}") },
+                _ => {}
             }
             self.clients[at].work += 1;
-            let limit =
-                [Limit::Shared, Limit::Most(2), Limit::EXCLUSIVE, Limit::EXCLUSIVE][self.below(4) as usize];
+            let (limit, weight) = self.share();
             let block_ms = (self.below(3) != 0).then_some(10 + self.below(60));
             let queue_ms = (self.below(4) == 0).then_some(10 + self.below(80));
             let session = queue_ms.is_none() && self.below(3) == 0;
             let token = format!("c{at}-{}", self.clients[at].work);
             let level = (self.below(2) == 0).then_some(1);
-            return Ask::Acquire { key, token, limit, lease_ms, level, block_ms, queue_ms, session };
+            let acquire = |block_ms, queue_ms| Ask::Acquire {
+                key,
+                token,
+                limit,
+                lease_ms,
+                weight,
+                level,
+                block_ms,
+                queue_ms,
+                session,
+            };
+            if self.below(4) == 0 {
+                let keys = KEYS.map(str::to_owned).to_vec();
+                let each = Box::new(with_key(&acquire(None, None), KEYS[0]));
+                return Ask::Several { keys, each };
+            }
+            return acquire(block_ms, queue_ms);
         };
         let (key, token) = (wants.key().unwrap().to_owned(), wants.token().unwrap().to_owned());
         let inner = 2 + self.below(2) as u16;
         let check = Ask::Check { key: key.clone(), token: token.clone() };
+        if self.below(6) == 0 {
+            self.values += 1;
+            self.clients[at].again = (self.below(2) == 0).then(|| Ask::Read { name: format!("x{key}") });
+            return Ask::Guard { name: format!("x{key}"), key, token, value: self.values.to_string() };
+        }
+        if let Ask::Several { keys, .. } = &wants
+            && self.below(2) == 0
+        {
+            let (other, keys) = (keys[self.below(2) as usize].clone(), keys.clone());
+            return match self.below(4) {
+                0 => {
+                    let each = Box::new(Ask::Release { key, token, level: 1 });
+                    Ask::Several { keys, each }
+                }
+                1 => {
+                    let each = Box::new(Ask::Extend { key, token, lease_ms });
+                    Ask::Several { keys, each }
+                }
+                _ => Ask::Check { key: other, token },
+            };
+        }
         match self.below(16) {
             0 => Ask::Extend { key, token, lease_ms },
             1 => check,
+            3 if self.below(2) == 0 => {
+                let (limit, weight) = self.share();
+                with_share(wants, limit, weight)
+            }
             2 | 3 => wants,
             4..=8 => {
                 self.clients[at].again = Some(check);
@@ -556,15 +696,19 @@ impl World {
         let (repeats, waits_on, dawdles) = (self.below(2) == 0, self.below(8) != 0, self.below(4) == 0);
         let client = &mut self.clients[at];
         (client.free, client.waits) = (client.free.max(answered), None);
-        match (&ask, &answer) {
+        let each = match &ask {
+            Ask::Several { each, .. } => each,
+            ask => ask,
+        };
+        match (each, &answer) {
             (_, Answer::GaveUp) => {
                 client.connection += 1;
                 client.again = repeats.then(|| ask.clone());
-                if (matches!(ask, Ask::Acquire { .. }) || ask.releases_all()) && !repeats {
+                if (matches!(each, Ask::Acquire { .. }) || each.releases_all()) && !repeats {
                     client.wants = None;
                 }
             }
-            (Ask::Acquire { .. }, Answer::Granted(_)) if ask.is_inner() => {}
+            (Ask::Acquire { .. }, Answer::Granted(_)) if each.is_inner() => {}
             (Ask::Acquire { .. }, Answer::Granted(_)) => client.wants = Some(ask.clone()),
             (Ask::Acquire { .. }, Answer::Ticket(_)) => {
                 client.wants = Some(ask.clone());
@@ -572,8 +716,10 @@ impl World {
                 client.again = waits_on.then_some(repetition);
                 client.free += if dawdles { DAWDLES } else { 0 };
             }
+            // Another share is not to be had, and what is held stays.
+            (Ask::Acquire { .. }, _) if client.wants.as_ref().is_some_and(|wants| *wants != ask) => {}
             (Ask::Acquire { .. }, _) => client.wants = None,
-            (Ask::Release { .. }, _) if ask.releases_all() => client.wants = None,
+            (Ask::Release { .. }, _) if each.releases_all() => client.wants = None,
             _ => {}
         }
         self.ops.push(Op { sent, answered, client: at, connection, node: 0, ask, answer });
@@ -587,6 +733,14 @@ fn most(limit: Limit) -> usize {
     }
 }
 
+/// The request for another share of what is held, which waits for nothing.
+fn with_share(mut ask: Ask, new_limit: Limit, new_weight: Option<u16>) -> Ask {
+    if let Ask::Acquire { limit, weight, block_ms, queue_ms, .. } = &mut ask {
+        (*limit, *weight, *block_ms, *queue_ms) = (new_limit, new_weight, None, None);
+    }
+    ask
+}
+
 /// The request of an inner level, which waits for nothing.
 fn inner_of(ask: Ask, inner: u16, shorter_ms: u64) -> Ask {
     let Ask::Acquire { key, token, limit, session, .. } = ask else { return ask };
@@ -595,11 +749,20 @@ fn inner_of(ask: Ask, inner: u16, shorter_ms: u64) -> Ask {
         token,
         limit,
         lease_ms: shorter_ms,
+        weight: None,
         level: Some(inner),
         block_ms: None,
         queue_ms: None,
         session,
     }
+}
+
+fn with_key(ask: &Ask, new: &str) -> Ask {
+    let mut ask = ask.clone();
+    if let Ask::Acquire { key, .. } | Ask::Release { key, .. } | Ask::Extend { key, .. } = &mut ask {
+        new.clone_into(key);
+    }
+    ask
 }
 
 fn queue_ms(ask: &Ask) -> Option<u64> {

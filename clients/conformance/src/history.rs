@@ -53,12 +53,13 @@ struct Span {
     begin: Micros,
     end: Micros,
     most: usize,
+    weight: usize,
 }
 
 impl fmt::Display for Span {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { lock, token, begin, end, most } = self;
-        write!(out, "{lock} {token} of {most} from {begin} to {end} us")
+        let Self { lock, token, begin, end, most, weight } = self;
+        write!(out, "{lock} {token}, {weight} of {most}, from {begin} to {end} us")
     }
 }
 
@@ -120,7 +121,8 @@ pub(crate) fn contend(testee: &Testee, bed: &Bed, protocol: u8) {
         let count = violations.len();
         panic!("all of the history is in {}: {count} violations\n{shown}\n{overlap:#?}", path.display());
     }
-    assert!(told.counts.get("released").is_some_and(|count| *count > 20), "{:?}", told.counts);
+    let count = |what: &str| told.counts.get(what).copied().unwrap_or_default();
+    assert!(count("released") + count("several released") > 20, "{:?}", told.counts);
     assert!(met.contains_key(&Fault::Close), "{met:?}");
 }
 
@@ -148,12 +150,18 @@ struct Worker<'a> {
 }
 
 impl Worker<'_> {
-    /// Acquires a lock, has it for some time, and releases it.
+    /// Acquires a lock, or several together, has them for some time, and releases them.
     fn turn(&mut self) {
-        let (options, most) = self.options();
-        let lock = *self.random.pick(&LOCKS);
+        let (options, most, weight) = self.options();
+        let locks = self.locks();
         let is_session = options.get("session").is_some();
-        let sent = self.client.acquire(&self.name, &self.name, lock, options);
+        let sent = match locks.as_slice() {
+            [lock] => self.client.acquire(&self.name, &self.name, lock, options),
+            _ => {
+                let locks: Vec<String> = locks.iter().copied().map(str::to_owned).collect();
+                self.client.acquire_all(&self.name, &self.name, &locks, options)
+            }
+        };
         if fraction(&mut self.random) < 0.1 && !cannot(self.testee, "standalone", "cancel") {
             thread::sleep(Duration::from_secs_f64(fraction(&mut self.random)));
             self.client.cancel(&sent);
@@ -181,28 +189,67 @@ impl Worker<'_> {
                 let lease = *self.random.pick(&[400, 1_000]);
                 self.client.extend(&self.name, &self.name, json!({"lease": lease}));
             }
+            if fraction(&mut self.random) < 0.02 && !cannot(self.testee, "standalone", "guard") {
+                self.write(locks[0]);
+            }
         }
         // It may be over before anybody asks: what was granted some time ago is heard of here after a cancellation.
         if end > begin {
-            self.told.lock().unwrap().spans.push(Span { lock, token, begin, end, most });
+            let spans =
+                locks.iter().map(|lock| Span { lock, token: token.clone(), begin, end, most, weight });
+            self.told.lock().unwrap().spans.extend(spans);
         }
         let released = self.client.release(&self.name, &self.name);
-        self.count(if released["is"] == json!(true) { "released" } else { "lost" });
+        self.count(match (released["is"] == json!(true), locks.len()) {
+            (false, _) => "lost",
+            (true, 1) => "released",
+            (true, _) => "several released",
+        });
     }
 
-    /// How it is asked for, and how many hold it together at the most then.
-    fn options(&mut self) -> (Value, usize) {
+    /// One, or several, in any order: those who wait for the same meet in each.
+    fn locks(&mut self) -> Vec<&'static str> {
+        let is_several = fraction(&mut self.random) < 0.3 && !cannot(self.testee, "standalone", "several");
+        let count = if is_several { 2 + self.random.below(2) } else { 1 };
+        let (mut left, mut locks) = (LOCKS.to_vec(), Vec::new());
+        for _ in 0..count {
+            locks.push(left.remove(self.random.below(left.len())));
+        }
+        locks
+    }
+
+    /// Under the guard of the lock; the checker says whether it was held then.
+    fn write(&mut self, lock: &str) {
+        let value = format!("{:x}", self.random.next());
+        let reply = self.client.guard(
+            &self.name,
+            &self.name,
+            None,
+            json!(["SET", format!("written under {lock}"), value]),
+        );
+        let kind = reply["error"].as_str().unwrap_or_default();
+        assert!(reply == json!("OK") || ["CONNECTION", "LOST"].contains(&kind), "{reply}");
+        self.count(if reply == json!("OK") { "written" } else { "not written" });
+    }
+
+    /// How it is asked for, how much holds it together at the most then, and how much of that it is.
+    fn options(&mut self) -> (Value, usize, usize) {
         let mut options = json!({
             "lease": self.random.pick(&[400, 800, 1_500]),
             "wait": self.random.pick(&[0, 300, 2_000, 5_000]),
         });
         let kind = fraction(&mut self.random);
+        let mut weight = 1;
         let most = if kind < 0.3 {
             options["shared"] = json!(true);
             usize::MAX
-        } else if kind < 0.5 {
-            options["limit"] = json!(2);
-            2
+        } else if kind < 0.6 {
+            options["limit"] = json!(3);
+            if fraction(&mut self.random) < 0.5 && !cannot(self.testee, "standalone", "weight") {
+                weight = 1 + self.random.below(3);
+                options["weight"] = json!(weight);
+            }
+            3
         } else {
             1
         };
@@ -212,7 +259,7 @@ impl Worker<'_> {
         if fraction(&mut self.random) < 0.1 && !cannot(self.testee, "standalone", "session") {
             options["session"] = json!(true);
         }
-        (options, most)
+        (options, most, weight)
     }
 
     fn count(&self, what: &'static str) {
@@ -231,7 +278,8 @@ impl Told {
             here.retain(|other| other.end > span.begin);
             here.push(span);
             let most = here.iter().map(|span| span.most).min()?;
-            (here.len() > most).then(|| here.iter().map(|span| span.to_string()).collect())
+            let weight: usize = here.iter().map(|span| span.weight).sum();
+            (weight > most).then(|| here.iter().map(|span| span.to_string()).collect())
         })
     }
 }

@@ -104,7 +104,22 @@ impl Recorder {
 }
 
 fn ask_of(request: &Request) -> Option<Ask> {
-    let [_, key, rest @ ..] = request.words.as_slice() else { return None };
+    let (command, words) = (request.command.as_str(), request.words.get(1..)?);
+    match command.strip_prefix("LOCK.M") {
+        Some(each) => {
+            let (count, words) = words.split_first()?;
+            let (keys, rest) = words.split_at_checked(count.parse().ok()?)?;
+            let each = ask_of_one(&format!("LOCK.{each}"), keys.first()?, rest)?;
+            Some(Ask::Several { keys: keys.to_vec(), each: Box::new(each) })
+        }
+        None => {
+            let (key, rest) = words.split_first()?;
+            ask_of_one(command, key, rest)
+        }
+    }
+}
+
+fn ask_of_one(command: &str, key: &str, rest: &[String]) -> Option<Ask> {
     let option = |name: &str| {
         let at = rest.iter().position(|word| word.eq_ignore_ascii_case(name))?;
         rest.get(at + 1)
@@ -112,8 +127,8 @@ fn ask_of(request: &Request) -> Option<Ask> {
     let number = |name: &str| option(name).map(|value| value.parse::<u64>().unwrap());
     let has = |name: &str| rest.iter().any(|word| word.eq_ignore_ascii_case(name));
     let level = || option("LEVEL").map(|level| level.parse::<u16>().unwrap());
-    let key = key.clone();
-    Some(match request.command.as_str() {
+    let key = key.to_owned();
+    Some(match command {
         "LOCK.ACQUIRE" => Ask::Acquire {
             key,
             token: option("TOKEN")?.clone(),
@@ -123,6 +138,7 @@ fn ask_of(request: &Request) -> Option<Ask> {
                 None => Limit::EXCLUSIVE,
             },
             lease_ms: number("PX")?,
+            weight: option("WEIGHT").map(|weight| weight.parse().unwrap()),
             level: level(),
             block_ms: number("BLOCK"),
             queue_ms: number("QUEUE"),
@@ -130,13 +146,32 @@ fn ask_of(request: &Request) -> Option<Ask> {
         },
         "LOCK.RELEASE" => Ask::Release { key, token: rest.first()?.clone(), level: level().unwrap_or(1) },
         "LOCK.EXTEND" => Ask::Extend { key, token: rest.first()?.clone(), lease_ms: number("PX")? },
+        "LOCK.GUARD" => match rest {
+            [token, set, name, value] if set == "SET" => {
+                let (token, name, value) = (token.clone(), name.clone(), value.clone());
+                Ask::Guard { key, token, name, value }
+            }
+            _ => return None,
+        },
         _ => return None,
     })
 }
 
 fn answer_of(ask: &Ask, reply: &Reply) -> Answer {
+    if let Ask::Several { each, .. } = ask {
+        return match (&**each, reply) {
+            (Ask::Release { .. } | Ask::Extend { .. }, Reply::Int(count)) => {
+                Answer::Count(usize::try_from(*count).unwrap())
+            }
+            (each, reply) => answer_of(each, reply),
+        };
+    }
     match reply {
+        Reply::Error(text) if matches!(ask, Ask::Guard { .. }) && text.starts_with("NOTOWNER ") => {
+            Answer::NotOwner
+        }
         Reply::Error(text) => Answer::Error(text.clone()),
+        Reply::Simple(ok) if matches!(ask, Ask::Guard { .. }) && ok == "OK" => Answer::Done,
         null if null.is_null() => Answer::Null,
         Reply::Array(grant) if matches!(ask, Ask::Acquire { .. }) => {
             Answer::Granted(u64::try_from(grant[1].int()).unwrap())

@@ -12,6 +12,8 @@ from support import ServerTest, eventually
 import redis_lock_client
 import redis_lock_client.asyncio
 from redis_lock_client import LockLostError
+from redis_lock_client._routes import check_slots
+from redis_lock_client._steps import Options
 
 
 class Several(ServerTest):
@@ -177,6 +179,11 @@ class Several(ServerTest):
 
         self.with_asyncio(work)
         self.assertTrue(self.direct.exists("x"))
+
+    def test_locks_of_several_slots_are_an_error_in_plain_words(self):
+        check_slots(Options(("{bank}:7", "{bank}:8", "bank")))
+        with self.assertRaisesRegex(ValueError, "put the same {tag} in all names"):
+            check_slots(Options(("bank:7", "bank:8")))
 
     def test_redlock_says_what_it_does_not_have(self):
         redlock = redis_lock_client.Redlock([redis.Redis(port=self.server.port)])

@@ -34,6 +34,8 @@ pub(crate) trait ServerEvents {
     fn closed(client: u64);
     /// The server has become a master, or a replica.
     fn role_changed(context: &Context, is_master: bool);
+    /// A module was loaded or unloaded.
+    fn modules_changed();
     /// A setting of the server has changed.
     fn reconfigured(context: &Context);
     /// The server begins to load data, from its files or from its master.
@@ -60,7 +62,7 @@ pub(crate) trait KeyspaceEvents {
 
 /// Subscribes to all of these events. False if the server refuses one.
 pub(crate) fn subscribe<E: ServerEvents + KeyspaceEvents>(context: &Context) -> bool {
-    let server_events: [(u64, raw::RedisModuleEventCallback); 10] = [
+    let server_events: [(u64, raw::RedisModuleEventCallback); 11] = [
         (raw::REDISMODULE_EVENT_FLUSHDB, Some(flush::<E>)),
         (raw::REDISMODULE_EVENT_SWAPDB, Some(swap::<E>)),
         (raw::REDISMODULE_EVENT_CRON_LOOP, Some(cron::<E>)),
@@ -71,6 +73,7 @@ pub(crate) fn subscribe<E: ServerEvents + KeyspaceEvents>(context: &Context) -> 
         (raw::REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED, Some(role_change::<E>)),
         (raw::REDISMODULE_EVENT_LOADING, Some(loading::<E>)),
         (raw::REDISMODULE_EVENT_CONFIG, Some(reconfigured::<E>)),
+        (raw::REDISMODULE_EVENT_MODULE_CHANGE, Some(modules_changed::<E>)),
     ];
     let subscribed = server_events.into_iter().all(|(id, callback)| {
         let event = RedisModuleEvent { id, dataver: 1 };
@@ -219,6 +222,15 @@ unsafe extern "C" fn reconfigured<E: ServerEvents>(
 ) {
     // SAFETY: the server lends the context to this callback.
     guard(|| unsafe { Context::new(context) }.map(|context| E::reconfigured(&context)));
+}
+
+unsafe extern "C" fn modules_changed<E: ServerEvents>(
+    _context: *mut RedisModuleCtx,
+    _event: RedisModuleEvent,
+    _subevent: u64,
+    _data: *mut c_void,
+) {
+    guard(E::modules_changed);
 }
 
 unsafe extern "C" fn loading<E: ServerEvents>(

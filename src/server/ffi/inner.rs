@@ -23,6 +23,8 @@ pub(crate) struct Nature {
     pub(crate) name: String,
     /// Its flags.
     flags: Vec<String>,
+    /// Whether it has subcommands, which have flags of their own.
+    pub(crate) has_subcommands: bool,
 }
 
 /// Why the server cannot be asked what a command is.
@@ -85,23 +87,12 @@ impl Nature {
 }
 
 impl Context {
-    /// What the server says of the command in these words: of its subcommand, if it has some. `Ok(None)` if there is no such
+    /// What the server says of the command with this name, `command|subcommand` for a subcommand. `Ok(None)` if there is no such
     /// command.
     ///
     /// # Errors
     /// Why the server cannot be asked.
-    pub(crate) fn nature(&self, words: &Args<'_>) -> Result<Option<Nature>, Unasked> {
-        if words.len() > 1 {
-            let name = [words.bytes(0), b"|", words.bytes(1)].concat();
-            let subcommand = self.command_info(&name)?;
-            if subcommand.is_some() {
-                return Ok(subcommand);
-            }
-        }
-        self.command_info(words.bytes(0))
-    }
-
-    fn command_info(&self, name: &[u8]) -> Result<Option<Nature>, Unasked> {
+    pub(crate) fn nature(&self, name: &[u8]) -> Result<Option<Nature>, Unasked> {
         let name = OwnedRedisString::new(self, name).ok_or(Unasked::NotNow)?;
         // SAFETY: the format names a C string and a string of the server, which is what is passed.
         let reply = unsafe {
@@ -120,7 +111,8 @@ impl Context {
         let info = reply.view().element(0).ok_or(Unasked::NotNow)?;
         let name = info.element(0).and_then(View::text);
         let flags = info.element(2).map(|flags| flags.elements().filter_map(View::text).collect());
-        Ok(name.zip(flags).map(|(name, flags)| Nature { name, flags }))
+        let has_subcommands = info.element(9).is_some_and(|those| those.element(0).is_some());
+        Ok(name.zip(flags).map(|(name, flags)| Nature { name, flags, has_subcommands }))
     }
 
     /// Runs the command in these words as the client whose command this is, passes its effect on to replicas and the

@@ -39,18 +39,20 @@ impl Right {
             return None;
         }
         let right = Self { to_change };
-        right.open().fetch_add(1, Ordering::Relaxed);
+        right.count(|open| open.saturating_add(1));
         Some(right)
     }
 
-    fn open(&self) -> &'static AtomicUsize {
-        if self.to_change { &CHANGED } else { &READ }
+    /// Only the main thread opens keys, so nobody comes between.
+    fn count(&self, changed: impl FnOnce(usize) -> usize) {
+        let open = if self.to_change { &CHANGED } else { &READ };
+        open.store(changed(open.load(Ordering::Relaxed)), Ordering::Relaxed);
     }
 }
 
 impl Drop for Right {
     fn drop(&mut self) {
-        self.open().fetch_sub(1, Ordering::Relaxed);
+        self.count(|open| open.saturating_sub(1));
     }
 }
 
