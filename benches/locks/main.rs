@@ -40,15 +40,15 @@ use std::time::Instant;
 use effort::Effort;
 use report::Section;
 use scenarios::{
-    contention, crowd, expiry_hand_over, hand_over, lateness, mass_expiry, memory, operators, pairs,
-    per_hold, places, sessions, stall,
+    contention, crowd, deadlocks, expiry_hand_over, hand_over, lateness, mass_expiry, memory, operators,
+    pairs, per_hold, places, sessions, stall,
 };
 
 /// Measures something and says what came out.
 type Scenario = fn(&Effort) -> Section;
 
 /// All scenarios by name, in the report's order.
-const SCENARIOS: [(&str, Scenario); 18] = [
+const SCENARIOS: [(&str, Scenario); 19] = [
     ("pairs", pairs::in_memory),
     ("aof", pairs::with_aof),
     ("crowd", crowd::run),
@@ -67,6 +67,7 @@ const SCENARIOS: [(&str, Scenario); 18] = [
     ("places-memory", places::memory),
     ("places-hand-over", places::hand_over),
     ("operators", operators::run),
+    ("deadlocks", deadlocks::run),
 ];
 
 fn main() {

@@ -2,6 +2,7 @@
 
 pub(crate) mod contention;
 pub(crate) mod crowd;
+pub(crate) mod deadlocks;
 pub(crate) mod expiry_hand_over;
 pub(crate) mod hand_over;
 pub(crate) mod lateness;

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use crate::admission::Crowd;
 use crate::hold::Hold;
 use crate::holds::MOST_CHECKED;
+use crate::key::DbKey;
 use crate::lock::{Lock, Verdict};
 use crate::queue::{Queues, Waiter};
 use crate::time::{LONGEST_LEASE_MS, Moment};
@@ -41,6 +42,12 @@ pub fn head_has_to_wait(lock: &Lock, head: Option<&Waiter>, now: Moment) -> bool
 /// No client waits longer than it asked to. True after the waits that are due have ended.
 pub fn nobody_waits_past_its_time(queues: &Queues, now: Moment) -> bool {
     queues.next_timeout().is_none_or(|until| now < until)
+}
+
+/// What is noted of the holds of a lock, to find owners that wait in a circle (G17), is what the lock has. True at the end of
+/// every turn, and whenever a lock has left its key or has arrived.
+pub fn noted_holds_are_those_of_the_lock(queues: &Queues, key: DbKey<'_>, lock: &Lock) -> bool {
+    queues.waits_for.is_right_of(key, lock)
 }
 
 /// No two holds of a lock have one token.

@@ -17,6 +17,7 @@
 //! | [`fence`] | the sequence of fences |
 //! | [`time`] | moments and spans |
 //! | [`queue`] | the waiters of each key, in order |
+//! | [`waits_for`] | which owner waits for which, and the search for a circle of them |
 //! | [`answer`] | what clients that waited are told |
 //! | [`session`] | which connections are open, and which holds each keeps alive |
 //! | [`undo`] | grants whose clients were not told yet, and what would undo them |
@@ -60,6 +61,7 @@ pub mod time;
 pub mod token;
 pub mod turn;
 pub mod undo;
+pub mod waits_for;
 
 pub use deadlines::{DeadlineId, Deadlines};
 pub use fence::{Fence, FenceSequence};

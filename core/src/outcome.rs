@@ -179,7 +179,7 @@ impl Denied {
             Ok(Acquired::Granted(..) | Acquired::Waits(_)) => None,
             Ok(Acquired::NotAvailable) => Some(Self::NotAvailable),
             Err(Refusal::QueueFull(_)) => Some(Self::QueueFull),
-            Err(Refusal::Deadlock) => Some(Self::Deadlock),
+            Err(Refusal::Deadlock | Refusal::HeldInPart | Refusal::Circle) => Some(Self::Deadlock),
             Err(_) => None,
         }
     }

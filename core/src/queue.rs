@@ -30,6 +30,7 @@ use crate::session::ClientId;
 use crate::share::AskedShare;
 use crate::time::Moment;
 use crate::token::Token;
+use crate::waits_for::{NotedHolds, View, WaitsFor};
 
 /// How long after the end of its time to live the server takes a key for gone, in milliseconds.
 const UNTIL_GONE_MS: u64 = 1;
@@ -66,6 +67,11 @@ impl Waiter {
     pub(crate) fn is_queued(&self) -> bool {
         self.client.is_none()
     }
+
+    /// Whether it may wait in a circle of owners: it has a connection and a label.
+    pub(crate) fn is_noted(&self) -> bool {
+        self.client.is_some() && self.owner.is_some()
+    }
 }
 
 /// How a place is kept without a connection.
@@ -90,6 +96,9 @@ pub struct Joining {
     pub above: u64,
     /// For each key, when its time to live ends, if something else than a lock stands there: see [`Queues::stands_until`].
     pub stands_until: SmallVec<[Option<Moment>; 1]>,
+    /// For each key, the holds of its lock, if the request may come to wait in a circle (G17); `None` if they are of no interest,
+    /// or too many.
+    pub holds: SmallVec<[NotedHolds; 1]>,
 }
 
 impl Joining {
@@ -139,6 +148,10 @@ pub struct Ticket(i64);
 impl Ticket {
     /// The first that does not go ahead.
     const FIRST_BEHIND: Self = Self(0);
+    /// Ahead of all others.
+    pub(crate) const FIRST: Self = Self(i64::MIN);
+    /// Behind all others.
+    const LAST: Self = Self(i64::MAX);
 
     /// The number that clients see. No other ticket of this server has it.
     pub fn number(self) -> u64 {
@@ -148,6 +161,16 @@ impl Ticket {
     /// Whether it goes ahead.
     pub fn is_ahead(self) -> bool {
         self < Self::FIRST_BEHIND
+    }
+
+    /// The next ticket ahead of it.
+    pub(crate) fn before(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
+
+    /// The next ticket behind it.
+    pub(crate) fn after(self) -> Self {
+        Self(self.0.saturating_add(1))
     }
 
     /// The ticket with the same number that goes ahead, or does not. So who goes ahead no longer stands where it would have
@@ -208,6 +231,13 @@ impl Many {
 /// The seats that a newer request of their token has taken the place of.
 pub(crate) type Superseded = SmallVec<[(Ticket, Seat); 1]>;
 
+/// The places of a token in several queues.
+struct Places {
+    tickets: SmallVec<[Ticket; 1]>,
+    /// The one that a new request for these keys keeps: the last of them, if the token stands in each of the queues.
+    kept: Option<Ticket>,
+}
+
 /// Where a request waits.
 #[derive(Clone, Debug)]
 pub(crate) struct Seat {
@@ -226,6 +256,8 @@ pub struct Queues {
     /// When to look at keys at which something else than a lock stands, and the entry of each.
     looks: Deadlines,
     look_ids: DbKeyMap<DeadlineId>,
+    /// Who waits for whom, by labels.
+    pub(crate) waits_for: WaitsFor,
     /// The highest number of a ticket so far.
     given: i64,
 }
@@ -246,6 +278,7 @@ impl Queues {
             timeouts: BTreeSet::new(),
             looks: Deadlines::new(),
             look_ids: DbKeyMap::new(),
+            waits_for: WaitsFor::new(),
             given: 0,
         }
     }
@@ -370,33 +403,86 @@ impl Queues {
         Ticket(self.given).going(ahead)
     }
 
+    /// The places that a token has in the queues of these keys, the oldest first.
+    fn places_of(&self, keys: &[DbKey<'_>], token: &Token) -> Places {
+        let mut tickets: SmallVec<[Ticket; 1]> =
+            keys.iter().filter_map(|key| self.ticket_of(*key, token)).collect();
+        let stands_everywhere = tickets.len() == keys.len();
+        tickets.sort_unstable_by_key(|ticket| ticket.number());
+        tickets.dedup();
+        let kept = tickets.last().copied().filter(|_| stands_everywhere && !cfg!(feature = "broken-place"));
+        Places { tickets, kept }
+    }
+
     /// Lets a request wait for these keys, no two of them alike: behind all others, or ahead of them. A token that waits for
     /// each of them already keeps its place, the last of them if it has several, and the time since when it has waited there.
     /// Returns the ticket, whether it is a new one, and the seats that its token had before, with their tickets.
     pub(crate) fn join(&mut self, keys: &[DbKey<'_>], joining: Joining) -> (Ticket, bool, Superseded) {
-        let Joining { mut waiter, ahead, above, stands_until } = joining;
-        let mut older: SmallVec<[Ticket; 1]> =
-            keys.iter().filter_map(|key| self.ticket_of(*key, &waiter.token)).collect();
-        let stands_everywhere = older.len() == keys.len();
-        older.sort_unstable_by_key(|ticket| ticket.number());
-        older.dedup();
-        let last = older.last().copied().filter(|_| stands_everywhere && !cfg!(feature = "broken-place"));
+        let Joining { mut waiter, ahead, above, stands_until, holds } = joining;
+        let Places { tickets, kept } = self.places_of(keys, &waiter.token);
         let superseded: Superseded =
-            older.into_iter().filter_map(|ticket| Some((ticket, self.unseat(ticket)?))).collect();
-        let ticket = last.map_or_else(|| self.next_ticket(ahead, above), |ticket| ticket.going(ahead));
-        if let Some((_, seat)) = superseded.last().filter(|_| last.is_some()) {
+            tickets.into_iter().filter_map(|ticket| Some((ticket, self.unseat(ticket)?))).collect();
+        let ticket = kept.map_or_else(|| self.next_ticket(ahead, above), |ticket| ticket.going(ahead));
+        if let Some((_, seat)) = superseded.last().filter(|_| kept.is_some()) {
             waiter.since = seat.waiter.since;
         }
+        let is_noted = waiter.is_noted();
         self.seat(ticket, Seat { waiter, keys: keys.iter().map(|key| OwnedDbKey::from(*key)).collect() });
+        for (key, holds) in keys.iter().zip(holds).filter(|_| is_noted) {
+            self.waits_for.know(*key, holds);
+        }
         for (key, end) in keys.iter().zip(stands_until) {
             end.into_iter().for_each(|end| self.stands_until(*key, end));
         }
-        (ticket, last.is_none(), superseded)
+        (ticket, kept.is_none(), superseded)
+    }
+
+    /// Whether a request for these keys would close a circle of owners if it joined (G17). The circle is kept, for who asks for
+    /// it.
+    pub(crate) fn closes_circle(&mut self, keys: &[DbKey<'_>], joining: &Joining, view: View<'_>) -> bool {
+        let waiter = &joining.waiter;
+        let is_noted = waiter.is_noted() && joining.holds.iter().any(Option::is_some);
+        let Some(label) = waiter.owner.as_ref().filter(|_| is_noted) else { return false };
+        let Places { tickets, kept } = self.places_of(keys, &waiter.token);
+        // What these turns have changed so far is still to be noted.
+        self.know_all(keys, joining);
+        let may_change = joining.ahead || !tickets.is_empty();
+        let may_be_waited_for = |key: &DbKey<'_>| self.waits_for.may_be_waited_for(label, *key, may_change);
+        if !keys.iter().any(may_be_waited_for) {
+            return false;
+        }
+        // It stands there for as long as the search takes, in the place of older requests of its token.
+        tickets.iter().for_each(|older| self.waits_for.leave(*older));
+        let anew = if joining.ahead { Ticket::FIRST } else { Ticket::LAST };
+        let ticket = kept.map_or(anew, |kept| kept.going(joining.ahead));
+        let owned: SmallVec<[OwnedDbKey; 1]> = keys.iter().map(|key| OwnedDbKey::from(*key)).collect();
+        self.waits_for.enter(ticket, waiter, &owned);
+        self.know_all(keys, joining);
+        let circle = self.waits_for.circle_of(ticket, view);
+        self.waits_for.leave(ticket);
+        for older in tickets {
+            if let Some(seat) = self.seats.get(&older) {
+                self.waits_for.enter(older, &seat.waiter, &seat.keys);
+            }
+        }
+        self.know_all(keys, joining);
+        let closes = circle.is_some();
+        if closes {
+            self.waits_for.refused = circle;
+        }
+        closes
+    }
+
+    fn know_all(&mut self, keys: &[DbKey<'_>], joining: &Joining) {
+        for (key, holds) in keys.iter().zip(&joining.holds) {
+            self.waits_for.know(*key, holds.clone());
+        }
     }
 
     fn seat(&mut self, ticket: Ticket, seat: Seat) {
         let Seat { waiter, keys } = &seat;
         keys.iter().for_each(|key| self.enqueue(key.as_key(), ticket, waiter));
+        self.waits_for.enter(ticket, waiter, keys);
         self.by_client.extend(waiter.client.map(|client| (client, ticket)));
         self.timeouts.extend(waiter.until.map(|until| (until, ticket)));
         self.seats.insert(ticket, Box::new(seat));
@@ -490,6 +576,7 @@ impl Queues {
         let Seat { waiter, keys } = self.seats.get_mut(&ticket)?.as_mut();
         let until = now.plus_ms(waiter.keep.as_ref()?.for_ms.get());
         let client = waiter.client.take()?;
+        self.waits_for.leave(ticket);
         for key in keys {
             if let Some(Queue::Many(many)) = self.queues.get_mut(key.as_key()) {
                 many.queued = many.queued.saturating_add(1);
@@ -522,6 +609,7 @@ impl Queues {
     pub(crate) fn unseat(&mut self, ticket: Ticket) -> Option<Seat> {
         let seat = *self.seats.remove(&ticket)?;
         let Seat { waiter, keys } = &seat;
+        self.waits_for.leave(ticket);
         if let Some(client) = waiter.client {
             self.by_client.remove(&client);
         }
@@ -569,6 +657,13 @@ impl Queues {
         self.queues.iter().map(|(key, _)| key)
     }
 
+    /// Whether every wait with a connection and a label is noted, and no other.
+    fn are_noted(&self) -> bool {
+        let mut noted = self.seats.iter().filter(|(_, seat)| seat.waiter.is_noted());
+        self.waits_for.len() == noted.clone().count()
+            && noted.all(|(ticket, seat)| self.waits_for.has(*ticket, &seat.waiter, &seat.keys))
+    }
+
     /// Whether all parts agree: every ticket in a queue has a seat that stands there, a token, a client or what keeps it
     /// without one, and, if it has one, a timeout, and there are no others; no place without a connection is kept for ever;
     /// no queue is empty; and only keys with a queue are to be looked at.
@@ -610,5 +705,7 @@ impl Queues {
             && self.looks.is_consistent()
             && self.looks.len() == self.look_ids.iter().filter(|(key, _)| self.is_waited_for(*key)).count()
             && self.looks.len() == self.look_ids.iter().count()
+            && self.waits_for.is_consistent()
+            && self.are_noted()
     }
 }

@@ -43,6 +43,8 @@ pub enum Refusal {
     Deadlock,
     /// A request for several locks would have to wait for some of them while its token holds others.
     HeldInPart,
+    /// Owners named by OWNER would wait for each other in a circle: see [`crate::Table::take_circle`].
+    Circle,
     /// The user of the waiting client may no longer acquire this lock.
     NoPermission,
     /// The server became a replica while the client waited.
@@ -120,6 +122,10 @@ impl fmt::Display for Refusal {
             Self::HeldInPart => f.write_str(
                 "DEADLOCK this token holds some of these locks already, and would have to wait for the others: release what it \
                  holds, then acquire all of them together",
+            ),
+            Self::Circle => f.write_str(
+                "DEADLOCK the owners of these locks would wait for each other in a circle: release what you hold, then acquire it \
+                 again",
             ),
             Self::NoPermission => f.write_str(
                 "NOPERM this user no longer has permissions to run the 'lock.acquire' command on this key: ask the operator for \

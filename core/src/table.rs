@@ -23,6 +23,7 @@ use crate::queue::{Joining, Queues, Seat, Ticket, Waiter};
 use crate::session::{ClientId, SessionIndex};
 use crate::time::Moment;
 use crate::undo::{Undo, Undos, What};
+use crate::waits_for::Circle;
 
 /// The most holds of closed connections that are marked when a connection closes. Nearly every connection has fewer.
 const MARKED_AT_ONCE: usize = 64;
@@ -131,12 +132,14 @@ impl Table {
         lock.holds().iter().for_each(|hold| self.fences.raise_to(hold.fence()));
         if let Some(key) = key {
             self.note(key, lock);
+            self.queues.waits_for.see(key, lock, true);
         }
     }
 
     /// A lock has arrived under a key, by RENAME, MOVE or RESTORE. Its leases run on here, and pending undos follow it.
     pub fn arrived(&mut self, key: DbKey<'_>, lock: &mut Lock) {
         self.note(key, lock);
+        self.queues.waits_for.see(key, lock, true);
         let oldest = lock.holds().iter().next().map(Hold::fence);
         if let Some(found) = self.leaving.iter().rposition(|left| Some(left.oldest) == oldest) {
             self.leaving.swap_remove(found);
@@ -161,6 +164,7 @@ impl Table {
         }
         self.sessions.departed(key, lock.kept());
         self.undos.departed(key);
+        self.queues.waits_for.departed(key);
         self.touched(key);
     }
 
@@ -191,6 +195,7 @@ impl Table {
         }
         self.deadlines.clear(database);
         self.sessions.flushed(database);
+        self.queues.waits_for.flushed(database);
         self.touched_all(database);
     }
 
@@ -200,6 +205,7 @@ impl Table {
         self.deadlines.swap(one, other);
         self.sessions.swapped(one, other);
         self.undos.swapped(one, other);
+        self.queues.waits_for.swapped(one, other);
         self.touched_all(Some(one));
         self.touched_all(Some(other));
     }
@@ -298,6 +304,12 @@ impl Table {
             superseded.extend(waiter.client.map(|client| (client, answer)));
         }
         Joined { ticket, superseded, is_new }
+    }
+
+    /// The owners who would wait for each other if the request that was refused last with [`crate::Refusal::Circle`] waited. It is
+    /// told once.
+    pub fn take_circle(&mut self) -> Option<Circle> {
+        self.queues.waits_for.refused.take()
     }
 
     /// A client was told of its grant.

@@ -19,6 +19,7 @@
 //! - G16. A request for several keys is granted all of them or none ([`together`]).
 //! - G14. A string may count as a lock ([`StringHold`]). Then the lock is empty, and nobody is granted it while the string is
 //!   there.
+//! - G17. A request that would close a circle of owners who wait for each other is refused ([`crate::waits_for`]).
 //! - L6. What promises a lease removes a time to live that somebody has set on the key. A release, a break and the end of
 //!   a lease leave it.
 //!
@@ -53,6 +54,7 @@ use crate::string_hold::StringHold;
 use crate::table::Table;
 use crate::time::Moment;
 use crate::token::Token;
+use crate::waits_for::{self, NotedHolds, View};
 
 /// What a LOCK.CHECK of a token that holds comes to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -156,6 +158,9 @@ impl<'a> Turn<'a> {
         let due = if has_changed { self.table.note(self.key, self.lock) } else { None };
         self.check_invariants();
         let is_quiet = self.table.is_quiet();
+        if !is_quiet {
+            self.table.queues.waits_for.see(self.key, self.lock, has_changed);
+        }
         End {
             due,
             is_quiet,
@@ -198,8 +203,8 @@ impl Turn<'_> {
     /// `make_token` is called for a request that brings no token and needs one.
     ///
     /// # Errors
-    /// [`Refusal::FencesExhausted`], [`Refusal::QueueFull`], [`Refusal::Deadlock`], or [`Refusal::WeightRange`]. Nothing has
-    /// changed then.
+    /// [`Refusal::FencesExhausted`], [`Refusal::QueueFull`], [`Refusal::Deadlock`], [`Refusal::Circle`], or [`Refusal::WeightRange`].
+    /// Nothing has changed then.
     pub fn acquire(
         &mut self,
         request: &Acquire<'_>,
@@ -302,7 +307,7 @@ impl Turn<'_> {
     }
 
     fn wait(
-        &self,
+        &mut self,
         request: &Acquire<'_>,
         wait: WaitOptions,
         make_token: impl FnOnce() -> Token,
@@ -313,8 +318,13 @@ impl Turn<'_> {
             return Err(Refusal::Deadlock);
         }
         let token = request.token.clone().unwrap_or_else(make_token);
-        self.table.queues.room_for(self.key, &token, wait.limits)?;
-        Ok(self.joining(request, wait, token, ahead).or_without_connection())
+        let limits = wait.limits;
+        let joining = self.joining(request, wait, token, ahead);
+        if self.closes_circle(&[self.key], &joining) {
+            return Err(Refusal::Circle);
+        }
+        self.table.queues.room_for(self.key, &joining.waiter.token, limits)?;
+        Ok(joining.or_without_connection())
     }
 
     /// What a request joins a queue with.
@@ -333,10 +343,22 @@ impl Turn<'_> {
             keep: wait.keep,
             is_for_several: false,
         };
+        let holds = SmallVec::from_elem(self.note_for(&waiter), 1);
         let last_fence = self.table.fences.last().map_or(0, Fence::get);
         let above = self.circumstances.wall_micros.max(last_fence);
         let stands_until = SmallVec::from_elem(self.string.as_ref().and_then(StringHold::deadline), 1);
-        Joining { waiter, ahead, above, stands_until }
+        Joining { waiter, ahead, above, stands_until, holds }
+    }
+
+    /// The holds of this lock, if a request may come to wait for it in a circle.
+    fn note_for(&self, waiter: &Waiter) -> NotedHolds {
+        if waiter.is_noted() { waits_for::note(self.lock) } else { None }
+    }
+
+    /// Whether a request for these keys would close a circle of owners if it waited (G17).
+    fn closes_circle(&mut self, keys: &[DbKey<'_>], joining: &Joining) -> bool {
+        let Table { queues, sessions, undos, .. } = &mut *self.table;
+        queues.closes_circle(keys, joining, View { now: self.now, sessions, undos })
     }
 
     fn holds(&self, token: Option<&Token>) -> bool {

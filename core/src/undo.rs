@@ -165,6 +165,12 @@ impl Undos {
         self.marks.get(key).is_some()
     }
 
+    /// Whether the hold with this fence is about to end, because its client was gone before it was told.
+    pub(crate) fn is_to_end(&self, key: DbKey<'_>, fence: Fence) -> bool {
+        let ends = |undo: &Undo| undo.fence == fence && undo.what == What::Grant;
+        !self.marks.is_empty() && self.marks.get(key).is_some_and(|undos| undos.iter().any(ends))
+    }
+
     /// Marks a key.
     pub(crate) fn mark(&mut self, key: DbKey<'_>) {
         self.marks.at(key);

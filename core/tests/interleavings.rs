@@ -237,6 +237,18 @@ fn two_keys(client: ClientId) -> Vec<Step> {
     steps
 }
 
+/// Owners of two keys, who wait without end for the one while they hold the other. The third reads only.
+fn owners_of_two_keys(client: ClientId) -> Vec<Step> {
+    const OWNERS: [&[u8]; 4] = [b"nobody", b"me", b"you", b"her"];
+    let number = u8::try_from(client).unwrap();
+    let request = Request { owner: Some(OWNERS[usize::from(number)]), ..own(client) };
+    let request = if client == 3 { request.limit(0) } else { request };
+    let at = |spot| [Step::Acquire(client, spot, request.block(0)), Step::Release(client, spot, number, 1)];
+    let mut steps = vec![Step::Disconnect(client)];
+    steps.extend(SPOTS[..2].iter().flat_map(|spot| at(*spot)));
+    steps
+}
+
 /// Two of three come with the same token, as a client does that lost its connection; one ties its hold to its own.
 fn retries_and_sessions(client: ClientId) -> Vec<Step> {
     let (spot, number) = (SPOTS[0], u8::from(client > 2));
@@ -346,6 +358,13 @@ fn readers_and_writers_of_one_key() {
 fn waiters_on_two_keys() {
     let scene = Scene { title: "two keys", alphabet: two_keys, are_alike: true, depth: 9, ..NOTHING_ELSE };
     assert!(visit(&scene) > 10_000);
+}
+
+#[test]
+fn owners_who_may_wait_for_each_other() {
+    let scene =
+        Scene { title: "owners", alphabet: owners_of_two_keys, are_alike: false, depth: 8, ..NOTHING_ELSE };
+    assert!(visit(&scene) > 5_000);
 }
 
 #[test]

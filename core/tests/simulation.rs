@@ -31,6 +31,8 @@ enum Stage {
     Strings,
     /// The same as a node, where many who wait do so at places that are kept without a connection.
     Places,
+    /// The same as alone, where clients name owners, hold several keys and wait for others.
+    Owners,
 }
 
 /// Every kind of step.
@@ -163,6 +165,10 @@ const OUTCOMES_AT_PLACES: [&str; 16] = [
     "upgraded at a place",
 ];
 
+/// What has to come to pass where owners wait for each other.
+const OUTCOMES_OF_OWNERS: [&str; 5] =
+    ["circle", "circle of a retry", "circle of shares", "deadlock", "granted after waiting"];
+
 /// What has to come to pass where strings count as locks.
 const OUTCOMES_AT_STRINGS: [&str; 13] = [
     "foreign value replaced at the master's word",
@@ -209,18 +215,46 @@ impl Random {
         SPOTS[self.choose(&[0, 0, 0, 0, 0, 1, 2, 3])]
     }
 
+    fn spot_to_wait_at(&mut self, stage: Stage) -> Spot {
+        if stage == Stage::Owners { self.choose(&SPOTS) } else { self.spot() }
+    }
+
     fn token(&mut self) -> u8 {
         self.below(6) as u8
     }
 
     fn request(&mut self, stage: Stage) -> Request {
         let request = self.request_without_place();
+        if stage == Stage::Owners {
+            return self.request_of_an_owner(request);
+        }
         if stage != Stage::Places || request.token.is_none() || request.session_delay_ms.is_some() {
             return request;
         }
         let queue_ms = self.choose(&[None, Some(1), Some(4), Some(9), Some(30)]);
         let block_ms = if queue_ms.is_some() && self.one_in(2) { None } else { request.block_ms };
         Request { queue_ms, block_ms, ..request }
+    }
+
+    /// Mostly each owner has a token of its own.
+    fn request_of_an_owner(&mut self, request: Request) -> Request {
+        const OWNERS: [&[u8]; 5] = [b"me", b"you", b"her", b"him", b"them"];
+        let token = self.token();
+        let owner = if self.one_in(10) { self.choose(&OWNERS) } else { OWNERS[usize::from(token) % 5] };
+        let is_plain = !self.one_in(3);
+        let session_delay_ms = request.session_delay_ms.filter(|_| self.one_in(2));
+        let queue_ms = self.choose(&[None, None, None, None, Some(9), Some(30)]);
+        Request {
+            token: Some(token),
+            lease_ms: self.choose(&[3, 10, 30, 300, 300]),
+            limit: if is_plain { None } else { request.limit },
+            weight: if is_plain { None } else { request.weight },
+            block_ms: self.choose(&[None, Some(0), Some(0), Some(0), Some(8), Some(30)]),
+            queue_ms: queue_ms.filter(|_| session_delay_ms.is_none()),
+            owner: (!self.one_in(12)).then_some(owner),
+            session_delay_ms,
+            level: request.level.filter(|_| self.one_in(2)),
+        }
     }
 
     fn request_without_place(&mut self) -> Request {
@@ -247,7 +281,8 @@ impl Random {
             return Step::Connect;
         }
         let rare = if stage == Stage::Cluster { 6 } else { 60 };
-        if stage != Stage::Alone && self.one_in(rare) {
+        let is_node = stage != Stage::Alone && stage != Stage::Owners;
+        if is_node && self.one_in(rare) {
             return self.step_of_a_node(stage);
         }
         if stage == Stage::Strings && self.one_in(6) {
@@ -256,7 +291,8 @@ impl Random {
         }
         let client = self.choose(&open);
         match self.below(100) {
-            0..40 => Step::Acquire(client, self.spot(), self.request(stage)),
+            85..91 | 95 if stage == Stage::Owners && !self.one_in(4) => Step::EndTurn,
+            0..40 => Step::Acquire(client, self.spot_to_wait_at(stage), self.request(stage)),
             40..52 => Step::Release(client, self.spot(), self.token(), self.choose(&[1, 1, 1, 1, 2, 3])),
             52..56 => {
                 let lease_ms = self.choose(&[None, Some(2), Some(20)]);
@@ -369,6 +405,12 @@ fn any_history_of_a_node_of_a_cluster_keeps_the_contract() {
 fn any_history_with_places_keeps_the_contract() {
     let seen = run_all(Stage::Places, 400);
     assert_all_seen(&seen, KINDS.iter().chain(&OUTCOMES_AT_PLACES));
+}
+
+#[test]
+fn any_history_of_owners_keeps_the_contract() {
+    let seen = run_all(Stage::Owners, 400);
+    assert_all_seen(&seen, KINDS.iter().chain(&OUTCOMES_OF_OWNERS));
 }
 
 #[test]

@@ -28,7 +28,13 @@ fn join(table: &mut Table, key: DbKey<'_>, client: ClientId) {
         keep: None,
         is_for_several: false,
     };
-    let joining = Joining { waiter, ahead: false, above: 0, stands_until: Default::default() };
+    let joining = Joining {
+        waiter,
+        ahead: false,
+        above: 0,
+        stands_until: Default::default(),
+        holds: Default::default(),
+    };
     assert!(table.join(&[key], joining).superseded.is_empty());
 }
 

@@ -73,11 +73,7 @@ impl Command for Acquire {
         let acquired = turn(context, args, |turn| {
             turn.acquire(&request, || context.client(), wait, entropy::new_token)
         })?
-        .inspect_err(|refusal| {
-            if *refusal == Refusal::Deadlock {
-                deadlocks::log(context, args.bytes(KEY), request.owner);
-            }
-        })?;
+        .inspect_err(|refusal| deadlocks::log(context, args.bytes(KEY), request.owner, refusal))?;
         reply(context, &[args.name(1).ok_or(Refusal::Syntax)?], acquired);
         Ok(())
     }

@@ -44,9 +44,8 @@ impl Command for AcquireAll {
             together::acquire(turns, &request, || context.client(), wait, entropy::new_token)
         })?
         .inspect_err(|refusal| {
-            if *refusal == Refusal::Deadlock {
-                deadlocks::log(context, names.first().map_or(&[], |name| name.bytes()), request.owner);
-            }
+            let first = names.first().map_or(&b""[..], |name| name.bytes());
+            deadlocks::log(context, first, request.owner, refusal);
         })?;
         acquire::reply(context, &names, acquired);
         Ok(())

@@ -3,7 +3,7 @@
   test_cancel_on_lost.py  a task whose block is cancelled when its lock is lost
   test_contention.py      a lock that more threads want than may be blocked
   test_fork.py            what the child of a process that holds locks may do
-  test_interrupts.py      300 interrupts of the main thread around the grant
+  test_interrupts.py      300 interrupts of the main thread around the grant, of one lock and of several
   test_lock_class.py      the tests of redis-py for its own lock; as_lock_class.py is for it
   test_readme.py          the programs of README.md
   test_several.py         several locks at once, weights, delays and guards, as far as they are particular to Python

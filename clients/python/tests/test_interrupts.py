@@ -40,6 +40,14 @@ class Interrupts(ServerTest):
         self.assertGreater(min(self.counts.values()), TIMES / 100)
 
     def test_300_threads_that_are_interrupted_around_the_grant_leave_nothing(self):
+        self.interrupt_around_the_grant(lambda name: [name])
+
+    def test_300_threads_that_are_interrupted_around_the_grant_of_several_locks_leave_nothing(self):
+        self.interrupt_around_the_grant(lambda name: [f"{name} free", name])
+
+    def interrupt_around_the_grant(self, names_of):
+        """Of each list of names the last is held by somebody else, who releases it."""
+
         def interrupt(*_):
             raise Interrupted
 
@@ -56,7 +64,7 @@ class Interrupts(ServerTest):
             free.start()
             try:
                 signal.setitimer(signal.ITIMER_REAL, 0.01 + self.random.random() * 0.006)
-                with client.lock(name, lease=LEASE):
+                with client.lock_all(names_of(name), lease=LEASE):
                     # The grant is over: only what is interrupted before this counts.
                     signal.setitimer(signal.ITIMER_REAL, 0)
                     self.counts["held"] += 1
@@ -65,7 +73,7 @@ class Interrupts(ServerTest):
             finally:
                 signal.setitimer(signal.ITIMER_REAL, 0)
             free.join()
-        self.assert_all_gone(names)
+        self.assert_all_gone([each for name in names for each in names_of(name)])
 
     def test_a_wait_that_is_interrupted_twice_leaves_nothing(self):
         self.hold(self.lock)

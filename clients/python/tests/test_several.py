@@ -11,7 +11,7 @@ from support import ServerTest, eventually
 
 import redis_lock_client
 import redis_lock_client.asyncio
-from redis_lock_client import LockLostError
+from redis_lock_client import DeadlockError, LockLostError
 from redis_lock_client._routes import check_slots
 from redis_lock_client._steps import Options
 
@@ -83,6 +83,27 @@ class Several(ServerTest):
         self.assertGreater(held.remaining, 50)
         self.assertTrue(inner.release() and held.release())
 
+    def test_a_level_that_is_over_leaves_the_outer_one_to_the_next(self):
+        for names in (["a"], ["a", "b"]):
+            with self.client.lock_all(names):
+                for _ in range(2):
+                    with self.client.lock("a", wait=0) as inner:
+                        self.assertEqual(inner.level, 2)
+                    del inner
+                    gc.collect()
+
+            async def work(client):
+                async with client.lock_all(names):
+                    for _ in range(2):
+                        async with client.lock("a", wait=0) as inner:
+                            self.assertEqual(inner.level, 2)
+                        del inner
+                        gc.collect()
+
+            self.with_asyncio(work)
+            with self.client.lock_all(names, wait=0) as held:
+                self.assertEqual(held.level, 1)
+
     def test_readers_of_one_and_of_several_find_their_own_levels(self):
         one = self.client.acquire("a", shared=True)
         several = self.client.acquire_all(["a", "b"], shared=True)
@@ -145,6 +166,25 @@ class Several(ServerTest):
 
         self.with_asyncio(work)
         self.assertEqual((len(labels), len(set(labels))), (8, 4), labels)
+
+    def test_threads_that_wait_for_each_other_are_told(self):
+        barrier, outcomes = threading.Barrier(2), []
+
+        def work(one, other):
+            with self.client.lock(one):
+                barrier.wait()
+                try:
+                    with self.client.lock(other, wait=20):
+                        outcomes.append("held")
+                except DeadlockError:
+                    outcomes.append("deadlock")
+
+        threads = [threading.Thread(target=work, args=names) for names in (("a", "b"), ("b", "a"))]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
+        self.assertEqual(outcomes, ["deadlock", "held"])
 
     def test_a_guarded_command_runs_once_or_not_at_all(self):
         held = self.client.acquire_all(["a", "b"], lease=60)

@@ -17,6 +17,7 @@ use super::{Turn, session};
 use crate::answer::{Answer, Grant};
 use crate::fence::Fence;
 use crate::hold::{Hold, Terms};
+use crate::key::OwnedDbKey;
 use crate::lock::{Renewal, Verdict};
 use crate::outcome::{Acquired, Authority, Denied, WaitOptions};
 use crate::queue::{Joining, Seat, Ticket, Waiter};
@@ -97,13 +98,22 @@ fn try_to_acquire(
         return Err(Refusal::Deadlock);
     }
     let token = request.token.clone().unwrap_or_else(make_token);
-    each(turns, |turn| turn.table.queues.room_for(turn.key, &token, wait.limits))
-        .collect::<Result<(), _>>()?;
+    let limits = wait.limits;
+    let joining = turns.at(0, |turn| turn.joining(request, wait, token, all_held));
+    let waiter = Waiter { is_for_several: true, ..joining.waiter };
     let stands_until = each(turns, |turn| turn.string.as_ref().and_then(StringHold::deadline)).collect();
-    let joining = turns.at(0, |turn| {
-        let joining = turn.joining(request, wait, token, all_held);
-        Joining { stands_until, waiter: Waiter { is_for_several: true, ..joining.waiter }, ..joining }
+    let holds = each(turns, |turn| turn.note_for(&waiter)).collect();
+    let joining = Joining { waiter, stands_until, holds, ..joining };
+    let keys: SmallVec<[OwnedDbKey; 8]> = each(turns, |turn| turn.key.into()).collect();
+    let closes_circle = turns.at(0, |turn| {
+        let keys: SmallVec<[_; 8]> = keys.iter().map(OwnedDbKey::as_key).collect();
+        turn.closes_circle(&keys, &joining)
     });
+    if closes_circle {
+        return Err(Refusal::Circle);
+    }
+    let token = &joining.waiter.token;
+    each(turns, |turn| turn.table.queues.room_for(turn.key, token, limits)).collect::<Result<(), _>>()?;
     Ok(joining.or_without_connection())
 }
 

@@ -128,6 +128,7 @@ impl World {
                 holds!(invariants::holds_are_within_limits(lock));
                 holds!(invariants::live_holds_are_within_limits(lock, server.now));
             }
+            holds!(what_is_noted_of_a_lock_is_right(server, spot));
             self.compare(spot)?;
             holds!(the_replica_has_the_same_lock(server, spot));
             holds!(a_key_ends_when_the_contract_says(server, &self.model, spot));
@@ -292,6 +293,12 @@ fn the_queue_keeps_its_order(served: &Served) -> bool {
 /// A request that was granted without waiting left nobody waiting.
 fn no_newcomer_overtakes(served: &Served) -> bool {
     !served.newcomer_was_granted || served.after.is_empty()
+}
+
+fn what_is_noted_of_a_lock_is_right(server: &Server, spot: Spot) -> bool {
+    let free = Lock::new();
+    let lock = server.lock(spot).unwrap_or(&free);
+    invariants::noted_holds_are_those_of_the_lock(server.table.queues(), spot, lock)
 }
 
 fn queues_are_consistent(server: &Server) -> bool {

@@ -216,6 +216,7 @@ impl Model {
             self.saw("session lost with a load");
         }
         self.holders.iter_mut().for_each(|(_, holder)| holder.session = None);
+        self.unseen.clear();
         self.grace_since = Some(self.now);
     }
 }

@@ -183,6 +183,7 @@ impl Model {
                 if self.queue(spot).next().is_some() {
                     self.saw("restored under waiters");
                 }
+                self.unseen.remove(&spot);
                 self.grant(spot, token(number), &Request::of(number, lease_ms).limit(limit), 0);
             }
             Step::TimeToLive(spot, ms) => {
@@ -225,6 +226,7 @@ impl Model {
             self.saw("lock replaced by a rename");
         }
         self.remove(to);
+        self.unseen.remove(&to);
         self.holders.iter_mut().filter(|(place, _)| *place == from).for_each(|(place, _)| *place = to);
         let end = self.ttls.remove(&from);
         self.ttls.extend(end.map(|end| (to, end)));
@@ -243,5 +245,6 @@ impl Model {
         self.foreign = self.foreign.iter().map(|spot| other(*spot)).collect();
         self.strings = self.strings.iter().map(|(spot, number)| (other(*spot), *number)).collect();
         self.ttls = self.ttls.iter().map(|(spot, end)| (other(*spot), *end)).collect();
+        self.unseen = SPOTS.into();
     }
 }

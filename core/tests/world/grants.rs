@@ -281,7 +281,7 @@ pub(super) fn counted(lease_ms: u64, has_session: bool) -> u64 {
 
 /// Undoes what was granted to clients that left before they were told, or leaves it to a later answer with news of the
 /// same hold. What was granted to a place that is kept stands, to be claimed. True when the hold has to end.
-fn undo(
+pub(super) fn undo(
     holder: &mut Holder,
     others: &[Share],
     now: Moment,

@@ -9,6 +9,7 @@
 //! | [`between`] | what the server does between commands |
 //! | [`elsewhere`] | what other commands do to its keys |
 //! | [`model`] | the contract once more, by the slowest means and with no memory of what it owes to whom |
+//! | [`circles`] | who waits for whom, and whether that is a circle |
 //! | [`grants`] | how the model grants, serves and undoes |
 //! | [`duties`] | what the model does without commands |
 //! | [`checks`] | both side by side, and what must be true after every step |
@@ -18,6 +19,7 @@
 
 mod between;
 pub(crate) mod checks;
+mod circles;
 mod duties;
 mod elsewhere;
 mod grants;

@@ -32,6 +32,8 @@
 //!     is done by the next turn at the key. Nobody could be granted anything before that.
 //! 14. Who works on an inner level has nothing to wait for once the outer hold is gone, and is told so by the next turn at
 //!     the key.
+//! 15. Who waits on a connection and names an owner is told at once if that could never end: see [`super::circles`]. Where
+//!     databases were swapped, whose lock stands under a key is not known there until the next turn at the key.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -113,6 +115,8 @@ pub(crate) struct Model {
     pub(crate) strings: BTreeMap<Spot, u8>,
     /// Keys at which a string was written over what is no lock, until the next turn there.
     pub(crate) unheard: BTreeSet<Spot>,
+    /// Keys whose databases were swapped, until the next turn there.
+    pub(crate) unseen: BTreeSet<Spot>,
     /// When keys end, where somebody has set that.
     pub(crate) ttls: BTreeMap<Spot, Moment>,
     /// Clients who may not take locks.
@@ -143,6 +147,14 @@ pub(crate) struct Model {
     /// What has come to pass so far, and how often.
     pub(crate) seen: BTreeMap<&'static str, usize>,
     pub(super) replies: Vec<(ClientId, Reply)>,
+}
+
+/// Those ahead come first, the newest in front. The others stand as they came.
+fn in_order(waiting: &mut [Waiting]) {
+    waiting.sort_by_key(|waiter| {
+        let number = if waiter.is_ahead { usize::MAX - waiter.number } else { waiter.number };
+        (!waiter.is_ahead, number)
+    });
 }
 
 pub(super) fn most(limit: u16) -> usize {
@@ -181,6 +193,7 @@ impl Model {
             foreign: BTreeSet::new(),
             strings: BTreeMap::new(),
             unheard: BTreeSet::new(),
+            unseen: BTreeSet::new(),
             ttls: BTreeMap::new(),
             forbidden: BTreeSet::new(),
             waiting: Vec::new(),
@@ -384,6 +397,7 @@ impl Model {
             Step::Reload => self.reload(),
             _ => self.take_foreign(step),
         }
+        self.unseen.retain(|spot| !work_done.turns.contains(spot));
         std::mem::take(&mut self.replies)
     }
 
@@ -612,6 +626,22 @@ impl Model {
             met_grace: false,
         };
         let here = |other: &Waiting| other.spot == spot;
+        let older = self.waiting.iter().find(|other| here(other) && other.token == waiter.token);
+        let replaced = older.map(|older| older.number);
+        let mut all = self.waiting.clone();
+        all.retain(|other| Some(other.number) != replaced);
+        let number = replaced.unwrap_or(self.places);
+        all.push(Waiting { number, ..waiter.clone() });
+        in_order(&mut all);
+        // The lock is looked at now.
+        self.unseen.remove(&spot);
+        if self.closes_a_circle(&all, number) {
+            self.saw(if replaced.is_some() { "circle of a retry" } else { "circle" });
+            if request.limit.is_some() || request.weight.is_some() {
+                self.saw("circle of shares");
+            }
+            return Err(Refusal::Circle);
+        }
         if let Some(older) = self.waiting.iter_mut().find(|other| here(other) && other.token == waiter.token)
         {
             let (superseded, was_kept, number) =
@@ -648,12 +678,8 @@ impl Model {
         Ok(self.places - 1)
     }
 
-    /// Those ahead come first, the newest in front. The others stand as they came.
     pub(super) fn sort(&mut self) {
-        self.waiting.sort_by_key(|waiter| {
-            let number = if waiter.is_ahead { usize::MAX - waiter.number } else { waiter.number };
-            (!waiter.is_ahead, number)
-        });
+        in_order(&mut self.waiting);
     }
 
     fn another_upgrades(&self, spot: Spot, token: &Token) -> bool {

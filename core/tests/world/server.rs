@@ -12,7 +12,7 @@ use lock_core::queue::{Keep, WaiterLimits};
 use lock_core::request::{Acquire, BreakTarget};
 use lock_core::token::LONGEST_SPELLED;
 use lock_core::{
-    AskedShare, ClientId, Fence, GrantState, Hold, Limit, Lock, Moment, Outcome, OwnedDbKey, Share,
+    AskedShare, ClientId, Fence, GrantState, Hold, Limit, Lock, Moment, Outcome, OwnedDbKey, Refusal, Share,
     StringHold, Table, Terms, Ticket, Token, Turn, codec,
 };
 
@@ -557,6 +557,14 @@ impl Server {
                 for (older, answer) in joined.superseded {
                     self.answer(older, answer);
                 }
+            }
+            Err(Refusal::Circle) => {
+                let circle = self.table.take_circle().unwrap();
+                let first = circle.named.first().map(|label| &**label);
+                assert_eq!(first, request.owner, "the circle begins with who asks");
+                let named: BTreeSet<&[u8]> = circle.named.iter().map(|label| &**label).collect();
+                assert!(circle.len >= 2 && circle.len == named.len(), "everybody is named once: {circle:?}");
+                self.reply(client, Reply::Error(Refusal::Circle));
             }
             Err(refusal) => self.reply(client, Reply::Error(refusal)),
         }

@@ -1,6 +1,7 @@
 //! Waiting in the server: queues, hand-over, sessions, and every way in which a wait ends.
 
 mod caps;
+mod deadlocks;
 mod denied_writes;
 mod endings;
 mod hand_over;

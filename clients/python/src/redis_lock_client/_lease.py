@@ -21,6 +21,8 @@ class Lease:
     def __init__(self, options: Options, grant: Grant, lost: Any) -> None:
         self.options, self.fence, self.acquired, self.lost = options, grant.fence, now(), lost
         self._process = os.getpid()
+        #: Its levels, as long as somebody has them.
+        self.levels: list[weakref.ref[Any]] = []
         #: Rises when what is due has changed.
         self.version = 0
         self._lock, self._callbacks = threading.Lock(), list[Callable[[], object]]()
@@ -142,6 +144,7 @@ class Level(Generic[HoldT]):
         self.token, self.level, self.fence = options.token, options.level, hold.fence
         self.lost = hold.lost
         self.hold, self._options, self._released, self._outer = hold, options, False, outer
+        hold.levels = [*(each for each in hold.levels if each() is not None), weakref.ref(self)]
 
     @property
     def all_names(self) -> tuple[str, ...]:
@@ -169,13 +172,6 @@ class Level(Generic[HoldT]):
         """The seconds that are left of the lease, counted from before it was asked for."""
         return 0.0 if self._gone else self.hold.remaining
 
-    def not_gone(self) -> Optional[Self]:
-        """This, or the next outer level that is not gone."""
-        level: Optional[Self] = self
-        while level is not None and level._gone:
-            level = level._outer
-        return level
-
     @property
     def _gone(self) -> bool:
         """Whether it was released, or is held by the process that this one was forked from."""
@@ -194,23 +190,26 @@ class Known(Generic[LevelT]):
     """What one thread or task holds, as long as somebody has it: what it asks for again is the next level of that."""
 
     def __init__(self) -> None:
-        self._held: weakref.WeakValueDictionary[str, LevelT] = weakref.WeakValueDictionary()
+        self._holds: weakref.WeakValueDictionary[str, Lease] = weakref.WeakValueDictionary()
 
     def add(self, held: LevelT) -> None:
         for name in held.all_names:
-            other = self._level(name)
             # Readers may hold some of several locks by another token as well.
-            if other is None or other.hold is held.hold:
-                self._held[name] = held
+            if self._innermost(name) is None:
+                self._holds[name] = held.hold
 
     def outer(self, names: tuple[str, ...]) -> Optional[LevelT]:
         """The innermost level of a hold of all these."""
         for name in names:
-            level = self._level(name)
+            level = self._innermost(name)
             if level is not None and set(names) <= set(level.all_names):
                 return level
         return None
 
-    def _level(self, name: str) -> Optional[LevelT]:
-        held = self._held.get(name)
-        return held.not_gone() if held is not None else None
+    def _innermost(self, name: str) -> Optional[LevelT]:
+        hold = self._holds.get(name)
+        for each in reversed(hold.levels if hold is not None else []):
+            level: Optional[LevelT] = each()
+            if level is not None and not level._gone:
+                return level
+        return None

@@ -30,7 +30,7 @@ def check(options: Options) -> None:
     if options.session or options.replicas:
         raise ValueError("with several servers there are neither sessions nor replicas")
     if options.several:
-        raise ValueError("with several servers there is only one lock at a time: there is no queue that keeps order among several")
+        raise ValueError("with several servers there is one lock at a time: no queue keeps order among several")
 
 
 def no_guard() -> ValueError:

@@ -18,7 +18,7 @@ from redis.sentinel import SentinelConnectionPool
 from ._leave import Leave
 from ._routes import Slots, check_slots, closed_by_peer, settings_of
 from ._steps import (
-    PAUSE, REPEAT, SOON, TIMEOUT, Ask, AskInTurn, Grant, Options, Pause, Step, Steps, Words, acquiring, extending,
+    PAUSE, REDIRECTIONS, REPEAT, SOON, TIMEOUT, Ask, AskInTurn, Grant, Options, Pause, Step, Steps, Words, acquiring, extending,
     first_key, ms, now, releasing,
 )  # fmt: skip
 
@@ -61,12 +61,11 @@ class Performer:
 
     def guard(self, words: Words) -> Any:
         """Sends it once, but for redirections: it may have run where no reply comes."""
-        while True:
-            try:
+        for _ in range(REDIRECTIONS):
+            with contextlib.suppress(MovedError):
                 return self.ask(words, 0)
-            except MovedError:
-                # The node that is named there is known now.
-                continue
+            # The node that is named there is known now.
+        return self.ask(words, 0)
 
     def ask(self, words: Words, replicas: int) -> Any:
         raise NotImplementedError

@@ -27,6 +27,7 @@ REPEAT = 2.0  # between requests of one who waits: less than lock.claim-lease, w
 QUEUE = 15.0  # how long the place is kept: longer than it takes to come back after a broken connection
 SOON = 0.05  # the first such repeat of one who waits without a connection
 PATIENCE = 2.0  # how long an acquire that does not wait tries again what passes
+REDIRECTIONS = 4  # that are followed one after the other, of a command that is sent once
 MOST = 256  # locks that can be acquired together
 TIMEOUT = 5.0  # of a socket that has none: no request may hang for ever
 

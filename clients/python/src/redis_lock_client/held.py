@@ -97,8 +97,8 @@ class Hold(Lease):
 
 
 class HeldLock(Level[Hold]):
-    """A lock that is held, or several together, or one level of it. `with` releases it at the end, and raises LockLostError if it was lost
-    before that."""
+    """A lock that is held, or several together, or one level of it. `with` releases it at the end, and raises
+    LockLostError if it was lost before that."""
 
     #: Set once the lock is lost.
     lost: threading.Event

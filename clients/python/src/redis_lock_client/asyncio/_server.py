@@ -20,7 +20,7 @@ from redis.exceptions import (
 
 from .._routes import Slots, check_slots, closed_by_peer, settings_of
 from .._steps import (
-    REPEAT, TIMEOUT, Ask, AskInTurn, Grant, Options, Pause, Step, Steps, Words, acquiring, extending,
+    REDIRECTIONS, REPEAT, TIMEOUT, Ask, AskInTurn, Grant, Options, Pause, Step, Steps, Words, acquiring, extending,
     first_key, ms, releasing,
 )  # fmt: skip
 from ._calls import Calls
@@ -64,12 +64,11 @@ class Performer:
 
     async def guard(self, words: Words) -> Any:
         """Sends it once, but for redirections: it may have run where no reply comes."""
-        while True:
-            try:
+        for _ in range(REDIRECTIONS):
+            with contextlib.suppress(MovedError):
                 return await self.ask(words, 0)
-            except MovedError:
-                # The node that is named there is known now.
-                continue
+            # The node that is named there is known now.
+        return await self.ask(words, 0)
 
     async def ask(self, words: Words, replicas: int) -> Any:
         raise NotImplementedError

@@ -109,8 +109,8 @@ def _tend(ref: weakref.ref[Hold]) -> None:
 
 
 class HeldLock(Level[Hold]):
-    """A lock that is held, or several together, or one level of it. `async with` releases it at the end, and raises LockLostError if it was
-    lost before that."""
+    """A lock that is held, or several together, or one level of it. `async with` releases it at the end, and raises
+    LockLostError if it was lost before that."""
 
     #: Set once the lock is lost.
     lost: asyncio.Event
