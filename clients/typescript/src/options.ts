@@ -15,7 +15,7 @@ export interface AcquireOptions {
   /** For how many of them it counts; 1 if nothing is said. At most `limit`, or 65,535 with `shared`. */
   weight?: number | undefined;
   /** What LOCK.INFO shows of it: host, process and a number that is new each time, if nothing is said. Give workers that can
-   * hold several locks a label of their own, and the server finds deadlocks among them. */
+   * hold several locks a label of their own, and the server finds deadlocks among them, where they wait with `session`. */
   owner?: string | undefined;
   /** By default the next level of what the work around this holds, see HeldLock.run; 1 is always a hold of its own. */
   level?: number | undefined;

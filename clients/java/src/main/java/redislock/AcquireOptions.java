@@ -101,7 +101,8 @@ public final class AcquireOptions implements Cloneable {
 
     /**
      * What LOCK.INFO shows of the holder: host, process and thread, or for a future a number that is new each time, if nothing
-     * is said. Give workers that can hold several locks a label of their own, and the server finds deadlocks among them.
+     * is said. Give workers that can hold several locks a label of their own, and the server finds deadlocks among them, where
+     * they wait on connections: with {@link #session}, and by BLOCK on Jedis.
      *
      * @param owner at most 255 bytes
      * @return such options
