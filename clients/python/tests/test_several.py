@@ -11,7 +11,7 @@ from support import ServerTest, eventually
 
 import redis_lock_client
 import redis_lock_client.asyncio
-from redis_lock_client import LockLostError
+from redis_lock_client import DeadlockError, LockLostError
 from redis_lock_client._routes import check_slots
 from redis_lock_client._steps import Options
 
@@ -166,6 +166,25 @@ class Several(ServerTest):
 
         self.with_asyncio(work)
         self.assertEqual((len(labels), len(set(labels))), (8, 4), labels)
+
+    def test_threads_that_wait_for_each_other_are_told(self):
+        barrier, outcomes = threading.Barrier(2), []
+
+        def work(one, other):
+            with self.client.lock(one):
+                barrier.wait()
+                try:
+                    with self.client.lock(other, wait=20):
+                        outcomes.append("held")
+                except DeadlockError:
+                    outcomes.append("deadlock")
+
+        threads = [threading.Thread(target=work, args=names) for names in (("a", "b"), ("b", "a"))]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
+        self.assertEqual(outcomes, ["deadlock", "held"])
 
     def test_a_guarded_command_runs_once_or_not_at_all(self):
         held = self.client.acquire_all(["a", "b"], lease=60)

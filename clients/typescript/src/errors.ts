@@ -16,7 +16,7 @@ export class LockLostError extends LockError {}
 /** Too many wait for this lock, or on this server. */
 export class QueueFullError extends LockError {}
 
-/** The wait could never have ended. */
+/** The wait could never have ended: owners wait for each other in a circle, or who waits holds some of several locks. */
 export class DeadlockError extends LockError {}
 
 /** The user of this connection may not acquire this lock. */
@@ -44,6 +44,14 @@ const PASSING = new Set(
 /** The word with which an error of the server begins. Nothing for the libraries' own errors, which are sentences. */
 export function codeOf(error: unknown): string {
   return (error instanceof Error && /^[A-Z][A-Z0-9]+(?= |$)/.exec(error.message)?.[0]) || "";
+}
+
+/** Whether a server has said it. What a script says may begin with no such word, and each library has a class for that. */
+export function isReply(error: unknown): boolean {
+  for (let kind: unknown = error; kind instanceof Error; kind = Object.getPrototypeOf(kind)) {
+    if (kind.name === "ReplyError" || kind.constructor.name === "ErrorReply") return true;
+  }
+  return codeOf(error) !== "";
 }
 
 /** Whether the same request may succeed later: the table in docs/clients.md. */

@@ -1,9 +1,9 @@
 /** A lock that is held: when its lease is renewed, when it is over, and who is told. */
 
 import { AsyncLocalStorage } from "node:async_hooks";
-import { LockLostError } from "./errors.js";
-import { now, type Options } from "./options.js";
-import type { Grant, Remote } from "./steps.js";
+import { LockLostError, codeOf } from "./errors.js";
+import { now, type Options, type Word } from "./options.js";
+import { all, type Grant, type Remote } from "./steps.js";
 
 // What holds a signal may wait for it, and need not hold the lock.
 const holdOf = new WeakMap<AbortSignal, Hold>();
@@ -64,6 +64,13 @@ export class Hold {
     this.tellLost();
   }
 
+  /** The server says that it is not held. Of several locks, what is left is of no use without it. */
+  loseRest(): void {
+    if (this.#over) return;
+    this.lose();
+    if (this.options.names.length > 1) void this.remote.release(this.options);
+  }
+
   tellLost(): void {
     this.#lost.abort(new LockLostError("The lock was lost."));
   }
@@ -89,7 +96,7 @@ export class Hold {
         if (this.options.session) this.lose();
         throw error;
       }
-      if (ends === null) this.lose();
+      if (ends === null) this.loseRest();
       else if (this.remaining) this.confirm(ends, lease);
     });
   }
@@ -126,17 +133,27 @@ export class Hold {
 /** What the work around holds: by this its inner work gets the next level. */
 const around = new AsyncLocalStorage<readonly HeldLock[]>();
 
-/** The innermost level of this lock that the work around holds. */
-export function outerOf(owner: object, name: string): HeldLock | undefined {
-  return around.getStore()?.findLast((held) => held.owner === owner && held.name === name && !held.released);
+/** The innermost level of what the work around holds that has all these names. */
+export function outerOf(owner: object, names: readonly string[]): HeldLock | undefined {
+  const hasAll = (held: HeldLock): boolean => names.every((name) => held.names.includes(name));
+  return around.getStore()?.findLast((held) => held.owner === owner && hasAll(held) && !held.released);
 }
 
-/** A lock that is held, or one level of it. `await using` releases it at the end, and throws LockLostError if it was lost
- * before that. */
+export interface GuardOptions {
+  /** Which of several locks guards the command; the first, if nothing is said. */
+  name?: string | undefined;
+}
+
+/** A lock that is held, or one level of it; or several that are held together. `await using` releases it at the end, and
+ * throws LockLostError if it was lost before that. */
 export class HeldLock implements AsyncDisposable {
+  /** The name, or the first of several. */
   readonly name: string;
+  /** All names, each once. */
+  readonly names: readonly string[];
   readonly token: string;
   readonly level: number;
+  /** One number for all names. */
   readonly fence: number;
   /** Aborted once the lock is lost. */
   readonly lost: AbortSignal;
@@ -155,6 +172,7 @@ export class HeldLock implements AsyncDisposable {
     this.#options = options;
     this.#isInner = isInner;
     this.name = options.name;
+    this.names = options.names;
     this.token = options.token;
     this.level = options.level;
     this.fence = hold.fence;
@@ -184,6 +202,26 @@ export class HeldLock implements AsyncDisposable {
     return this.held;
   }
 
+  /**
+   * Runs a command by LOCK.GUARD: only if the lock is held at that moment, in one step. In a cluster its keys are in the slot
+   * of the lock. Gives what the library gives for the reply, and throws what it throws. Throws LockLostError when the lock is
+   * not held any more; nothing has run then. When no reply comes, which is a NoReplyError, the command may have run, and is
+   * not sent again.
+   */
+  async guard(command: readonly (Word | number)[], how: GuardOptions = {}): Promise<unknown> {
+    const name = how.name ?? this.name;
+    if (!this.names.includes(name)) throw new TypeError("this is not the name of a lock that is held here");
+    if (!this.held) throw new LockLostError("The lock is not held.");
+    const words = command.map((word) => (typeof word === "number" ? String(word) : word));
+    try {
+      return await this.hold.remote.guard(this.#options, name, words);
+    } catch (error) {
+      if (codeOf(error) !== "NOTOWNER") throw error;
+      if (!this.#released) this.hold.loseRest();
+      throw new LockLostError("The lock was lost, and the command has not run.", { cause: error });
+    }
+  }
+
   /** Whether it was held until now. When it is not known, because no server answers, it is counted as held. */
   async release(): Promise<boolean> {
     if (this.#released) return false;
@@ -207,13 +245,18 @@ export class HeldLock implements AsyncDisposable {
   async #releaseInner(wasHeld: boolean): Promise<boolean> {
     const { inner } = this.hold;
     if (inner.at(-1) !== this) return wasHeld;
-    let options = this.#options;
-    while (inner.at(-1)?.released) options = inner.pop()!.#options;
-    return this.#release(wasHeld, options);
+    // The lowest level of each name.
+    const lowest = new Map<string, Options>();
+    while (inner.at(-1)?.released) for (const each of inner.pop()!.#options.each()) lowest.set(each.name, each);
+    return this.#releaseAll(wasHeld, [...lowest.values()]);
   }
 
-  async #release(wasHeld: boolean, options: Options, keepUntil?: number): Promise<boolean> {
-    const done = await this.hold.remote.release(options, keepUntil);
+  #release(wasHeld: boolean, options: Options, keepUntil?: number): Promise<boolean> {
+    return this.#releaseAll(wasHeld, [options], keepUntil);
+  }
+
+  async #releaseAll(wasHeld: boolean, what: readonly Options[], keepUntil?: number): Promise<boolean> {
+    const done = all(await Promise.all(what.map((each) => this.hold.remote.release(each, keepUntil))));
     if (done === false && wasHeld) this.hold.tellLost();
     return wasHeld && done !== false;
   }

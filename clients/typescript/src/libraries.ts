@@ -5,6 +5,8 @@
  * connect again by themselves and repeat nothing, since `steps` does that, within a lease.
  */
 
+import type { Word } from "./options.js";
+
 /** A client of node-redis: createClient() or createCluster(). */
 export interface NodeRedis {
   duplicate(...args: never[]): unknown;
@@ -30,7 +32,7 @@ export interface Listener {
 export interface Connection {
   /** Fulfilled when it can be used. */
   ready: Promise<unknown>;
-  send(words: string[]): Promise<unknown>;
+  send(words: Word[]): Promise<unknown>;
   subscribe(channel: string): Promise<unknown>;
   unsubscribe(channel: string): Promise<unknown>;
   close(): void;
@@ -66,7 +68,7 @@ interface NodeRedisClient {
   duplicate(overrides: object): NodeRedisClient;
   on(event: string, listener: (...args: unknown[]) => void): NodeRedisClient;
   connect(): Promise<unknown>;
-  sendCommand(words: string[]): Promise<unknown>;
+  sendCommand(words: Word[]): Promise<unknown>;
   sSubscribe(channel: string, listener: (text: string, channel: string) => void): Promise<unknown>;
   sUnsubscribe(channel: string): Promise<unknown>;
   destroy(): void;
@@ -133,7 +135,7 @@ interface IoRedisClient {
   duplicate(overrides: object): IoRedisClient;
   on(event: string, listener: (...args: never[]) => void): IoRedisClient;
   connect(): Promise<unknown>;
-  call(...words: string[]): Promise<unknown>;
+  call(...words: Word[]): Promise<unknown>;
   ssubscribe(channel: string): Promise<unknown>;
   sunsubscribe(channel: string): Promise<unknown>;
   disconnect(): void;

@@ -1,7 +1,8 @@
 /** One connection, used until the first thing goes wrong on it. */
 
-import { NoReplyError, codeOf } from "./errors.js";
+import { NoReplyError, codeOf, isReply } from "./errors.js";
 import type { Connection, Library, Listener } from "./libraries.js";
+import type { Word } from "./options.js";
 
 export class Link {
   /** Why it is closed. */
@@ -34,12 +35,12 @@ export class Link {
   }
 
   /** The reply. Closes the connection when none comes in time: what the server has not read yet, it must not read later. */
-  ask(words: string[], timeout = this.timeout): Promise<unknown> {
+  ask(words: Word[], timeout = this.timeout): Promise<unknown> {
     return this.#use((connection) => connection.send(words), timeout);
   }
 
   /** The replies to two commands, with nothing between them. */
-  askBoth(first: string[], second: string[]): Promise<[unknown, unknown]> {
+  askBoth(first: Word[], second: Word[]): Promise<[unknown, unknown]> {
     return this.#use((each) => Promise.all([each.send(first), each.send(second)]), this.timeout);
   }
 
@@ -72,7 +73,7 @@ export class Link {
         this.#ready.then(ask).then(resolve, reject);
       });
     } catch (error) {
-      if (codeOf(error) || error instanceof NoReplyError) throw error;
+      if (isReply(error) || error instanceof NoReplyError) throw error;
       const lost = new NoReplyError("The connection was lost.", { cause: error });
       this.#close(lost);
       throw lost;

@@ -38,10 +38,25 @@ export class Locks implements AsyncDisposable {
   /** The held lock, or null when it is not available within `wait`. */
   acquire(name: string, how?: AcquireOptions & { wait?: undefined }): Promise<HeldLock>;
   acquire(name: string, how: AcquireOptions): Promise<HeldLock | null>;
-  async acquire(name: string, how: AcquireOptions = {}): Promise<HeldLock | null> {
-    const outer = how.level === undefined && how.token === undefined ? outerOf(this, name) : undefined;
+  acquire(name: string, how: AcquireOptions = {}): Promise<HeldLock | null> {
+    return this.#acquireAny(name, how);
+  }
+
+  /**
+   * Several locks, all of them or none, held as one; or null when they are not available together within `wait`. Nothing is
+   * held meanwhile, so those who acquire several do not wait for each other in a circle. In a cluster all names are in one
+   * slot. Not with Redlock.
+   */
+  acquireAll(names: readonly string[], how?: AcquireOptions & { wait?: undefined }): Promise<HeldLock>;
+  acquireAll(names: readonly string[], how: AcquireOptions): Promise<HeldLock | null>;
+  acquireAll(names: readonly string[], how: AcquireOptions = {}): Promise<HeldLock | null> {
+    return this.#acquireAny(names, how);
+  }
+
+  async #acquireAny(what: Names, how: AcquireOptions): Promise<HeldLock | null> {
+    const outer = how.level === undefined && how.token === undefined ? outerOf(this, [what].flat()) : undefined;
     how.signal?.throwIfAborted();
-    const held = await (outer ? this.#acquireInner(name, how, outer) : this.#acquire(new Options(name, how), how.signal));
+    const held = await (outer ? this.#acquireInner(what, how, outer) : this.#acquire(new Options(what, how), how.signal));
     if (!held && how.wait === undefined) throw new NotAcquiredError("Somebody has released the token that waited.");
     return held;
   }
@@ -54,13 +69,23 @@ export class Locks implements AsyncDisposable {
   async using<T>(name: string, work: Work<T>): Promise<T>;
   async using<T>(name: string, how: AcquireOptions, work: Work<T>): Promise<T>;
   async using<T>(name: string, how: AcquireOptions | Work<T>, work?: Work<T>): Promise<T> {
-    if (typeof how === "function") return this.using(name, {}, how);
-    const held = await this.acquire(name, how);
+    return typeof how === "function" ? this.#using(name, {}, how) : this.#using(name, how, work!);
+  }
+
+  /** Does the work while all these locks are held: see `acquireAll` and `using`. */
+  async usingAll<T>(names: readonly string[], work: Work<T>): Promise<T>;
+  async usingAll<T>(names: readonly string[], how: AcquireOptions, work: Work<T>): Promise<T>;
+  async usingAll<T>(names: readonly string[], how: AcquireOptions | Work<T>, work?: Work<T>): Promise<T> {
+    return typeof how === "function" ? this.#using(names, {}, how) : this.#using(names, how, work!);
+  }
+
+  async #using<T>(what: Names, how: AcquireOptions, work: Work<T>): Promise<T> {
+    const held = await this.#acquireAny(what, how);
     if (!held) throw new NotAcquiredError("The lock did not become available in time.");
     const signal = how.signal ? AbortSignal.any([held.lost, how.signal]) : held.lost;
     let result;
     try {
-      result = await held.run(() => work!(signal, held));
+      result = await held.run(() => work(signal, held));
     } catch (error) {
       await held.release();
       throw error;
@@ -69,11 +94,12 @@ export class Locks implements AsyncDisposable {
     return result;
   }
 
-  #acquireInner(name: string, how: AcquireOptions, { hold, token, level }: HeldLock): Promise<HeldLock | null> {
+  #acquireInner(what: Names, how: AcquireOptions, { hold, token, level }: HeldLock): Promise<HeldLock | null> {
     return hold.inTurn(() => {
-      const { session } = hold.options;
+      const { session, delay } = hold.options;
       const next = (hold.inner.at(-1)?.level ?? level) + 1;
-      return this.#acquire(new Options(name, { lease: hold.lease, ...how, session, token, level: next }), how.signal, hold);
+      const inner = new Options(what, { lease: hold.lease, ...how, session, delay, token, level: next });
+      return this.#acquire(inner, how.signal, hold);
     });
   }
 
@@ -93,7 +119,7 @@ export class Locks implements AsyncDisposable {
       outer.confirm(Math.max(grant.ends, outer.ends), Math.max(options.lease, outer.lease));
       return new HeldLock(this, outer, options, true);
     } catch (error) {
-      if (error instanceof LockLostError) outer?.lose();
+      if (error instanceof LockLostError) outer?.loseRest();
       if (remote !== outer?.remote) remote.end();
       // Whatever the server did last, nothing is held and nobody waits.
       const givenUp = this.#place.release(options);
@@ -111,5 +137,7 @@ export class Locks implements AsyncDisposable {
     return this.close();
   }
 }
+
+type Names = string | readonly string[];
 
 export type Work<T> = (signal: AbortSignal, held: HeldLock) => Promise<T> | T;

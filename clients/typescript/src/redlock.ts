@@ -44,7 +44,12 @@ class Majority implements Place {
 
   forHold(options: Options): Remote {
     if (options.session || options.replicas) throw new TypeError("with several servers there are neither sessions nor replicas");
+    if (!options.isOne) throw new TypeError("with several servers each lock is acquired by itself");
     return this;
+  }
+
+  guard(): never {
+    throw new TypeError("with several servers no command is guarded: none of them knows whether the lock is held");
   }
 
   async acquire(options: Options, signal?: AbortSignal): Promise<Grant | null> {

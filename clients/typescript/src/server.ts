@@ -4,11 +4,13 @@ import { Calls } from "./calls.js";
 import { LockError, NoReplyError, codeOf } from "./errors.js";
 import { splitAddress, type Library } from "./libraries.js";
 import { Link } from "./link.js";
-import { REPEAT, TIMEOUT, ms, type Options, type Words } from "./options.js";
+import { REPEAT, TIMEOUT, ms, nameIn, type Options, type Word, type Words } from "./options.js";
 import { slotOf } from "./slots.js";
 import { acquiring, extending, releasing, type Asker, type Grant, type Remote } from "./steps.js";
 
 const REDIRECTIONS = 5;
+/** What goes by the connection of all, also for who has one of its own. */
+const OF_ALL = new Set(["LOCK.RELEASE", "LOCK.MRELEASE", "LOCK.GUARD"]);
 
 abstract class Steps implements Remote, Asker {
   abstract ask(words: Words): Promise<unknown>;
@@ -26,6 +28,10 @@ abstract class Steps implements Remote, Asker {
 
   release(options: Options, keepUntil?: number): Promise<boolean | null> {
     return releasing(this, options, keepUntil);
+  }
+
+  guard(options: Options, name: string, command: readonly Word[]): Promise<unknown> {
+    return this.ask(["LOCK.GUARD", name, options.token, ...command]);
   }
 }
 
@@ -48,6 +54,7 @@ export class Server extends Steps {
   }
 
   forHold(options: Options, outer?: Remote): Remote {
+    this.#checkSlots(options.names);
     if (outer && outer !== this) return outer;
     if (!options.session && !options.replicas) return this;
     const own = new OwnConnection(this, options, () => this.#own.delete(own));
@@ -59,13 +66,14 @@ export class Server extends Steps {
     if (this.#closed) throw new LockError("These locks are closed.");
     let asking: string | null = null;
     for (let redirections = 0; ; redirections++) {
-      const address: string | null = asking ?? this.address(words[1]);
+      const name = nameIn(words);
+      const address: string | null = asking ?? this.address(name);
       try {
         if (asking === null) return await this.#link(address).ask(words);
         return (await this.#link(address).askBoth(["ASKING"], words))[1];
       } catch (error) {
         asking = codeOf(error) === "ASK" ? target(error, address) : null;
-        this.learn(words[1], address, error);
+        this.learn(name, address, error);
         if (redirections === REDIRECTIONS || !(asking ?? codeOf(error) === "MOVED")) throw error;
       }
     }
@@ -78,7 +86,7 @@ export class Server extends Steps {
   async askInTurn(words: Words, wait: number, signal?: AbortSignal): Promise<unknown> {
     const reply = await this.ask(words);
     if (reply === null || Array.isArray(reply)) return reply;
-    const name = words[1];
+    const name = nameIn(words);
     const address = this.address(name);
     let calls = this.#calls.get(address);
     if (!calls) this.#calls.set(address, (calls = new Calls(this.library, address, this.timeout)));
@@ -129,6 +137,11 @@ export class Server extends Steps {
     this.#calls.clear();
   }
 
+  #checkSlots(names: readonly string[]): void {
+    if (names.length === 1 || !this.library.masters() || new Set(names.map(slotOf)).size === 1) return;
+    throw new TypeError("in a cluster, locks that are acquired together are in one slot: put the same {tag} in all names");
+  }
+
   #link(address: string | null): Link {
     let link = this.#links.get(address);
     if (!link) {
@@ -141,8 +154,8 @@ export class Server extends Steps {
   }
 }
 
-/** A connection for one hold: a session, which ends with it, or one on which WAIT holds up nobody. What releases the hold
- * goes by the connection of all. */
+/** A connection for one hold: a session, which ends with it, or one on which WAIT holds up nobody. What releases the hold,
+ * or is guarded by it, goes by the connection of all. */
 class OwnConnection extends Steps {
   #link: Link | undefined;
   onEnd?: () => void;
@@ -163,7 +176,7 @@ class OwnConnection extends Steps {
   }
 
   ask(words: Words): Promise<unknown> {
-    if (!this.options.session || words[0] === "LOCK.RELEASE") return this.server.ask(words);
+    if (!this.options.session || OF_ALL.has(words[0])) return this.server.ask(words);
     return this.#on((link) => link.ask(words));
   }
 

@@ -1,7 +1,7 @@
 /** The loops of docs/clients.md: what is asked and when, whatever the library and the connections are. */
 
 import { LockLostError, TooFewReplicasError, codeOf, forCaller, passes } from "./errors.js";
-import { PATIENCE, PAUSE, QUEUE, ms, now, type Options, type Words } from "./options.js";
+import { PATIENCE, PAUSE, QUEUE, ms, now, type Options, type Word, type Words } from "./options.js";
 
 export interface Grant {
   fence: number;
@@ -15,6 +15,8 @@ export interface Remote {
   acquire(options: Options, signal?: AbortSignal): Promise<Grant | null>;
   /** When the lease ends, or null when the lock is lost. Throws when that cannot be said. */
   extend(options: Options, lease: number, until: number): Promise<number | null>;
+  /** Runs a command while the token holds this lock, once. Throws what the library throws. */
+  guard(options: Options, name: string, command: readonly Word[]): Promise<unknown>;
   /** Whether it was held until now, or null when that is not known. With `keepUntil` the lease ends then, not at once. */
   release(options: Options, keepUntil?: number): Promise<boolean | null>;
   /** The hold has ended, or nobody waits for a reply any more: a connection of its own can be closed. */
@@ -28,7 +30,7 @@ export interface Asker {
   ask(words: Words): Promise<unknown>;
   /** The reply, and how many replicas have what was written so far. */
   askReplicas(words: Words, replicas: number): Promise<[reply: unknown, confirmed: number]>;
-  /** Sends this LOCK.ACQUIRE, and does not come back with a ticket before it may have been called, or `wait` is over. */
+  /** Sends this LOCK.ACQUIRE or LOCK.MACQUIRE, and does not come back with a ticket before it may have been called, or `wait` is over. */
   askInTurn(words: Words, wait: number, signal?: AbortSignal): Promise<unknown>;
   end(): void;
 }
@@ -68,6 +70,8 @@ export async function acquiring(server: Asker, options: Options, signal?: AbortS
       if (Array.isArray(reply)) {
         const grant = await confirmed(server, options, Number(reply[1]), sent);
         if (grant) return grant;
+        // Who holds some of several locks cannot wait for the others.
+        if (options.names.length > 1) await releasing(server, options);
         continue;
       }
     } catch (error) {
@@ -114,13 +118,13 @@ export async function extending(
       if (options.replicas) {
         let confirmed;
         [reply, confirmed] = await server.askReplicas(words, options.replicas);
-        if (reply && confirmed < options.replicas) {
+        if (options.isAll(reply) && confirmed < options.replicas) {
           throw new TooFewReplicasError(`${confirmed} of ${options.replicas} replicas have confirmed it in time.`);
         }
       } else {
         reply = await server.ask(words);
       }
-      return reply ? sent + lease : null;
+      return options.isAll(reply) ? sent + lease : null;
     } catch (error) {
       if (codeOf(error) === "WRONGTYPE") return null;
       // A session ends with its connection, and there is no other one to ask by.
@@ -132,6 +136,7 @@ export async function extending(
 }
 
 export async function releasing(server: Asker, options: Options, keepUntil = 0): Promise<boolean | null> {
+  if (options.level > 1 && options.names.length > 1) return releasingEach(server, options, keepUntil);
   // By then the lease, or the place in the queue, has ended anyway.
   const until = now() + Math.max(QUEUE, options.lease);
   for (let askedBefore = false; ; ) {
@@ -139,13 +144,26 @@ export async function releasing(server: Asker, options: Options, keepUntil = 0):
     try {
       const reply = await server.ask(rest > 0 ? options.extend(rest) : options.release());
       // After a lost reply 0 says nothing: the first request may have released it.
-      return reply ? true : askedBefore ? null : false;
+      return options.isAll(reply) ? true : askedBefore && !reply ? null : false;
     } catch (error) {
-      if (codeOf(error) === "WRONGTYPE") return false;
+      if (codeOf(error) === "WRONGTYPE") {
+        // One of several is no lock any more, and none of the others was released.
+        if (options.names.length > 1) await releasingEach(server, options, keepUntil);
+        return false;
+      }
       if (!passes(error) || now() >= until) return null;
       // An error of the server says that nothing was done.
       askedBefore ||= codeOf(error) === "";
     }
     await sleep(PAUSE);
   }
+}
+
+async function releasingEach(server: Asker, options: Options, keepUntil: number): Promise<boolean | null> {
+  return all(await Promise.all(options.each().map((each) => releasing(server, each, keepUntil))));
+}
+
+/** What several releases come to: lost if one was, and not known if one is not. */
+export function all(released: readonly (boolean | null)[]): boolean | null {
+  return released.includes(false) ? false : released.includes(null) ? null : true;
 }

@@ -52,8 +52,8 @@ async function output(name: string, program: string, kind = ""): Promise<string>
   return (await run(process.execPath, [join(folder, `${name}.${kind}js`)], { timeout: 60_000 })).stdout;
 }
 
-test("there are three programs, and the first has ten lines", () => {
-  assert.equal(programs.length, 3);
+test("there are four programs, and the first has ten lines", () => {
+  assert.equal(programs.length, 4);
   assert(programs[0]!.trimEnd().split("\n").length <= 10);
 });
 
@@ -97,7 +97,14 @@ test("the program for ioredis says when somebody else is at it", async () => {
   await servers[0]!.call("LOCK.RELEASE", "order:44", "other");
 });
 
+test("the program for several locks moves what they guard", async () => {
+  await servers[0]!.call("SET", "total:{7}:a", 50);
+  assert.equal(await output("several", programs[2]!), "left of it: 40\n");
+  assert.equal(await servers[0]!.call("GET", "total:{7}:b"), "10");
+  await servers[0]!.becomes("account:{7}:b", { held: 0, waiting: 0 });
+});
+
 test("the program for Redlock ends well", async () => {
-  assert.equal(await output("redlock", programs[2]!), "");
+  assert.equal(await output("redlock", programs[3]!), "");
   await servers[4]!.becomes("order:44", { held: 0, waiting: 0 });
 });

@@ -78,6 +78,12 @@ export class Server {
     return { held: map?.held ?? 0, waiting: map?.waiting ?? 0, level: map?.holders[0]?.level ?? 0 };
   }
 
+  /** What LOCK.INFO says of the first who holds it. */
+  async holder(name: string): Promise<Record<string, unknown> | undefined> {
+    const map = plain(await this.call("LOCK.INFO", name)) as Info | null;
+    return map?.holders[0];
+  }
+
   async becomes(name: string, wanted: Record<string, unknown>, within = 8_000): Promise<void> {
     let seen: Record<string, unknown> = {};
     const so = async (): Promise<boolean> => {
@@ -92,7 +98,7 @@ export class Server {
 interface Info {
   held: number;
   waiting: number;
-  holders: { level: number }[];
+  holders: Record<string, unknown>[];
 }
 
 /** Maps of RESP3, which come as Map, as objects. */

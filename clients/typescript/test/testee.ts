@@ -19,7 +19,9 @@ interface Request {
   client: string;
   as: string;
   hold: string;
-  name: string;
+  name?: string;
+  names?: string[];
+  command: string[];
   of: number;
   place: string;
   servers: [host: string, port: number][];
@@ -33,7 +35,7 @@ interface Request {
 }
 
 /** A client of locks, and how it is closed with what is under it. */
-type Made = { acquire: locks.Locks["acquire"]; close: () => Promise<void> };
+type Made = { locks: locks.Locks; close: () => Promise<void> };
 
 const KINDS = new Map<string, typeof locks.LockError>([
   ["NOTACQUIRED", locks.NotAcquiredError],
@@ -64,6 +66,10 @@ interface Library {
 }
 
 const NO_SENTINEL = { sentinel: "node-redis has no way to hand on the settings of createSentinel" };
+const NOT_OF_REDLOCK = {
+  "redlock several": "each lock is acquired by itself",
+  "redlock guard": "no server knows whether the majority holds the lock",
+};
 
 function nodeRedis({ createClient, createCluster }: typeof redis6): Library {
   return {
@@ -142,7 +148,7 @@ class Testee {
   private readonly running = new Map<number, AbortController>();
 
   constructor(private readonly library: Library) {
-    say({ ready: true, protocols: [2, 3], places: library.places, cannot: library.cannot ?? {} });
+    say({ ready: true, protocols: [2, 3], places: library.places, cannot: { ...NOT_OF_REDLOCK, ...library.cannot } });
   }
 
   async answer(line: string): Promise<void> {
@@ -180,6 +186,9 @@ class Testee {
     }
     const held = this.held(request);
     if (request.do === "release") return actor.do(async () => ({ is: await held.release() }));
+    if (request.do === "guard") {
+      return actor.do(async () => ({ reply: await held.guard(request.command, { name: request.name }) }));
+    }
     return actor.do(async () => ({ is: await held.extend(request.options["lease"] as number | undefined) }));
   }
 
@@ -190,7 +199,7 @@ class Testee {
     const clients = made.map(([client]) => client);
     const client = of.place === "redlock" ? new locks.Redlock(clients, { timeout }) : new locks.Locks(clients[0]!, { timeout });
     return {
-      acquire: client.acquire.bind(client) as locks.Locks["acquire"],
+      locks: client,
       close: async () => {
         await client.close();
         made.forEach(([, close]) => close());
@@ -198,10 +207,11 @@ class Testee {
     };
   }
 
-  private async acquire({ client, name, as, options }: Request, actor: Actor, signal: AbortSignal): Promise<object> {
+  private async acquire({ client, name, names, as, options }: Request, actor: Actor, signal: AbortSignal): Promise<object> {
     const { at_least: atLeast, ...others } = options;
     const how = { ...others, ...(atLeast === undefined ? {} : { atLeast: atLeast as number }), signal };
-    const held: locks.HeldLock | null = await this.clients.get(client)!.acquire(name, how);
+    const { locks } = this.clients.get(client)!;
+    const held: locks.HeldLock | null = await (names ? locks.acquireAll(names, how) : locks.acquire(name!, how));
     if (!held) return { outcome: "none" };
     actor.holds(held);
     this.holds.set(as, held);

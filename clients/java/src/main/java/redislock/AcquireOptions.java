@@ -7,6 +7,9 @@ import java.util.function.Consumer;
 public final class AcquireOptions implements Cloneable {
     private static final AcquireOptions DEFAULTS = new AcquireOptions();
 
+    /** The most that the server takes. */
+    private static final int MOST_WEIGHT = 65_535;
+
     /** Longer is without end. */
     private static final Duration AGES = Duration.ofDays(36_500);
 
@@ -16,10 +19,14 @@ public final class AcquireOptions implements Cloneable {
     long wait = -1;
     /** 0 is shared. */
     int limit = 1;
+    /** 0 for who names none: then it is 1. */
+    int weight;
     String owner;
     String token;
     int level;
     boolean session;
+    /** 0 is none. */
+    long delay;
     int replicas;
     long atLeast;
     boolean renew = true;
@@ -80,7 +87,22 @@ public final class AcquireOptions implements Cloneable {
     }
 
     /**
-     * What LOCK.INFO shows of the holder: host and process, if nothing is said.
+     * For how many holders it counts: with a limit of 5 and a weight of 3 it takes three of five permits.
+     *
+     * @param weight 1, if nothing is said; at most the limit, or 65,535 for who shares
+     * @return such options
+     */
+    public AcquireOptions weight(int weight) {
+        if (weight > MOST_WEIGHT) {
+            throw new IllegalArgumentException("more than " + MOST_WEIGHT + ": " + weight);
+        }
+        return with(o -> o.weight = atLeast(weight, 1));
+    }
+
+    /**
+     * What LOCK.INFO shows of the holder: host, process and thread, or for a future a number that is new each time, if nothing
+     * is said. Give workers that can hold several locks a label of their own, and the server finds deadlocks among them, where
+     * they wait on connections: with {@link #session}, and by BLOCK on Jedis.
      *
      * @param owner at most 255 bytes
      * @return such options
@@ -116,6 +138,17 @@ public final class AcquireOptions implements Cloneable {
      */
     public AcquireOptions session() {
         return with(o -> o.session = true);
+    }
+
+    /**
+     * With {@link #session}: once its connection is closed the server keeps the hold for so long, so that work that was under
+     * way can end before anybody else begins. Here the lock is lost at once all the same.
+     *
+     * @param delay zero is not at all
+     * @return such options
+     */
+    public AcquireOptions delay(Duration delay) {
+        return with(o -> o.delay = millis(delay, 0));
     }
 
     /**

@@ -109,7 +109,7 @@ final class Attempt<T> {
     private void failed(Throwable error) {
         boolean isUnavailable = error instanceof LockException.NotAcquired;
         if (outer != null && error instanceof LockException.Lost) {
-            outer.hold.lose();
+            outer.hold.loseRest();
         }
         decided = true;
         endRemote();

@@ -19,7 +19,8 @@ final class Failure extends RuntimeException {
     }
 
     static Failure reply(Throwable error) {
-        return new Failure(error.getMessage().split(" ", 2)[0], error.getMessage(), error);
+        String code = error.getMessage().split(" ", 2)[0];
+        return new Failure(code.isEmpty() ? "ERR" : code, error.getMessage(), error);
     }
 
     static Failure noReply(String why, Throwable cause) {
@@ -43,6 +44,12 @@ final class Failure extends RuntimeException {
     /** Whether the same request may succeed later: the table in docs/clients.md. */
     static boolean passes(Throwable error) {
         return error instanceof Failure failure && (failure.code.isEmpty() || PASSING.contains(failure.code));
+    }
+
+    /** What a guarded command has come to: its errors say nothing of the lock. */
+    static Throwable ofGuarded(Throwable error) {
+        return error instanceof Failure failure && !isNoReply(error)
+                ? new LockException(failure.getMessage(), failure.getCause()) : forCaller(error);
     }
 
     /** As the caller gets it. */

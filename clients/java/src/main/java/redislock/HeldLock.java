@@ -1,6 +1,10 @@
 package redislock;
 
 import java.time.Duration;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Optional;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
@@ -8,8 +12,8 @@ import java.util.concurrent.TimeoutException;
 import java.util.concurrent.atomic.AtomicBoolean;
 
 /**
- * A lock that is held, or one level of it. {@link #close} releases it, so it is made for try-with-resources. Any thread may use
- * it. Who drops it without releasing it lets its lease run out.
+ * A lock that is held, or one level of it; or several locks that are held together. {@link #close} releases it, so it is made
+ * for try-with-resources. Any thread may use it. Who drops it without releasing it lets its lease run out.
  */
 public final class HeldLock implements AutoCloseable {
     final Hold hold;
@@ -27,12 +31,21 @@ public final class HeldLock implements AutoCloseable {
     }
 
     /**
-     * The name of the lock.
+     * The name of the lock, or of the first of several.
      *
      * @return as it was given
      */
     public String name() {
-        return request.lock;
+        return request.name();
+    }
+
+    /**
+     * The names of all locks that are held together.
+     *
+     * @return as they were given, but each once
+     */
+    public List<String> names() {
+        return request.names;
     }
 
     /**
@@ -55,7 +68,7 @@ public final class HeldLock implements AutoCloseable {
 
     /**
      * A number that is greater than that of every earlier holder: what the work writes to can refuse the writes of an earlier
-     * one. Across the servers of a {@link Redlock} that is so only as far as their clocks agree.
+     * one. Across the servers of a {@link Redlock} that is so only as far as their clocks agree. Several locks have one.
      *
      * @return the fence
      */
@@ -129,6 +142,74 @@ public final class HeldLock implements AutoCloseable {
     }
 
     /**
+     * Runs a command by LOCK.GUARD: only if the lock is held at that moment, in one step. In a cluster its keys are in the slot
+     * of the lock. Of several locks the first guards it. When no reply comes, the command may have run, and is not sent again.
+     *
+     * @param command its words: bytes, or what {@link Object#toString} says
+     * @return the reply: a number, bytes, null, a list of these, or what else Jedis or Lettuce gives for it
+     * @throws LockException.Lost when the lock is not held any more; nothing has run then
+     * @throws LockException.NoReply when no reply came in time
+     * @throws LockException when the command fails; the cause is what Jedis or Lettuce threw
+     * @throws InterruptedException when the thread is interrupted; the command may run all the same
+     */
+    public Object guard(Object... command) throws InterruptedException {
+        return guardBy(name(), command);
+    }
+
+    /**
+     * Does what {@link #guard} does, by the one of several locks that is named.
+     *
+     * @param name one of {@link #names}
+     * @param command its words
+     * @return the reply
+     * @throws LockException when it fails
+     * @throws InterruptedException when the thread is interrupted; the command may run all the same
+     */
+    public Object guardBy(String name, Object... command) throws InterruptedException {
+        return Locks.await(guarded(name, command));
+    }
+
+    /**
+     * Does what {@link #guard} does.
+     *
+     * @param command its words
+     * @return of the reply; fails with a {@link LockException}
+     */
+    public CompletableFuture<Object> guardAsync(Object... command) {
+        return guardByAsync(name(), command);
+    }
+
+    /**
+     * Does what {@link #guardBy} does.
+     *
+     * @param name one of {@link #names}
+     * @param command its words
+     * @return of the reply; fails with a {@link LockException}
+     */
+    public CompletableFuture<Object> guardByAsync(String name, Object... command) {
+        return Locks.forCaller(guarded(name, command));
+    }
+
+    private CompletableFuture<Object> guarded(String name, Object... command) {
+        if (!names().contains(name)) {
+            throw new IllegalArgumentException("This is not the name of a lock that is held here: " + name);
+        }
+        if (!isHeld()) {
+            return CompletableFuture.failedFuture(new LockException.Lost("The lock " + name + " is not held."));
+        }
+        return Tasks.orElse(hold.remote.guard(request, name, command), error -> {
+            if (!Failure.is(error, "NOTOWNER")) {
+                return CompletableFuture.failedFuture(Failure.ofGuarded(error));
+            }
+            if (!released.get()) {
+                hold.loseRest();
+            }
+            return CompletableFuture.failedFuture(new LockException.Lost(
+                    "The lock " + name + " was lost, and the command has not run.", error.getCause()));
+        });
+    }
+
+    /**
      * Gives it back. Returns when the server has done so, or when nothing can be held there any more. A thread that is
      * interrupted does not wait for that any longer than two seconds, and stays interrupted.
      *
@@ -177,24 +258,27 @@ public final class HeldLock implements AutoCloseable {
         hold.isGivenBack = true;
         hold.end();
         // An extension on its way must not come after the one that keeps the lock.
-        var done = keepUntil > 0 ? hold.inTurn(() -> release(request.level, wasHeld, keepUntil))
-                : release(request.level, wasHeld, 0);
+        var done = keepUntil > 0
+                ? hold.inTurn(() -> told(wasHeld, hold.remote.release(request, request.level, keepUntil)))
+                : told(wasHeld, hold.remote.release(request, request.level, 0));
         return done.whenComplete((was, error) -> hold.remote.end());
     }
 
     /** The server gives back a level and what is above it, so one that is not the innermost waits for those. */
     private CompletableFuture<Boolean> releaseInner(boolean wasHeld) {
-        int level = 0;
+        // The lowest level of each name.
+        Map<String, Request> lowest = new HashMap<>();
         synchronized (hold) {
             while (!hold.inner.isEmpty() && hold.inner.getLast().released.get()) {
-                level = hold.inner.removeLast().level();
+                hold.inner.removeLast().request.each().forEach(each -> lowest.put(each.name(), each));
             }
         }
-        return level == 0 ? CompletableFuture.completedFuture(wasHeld) : release(level, wasHeld, 0);
+        return told(wasHeld, Steps.all(
+                lowest.values().stream().map(each -> hold.remote.release(each, each.level, 0)).toList()));
     }
 
-    private CompletableFuture<Boolean> release(int level, boolean wasHeld, long keepUntil) {
-        return hold.remote.release(request, level, keepUntil).thenApply(done -> {
+    private CompletableFuture<Boolean> told(boolean wasHeld, CompletableFuture<Optional<Boolean>> release) {
+        return release.thenApply(done -> {
             boolean isRefused = done.isPresent() && !done.get();
             if (isRefused && wasHeld) {
                 hold.end();
@@ -212,13 +296,13 @@ public final class HeldLock implements AutoCloseable {
     @Override
     public void close() {
         if (!released.get() && !release()) {
-            throw new LockException.Lost("The lock " + name() + " was lost before the work was done.");
+            throw new LockException.Lost(LockException.named(names()) + " was lost before the work was done.");
         }
     }
 
     @Override
     public String toString() {
-        return "HeldLock[" + name() + ", fence " + fence() + ", level " + level() + "]";
+        return "HeldLock[" + String.join(", ", names()) + ", fence " + fence() + ", level " + level() + "]";
     }
 
     /** With the levels around it, too. */

@@ -102,10 +102,19 @@ final class Hold {
         return was;
     }
 
-    void lose() {
-        if (end()) {
+    boolean lose() {
+        boolean was = end();
+        if (was) {
             tellLost();
             remote.end();
+        }
+        return was;
+    }
+
+    /** The server says that it is not held. Of several locks, what is left is of no use without it. */
+    void loseRest() {
+        if (lose() && !request.isOne) {
+            remote.release(request, request.level, 0);
         }
     }
 
@@ -138,7 +147,7 @@ final class Hold {
                 if (until.isPresent()) {
                     confirm(until.get(), lease);
                 } else {
-                    lose();
+                    loseRest();
                 }
             });
         });

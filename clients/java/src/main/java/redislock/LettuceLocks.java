@@ -20,7 +20,9 @@ import io.lettuce.core.pubsub.RedisPubSubAdapter;
 import io.lettuce.core.pubsub.StatefulRedisPubSubConnection;
 import java.nio.ByteBuffer;
 import java.time.Duration;
+import java.util.ArrayDeque;
 import java.util.ArrayList;
+import java.util.Deque;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -269,9 +271,12 @@ public final class LettuceLocks {
         }
     }
 
-    /** A number, bytes, a list of these, or null. */
+    /** A number, bytes, a list of these, or null. What RESP3 has beside that: a truth, a map as a list of names and values. */
     private static final class Reply extends CommandOutput<byte[], byte[], Object> {
-        private List<Object> elements;
+        /** Lists that are not complete, the innermost last. */
+        private final Deque<Unfinished> lists = new ArrayDeque<>();
+
+        private record Unfinished(List<Object> elements, int count) {}
 
         Reply() {
             super(ByteArrayCodec.INSTANCE, null);
@@ -279,10 +284,12 @@ public final class LettuceLocks {
 
         @Override
         public void multi(int count) {
-            if (count >= 0) {
-                elements = new ArrayList<>(count);
-                output = elements;
+            List<Object> elements = count < 0 ? null : new ArrayList<>(Math.min(count, 1_000));
+            if (count > 0) {
+                lists.addLast(new Unfinished(elements, count));
+                return;
             }
+            add(elements);
         }
 
         @Override
@@ -291,16 +298,32 @@ public final class LettuceLocks {
         }
 
         @Override
+        public void set(double number) {
+            add(number);
+        }
+
+        @Override
+        public void set(boolean truth) {
+            add(truth);
+        }
+
+        @Override
         public void set(ByteBuffer bytes) {
             add(bytes == null ? null : codec.decodeValue(bytes));
         }
 
         private void add(Object element) {
-            if (elements != null) {
-                elements.add(element);
-            } else {
-                output = element;
+            Object complete = element;
+            while (!lists.isEmpty()) {
+                Unfinished last = lists.getLast();
+                last.elements().add(complete);
+                if (last.elements().size() < last.count()) {
+                    return;
+                }
+                complete = last.elements();
+                lists.removeLast();
             }
+            output = complete;
         }
     }
 }

@@ -1,5 +1,7 @@
 package redislock;
 
+import java.util.Collection;
+
 /** A lock could not be acquired, extended or kept. The cause, if there is one, is what Jedis or Lettuce threw. */
 @SuppressWarnings("serial")
 public class LockException extends RuntimeException {
@@ -7,17 +9,25 @@ public class LockException extends RuntimeException {
         super(message, cause);
     }
 
+    static String named(Collection<String> names) {
+        return (names.size() == 1 ? "The lock " : "One of the locks ") + String.join(", ", names);
+    }
+
     /** The lock did not become available in time. */
     public static final class NotAcquired extends LockException {
-        NotAcquired(String name) {
-            super("The lock " + name + " did not become available in time.", null);
+        NotAcquired(Collection<String> names) {
+            super(named(names) + " did not become available in time.", null);
         }
     }
 
     /** The lock ended before its holder released it. */
     public static final class Lost extends LockException {
         Lost(String message) {
-            super(message, null);
+            this(message, null);
+        }
+
+        Lost(String message, Throwable cause) {
+            super(message, cause);
         }
     }
 
@@ -28,7 +38,7 @@ public class LockException extends RuntimeException {
         }
     }
 
-    /** The wait could never have ended. */
+    /** The wait could never have ended: owners wait for each other in a circle, or who waits holds some of several locks. */
     public static final class Deadlock extends LockException {
         Deadlock(String message, Throwable cause) {
             super(message, cause);

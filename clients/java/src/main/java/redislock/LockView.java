@@ -3,6 +3,7 @@ package redislock;
 import java.time.Duration;
 import java.util.ArrayDeque;
 import java.util.Deque;
+import java.util.List;
 import java.util.Optional;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.locks.Condition;
@@ -48,7 +49,7 @@ final class LockView implements Lock {
     private boolean locked(Optional<HeldLock> acquired, boolean hasTo) {
         acquired.ifPresent(held.get()::push);
         if (acquired.isEmpty() && hasTo) {
-            throw new LockException.NotAcquired(name);
+            throw new LockException.NotAcquired(List.of(name));
         }
         return acquired.isPresent();
     }

@@ -1,6 +1,8 @@
 package redislock;
 
+import java.util.Collection;
 import java.util.Collections;
+import java.util.List;
 import java.util.Optional;
 import java.util.Set;
 import java.util.WeakHashMap;
@@ -46,7 +48,48 @@ public final class Locks implements AutoCloseable {
      * @throws InterruptedException when the thread is interrupted; nothing is held then
      */
     public HeldLock acquire(String name, AcquireOptions how) throws InterruptedException {
-        return acquire(name, how, Long.MAX_VALUE).orElseThrow(() -> new LockException.NotAcquired(name));
+        return acquire(name, how, Long.MAX_VALUE).orElseThrow(() -> new LockException.NotAcquired(List.of(name)));
+    }
+
+    /**
+     * Acquires several locks, all of them or none, held as one, and waits for them without end.
+     *
+     * @param names of the locks; see {@link #acquireAll(Collection, AcquireOptions)}
+     * @return the locks, held
+     * @throws LockException when they cannot be had
+     * @throws InterruptedException when the thread is interrupted; nothing is held then
+     */
+    public HeldLock acquireAll(Collection<String> names) throws InterruptedException {
+        return acquireAll(names, AcquireOptions.defaults());
+    }
+
+    /**
+     * Acquires several locks, all of them or none, held as one. Nothing is held while this waits, so those who acquire several
+     * do not wait for each other in a circle. A thread that holds all of them already, as one, is granted the next level.
+     *
+     * @param names of the locks, 1 to 256, in any order; in a cluster all are in one slot. Not of a {@link Redlock}
+     * @param how to acquire them; without {@link AcquireOptions#waitFor} this waits without end
+     * @return the locks, held
+     * @throws LockException.NotAcquired when they did not become available together in time
+     * @throws LockException when they cannot be had
+     * @throws InterruptedException when the thread is interrupted; nothing is held then
+     */
+    public HeldLock acquireAll(Collection<String> names, AcquireOptions how) throws InterruptedException {
+        return acquireAll(names, how, Long.MAX_VALUE)
+                .orElseThrow(() -> new LockException.NotAcquired(names));
+    }
+
+    /**
+     * Acquires several locks, all of them or none, held as one, if they become available together in time.
+     *
+     * @param names of the locks; see {@link #acquireAll(Collection, AcquireOptions)}
+     * @param how to acquire them; without {@link AcquireOptions#waitFor} this does not wait
+     * @return the locks, held, or empty when they were not available together in time
+     * @throws LockException when something else is wrong
+     * @throws InterruptedException when the thread is interrupted; nothing is held then
+     */
+    public Optional<HeldLock> tryAcquireAll(Collection<String> names, AcquireOptions how) throws InterruptedException {
+        return acquireAll(names, how, 0);
     }
 
     /**
@@ -83,9 +126,24 @@ public final class Locks implements AutoCloseable {
      * @return of the lock, held; it fails with {@link LockException.NotAcquired}, or another {@link LockException}
      */
     public CompletableFuture<HeldLock> acquireAsync(String name, AcquireOptions how) {
-        Request request = new Request(name, how, Long.MAX_VALUE, null);
+        return begin(new Request(name, how, Long.MAX_VALUE, null, Request.future()));
+    }
+
+    /**
+     * Acquires several locks, all of them or none, held as one: see {@link #acquireAll(Collection, AcquireOptions)} and
+     * {@link #acquireAsync}.
+     *
+     * @param names of the locks
+     * @param how to acquire them; without {@link AcquireOptions#waitFor} this waits without end
+     * @return of the locks, held; it fails with {@link LockException.NotAcquired}, or another {@link LockException}
+     */
+    public CompletableFuture<HeldLock> acquireAllAsync(Collection<String> names, AcquireOptions how) {
+        return begin(new Request(names, how, Long.MAX_VALUE, null, Request.future()));
+    }
+
+    private CompletableFuture<HeldLock> begin(Request request) {
         return new Attempt<>(place, request, null,
-                held -> held.orElseThrow(() -> new LockException.NotAcquired(name)), Tasks.BACKGROUND).result;
+                held -> held.orElseThrow(() -> new LockException.NotAcquired(request.names)), Tasks.BACKGROUND).result;
     }
 
     /**
@@ -114,9 +172,18 @@ public final class Locks implements AutoCloseable {
         return remembered(begin(name, how, 0).join(), how);
     }
 
+    private Optional<HeldLock> acquireAll(Collection<String> names, AcquireOptions how, long wait) throws InterruptedException {
+        HeldLock outer = outer(names, how);
+        return remembered(begin(new Request(names, how, wait, outer, Request.thread()), outer).await(), how);
+    }
+
     private Attempt<Optional<HeldLock>> begin(String name, AcquireOptions how, long wait) {
-        HeldLock outer = how.level == 0 && how.token == null ? outer(name) : null;
-        return new Attempt<>(place, new Request(name, how, wait, outer), outer, held -> held, Runnable::run);
+        HeldLock outer = outer(List.of(name), how);
+        return begin(new Request(name, how, wait, outer, Request.thread()), outer);
+    }
+
+    private Attempt<Optional<HeldLock>> begin(Request request, HeldLock outer) {
+        return new Attempt<>(place, request, outer, held -> held, Runnable::run);
     }
 
     private Optional<HeldLock> remembered(Optional<HeldLock> held, AcquireOptions how) {
@@ -127,10 +194,12 @@ public final class Locks implements AutoCloseable {
         return held;
     }
 
-    private HeldLock outer(String name) {
+    /** What this thread holds of all of them, if it asks for their next level. */
+    private HeldLock outer(Collection<String> names, AcquireOptions how) {
         Set<HeldLock> held = mine.get();
         held.removeIf(HeldLock::isReleased);
-        return held.stream().filter(lock -> lock.name().equals(name)).findAny().orElse(null);
+        return how.level > 0 || how.token != null ? null
+                : held.stream().filter(lock -> lock.names().containsAll(names)).findAny().orElse(null);
     }
 
     static <T> T await(CompletableFuture<T> done) throws InterruptedException {

@@ -62,8 +62,18 @@ public final class Redlock {
             if (request.session || request.replicas > 0) {
                 throw new IllegalArgumentException("With several servers there are neither sessions nor replicas.");
             }
+            if (!request.isOne) {
+                throw new IllegalArgumentException("With several servers each lock is acquired by itself.");
+            }
             return this;
         }
+
+        @Override
+        public CompletableFuture<Object> guard(Request request, String name, Object... command) {
+            throw new UnsupportedOperationException(
+                    "With several servers no command is guarded: none of them knows whether the lock is held.");
+        }
+
         @Override
         public CompletableFuture<Optional<Grant>> acquire(Request request, Wish wish) {
             long began = now();
@@ -106,9 +116,10 @@ public final class Redlock {
         public CompletableFuture<Optional<Long>> extend(Request request, long lease, long until) {
             return repeat(() -> {
                 long sent = now();
-                return askAll(servers, request.extend(lease)).thenCompose(replies -> {
+                Words words = request.extend(lease);
+                return askAll(servers, words).thenCompose(replies -> {
                     List<Throwable> errors = errors(replies);
-                    long yes = replies.stream().filter(Steps::isYes).count();
+                    long yes = replies.stream().filter(words::isYes).count();
                     if (yes >= quorum) {
                         return Round.last(Optional.of(sent + lease - drift(lease)));
                     }
@@ -132,7 +143,7 @@ public final class Redlock {
                 long rest = keepUntil - now();
                 Words words = rest > 0 ? request.keepFor(rest) : request.release(level);
                 return askAll(round.left, words).thenCompose(replies -> {
-                    round.yes += replies.stream().filter(Steps::isYes).count();
+                    round.yes += replies.stream().filter(words::isYes).count();
                     List<Server> asked = round.left;
                     round.left = IntStream.range(0, asked.size())
                             .filter(i -> replies.get(i) instanceof Throwable error && Failure.passes(error))

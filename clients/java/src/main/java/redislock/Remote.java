@@ -18,6 +18,9 @@ interface Remote {
     /** Whether it was held until now, or empty when that is not known. With keepUntil the lease ends then, not at once. */
     CompletableFuture<Optional<Boolean>> release(Request request, int level, long keepUntil);
 
+    /** Runs a command while the token holds this lock, once. Fails with what the server or the library says. */
+    CompletableFuture<Object> guard(Request request, String name, Object... command);
+
     /** The hold has ended: a connection of its own can be closed. */
     default void end() {}
 

@@ -50,7 +50,15 @@ final class Server extends Steps implements Remote.Place {
 
     @Override
     public Remote forHold(Request request) {
+        if (!nodes.isEmpty() && request.names.stream().mapToInt(this::slot).distinct().count() > 1) {
+            throw new IllegalArgumentException("In a cluster, locks that are acquired together are in one slot: put the same"
+                    + " {tag} in all names.");
+        }
         return request.session ? new Session(this, request) : this;
+    }
+
+    private int slot(String name) {
+        return library.slot(Words.bytes(name));
     }
 
     @Override
@@ -202,7 +210,7 @@ final class Server extends Steps implements Remote.Place {
                     Words.of("WAIT", replicas, Math.max(1, Math.min(1_000, link.timeout() / 2)))));
         }
         return reply.thenCombine(confirmed, (done, number) -> {
-            if (isYes(done) && (Long) number < replicas) {
+            if (words.isYes(done) && (Long) number < replicas) {
                 throw new LockException.TooFewReplicas(
                         number + " of " + replicas + " replicas have confirmed it in time.");
             }

@@ -1,14 +1,19 @@
 package redislock;
 
+import java.util.Set;
 import java.util.concurrent.CompletableFuture;
 import java.util.function.Function;
 import redislock.Attempt.Wish;
 import redislock.Library.Link;
 
-/** A connection for one hold, which ends with it. What releases the hold goes by the connection of all. */
+/** A connection for one hold, which ends with it. What releases the hold, or is guarded by it, goes by the connection
+ * of all. */
 final class Session extends Steps {
     /** Beyond the time of BLOCK. */
     private static final long ROOM = 5_000;
+
+    /** What goes by the connection of all. */
+    private static final Set<String> OF_ALL = Set.of("LOCK.RELEASE", "LOCK.MRELEASE", "LOCK.GUARD");
 
     private final Server server;
     private final Words words;
@@ -22,7 +27,7 @@ final class Session extends Steps {
 
     @Override
     CompletableFuture<Object> ask(Words words, int replicas) {
-        return words.command().equals("LOCK.RELEASE") ? server.ask(words, 0)
+        return OF_ALL.contains(words.command()) ? server.ask(words, 0)
                 : on(link -> Server.send(link, words, replicas, false));
     }
 

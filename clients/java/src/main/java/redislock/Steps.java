@@ -26,7 +26,7 @@ abstract class Steps implements Remote {
     /** The reply. With replicas WAIT comes behind it on the same connection, and too few of them are an error. */
     abstract CompletableFuture<Object> ask(Words words, int replicas);
 
-    /** Sends this LOCK.ACQUIRE, and does not come back with a ticket before it may have been called, or wait is over. */
+    /** Sends this LOCK.ACQUIRE or LOCK.MACQUIRE, and does not come back with a ticket before it may have been called, or wait is over. */
     abstract CompletableFuture<Object> askInTurn(Words words, long wait, Wish wish);
 
     @Override
@@ -94,7 +94,13 @@ abstract class Steps implements Remote {
                 return Round.last(Optional.of(new Grant(fence, now() + request.lease)));
             }
             return extend(request, request.lease, 0).thenCompose(ends ->
-                    ends.isPresent() ? Round.last(Optional.of(new Grant(fence, ends.get()))) : Round.againAfter(0));
+                    ends.isPresent() ? Round.last(Optional.of(new Grant(fence, ends.get()))) : again());
+        }
+
+        /** Who holds some of several locks cannot wait for the others. */
+        private CompletableFuture<Round<Optional<Grant>>> again() {
+            return request.isOne ? Round.againAfter(0)
+                    : release(request, request.level, 0).thenCompose(done -> Round.againAfter(0));
         }
 
         private CompletableFuture<Round<Optional<Grant>>> failed(Throwable error) {
@@ -110,8 +116,9 @@ abstract class Steps implements Remote {
     public CompletableFuture<Optional<Long>> extend(Request request, long lease, long until) {
         return repeat(() -> {
             long sent = now();
-            var ends = ask(request.extend(lease), request.replicas).thenCompose(reply ->
-                    Round.last(isYes(reply) ? Optional.of(sent + lease) : Optional.<Long>empty()));
+            Words words = request.extend(lease);
+            var ends = ask(words, request.replicas).thenCompose(reply ->
+                    Round.last(words.isYes(reply) ? Optional.of(sent + lease) : Optional.<Long>empty()));
             return orElse(ends, error -> {
                 if (Failure.is(error, "WRONGTYPE")) {
                     return Round.last(Optional.empty());
@@ -127,17 +134,21 @@ abstract class Steps implements Remote {
 
     @Override
     public CompletableFuture<Optional<Boolean>> release(Request request, int level, long keepUntil) {
+        if (level > 1 && !request.isOne) {
+            return releaseEach(request, level, keepUntil);
+        }
         // By then the lease, or the place in the queue, has ended anyway.
         long until = now() + Math.max(QUEUE, request.lease);
         boolean[] askedBefore = {false};
         return repeat(() -> {
             long rest = keepUntil - now();
-            var done = ask(rest > 0 ? request.keepFor(rest) : request.release(level), 0).thenCompose(reply ->
-                    // After a lost reply 0 says nothing: the first request may have released it.
-                    Round.last(isYes(reply) || !askedBefore[0] ? Optional.of(isYes(reply)) : Optional.<Boolean>empty()));
+            Words words = rest > 0 ? request.keepFor(rest) : request.release(level);
+            var done = ask(words, 0).thenCompose(reply -> Round.last(released(words, reply, askedBefore[0])));
             return orElse(done, error -> {
                 if (Failure.is(error, "WRONGTYPE")) {
-                    return Round.last(Optional.of(false));
+                    // One of several is no lock any more, and none of the others was released.
+                    return request.isOne ? Round.last(Optional.of(false)) : releaseEach(request, level, keepUntil)
+                            .thenCompose(others -> Round.last(Optional.of(false)));
                 }
                 if (!Failure.passes(error) || now() >= until) {
                     return Round.last(Optional.empty());
@@ -149,8 +160,29 @@ abstract class Steps implements Remote {
         });
     }
 
-    /** LOCK.EXTEND and LOCK.RELEASE say 1; LOCK.ACQUIRE that goes one level deeper says token and fence. */
-    static boolean isYes(Object reply) {
-        return reply instanceof List || reply instanceof Long number && number == 1;
+    private static Optional<Boolean> released(Words words, Object reply, boolean askedBefore) {
+        if (askedBefore && reply instanceof Long number && number == 0) {
+            // After a lost reply 0 says nothing: the first request may have released it.
+            return Optional.empty();
+        }
+        return Optional.of(words.isYes(reply));
+    }
+
+    private CompletableFuture<Optional<Boolean>> releaseEach(Request request, int level, long keepUntil) {
+        return all(request.each().stream().map(each -> release(each, level, keepUntil)).toList());
+    }
+
+    /** What several releases come to: lost if one was, and not known if one is not. */
+    static CompletableFuture<Optional<Boolean>> all(List<CompletableFuture<Optional<Boolean>>> releases) {
+        return CompletableFuture.allOf(releases.toArray(CompletableFuture[]::new)).thenApply(done -> {
+            var said = releases.stream().map(CompletableFuture::join).toList();
+            return said.contains(Optional.of(false)) ? Optional.of(false)
+                    : said.contains(Optional.<Boolean>empty()) ? Optional.empty() : Optional.of(true);
+        });
+    }
+
+    @Override
+    public CompletableFuture<Object> guard(Request request, String name, Object... command) {
+        return ask(Words.of("LOCK.GUARD", name, request.token).and(command), 0);
     }
 }

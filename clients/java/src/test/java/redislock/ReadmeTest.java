@@ -57,13 +57,18 @@ class ReadmeTest {
             assertHeld(run(lettuce, "jedis"));
             assertTrue(server.isFree("order:44"));
             server.ask("LOCK.ACQUIRE", "order:44", "TOKEN", "other");
+            server.ask("SET", "total:{7}:a", "50");
+            String several = programs().get(2).replace("6379", "" + server.port);
+            assertEquals("left of it: 40\n", run(several, "lettuce|netty|reactor"));
+            assertEquals("10", server.ask("GET", "total:{7}:b"));
+            assertTrue(server.isFree("account:{7}:b"));
             assertEquals("somebody else is at it\n", run(jedis.replace("(20)", "(1)"), "lettuce|netty|reactor"));
         }
     }
 
     @Test
     void redlockHoldsTheLockOfFive() throws Exception {
-        String program = programs().get(2);
+        String program = programs().get(3);
         List<LockServer> servers = List.of("a", "b", "c", "d", "e").stream().map(each -> new LockServer()).toList();
         try {
             for (int i = 0; i < servers.size(); i++) {

@@ -3,6 +3,7 @@ package redislock;
 import com.google.gson.Gson;
 import com.google.gson.GsonBuilder;
 import com.google.gson.JsonArray;
+import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
 import io.lettuce.core.ClientOptions;
 import io.lettuce.core.RedisClient;
@@ -83,7 +84,9 @@ final class Testee {
             loadLettuce();
         }
         say(GSON.fromJson("{'ready': true, 'protocols': [2, 3],"
-                + " 'places': ['standalone', 'sentinel', 'cluster', 'redlock'], 'cannot': {}}", JsonObject.class));
+                + " 'places': ['standalone', 'sentinel', 'cluster', 'redlock'],"
+                + " 'cannot': {'redlock several': 'each lock is acquired by itself',"
+                + " 'redlock guard': 'no server knows whether the majority holds the lock'}}", JsonObject.class));
         BufferedReader input = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
         for (String line; (line = input.readLine()) != null;) {
             testee.told(GSON.fromJson(line, JsonObject.class));
@@ -137,6 +140,7 @@ final class Testee {
             }
             case "extend" -> by(request, id, this::extend);
             case "release" -> by(request, id, this::release);
+            case "guard" -> by(request, id, this::guard);
             case "connect" -> by(request, id, this::connect);
             case "close" -> by(request, id, this::close);
             default -> reply(id, outcome("error", "OTHER", "unknown: " + request));
@@ -307,9 +311,11 @@ final class Testee {
                 case "wait" -> how.waitFor(Duration.ofMillis(value.getAsLong()));
                 case "shared" -> value.getAsBoolean() ? how.shared() : how;
                 case "limit" -> how.limit(value.getAsInt());
+                case "weight" -> how.weight(value.getAsInt());
                 case "owner" -> how.owner(value.getAsString());
                 case "level" -> how.level(value.getAsInt());
                 case "session" -> value.getAsBoolean() ? how.session() : how;
+                case "delay" -> how.delay(Duration.ofMillis(value.getAsLong()));
                 case "replicas" -> how.replicas(value.getAsInt());
                 case "at_least" -> how.atLeast(Duration.ofMillis(value.getAsLong()));
                 case "renew" -> value.getAsBoolean() ? how : how.withoutRenewal();
@@ -325,8 +331,10 @@ final class Testee {
         Optional<HeldLock> acquired;
         try {
             acquire.begin();
-            acquired = clients.get(request.get("client").getAsString())
-                    .tryAcquire(request.get("name").getAsString(), options(request.getAsJsonObject("options")));
+            Locks locks = clients.get(request.get("client").getAsString());
+            AcquireOptions how = options(request.getAsJsonObject("options"));
+            acquired = request.has("names") ? locks.tryAcquireAll(texts(request.getAsJsonArray("names")), how)
+                    : locks.tryAcquire(request.get("name").getAsString(), how);
         } finally {
             acquire.end();
         }
@@ -352,6 +360,28 @@ final class Testee {
         reply.addProperty("is", how != null && how.has("lease")
                 ? held.extend(Duration.ofMillis(how.get("lease").getAsLong())) : held.extend());
         return reply;
+    }
+
+    private static List<String> texts(JsonArray array) {
+        return array.asList().stream().map(JsonElement::getAsString).toList();
+    }
+
+    private JsonObject guard(JsonObject request) throws InterruptedException {
+        HeldLock held = holds.get(request.get("hold").getAsString());
+        Object[] command = texts(request.getAsJsonArray("command")).toArray();
+        JsonObject reply = new JsonObject();
+        String name = text(request, "name");
+        reply.add("reply", plain(name == null ? held.guard(command) : held.guardBy(name, command)));
+        return reply;
+    }
+
+    private static JsonElement plain(Object reply) {
+        if (reply instanceof List<?> list) {
+            JsonArray array = new JsonArray();
+            list.forEach(each -> array.add(plain(each)));
+            return array;
+        }
+        return GSON.toJsonTree(reply instanceof byte[] bytes ? new String(bytes, StandardCharsets.UTF_8) : reply);
     }
 
     private JsonObject release(JsonObject request) {
