@@ -241,6 +241,7 @@ fn who_cannot_wait_on_its_connection_waits_without_it_if_its_place_is_kept() {
         ahead: false,
         above: 0,
         stands_until: Default::default(),
+        is_held: Default::default(),
         holds: Default::default(),
     };
     let expected = Waiter { client: None, until: Some(at(3 + QUEUE_MS)), ..blocked.clone() };

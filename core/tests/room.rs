@@ -61,6 +61,7 @@ fn join(table: &mut Table, client: ClientId, limit: Limit) {
         ahead: false,
         above: 0,
         stands_until: Default::default(),
+        is_held: Default::default(),
         holds: Default::default(),
     };
     assert!(table.join(&[A], joining).superseded.is_empty());
@@ -203,6 +204,7 @@ fn marked_keys_have_their_turn_whatever_is_marked_again() {
                 ahead: false,
                 above: 0,
                 stands_until: Default::default(),
+                is_held: Default::default(),
                 holds: Default::default(),
             },
         );

@@ -33,6 +33,7 @@ fn join(table: &mut Table, key: DbKey<'_>, client: ClientId) {
         ahead: false,
         above: 0,
         stands_until: Default::default(),
+        is_held: Default::default(),
         holds: Default::default(),
     };
     assert!(table.join(&[key], joining).superseded.is_empty());

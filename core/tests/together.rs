@@ -36,6 +36,7 @@ fn join(table: &mut Table, keys: &[DbKey<'_>], number: u8, client: ClientId, kee
             ahead: false,
             above: 0,
             stands_until: Default::default(),
+            is_held: Default::default(),
             holds: Default::default(),
         },
     );
