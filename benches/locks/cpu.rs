@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::effort::Effort;
-use crate::loads::{Load, PAIRS};
+use crate::loads::Load;
 use crate::pipe::Pipe;
 use crate::support::{Client, Server};
 
@@ -20,13 +20,13 @@ impl Side {
         Self { pipe: Pipe::connect(server), info: server.client(), load }
     }
 
-    /// Microseconds of server CPU for one pair, over so many passes.
+    /// Microseconds of server CPU for one pair, or whatever the load counts, over so many passes.
     fn pair_us(&mut self, passes: usize) -> f64 {
         let before = used_us(&mut self.info);
         for _ in 0..passes {
             self.load.run(&mut self.pipe);
         }
-        (used_us(&mut self.info) - before) / (passes * PAIRS) as f64
+        (used_us(&mut self.info) - before) / (passes * self.load.count()) as f64
     }
 }
 
@@ -46,7 +46,7 @@ pub(crate) fn let_settle() {
 }
 
 /// Puts the sides to work in turns, every other round backwards, and gives for each its figures, one a round:
-/// microseconds of server CPU for a pair. A shorter turn of each, to warm up, is not counted.
+/// microseconds of server CPU for a pair, or whatever the loads count. A shorter turn of each, to warm up, is not counted.
 pub(crate) fn alternate(sides: &mut [Side], effort: &Effort) -> Vec<Vec<f64>> {
     let_settle();
     for side in &mut *sides {

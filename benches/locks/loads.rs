@@ -59,8 +59,10 @@ impl Order {
     }
 }
 
-/// One pass: [`PAIRS`] pairs over as many keys, which it leaves free.
+/// One pass: as a rule [`PAIRS`] pairs over as many keys, which it leaves free.
 pub(crate) struct Load {
+    /// How many pairs, or whatever else is counted.
+    count: usize,
     first: Batch,
     second: Batch,
     /// Tokens to carry over before the second batch is sent: from where in the first's replies, to where in it.
@@ -70,7 +72,7 @@ pub(crate) struct Load {
 impl Load {
     pub(crate) fn new(client: &mut Client, way: Way, order: Order) -> Self {
         let script = client.call(&["SCRIPT", "LOAD", UNLOCK_SCRIPT]).text();
-        let mut load = Self { first: Batch::default(), second: Batch::default(), tokens: Vec::new() };
+        let mut load = Self::of(Batch::default(), PAIRS);
         for number in 0..PAIRS {
             load.add_pair(way, order, &script, &format!("lock:{number:07}"), &token(number));
         }
@@ -83,7 +85,17 @@ impl Load {
         for _ in 0..PAIRS {
             first.push(&["PING"], "+PONG\r\n");
         }
-        Self { first, second: Batch::default(), tokens: Vec::new() }
+        Self::of(first, PAIRS)
+    }
+
+    /// A batch that does something so many times.
+    pub(crate) fn of(first: Batch, count: usize) -> Self {
+        Self { count, first, second: Batch::default(), tokens: Vec::new() }
+    }
+
+    /// How many pairs it has, or whatever else is counted.
+    pub(crate) fn count(&self) -> usize {
+        self.count
     }
 
     fn add_pair(&mut self, way: Way, order: Order, script: &str, key: &str, token: &str) {

@@ -40,17 +40,19 @@ use std::time::Instant;
 use effort::Effort;
 use report::Section;
 use scenarios::{
-    contention, crowd, deadlocks, expiry_hand_over, hand_over, lateness, mass_expiry, memory, operators,
-    pairs, per_hold, places, sessions, stall,
+    contention, crowd, deadlocks, expiry_hand_over, guard, hand_over, lateness, mass_expiry, memory,
+    operators, pairs, per_hold, places, sessions, several, stall,
 };
 
 /// Measures something and says what came out.
 type Scenario = fn(&Effort) -> Section;
 
 /// All scenarios by name, in the report's order.
-const SCENARIOS: [(&str, Scenario); 19] = [
+const SCENARIOS: [(&str, Scenario); 21] = [
     ("pairs", pairs::in_memory),
     ("aof", pairs::with_aof),
+    ("several", several::run),
+    ("guard", guard::run),
     ("crowd", crowd::run),
     ("contention", contention::run),
     ("hand-over", hand_over::run),
