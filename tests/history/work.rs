@@ -388,7 +388,12 @@ impl Worker<'_> {
                 2 => self.check(job, &mut held),
                 3 | 4 => self.nest(job, &mut held, 2),
                 5 if job.others.is_empty() => self.expire(job, &mut held),
-                7..=9 if self.abilities.guard => self.guard(job),
+                // Between the writes it goes on holding, for faults to meet with.
+                7..=9 if self.abilities.guard => {
+                    let is_held = self.guard(job);
+                    self.pause(pause_ms);
+                    is_held
+                }
                 _ => {
                     self.write(job, &held);
                     self.pause(pause_ms);

@@ -15,6 +15,7 @@ mod routed;
 mod slots;
 mod start;
 
+use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -379,6 +380,7 @@ pub(crate) fn cluster_info(client: &mut Client, name: &str) -> String {
 /// Whether all say that the cluster is well and see the same map, perhaps without the replicas; why not, if not.
 fn agreement(clients: &mut [Client], of_replicas: bool) -> Result<(), String> {
     let mut agreed = None;
+    let mut agreed_epochs = None;
     for client in clients {
         let state = cluster_state(client);
         if state != "ok" {
@@ -392,6 +394,12 @@ fn agreement(clients: &mut [Client], of_replicas: bool) -> Result<(), String> {
         if *agreed != map {
             return Err(format!("{agreed:?}, and {map:?}"));
         }
+        // Who moves a slot before the last move is known everywhere may leave nodes that never agree again.
+        let epochs = of_replicas.then(|| config_epochs(client));
+        let agreed = agreed_epochs.get_or_insert_with(|| epochs.clone());
+        if *agreed != epochs {
+            return Err(format!("epochs {agreed:?}, and {epochs:?}"));
+        }
         if client.info("replication", "role") == "slave"
             && client.info("replication", "master_link_status") != "up"
         {
@@ -399,6 +407,14 @@ fn agreement(clients: &mut [Client], of_replicas: bool) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// The configuration epoch of each master, as a node knows it, by the ids of the nodes.
+fn config_epochs(client: &mut Client) -> BTreeMap<String, String> {
+    let nodes = client.run("CLUSTER NODES").text();
+    let lines = nodes.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    let masters = lines.filter(|words| words.len() > 6 && words[2].contains("master"));
+    masters.map(|words| (words[0].to_owned(), words[6].to_owned())).collect()
 }
 
 /// Where a redirection points to: `MOVED 1234 127.0.0.1:7000` has the slot and the address.
