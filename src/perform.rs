@@ -280,6 +280,7 @@ impl<'c> OpenLock<'c> {
     }
 
     /// Counts what this server has decided, and tells who listens.
+    #[inline]
     fn tell_of(&self, outcome: &Outcome, now: Moment) {
         metrics::record(outcome, now);
         if notifications::are_sent() {
@@ -312,6 +313,7 @@ impl<'c> OpenLock<'c> {
 }
 
 /// Passes on what has changed, in the order in which it did, to replicas and the append-only file.
+#[inline]
 fn pass_on(key: &mut Key<'_, Lock>, outcome: &Outcome, passing: Passing<'_>, now: Moment) {
     let (context, name) = (key.context(), key.name());
     for change in &outcome.changes {

@@ -123,7 +123,8 @@ pub struct GrantState {
 
 impl Hold {
     /// The hold with these terms, granted `now` with `fence`.
-    #[inline]
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "every grant comes here, and a call would copy the terms")]
     pub fn grant(terms: Terms<'_>, fence: Fence, now: Moment) -> Self {
         let lease_ms = counted(terms.lease_ms, terms.session);
         let deadline = now.plus_ms(lease_ms);

@@ -150,7 +150,8 @@ impl<'a> Acquire<'a> {
         Self::parse_for(Self::NAME_FOR_SEVERAL, words, leases)
     }
 
-    #[inline]
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "most commands are LOCK.ACQUIRE, and a call would copy what was read")]
     fn parse_for(
         command: &'static str,
         mut words: impl Iterator<Item = &'a [u8]>,

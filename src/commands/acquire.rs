@@ -74,7 +74,10 @@ impl Command for Acquire {
             turn.acquire(&request, || context.client(), wait, entropy::new_token)
         })?
         .inspect_err(|refusal| deadlocks::log(context, args.bytes(KEY), request.owner, refusal))?;
-        reply(context, &[args.name(1).ok_or(Refusal::Syntax)?], acquired);
+        match acquired {
+            Acquired::Granted(token, fence) => waiting::reply_grant(context, &token, fence),
+            otherwise => reply(context, &[args.name(KEY).ok_or(Refusal::Syntax)?], otherwise),
+        }
         Ok(())
     }
 }

@@ -33,6 +33,7 @@ struct Right {
 
 impl Right {
     /// `beside` is how many keys of other names are known to be open for writing.
+    #[inline]
     fn get(to_change: bool, beside: usize) -> Option<Self> {
         let is_free = CHANGED.load(Ordering::Relaxed) == beside;
         if !is_free || to_change && READ.load(Ordering::Relaxed) > 0 {
