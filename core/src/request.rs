@@ -151,7 +151,10 @@ impl<'a> Acquire<'a> {
     }
 
     #[inline(always)]
-    #[allow(clippy::inline_always, reason = "most commands are LOCK.ACQUIRE, and a call would copy what was read")]
+    #[allow(
+        clippy::inline_always,
+        reason = "most commands are LOCK.ACQUIRE, and a call would copy what was read"
+    )]
     fn parse_for(
         command: &'static str,
         mut words: impl Iterator<Item = &'a [u8]>,

@@ -33,9 +33,12 @@ pub(crate) fn around_the_grant(testee: &Testee, bed: &Bed, protocol: u8, options
             let (client, counts) = (&client, &counts);
             scope.spawn(move || {
                 let mut random = Random::from_seed(seed);
+                // How soon a client is granted depends on how and on the machine: the cancellations follow what comes of them.
+                let mut within = 0.006_f64;
                 for number in 0..TIMES / ACTORS {
                     let locks = locks_of(actor, number, several);
-                    let held = one(client, bed, &mut random, actor, &locks, options.clone());
+                    let held = one(client, bed, &mut random, within, actor, &locks, options.clone());
+                    within = if held { (within * 0.9).max(0.003) } else { (within * 1.1).min(0.5) };
                     counts.lock().unwrap()[usize::from(held)] += 1;
                 }
             });
@@ -59,11 +62,12 @@ fn locks_of(actor: usize, number: usize, several: bool) -> Vec<String> {
     if several { vec![format!("{{{lock}}} free"), lock] } else { vec![lock] }
 }
 
-/// Whether it was held all the same. It is the last of the locks that somebody else holds.
+/// Whether it was held all the same, though it was cancelled `within` so many seconds. It is the last of the locks that somebody else holds.
 fn one(
     client: &Client<'_>,
     bed: &Bed,
     random: &mut Random,
+    within: f64,
     actor: usize,
     locks: &[String],
     options: Value,
@@ -83,7 +87,7 @@ fn one(
     // Away from the moment at which it has subscribed.
     thread::sleep(Duration::from_millis(10));
     // A second cancellation meets with what the first one has begun.
-    let (free, cancel) = (fraction(random) * 0.004, fraction(random) * 0.006);
+    let (free, cancel) = (fraction(random) * 0.004, fraction(random) * within);
     thread::scope(|scope| {
         scope.spawn(|| {
             thread::sleep(Duration::from_secs_f64(free));
