@@ -283,7 +283,9 @@ impl<'a> Run<'a> {
                 let name = name.as_ref().map(|name| self.name(name));
                 let reply = client.guard(&hold.by, guard, name.as_deref(), json!(command));
                 let said = reply.get("error").map_or(reply.clone(), |kind| json!({"error": kind}));
-                assert!(said == *expect, "{expect} is expected, and it is {reply}");
+                let is_one_of = |these: &Value| these.as_array().is_some_and(|these| these.contains(&said));
+                let is_expected = said == *expect || expect.get("one of").is_some_and(is_one_of);
+                assert!(is_expected, "{expect} is expected, and it is {reply}");
             }
             Step::Held(Held { held, expect }) => {
                 let state = self.held(held).0.state(held);
