@@ -148,18 +148,22 @@ fn wrongly_read(
         }
         _ => return None,
     };
-    let Some(own) = writes.iter().find(|write| write.value == value && write.op.sent < read.answered) else {
-        return Some((format!("is {value}, which nobody has written"), None));
-    };
-    if own.op.answer == Answer::NotOwner {
-        return Some((format!("is {value}, though that was refused"), Some(own.place)));
+    // One write may be sent again, to another server: what is read is the last of them that was carried out.
+    let sent = || writes.iter().filter(|write| write.value == value && write.op.sent < read.answered);
+    let own = || sent().filter(|write| write.op.answer != Answer::NotOwner);
+    if own().next().is_none() {
+        return Some(match sent().next() {
+            Some(refused) => (format!("is {value}, though that was refused"), Some(refused.place)),
+            None => (format!("is {value}, which nobody has written"), None),
+        });
     }
-    let is_later = |write: &&Write<'_>| {
-        let comes_after = !own.op.answer.is_unknown() && own.op.answered <= write.op.sent;
+    let is_after = |later: &Write<'_>, own: &Write<'_>| {
+        let comes_after = !own.op.answer.is_unknown() && own.op.answered <= later.op.sent;
         let is_above =
-            own.highest.is_some_and(|fence| write.is_alone && own.is_alone && write.lowest > fence);
-        write.place != own.place && (comes_after || is_above)
+            own.highest.is_some_and(|fence| later.is_alone && own.is_alone && later.lowest > fence);
+        comes_after || is_above
     };
+    let is_later = |later: &&Write<'_>| later.value != value && own().all(|own| is_after(later, own));
     let later = before().find(is_later)?;
     Some((format!("is {value}, though {} was written after it", later.value), Some(later.place)))
 }

@@ -1364,3 +1364,17 @@ fn what_is_read_was_written_and_not_refused_nor_overwritten() {
     assert_good(&lost);
     assert_eq!(broken(&lost.replace("writes=lost", "writes=kept")), [Rule::Guard]);
 }
+
+/// As where a slot is on its way or a master was replaced: the old server sends the client away, and the new one carries
+/// the write out.
+#[test]
+fn a_write_that_was_sent_again_is_read_as_it_was_carried_out_last() {
+    let text = "0 1 c0.0 n0 acquire k a limit=1 lease=100 => granted 10
+         2 3 c0.0 n0 guard k a set x one => error READONLY You can't write against a read only replica.
+         4 5 c0.1 n1 guard k a set x one => done
+         8 9 c1.0 n1 read x => value one";
+    assert_good(text);
+    let overwritten = format!("{text}\n 6 7 c0.1 n1 guard k a set x two => done");
+    assert_eq!(broken(&overwritten), [Rule::Guard]);
+    assert_good(&overwritten.replace("value one", "value two"));
+}
