@@ -77,6 +77,19 @@ fn is_overtaken(history: &History, place: &Place<'_>, hold: &Hold) -> bool {
         && !history.has_fault(place.told, end.max(hold.from), |fault| {
             fault.kind.unties() && fault.concerns(hold.node)
         })
+        && !may_be_in_part(history, place, end)
+}
+
+/// Whether who keeps a place for several locks may have been granted them before, and have lost one of them to a time to
+/// live: its next request is granted that one anew, and the fence is of that grant.
+fn may_be_in_part(history: &History, place: &Place<'_>, end: Micros) -> bool {
+    let parts = history.parts(place.first).filter_map(|part| history.op(part));
+    let keys: Vec<&str> = parts.filter_map(|part| part.ask.key()).collect();
+    keys.len() > 1
+        && history.ops().iter().any(|op| {
+            let Ask::Expire { key, .. } = &op.ask else { return false };
+            keys.contains(&key.as_str()) && op.sent < end && op.answered > place.told
+        })
 }
 
 fn same_node(history: &History, other: &Seen, hold: &Hold) -> bool {

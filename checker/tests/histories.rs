@@ -1378,3 +1378,16 @@ fn a_write_that_was_sent_again_is_read_as_it_was_carried_out_last() {
     assert_eq!(broken(&overwritten), [Rule::Guard]);
     assert_good(&overwritten.replace("value one", "value two"));
 }
+
+/// It is granted both locks at 12, and loses one to a time to live; its next request is granted that one anew.
+#[test]
+fn who_keeps_a_place_for_several_locks_may_lose_one_before_it_asks_again() {
+    let text = "0 1 c0.0 n0 acquire k a limit=1 lease=100 => granted 10
+         2 3 c1.0 n0 macquire k,l b limit=4 lease=100 queue=100 => ticket 5
+         11 12 c0.0 n0 release k a => yes
+         4 15 c2.0 n0 acquire k c limit=4 lease=100 block=90 => granted 12
+         13 14 c3.0 n0 expire l ttl=10 => yes
+         30 31 c1.0 n0 macquire k,l b limit=4 lease=100 queue=100 => granted 20";
+    assert_good(text);
+    assert_eq!(broken(&text.replace("expire l", "expire m")), [Rule::Overtaking]);
+}
