@@ -140,7 +140,7 @@ pub fn check(history: &History, terms: &Terms) -> Vec<Violation> {
     violations.extend(levels::check(history));
     violations.extend(ttl::check(history, &found.holds));
     violations.extend(releases::check(history, &found.holds, terms.patience));
-    violations.extend(waits::check(history, terms.patience));
+    violations.extend(waits::check(history, &found.holds, terms.patience));
     let places = tickets::Places::of(history, &expiries, terms.claim_lease);
     violations.extend(order::check(history, &found.holds, &places));
     violations.extend(places.check(&found.holds));

@@ -1,14 +1,16 @@
 //! Nobody waits longer than asked, but for what was done to the server meanwhile, nor is sent away before. An inner level
-//! does not wait at all, unless it asks for another limit or weight.
+//! does not wait at all, unless it asks for another limit or weight. Who holds several locks and waits for another share of
+//! all of them is sent away when it loses one.
 
 use crate::history::{Answer, Ask, History, Micros, Op};
+use crate::holds::Hold;
 use crate::{Rule, Violation};
 
 /// By how much a wait may be shorter than asked: milliseconds are whole.
 const ROUNDING: Micros = 2_000;
 
 /// Answers that came too late, or nulls that came too early.
-pub fn check(history: &History, patience: Micros) -> Vec<Violation> {
+pub fn check(history: &History, holds: &[Hold], patience: Micros) -> Vec<Violation> {
     let (tokens, of_several) = (history.by_token(), history.of_several());
     let found = history.ops().iter().enumerate().filter_map(|(place, op)| {
         let name = op.ask.key().zip(op.ask.token());
@@ -18,7 +20,8 @@ pub fn check(history: &History, patience: Micros) -> Vec<Violation> {
         let others = places.iter().chain(beside).filter(is_another);
         let others: Vec<&Op> = others.filter_map(|other| history.op(*other)).collect();
         let late = too_late(history, op, &others, patience);
-        let (rule, what) = late.or_else(|| too_early(op, &others))?;
+        let early = || too_early(op, &others).filter(|_| !may_lose_a_hold(history, place, holds));
+        let (rule, what) = late.or_else(early)?;
         Some(Violation { rule, what, ops: vec![place] })
     });
     found.collect()
@@ -66,4 +69,18 @@ fn too_early(op: &Op, others: &[&Op]) -> Option<(Rule, String)> {
     };
     let early = !in_time && !op.ask.is_inner() && !others.iter().any(|other| ends_it(other));
     early.then(|| (Rule::EarlyNull, format!("it waited {} of {block_ms} ms", waited / 1000)))
+}
+
+/// Whether this request is for several locks that its token held, and it may have lost one of them before the answer.
+fn may_lose_a_hold(history: &History, place: usize, holds: &[Hold]) -> bool {
+    // The first moment at which what it held of each last may have ended, if it held that at all.
+    let end_at = |part: usize| {
+        let part = history.op(part)?;
+        let (key, token) = part.ask.key().zip(part.ask.token())?;
+        let own = holds.iter().filter(|hold| hold.key == key && hold.token == token);
+        own.filter(|hold| hold.earliest < part.answered).map(|hold| hold.to).max()
+    };
+    let ends: Option<Vec<Micros>> = history.parts(place).map(end_at).collect();
+    let answered = history.op(place).map_or(0, |op| op.answered);
+    ends.is_some_and(|ends| ends.len() > 1 && ends.iter().any(|end| *end <= answered))
 }

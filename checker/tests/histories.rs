@@ -1391,3 +1391,16 @@ fn who_keeps_a_place_for_several_locks_may_lose_one_before_it_asks_again() {
     assert_good(text);
     assert_eq!(broken(&text.replace("expire l", "expire m")), [Rule::Overtaking]);
 }
+
+#[test]
+fn who_holds_several_locks_and_waits_for_another_share_is_sent_away_when_it_loses_one() {
+    let text = "0 1 c0.0 n0 macquire k,l a limit=shared lease=30 => granted 10
+         2 3 c1.0 n0 acquire l b limit=shared lease=100 => granted 11
+         4 31 c0.0 n0 macquire k,l a limit=1 lease=30 block=50 => null";
+    assert_good(text);
+    assert_eq!(broken(&text.replace("lease=30", "lease=100")), [Rule::EarlyNull]);
+    assert_eq!(
+        broken(&text.replace("macquire k,l a limit=shared", "acquire k a limit=shared")),
+        [Rule::EarlyNull]
+    );
+}
