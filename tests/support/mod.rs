@@ -24,6 +24,7 @@ pub(crate) mod errors;
 mod launch;
 pub(crate) mod ledger;
 mod library;
+pub(crate) mod listener;
 pub(crate) mod load;
 pub(crate) mod locks;
 pub(crate) mod page;

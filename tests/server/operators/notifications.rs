@@ -1,44 +1,9 @@
 //! Keyspace notifications: who listens sees what happens to locks, each event once and in order.
 
+use crate::support::listener::Listener;
 use crate::support::locks::acquire;
 use crate::support::waiter::release;
-use crate::support::{Client, Pair, Reply, Server, Waiter, caught_up};
-
-/// A connection that listens to the events of the module.
-struct Listener(Client);
-
-impl Listener {
-    /// Listens from now on to what happens to keys, in any database.
-    fn new(server: &Server) -> Self {
-        server.client().ok("CONFIG SET notify-keyspace-events Kd");
-        let mut client = server.client();
-        client.run("PSUBSCRIBE __keyspace@*__:*");
-        Self(client)
-    }
-
-    fn next(&mut self) -> String {
-        let message = self.0.read();
-        let [_, _, channel, event] = message.items() else { panic!("a message was due: {message:?}") };
-        let (_, key) =
-            channel.text().split_once("__:").map(|(at, key)| (at.to_owned(), key.to_owned())).unwrap();
-        format!("{key} {}", event.text())
-    }
-
-    /// These events come next.
-    #[track_caller]
-    fn hears(&mut self, events: &[&str]) {
-        for event in events {
-            assert_eq!(self.next(), *event, "of {events:?}");
-        }
-    }
-
-    /// Nothing has come that was not heard.
-    #[track_caller]
-    fn hears_no_more(&mut self, client: &mut Client) {
-        client.run("PUBLISH __keyspace@0__:end over");
-        self.hears(&["end over"]);
-    }
-}
+use crate::support::{Pair, Reply, Server, Waiter, caught_up};
 
 #[test]
 fn of_a_string_that_counts_as_a_lock_all_is_an_event_but_what_set_does() {

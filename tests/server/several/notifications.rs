@@ -1,45 +1,10 @@
 //! Keyspace notifications: what happens to several locks is an event of each, each once.
 
 use super::{all, none, release_all, waits};
+use crate::support::listener::Listener;
 use crate::support::locks::acquire;
 use crate::support::waiter::release;
-use crate::support::{Client, Reply, Server};
-
-/// A connection that listens to the events of the module.
-struct Listener(Client);
-
-impl Listener {
-    fn new(server: &Server) -> Self {
-        server.client().ok("CONFIG SET notify-keyspace-events Kd");
-        let mut client = server.client();
-        client.run("PSUBSCRIBE __keyspace@*__:*");
-        Self(client)
-    }
-
-    fn next(&mut self) -> String {
-        let message = self.0.read();
-        let [_, _, channel, event] = message.items() else { panic!("a message was due: {message:?}") };
-        let channel = channel.text();
-        format!("{} {}", channel.split_once("__:").unwrap().1, event.text())
-    }
-
-    /// These events come next, in any order.
-    #[track_caller]
-    fn hears(&mut self, events: &[&str]) {
-        let mut heard: Vec<String> = events.iter().map(|_| self.next()).collect();
-        let mut due: Vec<String> = events.iter().map(|event| (*event).to_owned()).collect();
-        heard.sort();
-        due.sort();
-        assert_eq!(heard, due);
-    }
-
-    /// Nothing has come that was not heard.
-    #[track_caller]
-    fn hears_no_more(&mut self, client: &mut Client) {
-        client.run("PUBLISH __keyspace@0__:end over");
-        assert_eq!(self.next(), "end over");
-    }
-}
+use crate::support::{Reply, Server};
 
 #[test]
 fn each_command_is_an_event_of_each_lock_it_changed() {
@@ -47,16 +12,16 @@ fn each_command_is_an_event_of_each_lock_it_changed() {
     let mut client = server.client();
     let mut listener = Listener::new(&server);
     all(&mut client, "3 k l k TOKEN a PX 600000");
-    listener.hears(&["k lock.acquired", "l lock.acquired"]);
+    listener.hears_in_any_order(&["k lock.acquired", "l lock.acquired"]);
     none(&mut client, "2 l m TOKEN b");
     all(&mut client, "2 k l TOKEN a PX 600000");
-    listener.hears(&["k lock.extended", "l lock.extended"]);
+    listener.hears_in_any_order(&["k lock.extended", "l lock.extended"]);
     client.run("LOCK.MEXTEND 3 k l m a PX 600000");
-    listener.hears(&["k lock.extended", "l lock.extended"]);
+    listener.hears_in_any_order(&["k lock.extended", "l lock.extended"]);
     client.run("LOCK.MEXTEND 3 k l m x");
     client.run("LOCK.MRELEASE 3 k l m x");
     release_all(&mut client, "2 k l a");
-    listener.hears(&["k lock.released", "l lock.released"]);
+    listener.hears_in_any_order(&["k lock.released", "l lock.released"]);
     listener.hears_no_more(&mut client);
 }
 
@@ -68,16 +33,16 @@ fn holders_hear_that_somebody_waits_and_a_hand_over_is_an_event_of_each() {
     all(&mut client, "2 k l TOKEN a PX 600000");
     let mut listener = Listener::new(&server);
     let mut waiter = waits(&server, "2 k l TOKEN b PX 600000 BLOCK 0");
-    listener.hears(&["k lock.waiting", "l lock.waiting"]);
+    listener.hears_in_any_order(&["k lock.waiting", "l lock.waiting"]);
     // It has waited before.
     let mut again = waits(&server, "2 k l TOKEN b PX 600000 BLOCK 0");
     waiter.refused();
     listener.hears_no_more(&mut client);
     release(&mut client, "k", "a");
-    listener.hears(&["k lock.released"]);
+    listener.hears_in_any_order(&["k lock.released"]);
     release(&mut client, "l", "a");
     again.granted();
-    listener.hears(&["l lock.released", "k lock.acquired", "l lock.acquired"]);
+    listener.hears_in_any_order(&["l lock.released", "k lock.acquired", "l lock.acquired"]);
     listener.hears_no_more(&mut client);
 }
 
@@ -87,11 +52,11 @@ fn the_ends_of_leases_are_events_of_each() {
     let mut client = server.client();
     let mut listener = Listener::new(&server);
     all(&mut client, "2 k l PX 30");
-    listener.hears(&["k lock.acquired", "l lock.acquired"]);
-    listener.hears(&["k lock.expired", "l lock.expired"]);
+    listener.hears_in_any_order(&["k lock.acquired", "l lock.acquired"]);
+    listener.hears_in_any_order(&["k lock.expired", "l lock.expired"]);
     all(&mut server.client(), "2 k l SESSION PX 600000");
-    listener.hears(&["k lock.acquired", "l lock.acquired"]);
-    listener.hears(&["k lock.released", "l lock.released"]);
+    listener.hears_in_any_order(&["k lock.acquired", "l lock.acquired"]);
+    listener.hears_in_any_order(&["k lock.released", "l lock.released"]);
     listener.hears_no_more(&mut client);
 }
 
@@ -103,7 +68,7 @@ fn a_grant_that_was_undone_is_two_events_of_each() {
     let waiter = waits(&server, "2 k l TOKEN b PX 600000 BLOCK 0");
     let mut listener = Listener::new(&server);
     client.run_all(&["LOCK.RELEASE k a", &format!("CLIENT KILL ID {}", waiter.id)]);
-    listener.hears(&[
+    listener.hears_in_any_order(&[
         "k lock.released",
         "k lock.acquired",
         "l lock.acquired",
@@ -123,11 +88,11 @@ fn a_hand_over_is_told_behind_the_release_that_made_it() {
         acquire(&mut client, &format!("{held} TOKEN a PX 600000"));
         let mut listener = Listener::new(&server);
         let mut waiter = waits(&server, "2 k l TOKEN b PX 600000 BLOCK 0");
-        listener.hears(&[&format!("{held} lock.waiting")]);
+        listener.hears_in_any_order(&[&format!("{held} lock.waiting")]);
         release(&mut client, held, "a");
         waiter.granted();
-        listener.hears(&[&format!("{held} lock.released")]);
-        listener.hears(&["k lock.acquired", "l lock.acquired"]);
+        listener.hears_in_any_order(&[&format!("{held} lock.released")]);
+        listener.hears_in_any_order(&["k lock.acquired", "l lock.acquired"]);
         release_all(&mut client, "2 k l b");
     }
 }
