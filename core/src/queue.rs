@@ -109,6 +109,14 @@ pub struct Joining {
     pub holds: SmallVec<[NotedHolds; 1]>,
 }
 
+/// It goes behind all others, and no more is known of its keys.
+impl From<Waiter> for Joining {
+    fn from(waiter: Waiter) -> Self {
+        let (stands_until, is_held, holds) = Default::default();
+        Self { waiter, ahead: false, above: 0, stands_until, is_held, holds }
+    }
+}
+
 impl Joining {
     /// What a request comes to that may join.
     pub(crate) fn or_without_connection(self) -> Acquired {

@@ -58,17 +58,7 @@ fn waiter(number: u64, client: Option<ClientId>, limit: Limit) -> Waiter {
 }
 
 fn join(table: &mut Table, waiter: Waiter, ahead: bool) -> Ticket {
-    let joined = table.join(
-        &[A],
-        Joining {
-            waiter,
-            ahead,
-            above: 0,
-            stands_until: Default::default(),
-            is_held: Default::default(),
-            holds: Default::default(),
-        },
-    );
+    let joined = table.join(&[A], Joining { ahead, ..Joining::from(waiter) });
     assert!(joined.superseded.is_empty());
     joined.ticket
 }
@@ -236,14 +226,7 @@ fn a_place_is_given_up_by_its_client_and_not_by_a_master_or_a_file() {
 fn who_cannot_wait_on_its_connection_waits_without_it_if_its_place_is_kept() {
     let blocked = Waiter { since: at(3), until: Some(at(4)), ..waiter(10, Some(7), Limit::EXCLUSIVE) };
     let alone = Waiter { keep: None, ..blocked.clone() };
-    let joining = |waiter| Joining {
-        waiter,
-        ahead: false,
-        above: 0,
-        stands_until: Default::default(),
-        is_held: Default::default(),
-        holds: Default::default(),
-    };
+    let joining = |waiter| Joining::from(waiter);
     let expected = Waiter { client: None, until: Some(at(3 + QUEUE_MS)), ..blocked.clone() };
     assert_eq!(joining(blocked).without_connection(), Some(joining(expected)));
     assert_eq!(joining(alone).without_connection(), None);

@@ -56,14 +56,7 @@ fn join(table: &mut Table, client: ClientId, limit: Limit) {
         keep: None,
         is_for_several: false,
     };
-    let joining = Joining {
-        waiter,
-        ahead: false,
-        above: 0,
-        stands_until: Default::default(),
-        is_held: Default::default(),
-        holds: Default::default(),
-    };
+    let joining = Joining::from(waiter);
     assert!(table.join(&[A], joining).superseded.is_empty());
 }
 
@@ -197,17 +190,7 @@ fn marked_keys_have_their_turn_whatever_is_marked_again() {
             keep: None,
             is_for_several: false,
         };
-        table.join(
-            &[key],
-            Joining {
-                waiter,
-                ahead: false,
-                above: 0,
-                stands_until: Default::default(),
-                is_held: Default::default(),
-                holds: Default::default(),
-            },
-        );
+        table.join(&[key], Joining::from(waiter));
     }
     keys.into_iter().for_each(|key| table.touched(key));
     let seen: Vec<OwnedDbKey> = (0..6).filter_map(|_| table.marked()).collect();

@@ -28,14 +28,7 @@ fn join(table: &mut Table, key: DbKey<'_>, client: ClientId) {
         keep: None,
         is_for_several: false,
     };
-    let joining = Joining {
-        waiter,
-        ahead: false,
-        above: 0,
-        stands_until: Default::default(),
-        is_held: Default::default(),
-        holds: Default::default(),
-    };
+    let joining = Joining::from(waiter);
     assert!(table.join(&[key], joining).superseded.is_empty());
 }
 

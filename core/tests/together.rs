@@ -29,17 +29,7 @@ fn join(table: &mut Table, keys: &[DbKey<'_>], number: u8, client: ClientId, kee
         keep,
         is_for_several: keys.len() > 1,
     };
-    let joined = table.join(
-        keys,
-        Joining {
-            waiter,
-            ahead: false,
-            above: 0,
-            stands_until: Default::default(),
-            is_held: Default::default(),
-            holds: Default::default(),
-        },
-    );
+    let joined = table.join(keys, Joining::from(waiter));
     assert!(table.queues().is_consistent());
     joined
 }
