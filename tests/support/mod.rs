@@ -21,6 +21,7 @@ pub(crate) mod change_over;
 mod client;
 pub(crate) mod cluster;
 pub(crate) mod errors;
+pub(crate) mod figures;
 mod launch;
 pub(crate) mod ledger;
 mod library;

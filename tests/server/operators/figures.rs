@@ -4,33 +4,10 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::figures::{TOTALS, figures};
 use crate::support::locks::{acquire, refused};
 use crate::support::waiter::{release, wait_blocked};
 use crate::support::{Client, Data, PATIENCE, Pair, Reply, Server, Waiter, caught_up, cmd, wait_until};
-
-/// What is counted from the start on.
-const TOTALS: [&str; 20] = [
-    "grants",
-    "grants_after_wait",
-    "refusals",
-    "timeouts",
-    "queue_full",
-    "deadlocks",
-    "releases",
-    "refused_releases",
-    "extensions",
-    "refused_extensions",
-    "released",
-    "lapsed",
-    "unclaimed",
-    "broken",
-    "sessions_closed",
-    "undone",
-    "evicted",
-    "removed",
-    "moved",
-    "holds_ended",
-];
 
 /// What is so now.
 const GAUGES: [&str; 7] = [
@@ -46,13 +23,6 @@ const GAUGES: [&str; 7] = [
 /// Spans.
 const SPANS: [&str; 6] =
     ["wait_ms_p50", "wait_ms_p99", "wait_ms_max", "hold_ms_p50", "hold_ms_p99", "hold_ms_max"];
-
-/// The section as `INFO section` has it.
-fn figures(client: &mut Client, section: &str) -> BTreeMap<String, i64> {
-    let text = client.run(&format!("INFO {section}")).text();
-    let fields = text.lines().filter_map(|line| line.strip_prefix("lock_")?.split_once(':'));
-    fields.map(|(name, value)| (name.to_owned(), value.trim().parse().expect("a number"))).collect()
-}
 
 fn figure(client: &mut Client, name: &str) -> i64 {
     figures(client, "lock")[name]

@@ -3,52 +3,23 @@
 use std::collections::BTreeMap;
 
 use super::{all, errs, none, release_all, waits};
+use crate::support::figures::{TOTALS, figures};
 use crate::support::locks::acquire;
 use crate::support::waiter::{release, wait_blocked};
 use crate::support::{Client, PATIENCE, Reply, Server, wait_until};
 
-/// What is counted from the start on.
-const TOTALS: [&str; 19] = [
-    "grants",
-    "grants_after_wait",
-    "refusals",
-    "timeouts",
-    "queue_full",
-    "deadlocks",
-    "releases",
-    "refused_releases",
-    "extensions",
-    "refused_extensions",
-    "released",
-    "lapsed",
-    "unclaimed",
-    "broken",
-    "sessions_closed",
-    "undone",
-    "evicted",
-    "removed",
-    "moved",
-];
-
-type Figures = BTreeMap<String, i64>;
-
-fn figures(client: &mut Client) -> Figures {
-    let text = client.run("INFO lock").text();
-    let fields = text.lines().filter_map(|line| line.strip_prefix("lock_")?.split_once(':'));
-    fields.map(|(name, value)| (name.to_owned(), value.trim().parse().unwrap())).collect()
-}
-
-/// What has been added to the totals since, but for what was not.
-fn added(client: &mut Client, since: &Figures) -> Vec<(&'static str, i64)> {
-    let now = figures(client);
+/// What has been added to the totals since, but for what was not. That of all holds that ended is the sum of others.
+fn added(client: &mut Client, since: &BTreeMap<String, i64>) -> Vec<(&'static str, i64)> {
+    let now = figures(client, "lock");
     let difference = |name: &'static str| (name, now[name] - since[name]);
-    TOTALS.into_iter().map(difference).filter(|(_, number)| *number != 0).collect()
+    let counted = TOTALS.into_iter().filter(|name| *name != "holds_ended");
+    counted.map(difference).filter(|(_, number)| *number != 0).collect()
 }
 
 /// Does something, of which these figures come.
 #[track_caller]
 fn counts(client: &mut Client, due: &[(&'static str, i64)], work: impl FnOnce(&mut Client)) {
-    let before = figures(client);
+    let before = figures(client, "lock");
     work(client);
     let mut last = Vec::new();
     wait_until(&format!("{due:?} is counted"), PATIENCE, || {
@@ -66,14 +37,14 @@ fn a_grant_of_several_is_a_grant_of_each_and_an_end_of_each_is_one() {
     let server = Server::start();
     let mut client = server.client();
     counts(&mut client, &[("grants", 3)], |it| drop(all(it, "3 k l m TOKEN a PX 600000")));
-    let now = figures(&mut client);
+    let now = figures(&mut client, "lock");
     assert_eq!((now["keys"], now["holds"]), (3, 3));
     counts(&mut client, &[], |it| drop(all(it, "3 k l m TOKEN a PX 600000")));
     counts(&mut client, &[("extensions", 3)], |it| {
         assert_eq!(it.run("LOCK.MEXTEND 3 k l m a"), Reply::Int(3));
     });
     counts(&mut client, &[("releases", 3), ("released", 3)], |it| release_all(it, "3 k l m a"));
-    let now = figures(&mut client);
+    let now = figures(&mut client, "lock");
     assert_eq!((now["keys"], now["holds"]), (0, 0));
 }
 
@@ -91,7 +62,7 @@ fn a_wait_for_several_is_one_wait_and_its_grants_are_grants_after_a_wait() {
     let mut client = server.client();
     acquire(&mut client, "k TOKEN a PX 600000");
     let mut waiter = waits(&server, "3 k l m TOKEN b PX 600000 BLOCK 0");
-    let now = figures(&mut client);
+    let now = figures(&mut client, "lock");
     assert_eq!((now["waiters_blocked"], now["waiters_queued"], now["longest_queue"]), (1, 0, 1), "{now:?}");
     let due = [("grants", 3), ("grants_after_wait", 3), ("releases", 1), ("released", 1)];
     counts(&mut client, &due, |it| release(it, "k", "a"));
@@ -103,7 +74,7 @@ fn a_wait_for_several_is_one_wait_and_its_grants_are_grants_after_a_wait() {
         errs(it, "2 m n TOKEN c BLOCK 0", "QUEUEFULL ");
         it.ok("CONFIG SET lock.max-waiters 10");
     });
-    let now = figures(&mut client);
+    let now = figures(&mut client, "lock");
     assert_eq!((now["waiters_blocked"], now["longest_queue"]), (0, 0), "{now:?}");
 }
 
@@ -137,7 +108,7 @@ fn what_ends_by_itself_is_counted_for_each_lock() {
         it.run_all(&["LOCK.RELEASE k a", &format!("CLIENT KILL ID {}", waiter.id)]);
         wait_blocked(&server, 0);
     });
-    let now = figures(&mut client);
+    let now = figures(&mut client, "lock");
     assert_eq!((now["keys"], now["holds"]), (0, 0));
 }
 
@@ -148,7 +119,7 @@ fn of_a_place_for_several_the_queues_count_it_and_the_server_once() {
     acquire(&mut client, "k TOKEN a PX 600000");
     assert!(matches!(client.run("LOCK.MACQUIRE 3 k l m TOKEN b QUEUE 600000"), Reply::Int(_)));
     assert!(matches!(client.run("LOCK.MACQUIRE 2 k x TOKEN c QUEUE 600000"), Reply::Int(_)));
-    let now = figures(&mut client);
+    let now = figures(&mut client, "lock");
     assert_eq!((now["waiters_blocked"], now["waiters_queued"], now["longest_queue"]), (0, 2, 2), "{now:?}");
 }
 
