@@ -1,6 +1,7 @@
 //! What `make dist` ships: each file is opened here, and each package installed on a clean machine and removed again.
 //!
-//! `make test-packages` builds what is tested and the clean machines. Where they are missing, each test is skipped by name.
+//! `make test-packages` and `make test-containers` build what is tested and the clean machines, each for its own tests: where they
+//! are missing, a test is skipped by name. `cargo test` leaves all of them out.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod container;
