@@ -10,6 +10,18 @@ const RULES: LeaseRules = LeaseRules { default_ms: 30_000, longest_ms: 86_400_00
 fuzz_target!(|data: &[u8]| {
     // Words are parted by line feeds, which are as good in them as any byte: the last word has the rest of the data.
     let words = || data.splitn(12, |byte| *byte == b'\n');
+    // What follows the keys of a command for several is read as what follows one key.
+    assert_eq!(Acquire::parse_for_several(words(), RULES).is_ok(), Acquire::parse(words(), RULES).is_ok());
+    assert_eq!(Extend::parse_for_several(words(), RULES).is_ok(), Extend::parse(words(), RULES).is_ok());
+    if let Ok(request) = Release::parse_whole(words()) {
+        assert!(request.level == 1 && words().count() == 1);
+    }
+    if let Ok(number) = request::parse_number_of_keys(data) {
+        assert!((1..=request::MOST_KEYS).contains(&number));
+        assert_eq!(data, number.to_string().as_bytes());
+    }
+    let keys = request::distinct(words());
+    assert!(words().all(|key| keys.iter().filter(|kept| **kept == key).count() == 1));
     if let Ok(request) = Acquire::parse(words(), RULES) {
         assert!((1..=RULES.longest_ms).contains(&request.lease_ms));
         assert!(request.owner.is_none_or(|owner| owner.len() <= 255));
