@@ -230,7 +230,9 @@ export class HeldLock implements AsyncDisposable {
     if (!wasHeld) this.hold.lose();
     if (this.#isInner) return this.hold.inTurn(() => this.#releaseInner(wasHeld));
     this.hold.end();
-    const keepUntil = this.#options.atLeast && wasHeld ? this.hold.acquired + this.#options.atLeast : 0;
+    // Who was handed the token gives back a level. How long the lock lasts is up to the outer one.
+    const { atLeast, level } = this.#options;
+    const keepUntil = atLeast && level === 1 && wasHeld ? this.hold.acquired + atLeast : 0;
     try {
       // An extension on its way must not come after the one that keeps the lock.
       return await (keepUntil

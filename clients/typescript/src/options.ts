@@ -28,7 +28,7 @@ export interface AcquireOptions {
   delay?: number | undefined;
   /** So many have to confirm the grant and each extension. */
   replicas?: number | undefined;
-  /** For so long nobody else gets it, even if it is released sooner. */
+  /** For so long nobody else gets it, even if it is released sooner. An inner level has none. */
   atLeast?: number | undefined;
   /** Whether the lease is renewed; true if nothing is said. */
   renew?: boolean | undefined;

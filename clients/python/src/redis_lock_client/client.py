@@ -77,7 +77,7 @@ class LockClient:
         delay     so many seconds after that: nobody else gets it before, so that work under way can end. It is lost here
                   all the same.
         replicas  so many have to confirm the grant and each extension.
-        at_least  seconds for which nobody else gets it, even if it is released sooner.
+        at_least  seconds for which nobody else gets it, even if it is released sooner. An inner level has none.
         """
         how = How(
             lease=lease, wait=wait, shared=shared, limit=limit, weight=weight, owner=owner, level=level, token=token,

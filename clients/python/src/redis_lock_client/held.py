@@ -122,8 +122,9 @@ class HeldLock(Level[Hold]):
             return False
         was_held = self.held
         last = self._outer is None
-        keep = self._options.at_least
-        keep_until = self.hold.acquired + keep if keep and was_held and last else 0.0
+        # Who was handed the token gives back a level. How long the lock lasts is up to the outer one.
+        keep = self._options.at_least if self.level == 1 else 0.0
+        keep_until = self.hold.acquired + keep if keep and was_held else 0.0
         try:
             self._released = True
             if last:

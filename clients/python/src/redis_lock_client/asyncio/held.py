@@ -139,8 +139,9 @@ class HeldLock(Level[Hold]):
         last = self._outer is None
         if last:
             self.hold.end()
-        keep_for = self._options.at_least
-        keep_until = self.hold.acquired + keep_for if keep_for and was_held and last else 0.0
+        # Who was handed the token gives back a level. How long the lock lasts is up to the outer one.
+        keep_for = self._options.at_least if self.level == 1 else 0.0
+        keep_until = self.hold.acquired + keep_for if keep_for and was_held else 0.0
         try:
             # An extension on its way must not come after the one that keeps the lock.
             async with self.hold.extending if keep_until else contextlib.nullcontext():

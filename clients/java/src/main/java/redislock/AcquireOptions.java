@@ -162,7 +162,7 @@ public final class AcquireOptions implements Cloneable {
     }
 
     /**
-     * For so long nobody else gets the lock, even if it is released sooner.
+     * For so long nobody else gets the lock, even if it is released sooner. An inner level has none.
      *
      * @param time counted from the grant
      * @return such options

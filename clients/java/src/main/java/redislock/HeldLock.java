@@ -254,7 +254,8 @@ public final class HeldLock implements AutoCloseable {
         if (isInner()) {
             return hold.inTurn(() -> releaseInner(wasHeld));
         }
-        long keepUntil = request.atLeast > 0 && wasHeld ? hold.acquired + request.atLeast : 0;
+        // Who was handed the token gives back a level. How long the lock lasts is up to the outer one.
+        long keepUntil = request.atLeast > 0 && request.level == 1 && wasHeld ? hold.acquired + request.atLeast : 0;
         hold.isGivenBack = true;
         hold.end();
         // An extension on its way must not come after the one that keeps the lock.
