@@ -10,28 +10,12 @@ import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.locks.Lock;
-import org.junit.jupiter.api.AfterAll;
-import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
-import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 import redislock.LockServer.Kind;
 
-@Timeout(120)
-class LockViewTest {
-    private static LockServer server;
-
-    @BeforeAll
-    static void start() {
-        server = new LockServer();
-    }
-
-    @AfterAll
-    static void stop() throws Exception {
-        server.close();
-    }
-
+class LockViewTest extends ServerTest {
     private static Lock view(Kind kind, String name) {
         return server.locks(kind).asLock(name, AcquireOptions.defaults());
     }

@@ -19,29 +19,14 @@ import java.util.concurrent.CompletionException;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
-import org.junit.jupiter.api.AfterAll;
-import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
-import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 import redislock.LockServer.Kind;
 
 /** What is Java's own: interrupts, futures, and what becomes of locks that are dropped. The rest is in clients/cases. */
-@Timeout(120)
-class LocksTest {
+class LocksTest extends ServerTest {
     private static final AcquireOptions OPTIONS = AcquireOptions.defaults();
-    private static LockServer server;
-
-    @BeforeAll
-    static void start() {
-        server = new LockServer();
-    }
-
-    @AfterAll
-    static void stop() throws Exception {
-        server.close();
-    }
 
     private static void others(String name) {
         assertNotNull(server.ask("LOCK.ACQUIRE", name, "TOKEN", "other", "PX", "60000"));

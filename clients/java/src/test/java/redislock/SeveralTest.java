@@ -22,29 +22,14 @@ import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.function.Consumer;
 import java.util.stream.IntStream;
-import org.junit.jupiter.api.AfterAll;
-import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
-import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 import redislock.LockServer.Kind;
 
 /** Several locks held as one, weights, sessions that stay for a while, and commands that a lock guards. */
-@Timeout(120)
-class SeveralTest {
+class SeveralTest extends ServerTest {
     private static final AcquireOptions OPTIONS = AcquireOptions.defaults();
-    private static LockServer server;
-
-    @BeforeAll
-    static void start() {
-        server = new LockServer();
-    }
-
-    @AfterAll
-    static void stop() throws Exception {
-        server.close();
-    }
 
     private static boolean areFree(Iterable<String> names) {
         for (String each : names) {
