@@ -55,13 +55,15 @@ impl Acquire {
     }
 
     /// Together with any number of others that ask for it so: readers beside a writer.
-    pub fn shared(self) -> Self {
-        self.limit(0)
+    pub fn shared(mut self) -> Self {
+        self.ask.limit = None;
+        self
     }
 
-    /// Together with others, up to so many holders, or as many as weigh so much: a semaphore. By default 1: alone.
+    /// Together with others, up to so many holders, or as many as weigh so much: a semaphore. By default 1: alone. None can
+    /// hold it with 0, which is an error.
     pub fn limit(mut self, limit: u16) -> Self {
-        self.ask.limit = limit;
+        self.ask.limit = Some(limit);
         self
     }
 
@@ -80,7 +82,7 @@ impl Acquire {
     }
 
     /// The hold of other work, which has handed on its [`Held::token`] and its level: asks for this level of it, one more
-    /// than that.
+    /// than that. Such a level has no [`session`](Self::session).
     pub fn token(mut self, token: impl Into<String>, level: u16) -> Self {
         (self.ask.token, self.ask.level) = (token.into(), level);
         self
@@ -122,14 +124,20 @@ impl Acquire {
     async fn acquire(self) -> Result<Option<Held>, Error> {
         let Self { of, mut ask } = self;
         let (remote, background, outer) = match of {
-            Of::Locks(locks) => (Remote::new(&locks.servers, &ask), Background::here(&locks.going_on), None),
+            Of::Locks(locks) => {
+                let remote = Remote::new(&locks.servers, &ask);
+                ask.check(&remote)?;
+                (remote, Background::here(&locks.going_on), None)
+            }
             Of::Level(hold) => {
+                // All else is that of the hold: its connection too, which another one would replace at the server.
+                ask = Ask { lease: ask.lease, wait: ask.wait, ..hold.ask.clone() };
+                ask.check(&hold.remote)?;
                 let levels = hold.levels().await;
                 ask.level = levels.last().copied().unwrap_or(ask.level).saturating_add(1);
                 (hold.remote.clone(), hold.background.clone(), Some((hold, levels)))
             }
         };
-        ask.check(&remote)?;
         let mut leaving = Leaving { remote, ask, background, outer, is_needed: true };
         match leaving.remote.acquire(&leaving.ask).await {
             Ok(Some(grant)) => leaving.stay(&grant).map(Some),

@@ -29,8 +29,8 @@ pub(crate) struct Ask {
     pub(crate) lease: Duration,
     /// Without end if there is none.
     pub(crate) wait: Option<Duration>,
-    /// 0: shared.
-    pub(crate) limit: u16,
+    /// Shared if there is none.
+    pub(crate) limit: Option<u16>,
     /// 1 if there is none.
     pub(crate) weight: Option<u16>,
     pub(crate) owner: String,
@@ -56,7 +56,7 @@ impl Ask {
             token: format!("{:032x}", rand::random::<u128>()),
             lease: Duration::from_secs(30),
             wait: None,
-            limit: 1,
+            limit: Some(1),
             weight: None,
             owner: new_owner(),
             level: 1,
@@ -69,13 +69,17 @@ impl Ask {
     }
 
     pub(crate) fn check(&self, remote: &Remote) -> Result<(), Error> {
-        let most = if self.limit == 0 { u16::MAX } else { self.limit };
+        let most = self.limit.unwrap_or(u16::MAX);
         Err(Error::Invalid(if !(1..=MOST_NAMES).contains(&self.names.len()) {
             "one lock or more are acquired together, and at most 256"
         } else if self.lease < Duration::from_millis(1) {
             TOO_SHORT
         } else if self.level == 0 {
             "the outermost level is 1"
+        } else if self.level > 1 && self.session {
+            "a level that was handed on has no session: it would tie the whole hold to its own connection"
+        } else if self.limit == Some(0) {
+            "a limit is at least 1"
         } else if self.session && !self.at_least.is_zero() {
             "a session ends with its connection, so it cannot have `at_least`"
         } else if !self.delay.is_zero() && !self.session {
@@ -114,8 +118,8 @@ impl Ask {
         let mut command = self.command("LOCK.ACQUIRE", "LOCK.MACQUIRE");
         command.arg("PX").arg(ms(lease)).arg("TOKEN").arg(&self.token);
         match (self.level, self.limit) {
-            (1, 0) => command.arg("SHARED"),
-            (1, limit) => command.arg("LIMIT").arg(limit),
+            (1, None) => command.arg("SHARED"),
+            (1, Some(limit)) => command.arg("LIMIT").arg(limit),
             // Limit, weight and label stay those of the outer level.
             (level, _) => command.arg("LEVEL").arg(level),
         };

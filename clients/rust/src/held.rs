@@ -63,6 +63,11 @@ impl Hold {
         self.state.borrow().lease
     }
 
+    /// What it was asked for, with the lease that it has by now: for so long a release is worth a try.
+    fn asked(&self) -> Ask {
+        Ask { lease: self.lease(), ..self.ask.clone() }
+    }
+
     /// Once this is zero it stays so.
     pub(crate) fn remaining(&self) -> Duration {
         let State { ends, over, .. } = *self.state.borrow();
@@ -154,7 +159,7 @@ impl Hold {
     /// The server says that it is lost. Of several locks the token may still hold some, which nobody needs.
     pub(crate) fn is_gone(&self) {
         if self.lose() && self.ask.several {
-            let (remote, ask) = (self.remote.clone(), self.ask.clone());
+            let (remote, ask) = (self.remote.clone(), self.asked());
             drop(self.background.spawn(async move { remote.release(&ask, None).await }));
         }
     }
@@ -162,7 +167,7 @@ impl Hold {
     async fn release(&self, at_least: Duration) -> Result<bool, Error> {
         // An extension on its way must not come after the one that keeps the lock.
         let _levels = if at_least.is_zero() { None } else { Some(self.levels.lock().await) };
-        let released = self.remote.release(&self.ask, Some(later(self.acquired, at_least))).await;
+        let released = self.remote.release(&self.asked(), Some(later(self.acquired, at_least))).await;
         self.remote.end();
         released
     }
@@ -176,7 +181,7 @@ impl Hold {
             return Ok(true);
         }
         let outer = levels.last().copied().unwrap_or(self.ask.level);
-        let ask = Ask { level: outer.saturating_add(1), ..self.ask.clone() };
+        let ask = Ask { level: outer.saturating_add(1), ..self.asked() };
         self.remote.release(&ask, None).await
     }
 }

@@ -7,7 +7,7 @@
 
 use crate::ask::{Ask, Reply};
 use crate::server::Server;
-use crate::steps::{Grant, PAUSE};
+use crate::steps::{Grant, PATIENCE, PAUSE};
 use crate::{Error, later};
 use redis::Cmd;
 use std::sync::Arc;
@@ -31,7 +31,8 @@ struct Count {
 }
 
 pub(crate) async fn acquiring(servers: &[Arc<Server>], ask: &Ask) -> Result<Option<Grant>, Error> {
-    let deadline = ask.wait.map(|wait| later(Instant::now(), wait));
+    let began = Instant::now();
+    let deadline = ask.wait.map(|wait| later(began, wait));
     loop {
         let sent = Instant::now();
         let count = ask_all(servers, ask, &ask.acquire(ask.lease)).await;
@@ -45,11 +46,12 @@ pub(crate) async fn acquiring(servers: &[Arc<Server>], ask: &Ask) -> Result<Opti
             return Err(Error::Lost);
         }
         let over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
-        count.refuse(servers.len() - quorum(servers), over)?;
-        if over {
-            return Ok(None);
+        match count.too_many(servers.len() - quorum(servers)) {
+            Some(error) if !error.passes() || over && began.elapsed() >= PATIENCE => return Err(error),
+            None if over => return Ok(None),
+            _ => {}
         }
-        let left = deadline.map_or(RETRY, |deadline| deadline - Instant::now());
+        let left = deadline.filter(|_| !over).map_or(RETRY, |deadline| deadline - Instant::now());
         sleep(left.min(RETRY.mul_f64(rand::random_range(0.25..1.0)))).await;
     }
 }
@@ -109,13 +111,15 @@ impl Count {
         self
     }
 
-    /// The first error, when there are so many that the lock cannot be had: at once those that do not pass.
-    fn refuse(self, at_most: usize, over: bool) -> Result<(), Error> {
-        let (passing, lasting): (Vec<_>, Vec<_>) = self.errors.into_iter().partition(Error::passes);
-        let too_many = lasting.len() > at_most || over && lasting.len() + passing.len() > at_most;
-        match lasting.into_iter().chain(passing).next() {
-            Some(error) if too_many => Err(error),
-            _ => Ok(()),
+    /// An error, when there are so many that the lock cannot be had: one that does not pass if those are enough.
+    fn too_many(self, at_most: usize) -> Option<Error> {
+        let (mut passing, mut lasting): (Vec<_>, Vec<_>) = self.errors.into_iter().partition(Error::passes);
+        if lasting.len() > at_most {
+            lasting.pop()
+        } else if lasting.len() + passing.len() > at_most {
+            passing.pop()
+        } else {
+            None
         }
     }
 }

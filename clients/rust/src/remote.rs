@@ -7,6 +7,7 @@ use crate::server::{Node, Server};
 use crate::steps::Grant;
 use crate::{Error, lock, redlock, steps};
 use redis::{Cmd, RedisResult, Value, cmd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -32,11 +33,13 @@ pub(crate) struct OneServer {
 pub(crate) struct Own {
     session: bool,
     link: Mutex<Option<(Node, Arc<Link>)>>,
+    /// Nothing opens it again.
+    is_over: AtomicBool,
 }
 
 impl Remote {
     pub(crate) fn new(servers: &Arc<[Arc<Server>]>, ask: &Ask) -> Arc<Self> {
-        let own = Own { session: ask.session, link: Mutex::default() };
+        let own = Own { session: ask.session, link: Mutex::default(), is_over: AtomicBool::new(false) };
         Arc::new(match servers.as_ref() {
             [server] => Self::One(OneServer {
                 server: server.clone(),
@@ -109,7 +112,9 @@ impl Remote {
 
     /// The hold has ended, or nobody waits for a reply any more.
     pub(crate) fn end(&self) {
-        if let Some((_, link)) = self.own().and_then(|own| lock(&own.link).take()) {
+        let Some(own) = self.own() else { return };
+        own.is_over.store(true, Ordering::Release);
+        if let Some((_, link)) = lock(&own.link).take() {
             link.close(no_reply("the hold has ended"));
         }
     }
@@ -201,6 +206,9 @@ impl Own {
         open: impl FnOnce() -> RedisResult<Arc<Link>>,
     ) -> RedisResult<Arc<Link>> {
         let mut own = lock(&self.link);
+        if self.is_over.load(Ordering::Acquire) {
+            return Err(no_reply("the hold has ended"));
+        }
         match &*own {
             Some((at, link)) if !link.is_closed() && (self.session || at == node) => Ok(link.clone()),
             _ => {

@@ -35,7 +35,13 @@ pub(crate) async fn acquiring(at: &OneServer, ask: &Ask) -> Result<Option<Grant>
         let over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
         let error = match reply {
             Ok(Reply::Granted { fence }) => match confirmed(at, ask, fence, sent).await {
-                Ok(None) => continue,
+                Ok(None) => {
+                    if ask.several && ask.level == 1 {
+                        // Of several it may still hold some, with which it must not wait for the others.
+                        let _ = releasing(at, ask, None).await;
+                    }
+                    continue;
+                }
                 Ok(grant) => return Ok(grant),
                 Err(error) => error,
             },

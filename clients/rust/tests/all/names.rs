@@ -41,6 +41,8 @@ async fn what_does_not_go_together_is_said_before_anything_is_sent() {
         one.acquire("it").weight(2),
         one.acquire("it").limit(3).weight(4),
         one.acquire("it").shared().weight(0),
+        one.acquire("it").limit(0),
+        one.acquire("it").token("t", 2).session(),
     ] {
         let outcome = acquire.await;
         assert!(matches!(outcome, Err(Error::Invalid(_))), "{outcome:?}");

@@ -3,6 +3,7 @@
 use redis::{Client, FromRedisValue, Value, cmd, from_redis_value, from_redis_value_ref};
 use redis_lock_client::Locks;
 use std::collections::HashMap;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -54,6 +55,17 @@ impl Server {
 
     pub(crate) fn run<T: FromRedisValue>(&self, name: &str, arguments: &[&[u8]]) -> T {
         cmd(name).arg(arguments).query(&mut self.client()).unwrap()
+    }
+
+    /// A connection of its own, to write to.
+    pub(crate) fn stream(&self) -> UnixStream {
+        UnixStream::connect(self.folder.join("socket")).unwrap()
+    }
+
+    /// Stops the server, or lets it go on.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
     }
 
     /// How many wait for it beside who holds it by this token.

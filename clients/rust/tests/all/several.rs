@@ -3,6 +3,7 @@
 use crate::server::{Server, until};
 use redis::Value;
 use redis_lock_client::Error;
+use std::io::Write;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
@@ -93,4 +94,22 @@ async fn with_a_delay_a_hold_outlives_its_connection() {
     // Who says that the work has ended need not wait.
     assert!(matches!(held.release().await, Err(Error::Lost)));
     until(|| !server.is_known(b"a") && !server.is_known(b"b")).await;
+}
+
+/// The grant is read so late that the client asks whether it still stands, and by then another has one of the locks.
+#[tokio::test]
+async fn who_has_lost_one_before_the_grant_is_confirmed_waits_for_all_again() {
+    let server = Server::start();
+    let locks = server.locks();
+    locks.acquire_all(["a", "b"]).await.unwrap().unwrap().release().await.unwrap();
+    let mut other = server.stream();
+    server.signal("STOP");
+    let acquiring = locks.acquire_all(["a", "b"]).lease(Duration::from_secs(3));
+    let acquiring = tokio::spawn(acquiring.into_future());
+    sleep(Duration::from_millis(400)).await;
+    other.write_all(b"LOCK.BREAK b\r\nLOCK.ACQUIRE b TOKEN other PX 1000\r\n").unwrap();
+    server.signal("CONT");
+    let held = timeout(SOON, acquiring).await.unwrap().unwrap().unwrap().unwrap();
+    assert!(server.is_known(b"a") && held.is_held());
+    held.release().await.unwrap();
 }
