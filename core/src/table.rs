@@ -269,10 +269,10 @@ impl Table {
         }
     }
 
-    /// Whether the connection that kept a hold alive has closed, and the hold may not have been marked yet.
+    /// Whether the connection that kept a hold alive has closed. The hold may not have been marked yet, or its end may be
+    /// under way.
     pub(crate) fn has_lost_session(&self, hold: &Hold) -> bool {
-        self.sessions.has_left()
-            && hold.session().is_some_and(|session| !self.sessions.is_open(session.client))
+        hold.session().is_some_and(|session| !self.sessions.is_open(session.client))
     }
 
     /// A client cannot be answered any more: it leaves its queue for good, and what it was granted and not told is undone.

@@ -1,7 +1,7 @@
 //! However a connection ends, its holds end with it; RESET ends none.
 
 use super::{AT_ONCE, gone_at_once};
-use crate::support::locks::{acquire, exists, field, holder, holders, remaining};
+use crate::support::locks::{acquire, exists, field, holder, holders, null, remaining};
 use crate::support::waiter::{assert_left_in_peace, release, waiting};
 use crate::support::{Client, PATIENCE, Reply, Server, Waiter, wait_until};
 
@@ -170,4 +170,42 @@ fn reset_puts_a_connection_back_to_its_beginning_and_ends_no_hold() {
     assert_eq!(field(&holder(&mut client, "k"), "session"), Reply::Int(id));
     drop(session);
     wait_until("the connection is seen closed", PATIENCE, || !exists(&mut client, "k"));
+}
+
+/// The end of the hold follows at the end of the turn. Nobody is told before that it still stands.
+#[test]
+fn who_asks_in_the_turn_in_which_the_connection_closes_learns_of_it() {
+    let server = Server::start();
+    let mut client = server.client();
+    for options in ["SESSION", "SESSION DELAY 60000"] {
+        let mut session = server.client();
+        acquire(&mut session, &format!("k TOKEN t PX 600000 {options}"));
+        let kill = format!("CLIENT KILL ID {}", session.id());
+        let replies = client.run_all(&[&kill, "LOCK.CHECK k t", "LOCK.GUARD k t SET written 1"]);
+        if options == "SESSION" {
+            assert_eq!(replies[1], null(&client));
+            assert!(replies[2].error().starts_with("NOTOWNER "), "{replies:?}");
+            assert!(!exists(&mut client, "written"));
+        } else {
+            let left = replies[1].items()[1].int();
+            assert!(left <= 60_000, "it stays for its delay alone: {left}");
+            assert_eq!(replies[2], Reply::Simple("OK".into()), "and is held for that long");
+        }
+        client.run("LOCK.BREAK k");
+    }
+}
+
+#[test]
+fn while_nothing_may_be_written_a_session_that_has_closed_is_known_to_have_ended() {
+    let server = Server::start();
+    let mut client = server.client();
+    let mut session = server.client();
+    acquire(&mut session, "k TOKEN t PX 600000 SESSION");
+    let id = session.id();
+    client.ok("CLIENT PAUSE 600000 WRITE");
+    drop(session);
+    wait_until("its end is read", PATIENCE, || client.run(&format!("CLIENT LIST ID {id}")).text().is_empty());
+    assert_eq!(client.run("LOCK.CHECK k t"), null(&client));
+    client.ok("CLIENT UNPAUSE");
+    gone_at_once(&mut client, "k");
 }
