@@ -21,12 +21,12 @@ mod owned;
 mod release;
 mod top;
 
-use lock_core::request::{distinct, parse_number_of_keys};
+use lock_core::request::parse_number_of_keys;
 use lock_core::{Lock, Moment, Refusal, StringHold, Turn};
 
-use crate::perform::{self, Passing};
+use crate::perform;
 use crate::server::clock;
-use crate::server::ffi::{Access, Args, CommandSpec, Context, Key, Occupied, RedisString};
+use crate::server::ffi::{Access, Args, CommandSpec, Context, DistinctNames, Key, Occupied};
 
 const KEY: usize = 1;
 
@@ -60,11 +60,10 @@ fn turn<'a, R>(
 }
 
 /// The keys of a command for several, each once, and the index of the argument behind them.
-fn several_keys<'a>(args: &Args<'a>) -> Result<(Vec<RedisString<'a>>, usize), Refusal> {
+fn several_keys<'a>(args: &Args<'a>) -> Result<(DistinctNames<'a>, usize), Refusal> {
     let number = parse_number_of_keys(args.bytes(1))?;
     let end = number.saturating_add(FIRST_OF_SEVERAL);
-    let names: Option<Vec<_>> = (FIRST_OF_SEVERAL..end).map(|index| args.name(index)).collect();
-    Ok((distinct(names.ok_or(Refusal::Syntax)?), end))
+    Ok((args.distinct_names(FIRST_OF_SEVERAL, end).ok_or(Refusal::Syntax)?, end))
 }
 
 /// Tells the server which arguments are the keys of a command for several. It asks before the command has looked at them.
@@ -72,25 +71,6 @@ fn tell_several_keys(context: &Context, args: &Args<'_>, access: Access) {
     let number = parse_number_of_keys(args.bytes(1)).unwrap_or(0);
     let end = number.saturating_add(FIRST_OF_SEVERAL).min(args.len());
     (FIRST_OF_SEVERAL..end).for_each(|index| context.key_is_at(index, access));
-}
-
-/// What a command does at each of several keys, one after the other: to how many of them.
-///
-/// # Errors
-/// [`Refusal::WrongType`] if a value of another type stands under one of them. Nothing has been done then.
-fn count_at_each<'a>(
-    context: &'a Context,
-    names: &[RedisString<'a>],
-    passing: Passing<'a>,
-    mut ask: impl FnMut(&mut Turn<'_>) -> bool,
-) -> Result<usize, Refusal> {
-    names.iter().try_for_each(|name| look_at(context, *name).map(drop))?;
-    let mut done = 0_usize;
-    for name in names {
-        let is_done = perform::turn_for(context, *name, passing, &mut ask)?;
-        done = done.saturating_add(is_done.into());
-    }
-    Ok(done)
 }
 
 /// What stands under the key of the command, if it exists.
@@ -102,11 +82,7 @@ enum Seen<'a> {
 
 /// Looks at the key of the command.
 fn look<'a>(context: &'a Context, args: &Args<'a>) -> Result<Seen<'a>, Refusal> {
-    look_at(context, args.name(KEY).ok_or(Refusal::Syntax)?)
-}
-
-fn look_at<'a>(context: &'a Context, key: RedisString<'a>) -> Result<Seen<'a>, Refusal> {
-    match Key::open_to_read(context, key) {
+    match Key::open_to_read(context, args.name(KEY).ok_or(Refusal::Syntax)?) {
         Ok(key) => Ok(Seen::Lock(key)),
         Err(Occupied(key)) => {
             perform::string_hold(&key, clock::now()).map(Seen::String).ok_or(Refusal::WrongType)

@@ -11,7 +11,7 @@
 
 mod several;
 
-pub(crate) use self::several::turn_at_all;
+pub(crate) use self::several::{count_at_each, turn_at_all};
 
 use lock_core::answer::Answer;
 use lock_core::outcome::{Authority, Change, Circumstances, End};
@@ -168,12 +168,19 @@ pub(crate) fn db_key<'c>(context: &Context, name: RedisString<'c>) -> DbKey<'c> 
 }
 
 fn circumstances(context: &Context, name: RedisString<'_>, at: DbKey<'_>) -> Circumstances {
-    let authority = if TABLE.with(|table| table.has_business_at(at)) {
+    circumstances_with(authority(context, name, at))
+}
+
+fn authority(context: &Context, name: RedisString<'_>, at: DbKey<'_>) -> Authority {
+    if TABLE.with(|table| table.has_business_at(at)) {
         let may_grant = may_decide(context);
         Authority { may_grant, serves_key: may_grant && cluster::serves(name) }
     } else {
         Authority::NONE
-    };
+    }
+}
+
+fn circumstances_with(authority: Authority) -> Circumstances {
     let now = clock::now();
     let (grace_ms, claim_ms) = (config::restart_grace_ms(), config::claim_lease_ms());
     let wall_micros = clock::wall_micros(now);
@@ -211,7 +218,7 @@ impl<'c> OpenLock<'c> {
         Self { key, at, made: None, is_at_string, string, passing, outcome: Outcome::default() }
     }
 
-    fn take_turn<R>(mut self, circumstances: Circumstances, ask: impl FnOnce(&mut Turn<'_>) -> R) -> R {
+    fn take_turn<R>(&mut self, circumstances: Circumstances, ask: impl FnOnce(&mut Turn<'_>) -> R) -> R {
         fault::point(self.at.key, "opened");
         if circumstances.authority.may_grant {
             self.step(circumstances, |mut turn| turn.settle());

@@ -33,12 +33,19 @@ const FENCE: &CStr = c"LOCK.FENCE";
 
 /// Replicates the current state of a hold of this key, and whether it is the only one.
 pub(crate) fn hold_is(context: &Context, key: RedisString<'_>, hold: &Hold, is_only_one: bool, now: Moment) {
-    if context.is_of_command() && !consumers::may_be_there() {
-        // This tells the server that its data have changed, and costs little.
-        context.replicate_verbatim();
-    } else {
+    if is_read(context) {
         context.replicate_bytes(ACQUIRE, key, &codec::encode_one(hold, is_only_one, now));
     }
+}
+
+/// Whether anybody may read what a command has come to. Where nobody does, the server is told that its data have changed, which
+/// costs little.
+fn is_read(context: &Context) -> bool {
+    let is_read = !context.is_of_command() || consumers::may_be_there();
+    if !is_read {
+        context.replicate_verbatim();
+    }
+    is_read
 }
 
 /// Replicates all holds of this key.
@@ -50,11 +57,16 @@ pub(crate) fn holds_are(context: &Context, key: RedisString<'_>, holds: &[Hold],
 
 /// Replicates that the token has given back this key, one of several.
 pub(crate) fn was_released(context: &Context, key: RedisString<'_>, token: &Token) {
-    context.replicate_bytes(RELEASE, key, token.text(&mut [0; LONGEST_SPELLED]));
+    if is_read(context) {
+        context.replicate_bytes(RELEASE, key, token.text(&mut [0; LONGEST_SPELLED]));
+    }
 }
 
 /// Replicates that the token has extended its lease on this key, one of several.
 pub(crate) fn was_extended(context: &Context, key: RedisString<'_>, token: &Token, lease_ms: Option<u64>) {
+    if !is_read(context) {
+        return;
+    }
     let mut buffer = [0; LONGEST_SPELLED];
     let token = token.text(&mut buffer);
     match lease_ms {

@@ -7,6 +7,8 @@ use alloc::vec::Vec;
 use core::ffi::CStr;
 use core::num::NonZeroU64;
 
+use smallvec::SmallVec;
+
 use crate::fence::Fence;
 use crate::hold::LONGEST_OWNER;
 use crate::refusal::Refusal;
@@ -339,14 +341,27 @@ pub fn parse_number_of_keys(number: &[u8]) -> Result<usize, Refusal> {
 
 /// The keys of a command for several, each once, in the order in which they are named first.
 pub fn distinct<K: AsRef<[u8]>>(keys: impl IntoIterator<Item = K>) -> Vec<K> {
-    let mut kept: Vec<K> = Vec::new();
+    let keys = keys.into_iter();
+    let mut kept: Vec<K> = Vec::with_capacity(keys.size_hint().0);
+    // There are few of them. Most are told apart by a number each, and need not be read again.
+    let mut numbers: SmallVec<[u64; 16]> = SmallVec::new();
     for key in keys {
-        // There are few of them.
-        if kept.iter().all(|other| other.as_ref() != key.as_ref()) {
+        let number = ends_of(key.as_ref());
+        if !numbers.contains(&number) || kept.iter().all(|other| other.as_ref() != key.as_ref()) {
+            numbers.push(number);
             kept.push(key);
         }
     }
     kept
+}
+
+/// A number that is the same for the same bytes, and rarely for others: it has their length and both their ends.
+fn ends_of(bytes: &[u8]) -> u64 {
+    let (first, last) = match (bytes.first_chunk(), bytes.last_chunk()) {
+        (Some(first), Some(last)) => (u64::from_le_bytes(*first), u64::from_le_bytes(*last)),
+        _ => (0, bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))),
+    };
+    first.rotate_left(1) ^ last ^ (bytes.len() as u64).rotate_left(32)
 }
 
 /// Reads the token that LOCK.CHECK takes.

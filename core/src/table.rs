@@ -526,6 +526,11 @@ impl Table {
         !self.is_unoccupied() && self.has_any_business_at(key)
     }
 
+    /// The same for any of these keys.
+    pub fn has_business_at_any<'k>(&self, keys: impl IntoIterator<Item = DbKey<'k>>) -> bool {
+        !self.is_unoccupied() && keys.into_iter().any(|key| self.has_any_business_at(key))
+    }
+
     /// Whether nobody waits for any key, and none is marked or must be.
     fn is_unoccupied(&self) -> bool {
         self.queues.is_empty() && self.is_unmarked()

@@ -4,7 +4,7 @@
 
 use std::num::NonZeroU64;
 
-use lock_core::request::{Acquire, Break, BreakTarget, Extend, LeaseRules, Release, parse_token};
+use lock_core::request::{Acquire, Break, BreakTarget, Extend, LeaseRules, Release, distinct, parse_token};
 use lock_core::token::LONGEST_SPELLED;
 use lock_core::{AskedShare, Fence, Limit, Refusal, Token};
 use proptest::collection::vec;
@@ -329,5 +329,22 @@ proptest! {
                 prop_assert!(bytes.is_empty() || bytes.len() > 255);
             }
         }
+    }
+
+    #[test]
+    fn a_key_that_is_named_again_counts_once(
+        // Many alike, and many that differ in their middle only.
+        keys in vec((any::<bool>(), vec(select(&b"ab"[..]), 0..4)).prop_map(|(is_long, middle)| {
+            let (start, end): (&[u8], &[u8]) = if is_long { (b"account:", b":balance") } else { (b"", b"") };
+            [start, &middle, end].concat()
+        }), 0..40),
+    ) {
+        let mut once: Vec<&Word> = Vec::new();
+        for key in &keys {
+            if !once.contains(&key) {
+                once.push(key);
+            }
+        }
+        prop_assert_eq!(distinct(&keys), once);
     }
 }

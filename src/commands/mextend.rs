@@ -6,9 +6,9 @@ use lock_core::Refusal;
 use lock_core::request::Extend;
 
 use super::args::{KEYS, LEASE, NUMKEYS, TOKEN};
-use super::{count_at_each, number, several_keys, tell_several_keys};
+use super::{number, several_keys, tell_several_keys};
 use crate::config;
-use crate::perform::Passing;
+use crate::perform::{Passing, count_at_each};
 use crate::server::ffi::{Access, Args, Command, CommandSpec, Context, Handler, Keys};
 
 pub(crate) struct ExtendAll;

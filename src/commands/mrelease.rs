@@ -6,8 +6,8 @@ use lock_core::Refusal;
 use lock_core::request::Release;
 
 use super::args::{KEYS, NUMKEYS, TOKEN};
-use super::{count_at_each, number, several_keys, tell_several_keys};
-use crate::perform::Passing;
+use super::{number, several_keys, tell_several_keys};
+use crate::perform::{Passing, count_at_each};
 use crate::server::ffi::{Access, Args, Command, CommandSpec, Context, Handler, Keys};
 
 pub(crate) struct ReleaseAll;

@@ -5,12 +5,12 @@
 //!
 //! When a turn at one key comes to a request that waits for several, the others are opened beside it.
 
-use lock_core::outcome::Circumstances;
+use lock_core::outcome::{Authority, Circumstances};
 use lock_core::turn::together::{self, Turns};
-use lock_core::{DbKey, OwnedDbKey, Refusal, Table, Ticket, Turn};
+use lock_core::{DbKey, Lock, Moment, OwnedDbKey, Refusal, StringHold, Table, Ticket, Turn};
 
-use super::{OpenLock, Passing, adopt, circumstances, db_key, may_acquire, settle};
-use crate::server::ffi::{Context, Key, OwnedRedisString, RedisString};
+use super::{OpenLock, Passing, adopt, authority, circumstances_with, db_key, may_acquire, settle, turn_for};
+use crate::server::ffi::{Context, DistinctNames, Key, Occupied, OwnedRedisString, RedisString};
 use crate::state::TABLE;
 
 /// The most times that the keys of a request are settled. Each time, requests may be served that wait for one of the keys and
@@ -19,18 +19,78 @@ const SETTLED_AT_MOST: usize = 8;
 
 /// The keys of a request, open at the same time.
 pub(crate) struct Several<'c> {
-    locks: Vec<(OpenLock<'c>, Circumstances)>,
+    locks: Vec<OpenLock<'c>>,
+    /// What this server may do at each of them. Nothing where there is none for a key.
+    authorities: Vec<Authority>,
+    /// What is so for all of them.
+    common: Circumstances,
 }
 
-/// Takes a turn at all these keys, no two of which are alike.
+/// Takes a turn at all these keys.
 ///
 /// # Errors
 /// [`Refusal::WrongType`] if a value of another type stands under one of them, that counts as no lock.
 pub(crate) fn turn_at_all<'c, R>(
     context: &'c Context,
-    names: &[RedisString<'c>],
+    names: &DistinctNames<'c>,
     ask: impl FnOnce(&mut Several<'c>) -> R,
 ) -> Result<R, Refusal> {
+    if have_business(context, names) {
+        settle_all(context, names);
+    }
+    // The server is asked before any key is open. Mostly there is nothing to ask.
+    let authorities: Vec<Authority> = if have_business(context, names) {
+        names.iter().map(|name| authority(context, *name, db_key(context, *name))).collect()
+    } else {
+        Vec::new()
+    };
+    let common = circumstances_with(Authority::NONE);
+    let locks = open_all(context, names, Passing::Verbatim, common.now)?;
+    let mut several = Several { locks, authorities, common };
+    let result = ask(&mut several);
+    several.carry_out();
+    Ok(result)
+}
+
+/// Takes a turn at each of these keys, one after the other: at how many of them `ask` says yes.
+///
+/// # Errors
+/// [`Refusal::WrongType`] if a value of another type stands under one of them, that counts as no lock. Nothing has been done
+/// then.
+pub(crate) fn count_at_each<'c>(
+    context: &'c Context,
+    names: &DistinctNames<'c>,
+    passing: Passing<'c>,
+    mut ask: impl FnMut(&mut Turn<'_>) -> bool,
+) -> Result<usize, Refusal> {
+    let have_business = have_business(context, names);
+    let circumstances = circumstances_with(Authority::NONE);
+    let mut locks = open_all(context, names, passing, circumstances.now)?;
+    let mut done = 0_usize;
+    if have_business {
+        // To serve who waits at one of them, others of them may have to be opened.
+        drop(locks);
+        for name in names.iter() {
+            let is_done = turn_for(context, *name, passing, &mut ask)?;
+            done = done.saturating_add(is_done.into());
+        }
+    } else {
+        // Nobody is served, so that they can stay open.
+        for lock in &mut locks {
+            let is_done = lock.take_turn(circumstances, &mut ask);
+            done = done.saturating_add(is_done.into());
+        }
+    }
+    Ok(done)
+}
+
+/// Whether a turn at one of these keys has more to do than its request.
+fn have_business(context: &Context, names: &[RedisString<'_>]) -> bool {
+    TABLE.with(|table| table.has_business_at_any(names.iter().map(|name| db_key(context, *name))))
+}
+
+/// Settles the keys at which there is something to settle.
+fn settle_all(context: &Context, names: &[RedisString<'_>]) {
     // Who waits may be served by now though nothing is marked, as when a slot has arrived.
     settle_where(context, names, |table, key| table.has_business_at(key));
     for _ in 1..SETTLED_AT_MOST {
@@ -38,17 +98,6 @@ pub(crate) fn turn_at_all<'c, R>(
             break;
         }
     }
-    // The server is asked before any key is open.
-    let all: Vec<Circumstances> =
-        names.iter().map(|name| circumstances(context, *name, db_key(context, *name))).collect();
-    let mut several = Several { locks: Vec::with_capacity(names.len()) };
-    for (name, circumstances) in names.iter().zip(all) {
-        let lock = open_beside(context, *name, circumstances, several.names())?;
-        several.locks.push((lock, circumstances));
-    }
-    let result = ask(&mut several);
-    several.carry_out();
-    Ok(result)
 }
 
 /// Settles those of the keys for which this is true. False if there is none.
@@ -65,31 +114,69 @@ fn settle_where(
     !those.is_empty()
 }
 
+/// Opens all these keys.
+fn open_all<'c>(
+    context: &'c Context,
+    names: &DistinctNames<'c>,
+    passing: Passing<'c>,
+    now: Moment,
+) -> Result<Vec<OpenLock<'c>>, Refusal> {
+    let keys = Key::open_all_to_write(context, names).ok_or(Refusal::Internal)?;
+    let mut locks = Vec::with_capacity(names.len());
+    for (opened, name) in keys.into_iter().zip(names.iter()) {
+        let at = db_key(context, *name);
+        let (key, string) = lock_or_string(opened, at, now)?;
+        locks.push(OpenLock::new(key, at, string, passing));
+    }
+    Ok(locks)
+}
+
 /// Opens a key beside others.
 fn open_beside<'c, 'k>(
     context: &'c Context,
     name: RedisString<'c>,
-    circumstances: Circumstances,
+    now: Moment,
     open: impl Iterator<Item = RedisString<'k>>,
 ) -> Result<OpenLock<'c>, Refusal> {
     let at = db_key(context, name);
-    let (key, string) = match Key::open_to_write_beside(context, name, open) {
-        Ok(key) => (key.ok_or(Refusal::Internal)?, None),
-        Err(occupied) => adopt(occupied, at, circumstances.now)?,
-    };
+    let opened = Key::open_to_write_beside(context, name, open).transpose().ok_or(Refusal::Internal)?;
+    let (key, string) = lock_or_string(opened, at, now)?;
     Ok(OpenLock::new(key, at, string, Passing::Verbatim))
 }
 
+fn lock_or_string<'c>(
+    opened: Result<Key<'c, Lock>, Occupied<'c, Lock>>,
+    at: DbKey<'_>,
+    now: Moment,
+) -> Result<(Key<'c, Lock>, Option<StringHold>), Refusal> {
+    match opened {
+        Ok(key) => Ok((key, None)),
+        Err(occupied) => adopt(occupied, at, now),
+    }
+}
+
 impl<'c> Several<'c> {
+    fn circumstances_at(&self, place: usize) -> Circumstances {
+        let authority = self.authorities.get(place).copied().unwrap_or(Authority::NONE);
+        Circumstances { authority, ..self.common }
+    }
+
     fn names(&self) -> impl Iterator<Item = RedisString<'c>> {
-        self.locks.iter().map(|(lock, _)| lock.key.name())
+        self.locks.iter().map(|lock| lock.key.name())
     }
 
     fn carry_out(mut self) {
-        for (lock, circumstances) in &mut self.locks {
-            let end = lock.step(*circumstances, |turn| turn.end());
-            lock.carry_out(end, circumstances.now);
+        for place in 0..self.locks.len() {
+            self.carry_out_at(place);
         }
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "the callers go from 0 to the count")]
+    fn carry_out_at(&mut self, place: usize) {
+        let circumstances = self.circumstances_at(place);
+        let lock = &mut self.locks[place];
+        let end = lock.step(circumstances, |turn| turn.end());
+        lock.carry_out(end, circumstances.now);
     }
 }
 
@@ -100,8 +187,8 @@ impl Turns for Several<'_> {
 
     #[expect(clippy::indexing_slicing, reason = "the core goes from 0 to the count")]
     fn at<R>(&mut self, place: usize, step: impl FnOnce(&mut Turn<'_>) -> R) -> R {
-        let (lock, circumstances) = &mut self.locks[place];
-        lock.step(*circumstances, |mut turn| step(&mut turn))
+        let circumstances = self.circumstances_at(place);
+        self.locks[place].step(circumstances, |mut turn| step(&mut turn))
     }
 }
 
@@ -157,13 +244,15 @@ impl OpenLock<'_> {
         names: &[RedisString<'_>],
     ) -> bool {
         let context = self.key.context();
-        let mut others = Several { locks: Vec::with_capacity(names.len()) };
+        let authorities =
+            names.iter().map(|name| authority(context, *name, db_key(context, *name))).collect();
+        let common = circumstances_with(Authority::NONE);
+        let mut others = Several { locks: Vec::with_capacity(names.len()), authorities, common };
         for name in names {
-            let circumstances = circumstances(context, *name, db_key(context, *name));
             let open = others.names().chain([self.key.name()]);
             // A value of another type is waited out.
-            let Ok(lock) = open_beside(context, *name, circumstances, open) else { return false };
-            others.locks.push((lock, circumstances));
+            let Ok(lock) = open_beside(context, *name, common.now, open) else { return false };
+            others.locks.push(lock);
         }
         let mut all = Beside { own: self, circumstances: own, others, place };
         if !together::is_ready(&mut all, ticket) {
@@ -176,12 +265,11 @@ impl OpenLock<'_> {
         together::serve(&mut all, ticket, has_rights);
         // And the grants come in the order of the keys.
         let Beside { own, circumstances, mut others, place } = all;
-        for (at, (lock, its)) in others.locks.iter_mut().enumerate() {
+        for at in 0..others.count() {
             if at == place {
                 own.pass_on_so_far(circumstances);
             }
-            let end = lock.step(*its, |turn| turn.end());
-            lock.carry_out(end, its.now);
+            others.carry_out_at(at);
         }
         true
     }

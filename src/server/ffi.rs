@@ -41,7 +41,7 @@ mod main_thread;
 mod timer;
 mod value;
 
-pub(crate) use args::{Args, OwnedRedisString, RedisString};
+pub(crate) use args::{Args, DistinctNames, OwnedRedisString, RedisString};
 pub(crate) use blocking::{BlockedClient, Waiting};
 pub(crate) use cluster::{Ownership, SlotRange};
 pub(crate) use command::{Access, Arg, ArgKind, Command, CommandSpec, Handler, Keys, register_commands};

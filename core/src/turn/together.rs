@@ -65,16 +65,16 @@ fn try_to_acquire(
 ) -> Result<Acquired, Refusal> {
     let may_wait = wait.is_some();
     let own = request.token.as_ref();
-    each(turns, |turn| turn.end_lost_session(own)).for_each(drop);
-    let held = each(turns, |turn| turn.holds(own)).filter(|is_held| *is_held).count();
+    let Judged { held, ready, refused } = judge(turns, request, may_wait);
     let all_held = held == turns.count();
     if request.is_inner() && !all_held {
         // An outer hold is gone, and what works under it is to learn that.
         return Ok(Acquired::NotAvailable);
     }
-    let readiness = each(turns, |turn| turn.is_ready_at_once(request, may_wait));
-    let readiness = readiness.collect::<Result<SmallVec<[_; 8]>, _>>()?;
-    if readiness.iter().all(|is_ready| *is_ready) {
+    if let Some(refusal) = refused {
+        return Err(refusal);
+    }
+    if ready == turns.count() {
         return grant(turns, request, connection, (may_wait, all_held), make_token);
     }
     let Some(wait) = wait else { return Ok(Acquired::NotAvailable) };
@@ -112,6 +112,35 @@ fn try_to_acquire(
     Ok(joining.or_without_connection())
 }
 
+/// What a request finds at its keys.
+#[derive(Default)]
+struct Judged {
+    /// How many of them its token holds.
+    held: usize,
+    /// How many it could be granted without waiting.
+    ready: usize,
+    /// What the first lock from which it could never get that refuses it with.
+    refused: Option<Refusal>,
+}
+
+/// Looks at each key once.
+fn judge(turns: &mut impl Turns, request: &Acquire<'_>, may_wait: bool) -> Judged {
+    let own = request.token.as_ref();
+    let mut judged = Judged::default();
+    for place in 0..turns.count() {
+        let (is_held, is_ready) = turns.at(place, |turn| {
+            turn.end_lost_session(own);
+            (turn.holds(own), turn.is_ready_at_once(request, may_wait))
+        });
+        judged.held = judged.held.saturating_add(is_held.into());
+        match is_ready {
+            Ok(is_ready) => judged.ready = judged.ready.saturating_add(is_ready.into()),
+            Err(refusal) => judged.refused = judged.refused.or(Some(refusal)),
+        }
+    }
+    judged
+}
+
 /// Grants all keys, at each of which the request is ready. All that is granted anew has one fence.
 fn grant(
     turns: &mut impl Turns,
@@ -123,18 +152,23 @@ fn grant(
     let fence = if all_held { Some(Fence::NONE) } else { turns.at(0, |turn| turn.draw_fence()) };
     let fence = fence.ok_or(Refusal::FencesExhausted)?;
     let token = request.token.clone().unwrap_or_else(make_token);
-    if !all_held {
+    // Mostly nobody waits for any key, and there is nothing to look for.
+    let somebody_waits = turns.at(0, |turn| !turn.table.queues.is_empty());
+    if somebody_waits && !all_held {
         let since = each(turns, |turn| turn.has_waited_since(&token)).flatten().min();
         turns.at(0, |turn| turn.outcome.waited_since.extend(since));
     }
     let take = |turn: &mut Turn<'_>| turn.take(request, &token, fence, &connection);
-    let fences = each(turns, take).collect::<Result<SmallVec<[_; 8]>, _>>()?;
-    if may_wait {
+    let highest =
+        each(turns, take).try_fold(fence, |highest, taken| Ok::<_, Refusal>(highest.max(taken?)))?;
+    if somebody_waits && may_wait {
         each(turns, |turn| turn.give_up_place(&token)).for_each(drop);
     }
-    // Who waits behind is served by a turn of that key alone.
-    each(turns, |turn| turn.table.touched(turn.key)).for_each(drop);
-    Ok(Acquired::Granted(token, fences.into_iter().max().unwrap_or(fence)))
+    if somebody_waits {
+        // Who waits behind is served by a turn of that key alone.
+        each(turns, |turn| turn.table.touched(turn.key)).for_each(drop);
+    }
+    Ok(Acquired::Granted(token, highest))
 }
 
 /// Whether a request that waits can be granted all its keys now.

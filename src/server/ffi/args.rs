@@ -1,9 +1,11 @@
 //! Strings of the server: the arguments of commands, and names of keys.
 
 use std::marker::PhantomData;
+use std::ops::Deref;
 use std::ptr::NonNull;
 use std::slice;
 
+use lock_core::request::distinct;
 use redis_module::raw::RedisModuleString;
 
 use super::Context;
@@ -49,6 +51,11 @@ impl<'a> Args<'a> {
         self.words.get(index).copied()
     }
 
+    /// The arguments from `from` to before `to`, as names of keys, each once. `None` if there are not so many.
+    pub(crate) fn distinct_names(&self, from: usize, to: usize) -> Option<DistinctNames<'a>> {
+        Some(DistinctNames(distinct(self.words.get(from..to)?.iter().copied())))
+    }
+
     /// The arguments from `index` on, as a command of their own.
     pub(crate) fn inner(&self, index: usize) -> Args<'a> {
         Args { words: self.words.get(index..).unwrap_or_default() }
@@ -91,6 +98,17 @@ impl<'a> RedisString<'a> {
 impl AsRef<[u8]> for RedisString<'_> {
     fn as_ref(&self) -> &[u8] {
         self.bytes()
+    }
+}
+
+/// Names of keys, no two of which are alike.
+pub(crate) struct DistinctNames<'a>(Vec<RedisString<'a>>);
+
+impl<'a> Deref for DistinctNames<'a> {
+    type Target = [RedisString<'a>];
+
+    fn deref(&self) -> &[RedisString<'a>] {
+        &self.0
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use redis_module::raw::{self, RedisModuleKey};
 
-use super::{Context, OK, RedisString, Value};
+use super::{Context, DistinctNames, OK, RedisString, Value};
 
 /// A key opened to read or change a value of type `V`.
 ///
@@ -85,8 +85,20 @@ impl<'c, V: Value> Key<'c, V> {
         Self::open(context, name, raw::REDISMODULE_READ | raw::REDISMODULE_WRITE, 0)
     }
 
-    /// The same beside keys of the same database that are open for writing already: `open` has all of them. `None` if one of
-    /// them has the same name.
+    /// Opens several keys for writing, whether they exist or not. `None` while another key is open.
+    pub(crate) fn open_all_to_write(
+        context: &'c Context,
+        names: &DistinctNames<'c>,
+    ) -> Option<Vec<Result<Self, Occupied<'c, V>>>> {
+        // All that are open are those of the names before, which are others.
+        let open = |(place, name): (usize, &RedisString<'c>)| {
+            Self::open(context, *name, raw::REDISMODULE_READ | raw::REDISMODULE_WRITE, place).transpose()
+        };
+        names.iter().enumerate().map(open).collect()
+    }
+
+    /// Opens a key for writing beside keys of the same database that are open for writing already: `open` has all of them.
+    /// `None` if one of them has the same name.
     pub(crate) fn open_to_write_beside<'k>(
         context: &'c Context,
         name: RedisString<'c>,
