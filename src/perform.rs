@@ -218,11 +218,11 @@ impl<'c> OpenLock<'c> {
         Self { key, at, made: None, is_at_string, string, passing, outcome: Outcome::default() }
     }
 
-    fn take_turn<R>(&mut self, circumstances: Circumstances, ask: impl FnOnce(&mut Turn<'_>) -> R) -> R {
+    fn take_turn<R>(&mut self, mut circumstances: Circumstances, ask: impl FnOnce(&mut Turn<'_>) -> R) -> R {
         fault::point(self.at.key, "opened");
         if circumstances.authority.may_grant {
             self.step(circumstances, |mut turn| turn.settle());
-            self.judge_candidates(circumstances);
+            self.judge_candidates(&mut circumstances);
         }
         // Mostly there is no candidate, and lock and table are lent once.
         let (result, end) = self.step(circumstances, |mut turn| {
@@ -232,7 +232,7 @@ impl<'c> OpenLock<'c> {
             (result, is_over.then(|| turn.end()))
         });
         let end = end.unwrap_or_else(|| {
-            self.judge_candidates(circumstances);
+            self.judge_candidates(&mut circumstances);
             self.step(circumstances, |turn| turn.end())
         });
         self.carry_out(end, circumstances.now);
@@ -240,14 +240,14 @@ impl<'c> OpenLock<'c> {
     }
 
     /// Has the turn go on for as long as it comes to clients that have waited.
-    fn judge_candidates(&mut self, circumstances: Circumstances) {
+    fn judge_candidates(&mut self, circumstances: &mut Circumstances) {
         while let Some(ticket) = self.outcome.candidate {
             if TABLE.with(|table| table.queues().keys_of(ticket).len()) > 1 {
                 self.serve_together(ticket, circumstances);
                 continue;
             }
             let has_right = may_acquire(self.key.context(), ticket, self.key.name());
-            self.step(circumstances, |mut turn| turn.judge_candidate(has_right));
+            self.step(*circumstances, |mut turn| turn.judge_candidate(has_right));
         }
     }
 

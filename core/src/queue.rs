@@ -259,6 +259,8 @@ struct Places {
 pub(crate) struct Seat {
     pub(crate) waiter: Waiter,
     pub(crate) keys: SmallVec<[OwnedDbKey; 1]>,
+    /// The place among them of the one that the request could not be granted when it was last looked at.
+    held_up_at: usize,
 }
 
 /// All queues of a server.
@@ -443,7 +445,9 @@ impl Queues {
             waiter.since = seat.waiter.since;
         }
         let is_noted = waiter.is_noted();
-        self.seat(ticket, Seat { waiter, keys: keys.iter().map(|key| OwnedDbKey::from(*key)).collect() });
+        let seat =
+            Seat { waiter, keys: keys.iter().map(|key| OwnedDbKey::from(*key)).collect(), held_up_at: 0 };
+        self.seat(ticket, seat);
         for (key, holds) in keys.iter().zip(holds).filter(|_| is_noted) {
             self.waits_for.know(*key, holds);
         }
@@ -500,7 +504,7 @@ impl Queues {
     }
 
     fn seat(&mut self, ticket: Ticket, seat: Seat) {
-        let Seat { waiter, keys } = &seat;
+        let Seat { waiter, keys, .. } = &seat;
         keys.iter().for_each(|key| self.enqueue(key.as_key(), ticket, waiter));
         self.waits_for.enter(ticket, waiter, keys);
         self.by_client.extend(waiter.client.map(|client| (client, ticket)));
@@ -593,7 +597,7 @@ impl Queues {
     /// The connection at a place goes, and the place is kept without it from now on. Returns the connection. `None`, and
     /// nothing has changed, if none waits there or QUEUE was not asked for.
     pub(crate) fn step_aside(&mut self, ticket: Ticket, now: Moment) -> Option<ClientId> {
-        let Seat { waiter, keys } = self.seats.get_mut(&ticket)?.as_mut();
+        let Seat { waiter, keys, .. } = self.seats.get_mut(&ticket)?.as_mut();
         let until = now.plus_ms(waiter.keep.as_ref()?.for_ms.get());
         let client = waiter.client.take()?;
         self.waits_for.leave(ticket);
@@ -610,25 +614,27 @@ impl Queues {
         Some(client)
     }
 
-    /// Whether the request with this ticket heads the queue of each of its keys.
-    pub(crate) fn is_first_everywhere(&self, ticket: Ticket) -> bool {
-        let keys = self.keys_of(ticket);
-        let is_first = |key: &OwnedDbKey| {
-            let queue = self.queues.get(key.as_key());
-            queue.is_some_and(|queue| queue.tickets().next() == Some(ticket))
-        };
-        keys.len() == 1 || keys.iter().all(is_first)
-    }
-
     /// The keys that the request with this ticket waits for.
     pub fn keys_of(&self, ticket: Ticket) -> &[OwnedDbKey] {
         self.seats.get(&ticket).map_or(&[], |seat| &seat.keys)
     }
 
+    /// The one of them that the request could not be granted when it was last looked at: most likely it still cannot.
+    pub fn held_up_at(&self, ticket: Ticket) -> Option<&OwnedDbKey> {
+        self.seats.get(&ticket).and_then(|seat| seat.keys.get(seat.held_up_at))
+    }
+
+    /// The request with this ticket could not be granted the key at this place among its own.
+    pub(crate) fn is_held_up(&mut self, ticket: Ticket, place: usize) {
+        if let Some(seat) = self.seats.get_mut(&ticket) {
+            seat.held_up_at = place;
+        }
+    }
+
     /// Takes the request with this ticket out of its queues.
     pub(crate) fn unseat(&mut self, ticket: Ticket) -> Option<Seat> {
         let seat = *self.seats.remove(&ticket)?;
-        let Seat { waiter, keys } = &seat;
+        let Seat { waiter, keys, .. } = &seat;
         self.waits_for.leave(ticket);
         if let Some(client) = waiter.client {
             self.by_client.remove(&client);

@@ -289,11 +289,17 @@ impl Table {
         self.time_is_over(ticket, now).map(|(_, answer)| answer)
     }
 
+    /// A request for several keys could not be granted the one at this place among them. That one is looked at first the next
+    /// time, see [`Queues::held_up_at`]: so a turn at one of many keys does not look at all the others again.
+    pub fn is_held_up(&mut self, ticket: Ticket, place: usize) {
+        self.queues.is_held_up(ticket, place);
+    }
+
     /// A request waits for these keys from now on, no two of which are alike.
     pub fn join(&mut self, keys: &[DbKey<'_>], joining: Joining) -> Joined {
         let (ticket, is_new, older) = self.queues.join(keys, joining);
         let mut superseded = SmallVec::new();
-        for (of_older, Seat { waiter, keys: left }) in older {
+        for (of_older, Seat { waiter, keys: left, .. }) in older {
             let is_kept = of_older.number() == ticket.number();
             // It may have stood in somebody's way: elsewhere, and where it stands farther behind now.
             left.iter()
@@ -356,7 +362,7 @@ impl Table {
 
     /// Takes a request out of its queues. It may have stood in somebody's way.
     pub(crate) fn take_out(&mut self, ticket: Ticket) -> Option<Waiter> {
-        let Seat { waiter, keys } = self.queues.unseat(ticket)?;
+        let Seat { waiter, keys, .. } = self.queues.unseat(ticket)?;
         keys.iter().for_each(|key| self.touched(key.as_key()));
         Some(waiter)
     }
@@ -367,7 +373,7 @@ impl Table {
         let tickets: Vec<Ticket> = self.queues.places(key).map(|(ticket, _)| ticket).collect();
         let mut dismissed = Vec::new();
         for ticket in tickets {
-            let Some(Seat { waiter, keys }) = self.queues.unseat(ticket) else { continue };
+            let Some(Seat { waiter, keys, .. }) = self.queues.unseat(ticket) else { continue };
             let elsewhere = keys.iter().map(OwnedDbKey::as_key).filter(|other| *other != key);
             elsewhere.for_each(|key| self.touched(key));
             dismissed.extend(waiter.client);

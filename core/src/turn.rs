@@ -310,7 +310,7 @@ impl Turn<'_> {
 
     /// Takes a request out of its queues. Where it has waited besides, others may be next now.
     fn leave(&mut self, ticket: Ticket) -> Option<Waiter> {
-        let Seat { waiter, keys } = self.table.queues.unseat(ticket)?;
+        let Seat { waiter, keys, .. } = self.table.queues.unseat(ticket)?;
         let elsewhere = keys.iter().map(OwnedDbKey::as_key).filter(|key| *key != self.key);
         elsewhere.for_each(|key| self.table.touched(key));
         Some(waiter)

@@ -10,7 +10,8 @@ use lock_core::turn::together::{self, Turns};
 use lock_core::{DbKey, Lock, Moment, OwnedDbKey, Refusal, StringHold, Table, Ticket, Turn};
 
 use super::{OpenLock, Passing, adopt, authority, circumstances_with, db_key, may_acquire, settle, turn_for};
-use crate::server::ffi::{Context, DistinctNames, Key, Occupied, OwnedRedisString, RedisString};
+use crate::room;
+use crate::server::ffi::{Context, DistinctNames, Key, Occupied, OpenBeside, OwnedRedisString, RedisString};
 use crate::state::TABLE;
 
 /// The most times that the keys of a request are settled. Each time, requests may be served that wait for one of the keys and
@@ -131,19 +132,6 @@ fn open_all<'c>(
     Ok(locks)
 }
 
-/// Opens a key beside others.
-fn open_beside<'c, 'k>(
-    context: &'c Context,
-    name: RedisString<'c>,
-    now: Moment,
-    open: impl Iterator<Item = RedisString<'k>>,
-) -> Result<OpenLock<'c>, Refusal> {
-    let at = db_key(context, name);
-    let opened = Key::open_to_write_beside(context, name, open).transpose().ok_or(Refusal::Internal)?;
-    let (key, string) = lock_or_string(opened, at, now)?;
-    Ok(OpenLock::new(key, at, string, Passing::Verbatim))
-}
-
 fn lock_or_string<'c>(
     opened: Result<Key<'c, Lock>, Occupied<'c, Lock>>,
     at: DbKey<'_>,
@@ -159,10 +147,6 @@ impl<'c> Several<'c> {
     fn circumstances_at(&self, place: usize) -> Circumstances {
         let authority = self.authorities.get(place).copied().unwrap_or(Authority::NONE);
         Circumstances { authority, ..self.common }
-    }
-
-    fn names(&self) -> impl Iterator<Item = RedisString<'c>> {
-        self.locks.iter().map(|lock| lock.key.name())
     }
 
     fn carry_out(mut self) {
@@ -192,18 +176,40 @@ impl Turns for Several<'_> {
     }
 }
 
-/// The key whose turn it is, and the others that a request waits for besides.
-struct Beside<'a, 'c, 'k> {
+/// The key whose turn it is, and the others that a request waits for besides. They are opened as far as they are looked at.
+struct Beside<'a, 'c, 'n, 'k> {
     own: &'a mut OpenLock<'c>,
     circumstances: Circumstances,
-    others: Several<'k>,
     /// The place of its own key among all.
     place: usize,
+    names: &'n DistinctNames<'k>,
+    opening: OpenBeside<'n, 'k>,
+    others: Several<'k>,
 }
 
-impl Turns for Beside<'_, '_, '_> {
+impl<'c: 'k, 'k> Beside<'_, 'c, '_, 'k> {
+    fn open_next(&mut self) -> Result<(), Refusal> {
+        let context: &'k Context = self.own.key.context();
+        let name = *self.names.get(self.others.count()).ok_or(Refusal::Internal)?;
+        let at = db_key(context, name);
+        // The server is asked before that key is open.
+        let authority = authority(context, name, at);
+        let opened = self.opening.open_next(context).ok_or(Refusal::Internal)?;
+        let (key, string) = lock_or_string(opened, at, self.circumstances.now)?;
+        self.others.locks.push(OpenLock::new(key, at, string, Passing::Verbatim));
+        self.others.authorities.push(authority);
+        Ok(())
+    }
+}
+
+impl<'c: 'k, 'k> Turns for Beside<'_, 'c, '_, 'k> {
     fn count(&self) -> usize {
-        self.others.count().saturating_add(1)
+        self.names.len().saturating_add(1)
+    }
+
+    fn open(&mut self, place: usize) -> bool {
+        // A value of another type is waited out.
+        place == self.place || self.open_next().is_ok()
     }
 
     fn at<R>(&mut self, place: usize, step: impl FnOnce(&mut Turn<'_>) -> R) -> R {
@@ -217,45 +223,56 @@ impl Turns for Beside<'_, '_, '_> {
 }
 
 impl OpenLock<'_> {
-    /// Serves a candidate that waits for other keys as well: it is granted all of them, or stays.
-    pub(super) fn serve_together(&mut self, ticket: Ticket, circumstances: Circumstances) {
-        let context = self.key.context();
-        let keys: Vec<OwnedDbKey> = TABLE.with(|table| table.queues().keys_of(ticket).to_vec());
-        let place = keys.iter().position(|key| key.as_key() == self.at);
-        let others = keys.iter().filter(|key| key.as_key() != self.at);
-        let names: Option<Vec<OwnedRedisString<'_>>> =
-            others.map(|key| OwnedRedisString::new(context, key.as_key().key)).collect();
-        let (Some(place), Some(names)) = (place, names) else {
-            return self.step(circumstances, |mut turn| turn.pass_by_candidate());
-        };
-        let names: Vec<RedisString<'_>> = names.iter().map(OwnedRedisString::name).collect();
-        let is_served = self.grant_together(ticket, circumstances, place, &names);
-        self.step(circumstances, |mut turn| {
+    /// Serves a candidate that waits for other keys as well: it is granted all of them, or stays. It takes time and room of its
+    /// own, which `circumstances` tell of afterwards.
+    pub(super) fn serve_together(&mut self, ticket: Ticket, circumstances: &mut Circumstances) {
+        *circumstances = circumstances_with(circumstances.authority);
+        let is_served =
+            !self.is_still_held_up(ticket, *circumstances) && self.grant_together(ticket, *circumstances);
+        circumstances.at_most = room::left();
+        self.step(*circumstances, |mut turn| {
             if is_served { turn.candidate_is_served() } else { turn.pass_by_candidate() }
         });
     }
 
-    /// False if the request is not ready at all its keys. `own` are the circumstances at this one.
-    fn grant_together(
-        &mut self,
-        ticket: Ticket,
-        own: Circumstances,
-        place: usize,
-        names: &[RedisString<'_>],
-    ) -> bool {
+    /// Whether a request still cannot be granted the key that held it up when it was last looked at. Where one waits for many
+    /// keys, a turn at each of them comes to that question, and mostly need not look at the others.
+    fn is_still_held_up(&self, ticket: Ticket, own: Circumstances) -> bool {
         let context = self.key.context();
-        let authorities =
-            names.iter().map(|name| authority(context, *name, db_key(context, *name))).collect();
-        let common = circumstances_with(Authority::NONE);
-        let mut others = Several { locks: Vec::with_capacity(names.len()), authorities, common };
-        for name in names {
-            let open = others.names().chain([self.key.name()]);
-            // A value of another type is waited out.
-            let Ok(lock) = open_beside(context, *name, common.now, open) else { return false };
-            others.locks.push(lock);
-        }
-        let mut all = Beside { own: self, circumstances: own, others, place };
-        if !together::is_ready(&mut all, ticket) {
+        let key = TABLE.with(|table| table.queues().held_up_at(ticket).cloned());
+        let Some(key) = key.filter(|key| key.as_key() != self.at) else { return false };
+        let Some(name) = OwnedRedisString::new(context, key.as_key().key) else { return false };
+        let (name, at) = (name.name(), key.as_key());
+        let circumstances = Circumstances { authority: authority(context, name, at), ..own };
+        let Some(opened) = Key::open_to_write_beside(context, name, &self.key).transpose() else {
+            return false;
+        };
+        // A value of another type is waited out.
+        lock_or_string(opened, at, own.now).map_or(true, |(key, string)| {
+            let mut lock = OpenLock::new(key, at, string, Passing::Verbatim);
+            lock.step(circumstances, |mut turn| !together::is_ready_at(&mut turn, ticket))
+        })
+    }
+
+    /// False if the request is not ready at all its keys. `own` are the circumstances at this one.
+    fn grant_together(&mut self, ticket: Ticket, own: Circumstances) -> bool {
+        let context = self.key.context();
+        let keys: Vec<OwnedDbKey> = TABLE.with(|table| table.queues().keys_of(ticket).to_vec());
+        let Some(place) = keys.iter().position(|key| key.as_key() == self.at) else { return false };
+        let others = keys.iter().filter(|key| key.as_key() != self.at);
+        let names: Option<Vec<OwnedRedisString<'_>>> =
+            others.map(|key| OwnedRedisString::new(context, key.as_key().key)).collect();
+        let Some(names) = names else { return false };
+        let names = DistinctNames::of(names.iter().map(OwnedRedisString::name));
+        let Some(opening) = OpenBeside::new(&self.key, &names) else { return false };
+        let others = Several {
+            locks: Vec::with_capacity(names.len()),
+            authorities: Vec::with_capacity(names.len()),
+            common: Circumstances { authority: Authority::NONE, ..own },
+        };
+        let mut all = Beside { own: self, circumstances: own, place, names: &names, opening, others };
+        if let Some(held_up_at) = together::held_up_at(&mut all, ticket) {
+            TABLE.with(|table| table.is_held_up(ticket, held_up_at));
             return false;
         }
         let has_right = |name: RedisString<'_>| may_acquire(context, ticket, name);
@@ -263,8 +280,9 @@ impl OpenLock<'_> {
         // What made it ready comes before its grants, here and on replicas.
         all.own.pass_on_so_far(all.circumstances);
         together::serve(&mut all, ticket, has_rights);
+        room::take(all.count());
         // And the grants come in the order of the keys.
-        let Beside { own, circumstances, mut others, place } = all;
+        let Beside { own, circumstances, mut others, place, .. } = all;
         for at in 0..others.count() {
             if at == place {
                 own.pass_on_so_far(circumstances);

@@ -54,7 +54,7 @@ pub(crate) use events::{KeyspaceEvents, ServerEvents, subscribe};
 pub(crate) use guard::guard;
 pub(crate) use info::{Describe, Section, register_info};
 pub(crate) use inner::{Nature, Ran, Unasked, Uninterrupted};
-pub(crate) use key::{Key, Occupied};
+pub(crate) use key::{Key, Occupied, OpenBeside};
 pub(crate) use main_thread::MainThread;
 pub(crate) use timer::{Fire, Timer};
 pub(crate) use value::{AofWriter, Digest, Handle, Origin, Value, register_type};

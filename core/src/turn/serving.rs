@@ -158,8 +158,7 @@ impl Turn<'_> {
             let verdict = self.lock.judge(Some(&head.token), head.asked, self.now);
             let has_to_wait =
                 self.is_at_string() || verdict == Verdict::Wait || verdict.gives_more() && self.is_in_grace();
-            let is_next = self.table.queues.is_first_everywhere(ticket);
-            if (has_to_wait || !is_next) && !is_late && !is_orphan && misfit.is_none() {
+            if has_to_wait && !is_late && !is_orphan && misfit.is_none() {
                 return;
             }
             if self.outcome.work() >= self.circumstances.at_most {

@@ -36,6 +36,12 @@ pub trait Turns {
 
     /// Takes a step at one of them, by its place in the request.
     fn at<R>(&mut self, place: usize, step: impl FnOnce(&mut Turn<'_>) -> R) -> R;
+
+    /// Sees to it that there is a turn at this place, if there was none yet; it is called in the order of places. False if
+    /// there can be none, since a value stands there that counts as no lock.
+    fn open(&mut self, _place: usize) -> bool {
+        true
+    }
 }
 
 /// Takes all locks for `request`, or lets it wait for them if it may. See [`Turn::acquire`].
@@ -171,9 +177,15 @@ fn grant(
     Ok(Acquired::Granted(token, highest))
 }
 
-/// Whether a request that waits can be granted all its keys now.
-pub fn is_ready(turns: &mut impl Turns, ticket: Ticket) -> bool {
-    each(turns, |turn| turn.is_ready_for(ticket)).all(|is_ready| is_ready)
+/// The place of the first of its keys that a request which waits cannot be granted now. `None` if it can be granted all.
+pub fn held_up_at(turns: &mut impl Turns, ticket: Ticket) -> Option<usize> {
+    (0..turns.count())
+        .find(|place| !turns.open(*place) || !turns.at(*place, |turn| is_ready_at(turn, ticket)))
+}
+
+/// Whether a request that waits for several keys is next at this one, and can be granted it.
+pub fn is_ready_at(turn: &mut Turn<'_>, ticket: Ticket) -> bool {
+    turn.is_ready_for(ticket)
 }
 
 /// Grants a request all the keys that it has waited for, if its user has the right to take them. It is ready.

@@ -53,7 +53,7 @@ impl<'a> Args<'a> {
 
     /// The arguments from `from` to before `to`, as names of keys, each once. `None` if there are not so many.
     pub(crate) fn distinct_names(&self, from: usize, to: usize) -> Option<DistinctNames<'a>> {
-        Some(DistinctNames(distinct(self.words.get(from..to)?.iter().copied())))
+        Some(DistinctNames::of(self.words.get(from..to)?.iter().copied()))
     }
 
     /// The arguments from `index` on, as a command of their own.
@@ -103,6 +103,13 @@ impl AsRef<[u8]> for RedisString<'_> {
 
 /// Names of keys, no two of which are alike.
 pub(crate) struct DistinctNames<'a>(Vec<RedisString<'a>>);
+
+impl<'a> DistinctNames<'a> {
+    /// These, each once.
+    pub(crate) fn of(names: impl IntoIterator<Item = RedisString<'a>>) -> Self {
+        Self(distinct(names))
+    }
+}
 
 impl<'a> Deref for DistinctNames<'a> {
     type Target = [RedisString<'a>];

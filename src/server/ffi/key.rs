@@ -1,6 +1,7 @@
 //! An open key.
 
 use std::ptr::NonNull;
+use std::slice;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use redis_module::raw::{self, RedisModuleKey};
@@ -97,21 +98,17 @@ impl<'c, V: Value> Key<'c, V> {
         names.iter().enumerate().map(open).collect()
     }
 
-    /// Opens a key for writing beside keys of the same database that are open for writing already: `open` has all of them.
-    /// `None` if one of them has the same name.
-    pub(crate) fn open_to_write_beside<'k>(
+    /// Opens a key for writing beside one of the same database that is open for writing already. `None` if that has the same
+    /// name, or is not the only one that is open.
+    pub(crate) fn open_to_write_beside(
         context: &'c Context,
         name: RedisString<'c>,
-        open: impl Iterator<Item = RedisString<'k>>,
+        open: &Key<'_, V>,
     ) -> Result<Option<Self>, Occupied<'c, V>> {
-        let mut beside = 0_usize;
-        for other in open {
-            if other.bytes() == name.bytes() {
-                return Ok(None);
-            }
-            beside = beside.saturating_add(1);
+        if open.name.bytes() == name.bytes() {
+            return Ok(None);
         }
-        Self::open(context, name, raw::REDISMODULE_READ | raw::REDISMODULE_WRITE, beside)
+        Self::open(context, name, raw::REDISMODULE_READ | raw::REDISMODULE_WRITE, 1)
     }
 
     /// Opens a key to apply what another server has decided. A value of another type counts as none, and [`Key::set`]
@@ -182,7 +179,7 @@ impl<'c, V: Value> Key<'c, V> {
         let start = NonNull::new(start.cast::<u8>()).filter(|_| len > 0);
         // SAFETY: the server says that so many bytes are there. They stay as they are while `read` runs, which gets nothing to
         // change or close the key with.
-        let bytes = start.map_or(&[][..], |start| unsafe { std::slice::from_raw_parts(start.as_ptr(), len) });
+        let bytes = start.map_or(&[][..], |start| unsafe { slice::from_raw_parts(start.as_ptr(), len) });
         Some(read(bytes))
     }
 
@@ -265,6 +262,31 @@ impl<'c, V: Value> Key<'c, V> {
     pub(crate) fn signal_modified(&self) {
         // SAFETY: context and name are valid.
         unsafe { api!(RedisModule_SignalModifiedKey(self.context.raw(), self.name.raw())) };
+    }
+}
+
+/// Opens keys for writing beside one of the same database, one after the other. All of them stay open.
+pub(crate) struct OpenBeside<'n, 'c> {
+    names: slice::Iter<'n, RedisString<'c>>,
+    /// How many are open: all of different names, and none of those that are left.
+    open: usize,
+}
+
+impl<'n, 'c> OpenBeside<'n, 'c> {
+    /// `None` if the key that is open has one of these names.
+    pub(crate) fn new<V>(own: &Key<'_, V>, names: &'n DistinctNames<'c>) -> Option<Self> {
+        let is_other = |name: &RedisString<'_>| name.bytes() != own.name.bytes();
+        names.iter().all(is_other).then(|| Self { names: names.iter(), open: 1 })
+    }
+
+    /// Opens the next of them. `None` if there is none left, or if not all are open that were opened before.
+    pub(crate) fn open_next<V: Value>(
+        &mut self,
+        context: &'c Context,
+    ) -> Option<Result<Key<'c, V>, Occupied<'c, V>>> {
+        let (name, open) = (self.names.next()?, self.open);
+        self.open = open.saturating_add(1);
+        Key::open(context, *name, raw::REDISMODULE_READ | raw::REDISMODULE_WRITE, open).transpose()
     }
 }
 

@@ -1,7 +1,7 @@
 //! So much follows from one event that it takes the server several turns of its loop: all of it comes, in its order, and
 //! nothing gets in between.
 
-use crate::support::locks::{acquire, exists, null};
+use crate::support::locks::{acquire, exists, null, remaining};
 use crate::support::{Client, PATIENCE, Reply, Server, Waiter, ok_grant, wait_until};
 
 /// More readers than are served, and more holds than are ended, in one iteration of the server's loop.
@@ -97,4 +97,66 @@ fn a_connection_closes_whose_sessions_share_one_lock_without_number() {
     waiter.assert_waiting(&server);
     assert_eq!(client.run("LOCK.RELEASE k other"), Reply::Int(1));
     waiter.granted();
+}
+
+/// The keys of a request for very many, and its words up to the last of them.
+fn keys_of_many(count: usize) -> (Vec<String>, String) {
+    let keys: Vec<String> = (0..count).map(|number| format!("k{number}")).collect();
+    let words = format!("{count} {}", keys.join(" "));
+    (keys, words)
+}
+
+/// Each of those who wait is granted many keys. They come one after the other, over as many turns as it takes, and the lease of
+/// each begins at all its keys when it is granted.
+#[test]
+fn one_release_serves_very_many_who_wait_for_many_keys_each() {
+    const WAITING: usize = 150;
+    let server = Server::builder().config("lock.claim-lease 600000").start();
+    let mut client = server.client();
+    let (keys, words) = keys_of_many(64);
+    acquire(&mut client, "k0 TOKEN w PX 600000");
+    client.run("LOCK.ACQUIRE k0 TOKEN before PX 600000 QUEUE 600000");
+    for number in 0..WAITING {
+        let command = format!("LOCK.MACQUIRE {words} TOKEN t{number} SHARED PX 600000 QUEUE 600000");
+        assert!(matches!(client.run(&command), Reply::Int(_)));
+    }
+    let replies = client.run_all(&["LOCK.RELEASE k0 before", "LOCK.RELEASE k0 w", "INFO lock"]);
+    let grants = replies[2].text();
+    let grants = grants.lines().find_map(|line| line.strip_prefix("lock_grants:")).unwrap();
+    let grants: usize = grants.trim_end().parse().unwrap();
+    assert!(grants < WAITING * keys.len() / 3, "one turn has granted {grants}");
+    let last = format!("t{}", WAITING - 1);
+    wait_until("all are served", PATIENCE, || remaining(&mut client, "k1", &last).is_some());
+    for number in [0, WAITING / 2, WAITING - 1] {
+        let look = |key: &str| format!("LOCK.CHECK {key} t{number}");
+        let (first, behind) = (look(&keys[0]), look(&keys[63]));
+        let looked = client.run_all(&["MULTI", &first, &behind, "EXEC"]);
+        let [first, behind] = [0, 1].map(|place| looked[3].items()[place].items()[1].int());
+        assert!((first - behind).abs() <= 50, "t{number} has {first} ms and {behind} ms");
+    }
+}
+
+/// Who stands in many queues is looked at where it is held up, and not at each of its keys by a turn at each of them.
+#[test]
+fn who_waits_for_many_keys_makes_them_no_dearer_for_others() {
+    let server = Server::start();
+    let mut client = server.client();
+    let (_, words) = keys_of_many(256);
+    let extend = format!("LOCK.MEXTEND {words} nobody");
+    // The least of some, since other programs get in between.
+    let cost_us = |client: &mut Client| -> f64 {
+        let cost_us = |_| {
+            client.ok("CONFIG RESETSTAT");
+            assert_eq!(client.run(&extend), Reply::Int(0));
+            let stat = client.info("commandstats", "cmdstat_lock.mextend");
+            let usec = stat.split(',').find_map(|part| part.strip_prefix("usec=")).unwrap();
+            usec.parse::<f64>().unwrap()
+        };
+        (0..10).map(cost_us).fold(f64::INFINITY, f64::min)
+    };
+    acquire(&mut client, "k255 TOKEN w PX 600000");
+    let alone = cost_us(&mut client);
+    assert!(matches!(client.run(&format!("LOCK.MACQUIRE {words} TOKEN t QUEUE 600000")), Reply::Int(_)));
+    let beside = cost_us(&mut client);
+    assert!(beside < 20.0 * alone.max(50.0), "{beside} us beside one who waits, {alone} us alone");
 }

@@ -61,6 +61,18 @@ impl Server {
         Opened { spot, lock, stood, string, circumstances, outcome: Outcome::default(), before }
     }
 
+    /// Leaves a key as it was when it was opened: it was only looked at.
+    fn put_back(&mut self, opened: Opened) {
+        let Opened { spot, lock, stood, outcome, .. } = opened;
+        assert!(!outcome.has_changed() && outcome.answers.is_empty());
+        let value = match stood {
+            Stood::Lock => Value::Lock(lock),
+            Stood::String(number) => Value::String(number),
+            Stood::Nothing => return,
+        };
+        self.values.insert(spot, value);
+    }
+
     /// Ends a turn, and does what it has come to. It is one of its own, or one with another.
     pub(super) fn close(&mut self, mut opened: Opened, asked: &Asked, is_of_its_own: bool) {
         opened.resume(&mut self.table).end();
@@ -266,8 +278,10 @@ impl Steps<'_> {
             .map(|spot| if *spot == here { own.take().unwrap() } else { self.server.open(*spot) });
         let opened = opened.collect();
         let mut several = Several { server: self.server, opened };
-        let is_ready = together::is_ready(&mut several, ticket);
-        if is_ready {
+        let held_up_at = together::held_up_at(&mut several, ticket);
+        if let Some(place) = held_up_at {
+            several.server.table.is_held_up(ticket, place);
+        } else {
             let token = several.server.table.queues().waiter(ticket).unwrap().token.clone();
             let before = several.holds_of(&token);
             together::serve(&mut several, ticket, has_right);
@@ -278,11 +292,13 @@ impl Steps<'_> {
         for opened in several.opened {
             if opened.spot == here {
                 self.opened = opened;
-            } else {
+            } else if held_up_at.is_none() {
                 self.server.close(opened, &Asked::Nothing, false);
+            } else {
+                self.server.put_back(opened);
             }
         }
-        is_ready
+        held_up_at.is_none()
     }
 
     fn resume(&mut self) -> Turn<'_> {
