@@ -66,7 +66,7 @@ pub(crate) fn turn_for<'c, R>(
         Ok(key) => (key.ok_or(Refusal::Internal)?, None),
         Err(occupied) => adopt(occupied, at, circumstances.now)?,
     };
-    Ok(OpenLock::new(key, at, string, passing).take_turn(circumstances, ask))
+    Ok(OpenLock::new(key, at, string, passing).take_turn(&circumstances, ask))
 }
 
 /// Takes what stands under an open key for a lock, if it is a string and that is set. What another server has decided of such a
@@ -112,7 +112,7 @@ pub(crate) fn turn_over_anything<'c, R>(
     let at = db_key(context, name);
     let circumstances = circumstances(context, name, at);
     let key = Key::open_to_replace(context, name).ok_or(Refusal::Internal)?;
-    Ok(OpenLock::new(key, at, None, Passing::Verbatim).take_turn(circumstances, ask))
+    Ok(OpenLock::new(key, at, None, Passing::Verbatim).take_turn(&circumstances, ask))
 }
 
 /// Opens a key, whatever stands under it: the server deletes a key then whose time to live is over.
@@ -140,7 +140,7 @@ pub(crate) fn expire(
     let key = Key::<Lock>::open_to_write(context, name).ok().flatten()?;
     let is_noted_here = key.value().is_some_and(|lock| lock.deadline_id == Some(id));
     is_noted_here.then(|| {
-        OpenLock::new(key, at, None, Passing::Verbatim).take_turn(circumstances, |turn| turn.expire(at_most))
+        OpenLock::new(key, at, None, Passing::Verbatim).take_turn(&circumstances, |turn| turn.expire(at_most))
     })
 }
 
@@ -211,7 +211,7 @@ impl<'c> OpenLock<'c> {
         Self { key, at, made: None, is_at_string, string, passing, outcome: Outcome::default() }
     }
 
-    fn take_turn<R>(mut self, circumstances: Circumstances, ask: impl FnOnce(&mut Turn<'_>) -> R) -> R {
+    fn take_turn<R>(mut self, circumstances: &Circumstances, ask: impl FnOnce(&mut Turn<'_>) -> R) -> R {
         fault::point(self.at.key, "opened");
         if circumstances.authority.may_grant {
             self.step(circumstances, |mut turn| turn.settle());
@@ -222,7 +222,7 @@ impl<'c> OpenLock<'c> {
             let result = ask(&mut turn);
             fault::point(self.at.key, "asked");
             let is_over = turn.candidate().is_none();
-            (result, is_over.then(|| turn.end()))
+            (result, if is_over { Some(turn.end()) } else { None })
         });
         let end = end.unwrap_or_else(|| {
             self.judge_candidates(circumstances);
@@ -233,7 +233,7 @@ impl<'c> OpenLock<'c> {
     }
 
     /// Has the turn go on for as long as it comes to clients that have waited.
-    fn judge_candidates(&mut self, circumstances: Circumstances) {
+    fn judge_candidates(&mut self, circumstances: &Circumstances) {
         while let Some(ticket) = self.outcome.candidate {
             if TABLE.with(|table| table.queues().keys_of(ticket).len()) > 1 {
                 self.serve_together(ticket, circumstances);
@@ -244,7 +244,7 @@ impl<'c> OpenLock<'c> {
         }
     }
 
-    fn step<R>(&mut self, circumstances: Circumstances, body: impl FnOnce(Turn<'_>) -> R) -> R {
+    fn step<R>(&mut self, circumstances: &Circumstances, body: impl FnOnce(Turn<'_>) -> R) -> R {
         let lock = match self.key.value_mut() {
             Some(lock) => lock,
             None => self.made.get_or_insert_default(),
@@ -289,7 +289,7 @@ impl<'c> OpenLock<'c> {
     }
 
     /// Passes on what has come of the turn so far, before what follows from it at other keys.
-    fn pass_on_so_far(&mut self, circumstances: Circumstances) {
+    fn pass_on_so_far(&mut self, circumstances: &Circumstances) {
         let so_far = self.step(circumstances, |mut turn| turn.take_so_far());
         room::take(so_far.work());
         pass_on(&mut self.key, &so_far, self.passing, circumstances.now);

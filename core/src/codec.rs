@@ -254,7 +254,7 @@ fn decode_hold(reader: &mut Reader<'_>, now: Moment) -> Result<Hold, DecodeError
     let owner = if has(part::OWNER) { Some(reader.text()?) } else { None };
     let state =
         GrantState { fence, granted_at: now.minus_ms(age_ms), deadline: now.plus_ms(remaining_ms), level };
-    Ok(Hold::restore(Terms { token, share, lease_ms, owner, session: None }, state))
+    Ok(Hold::restore(Terms { token: &token, share, lease_ms, owner, session: None }, state))
 }
 
 /// The value of a part, or its default if the part is missing. A part with the default value is an error: each hold has

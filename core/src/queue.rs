@@ -325,6 +325,7 @@ impl Queues {
     }
 
     /// Whether somebody waits for a key.
+    #[inline]
     pub fn is_waited_for(&self, key: DbKey<'_>) -> bool {
         !self.is_empty() && self.queues.get(key).is_some()
     }

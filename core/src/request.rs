@@ -482,6 +482,7 @@ fn parse_limit(number: &[u8]) -> Result<Limit, Refusal> {
 
 /// `limit` is `Some(None)` for SHARED. The weight may turn out to be too large for a limit that is not named here, see
 /// [`AskedShare::check`].
+#[inline]
 fn parse_share(limit: Option<Option<&[u8]>>, weight: Option<&[u8]>) -> Result<AskedShare, Refusal> {
     let limit = limit.map(|number| number.map_or(Ok(Limit::SHARED), parse_limit)).transpose()?;
     let weight = weight.map(|number| match u16::try_from(parse_integer(number)?) {

@@ -99,7 +99,7 @@ pub struct Turn<'a> {
     table: &'a mut Table,
     key: DbKey<'a>,
     now: Moment,
-    circumstances: Circumstances,
+    circumstances: &'a Circumstances,
     outcome: &'a mut Outcome,
 }
 
@@ -116,7 +116,7 @@ impl<'a> Turn<'a> {
         string: &'a mut Option<StringHold>,
         table: &'a mut Table,
         key: DbKey<'a>,
-        circumstances: Circumstances,
+        circumstances: &'a Circumstances,
         outcome: &'a mut Outcome,
     ) -> Self {
         Self { lock, string, table, key, now: circumstances.now, circumstances, outcome }
@@ -265,7 +265,7 @@ impl Turn<'_> {
             {
                 let fence = self.draw_fence().ok_or(Refusal::FencesExhausted)?;
                 let token = request.token.clone().unwrap_or_else(make_token);
-                let terms = Terms::of(request, token.clone(), session(request, connection));
+                let terms = Terms::of(request, &token, session(request, connection));
                 let has_waited = self.table.queues.is_waited_for(self.key);
                 self.grant(Hold::grant(terms, fence, self.now), has_waited);
                 if has_waited {
@@ -286,15 +286,18 @@ impl Turn<'_> {
 
     /// # Errors
     /// [`Refusal::WeightRange`] if no lock could ever have room for what is asked.
+    #[inline]
     fn check_share(&self, token: Option<&Token>, asked: AskedShare) -> Result<(), Refusal> {
-        if asked == AskedShare::default() {
-            return Ok(());
-        }
+        if asked == AskedShare::default() { Ok(()) } else { self.check_named_share(token, asked) }
+    }
+
+    fn check_named_share(&self, token: Option<&Token>, asked: AskedShare) -> Result<(), Refusal> {
         let held = token.and_then(|token| self.lock.hold_of(token, self.now));
         asked.check(held.map(Hold::share))
     }
 
     /// Whether nobody waits ahead of a request (G4). The token may head the queue itself, and ask again for less.
+    #[inline]
     fn is_next(&self, token: Option<&Token>, may_wait: bool) -> bool {
         !self.table.queues.is_waited_for(self.key)
             || may_wait && self.table.queues.head(self.key).is_some_and(|head| Some(&head.token) == token)

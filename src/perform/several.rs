@@ -87,7 +87,7 @@ impl<'c> Several<'c> {
 
     fn carry_out(mut self) {
         for (lock, circumstances) in &mut self.locks {
-            let end = lock.step(*circumstances, |turn| turn.end());
+            let end = lock.step(circumstances, |turn| turn.end());
             lock.carry_out(end, circumstances.now);
         }
     }
@@ -101,14 +101,14 @@ impl Turns for Several<'_> {
     #[expect(clippy::indexing_slicing, reason = "the core goes from 0 to the count")]
     fn at<R>(&mut self, place: usize, step: impl FnOnce(&mut Turn<'_>) -> R) -> R {
         let (lock, circumstances) = &mut self.locks[place];
-        lock.step(*circumstances, |mut turn| step(&mut turn))
+        lock.step(circumstances, |mut turn| step(&mut turn))
     }
 }
 
 /// The key whose turn it is, and the others that a request waits for besides.
 struct Beside<'a, 'c, 'k> {
     own: &'a mut OpenLock<'c>,
-    circumstances: Circumstances,
+    circumstances: &'a Circumstances,
     others: Several<'k>,
     /// The place of its own key among all.
     place: usize,
@@ -131,7 +131,7 @@ impl Turns for Beside<'_, '_, '_> {
 
 impl OpenLock<'_> {
     /// Serves a candidate that waits for other keys as well: it is granted all of them, or stays.
-    pub(super) fn serve_together(&mut self, ticket: Ticket, circumstances: Circumstances) {
+    pub(super) fn serve_together(&mut self, ticket: Ticket, circumstances: &Circumstances) {
         let context = self.key.context();
         let keys: Vec<OwnedDbKey> = TABLE.with(|table| table.queues().keys_of(ticket).to_vec());
         let place = keys.iter().position(|key| key.as_key() == self.at);
@@ -152,7 +152,7 @@ impl OpenLock<'_> {
     fn grant_together(
         &mut self,
         ticket: Ticket,
-        own: Circumstances,
+        own: &Circumstances,
         place: usize,
         names: &[RedisString<'_>],
     ) -> bool {
@@ -180,7 +180,7 @@ impl OpenLock<'_> {
             if at == place {
                 own.pass_on_so_far(circumstances);
             }
-            let end = lock.step(*its, |turn| turn.end());
+            let end = lock.step(its, |turn| turn.end());
             lock.carry_out(end, its.now);
         }
         true

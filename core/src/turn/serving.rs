@@ -117,13 +117,17 @@ impl Turn<'_> {
 
     /// Takes ended leases off the lock, as many as must go before a hold with this share can be put in, in place of the one
     /// with the fence `instead_of`: what is passed on is never more than the limits allow, ended leases included.
+    #[inline]
     fn make_room(&mut self, share: Share, instead_of: Option<Fence>) {
-        if self.lock.is_empty()
-            || self.end_lapsed(ENDED_AT_ONCE) == 0
-            || self.lock.has_room_for(share, instead_of)
+        if !self.lock.is_empty()
+            && self.end_lapsed(ENDED_AT_ONCE) > 0
+            && !self.lock.has_room_for(share, instead_of)
         {
-            return;
+            self.end_all_lapsed();
         }
+    }
+
+    fn end_all_lapsed(&mut self) {
         // Very many have ended: it is less work to pass on those that are left. If none is, what follows is the only hold.
         let ended = self.lock.end_where(|hold| !hold.is_live(self.now));
         let left = self.lock.holds().iter().cloned().collect();
@@ -139,10 +143,14 @@ impl Turn<'_> {
     }
 
     /// Serves the queue until its first has to wait, or comes to a candidate whose right is to be looked at.
+    #[inline]
     pub(super) fn serve(&mut self) {
-        if self.outcome.candidate.is_some() || !self.table.queues.is_waited_for(self.key) {
-            return;
+        if self.outcome.candidate.is_none() && self.table.queues.is_waited_for(self.key) {
+            self.serve_waiters();
         }
+    }
+
+    fn serve_waiters(&mut self) {
         if self.circumstances.authority != Authority::FULL {
             // Somebody will, and is not to forget.
             self.table.undos.mark(self.key);
@@ -292,7 +300,7 @@ impl Turn<'_> {
 
     fn grant_waiter(&mut self, waiter: &Waiter, fence: Fence) -> Undo {
         let terms = Terms {
-            token: waiter.token.clone(),
+            token: &waiter.token,
             share: waiter.asked.of_newcomer(),
             lease_ms: waiter.lease_ms,
             owner: waiter.owner.as_deref(),

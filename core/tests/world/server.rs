@@ -532,7 +532,7 @@ struct Opened {
 impl Opened {
     fn resume<'a>(&'a mut self, table: &'a mut Table) -> Turn<'a> {
         let Self { spot, lock, string, circumstances, outcome, .. } = self;
-        Turn::resume(lock, string, table, *spot, *circumstances, outcome)
+        Turn::resume(lock, string, table, *spot, circumstances, outcome)
     }
 }
 
@@ -851,7 +851,7 @@ impl Server {
         let fence = Fence::new(self.table.last_fence().map_or(1, |fence| fence.get() + 1)).unwrap();
         self.table.raise_fence(fence);
         let terms =
-            Terms { token: token(number), share: Share::of(limit), lease_ms, owner: None, session: None };
+            Terms { token: &token(number), share: Share::of(limit), lease_ms, owner: None, session: None };
         let state =
             GrantState { fence, granted_at: self.now, deadline: self.now.plus_ms(lease_ms), level: 1 };
         Hold::restore(terms, state)
