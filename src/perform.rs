@@ -214,12 +214,12 @@ impl<'c> OpenLock<'c> {
     fn take_turn<R>(mut self, circumstances: &Circumstances, ask: impl FnOnce(&mut Turn<'_>) -> R) -> R {
         fault::point(self.at.key, "opened");
         if circumstances.authority.may_grant {
-            self.step(circumstances, |mut turn| turn.settle());
+            self.step(circumstances, |turn| turn.settle());
             self.judge_candidates(circumstances);
         }
         // Mostly there is no candidate, and lock and table are lent once.
-        let (result, end) = self.step(circumstances, |mut turn| {
-            let result = ask(&mut turn);
+        let (result, end) = self.step(circumstances, |turn| {
+            let result = ask(turn);
             fault::point(self.at.key, "asked");
             let is_over = turn.candidate().is_none();
             (result, if is_over { Some(turn.end()) } else { None })
@@ -240,24 +240,29 @@ impl<'c> OpenLock<'c> {
                 continue;
             }
             let has_right = may_acquire(self.key.context(), ticket, self.key.name());
-            self.step(circumstances, |mut turn| turn.judge_candidate(has_right));
+            self.step(circumstances, |turn| turn.judge_candidate(has_right));
         }
     }
 
-    fn step<R>(&mut self, circumstances: &Circumstances, body: impl FnOnce(Turn<'_>) -> R) -> R {
+    fn step<R>(&mut self, circumstances: &Circumstances, body: impl FnOnce(&mut Turn<'_>) -> R) -> R {
         let lock = match self.key.value_mut() {
             Some(lock) => lock,
             None => self.made.get_or_insert_default(),
         };
         let (string, outcome) = (&mut self.string, &mut self.outcome);
-        TABLE.with(|table| body(Turn::resume(lock, string, table, self.at, circumstances, outcome)))
+        TABLE.with(|table| body(&mut Turn::resume(lock, string, table, self.at, circumstances, outcome)))
     }
 
     /// Carries out what the turn came to.
     fn carry_out(&mut self, end: End, now: Moment) {
         room::take(self.outcome.work());
         fault::point(self.at.key, "ended");
-        pass_on(&mut self.key, &self.outcome, self.passing, now);
+        for change in &self.outcome.changes {
+            pass_on(&mut self.key, change, self.passing, now);
+            if end.is_decided_here {
+                change.ended().iter().for_each(|ended| metrics::record_end(*ended, now));
+            }
+        }
         fault::point(self.at.key, "passed-on");
         if self.outcome.has_changed() {
             self.leave_key(self.outcome.has_promised, end.due);
@@ -279,10 +284,10 @@ impl<'c> OpenLock<'c> {
         }
     }
 
-    /// Counts what this server has decided, and tells who listens.
+    /// Records who has waited for what this server has decided, and tells who listens.
     #[inline]
     fn tell_of(&self, outcome: &Outcome, now: Moment) {
-        metrics::record(outcome, now);
+        outcome.waited_since.iter().for_each(|since| metrics::record_wait(*since, now));
         if notifications::are_sent() {
             notifications::send(self.key.context(), self.key.name(), outcome);
         }
@@ -290,9 +295,12 @@ impl<'c> OpenLock<'c> {
 
     /// Passes on what has come of the turn so far, before what follows from it at other keys.
     fn pass_on_so_far(&mut self, circumstances: &Circumstances) {
-        let so_far = self.step(circumstances, |mut turn| turn.take_so_far());
+        let so_far = self.step(circumstances, |turn| turn.take_so_far());
         room::take(so_far.work());
-        pass_on(&mut self.key, &so_far, self.passing, circumstances.now);
+        for change in &so_far.changes {
+            pass_on(&mut self.key, change, self.passing, circumstances.now);
+            change.ended().iter().for_each(|ended| metrics::record_end(*ended, circumstances.now));
+        }
         self.tell_of(&so_far, circumstances.now);
     }
 
@@ -312,28 +320,23 @@ impl<'c> OpenLock<'c> {
     }
 }
 
-/// Passes on what has changed, in the order in which it did, to replicas and the append-only file.
-#[inline]
-fn pass_on(key: &mut Key<'_, Lock>, outcome: &Outcome, passing: Passing<'_>, now: Moment) {
+/// Passes on a change to replicas and the append-only file.
+fn pass_on(key: &mut Key<'_, Lock>, change: &Change, passing: Passing<'_>, now: Moment) {
     let (context, name) = (key.context(), key.name());
-    for change in &outcome.changes {
-        match change {
-            Change::First(hold, _) => replication::hold_is(context, name, hold, true, now),
-            Change::Whole(holds, _) => replication::holds_are(context, name, holds, now),
-            Change::Set(hold, _) => replication::hold_is(context, name, hold, false, now),
-            Change::Ended(fence, _) => replication::hold_ended(context, name, *fence),
-            Change::Lease(token, lease_ms, _) => {
-                replication::string_lasts(context, name, token, *lease_ms);
-                key.set_ttl(*lease_ms);
-            }
-            Change::AsAsked(..) | Change::StringEnded(_) => match passing {
-                Passing::Verbatim => context.replicate_verbatim(),
-                Passing::Release(token) => replication::was_released(context, name, token),
-                Passing::Extend(token, lease_ms) => {
-                    replication::was_extended(context, name, token, lease_ms);
-                }
-            },
+    match change {
+        Change::First(hold, _) => replication::hold_is(context, name, hold, true, now),
+        Change::Whole(holds, _) => replication::holds_are(context, name, holds, now),
+        Change::Set(hold, _) => replication::hold_is(context, name, hold, false, now),
+        Change::Ended(fence, _) => replication::hold_ended(context, name, *fence),
+        Change::Lease(token, lease_ms, _) => {
+            replication::string_lasts(context, name, token, *lease_ms);
+            key.set_ttl(*lease_ms);
         }
+        Change::AsAsked(..) | Change::StringEnded(_) => match passing {
+            Passing::Verbatim => context.replicate_verbatim(),
+            Passing::Release(token) => replication::was_released(context, name, token),
+            Passing::Extend(token, lease_ms) => replication::was_extended(context, name, token, lease_ms),
+        },
     }
 }
 

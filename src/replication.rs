@@ -37,8 +37,14 @@ pub(crate) fn hold_is(context: &Context, key: RedisString<'_>, hold: &Hold, is_o
         // This tells the server that its data have changed, and costs little.
         context.replicate_verbatim();
     } else {
-        context.replicate_bytes(ACQUIRE, key, &codec::encode_one(hold, is_only_one, now));
+        send_hold(context, key, hold, is_only_one, now);
     }
+}
+
+/// Apart, for where nobody consumes the stream its space is not to be made.
+#[inline(never)]
+fn send_hold(context: &Context, key: RedisString<'_>, hold: &Hold, is_only_one: bool, now: Moment) {
+    context.replicate_bytes(ACQUIRE, key, &codec::encode_one(hold, is_only_one, now));
 }
 
 /// Replicates all holds of this key.

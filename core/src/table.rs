@@ -170,6 +170,7 @@ impl Table {
     }
 
     /// Something has happened to a key, and its waiters may have to be served. Without effect if nobody waits.
+    #[inline]
     pub fn touched(&mut self, key: DbKey<'_>) {
         if self.queues.is_waited_for(key) {
             self.undos.mark(key);

@@ -157,15 +157,16 @@ impl<'a> Turn<'a> {
         self.serve();
     }
 
-    /// Ends the turn. If the lock is empty now, its key is to go.
-    pub fn end(self) -> End {
+    /// Ends the turn: its last step. If the lock is empty now, its key is to go.
+    pub fn end(&mut self) -> End {
         debug_assert!(self.candidate().is_none(), "a candidate is left without an answer");
         self.table.count(self.outcome);
         if let Some(end) = self.string.as_ref().and_then(StringHold::deadline) {
             self.table.stands_until(self.key, end);
         }
         let has_changed = self.outcome.has_changed();
-        let due = if has_changed { self.table.note(self.key, self.lock) } else { None };
+        let is_due = has_changed && !self.lock.is_empty();
+        let due = if is_due { self.table.note(self.key, self.lock) } else { None };
         self.check_invariants();
         let is_quiet = self.table.is_quiet();
         if !is_quiet {
@@ -291,6 +292,7 @@ impl Turn<'_> {
         if asked == AskedShare::default() { Ok(()) } else { self.check_named_share(token, asked) }
     }
 
+    /// The same where the request names a part of its share. Most name none.
     fn check_named_share(&self, token: Option<&Token>, asked: AskedShare) -> Result<(), Refusal> {
         let held = token.and_then(|token| self.lock.hold_of(token, self.now));
         asked.check(held.map(Hold::share))

@@ -107,9 +107,12 @@ pub(super) fn reply(context: &Context, names: &[RedisString<'_>], acquired: Acqu
 /// Ignores BLOCK where the client cannot wait.
 #[inline]
 pub(super) fn wait_options(context: &Context, request: &request::Acquire<'_>) -> Option<WaitOptions> {
-    if request.block_ms.is_none() && request.queue_ms.is_none() {
-        return None;
-    }
+    if request.may_wait() { wait_options_of(context, request) } else { None }
+}
+
+/// The same of a request that may wait. Most do not.
+#[inline(never)]
+fn wait_options_of(context: &Context, request: &request::Acquire<'_>) -> Option<WaitOptions> {
     let client = request.block_ms.filter(|_| context.can_wait()).map(|_| context.client());
     let keep = request.queue_ms.map(|for_ms| Keep { for_ms, user: context.current_user() });
     let limits = config::waiter_limits();

@@ -101,7 +101,7 @@ impl Turns for Several<'_> {
     #[expect(clippy::indexing_slicing, reason = "the core goes from 0 to the count")]
     fn at<R>(&mut self, place: usize, step: impl FnOnce(&mut Turn<'_>) -> R) -> R {
         let (lock, circumstances) = &mut self.locks[place];
-        lock.step(circumstances, |mut turn| step(&mut turn))
+        lock.step(circumstances, step)
     }
 }
 
@@ -121,7 +121,7 @@ impl Turns for Beside<'_, '_, '_> {
 
     fn at<R>(&mut self, place: usize, step: impl FnOnce(&mut Turn<'_>) -> R) -> R {
         if place == self.place {
-            self.own.step(self.circumstances, |mut turn| step(&mut turn))
+            self.own.step(self.circumstances, step)
         } else {
             let is_behind = place > self.place;
             self.others.at(place.saturating_sub(is_behind.into()), step)
@@ -139,11 +139,11 @@ impl OpenLock<'_> {
         let names: Option<Vec<OwnedRedisString<'_>>> =
             others.map(|key| OwnedRedisString::new(context, key.as_key().key)).collect();
         let (Some(place), Some(names)) = (place, names) else {
-            return self.step(circumstances, |mut turn| turn.pass_by_candidate());
+            return self.step(circumstances, |turn| turn.pass_by_candidate());
         };
         let names: Vec<RedisString<'_>> = names.iter().map(OwnedRedisString::name).collect();
         let is_served = self.grant_together(ticket, circumstances, place, &names);
-        self.step(circumstances, |mut turn| {
+        self.step(circumstances, |turn| {
             if is_served { turn.candidate_is_served() } else { turn.pass_by_candidate() }
         });
     }

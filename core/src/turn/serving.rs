@@ -117,17 +117,10 @@ impl Turn<'_> {
 
     /// Takes ended leases off the lock, as many as must go before a hold with this share can be put in, in place of the one
     /// with the fence `instead_of`: what is passed on is never more than the limits allow, ended leases included.
-    #[inline]
     fn make_room(&mut self, share: Share, instead_of: Option<Fence>) {
-        if !self.lock.is_empty()
-            && self.end_lapsed(ENDED_AT_ONCE) > 0
-            && !self.lock.has_room_for(share, instead_of)
-        {
-            self.end_all_lapsed();
+        if self.end_lapsed(ENDED_AT_ONCE) == 0 || self.lock.has_room_for(share, instead_of) {
+            return;
         }
-    }
-
-    fn end_all_lapsed(&mut self) {
         // Very many have ended: it is less work to pass on those that are left. If none is, what follows is the only hold.
         let ended = self.lock.end_where(|hold| !hold.is_live(self.now));
         let left = self.lock.holds().iter().cloned().collect();
@@ -150,6 +143,8 @@ impl Turn<'_> {
         }
     }
 
+    /// Apart from the question whether there are any, which most turns answer with no.
+    #[inline(never)]
     fn serve_waiters(&mut self) {
         if self.circumstances.authority != Authority::FULL {
             // Somebody will, and is not to forget.
@@ -314,8 +309,10 @@ impl Turn<'_> {
     }
 
     pub(super) fn grant(&mut self, hold: Hold, has_waited: bool) {
-        self.make_room(hold.share(), None);
-        self.end_left_over(&hold);
+        if !self.lock.is_empty() {
+            self.make_room(hold.share(), None);
+            self.end_left_over(&hold);
+        }
         if let Some(session) = hold.session() {
             self.table.sessions.keeps(session.client, self.key, hold.fence());
         }
@@ -331,8 +328,7 @@ impl Turn<'_> {
 
     /// An ended hold of the same token may still be there. The new one replaces it.
     fn end_left_over(&mut self, hold: &Hold) {
-        if !self.lock.is_empty()
-            && let Some(fence) = self.lock.left_over(&hold.token(), self.now)
+        if let Some(fence) = self.lock.left_over(&hold.token(), self.now)
             && let Some(ended) = self.lock.take(fence)
         {
             self.outcome.changes.push(Change::Ended(fence, Ended::lapsed(&ended)));
