@@ -26,6 +26,7 @@ pub(crate) fn are_sent() -> bool {
 }
 
 /// Sends what a turn at a key has come to, in the order of its changes.
+#[inline(never)] // mostly none are sent
 pub(crate) fn send(context: &Context, key: RedisString<'_>, outcome: &Outcome) {
     for change in &outcome.changes {
         for ended in change.ended() {

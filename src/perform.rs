@@ -61,12 +61,12 @@ pub(crate) fn turn_for<'c, R>(
     ask: impl FnOnce(&mut Turn<'_>) -> R,
 ) -> Result<R, Refusal> {
     let at = db_key(context, name);
-    let circumstances = circumstances(context, name, at);
+    let mut circumstances = circumstances(context, name, at);
     let (key, string) = match Key::open_to_write(context, name) {
         Ok(key) => (key.ok_or(Refusal::Internal)?, None),
         Err(occupied) => adopt(occupied, at, circumstances.now)?,
     };
-    Ok(OpenLock::new(key, at, string, passing).take_turn(circumstances, ask))
+    Ok(OpenLock::new(key, at, string, passing).take_turn(&mut circumstances, ask))
 }
 
 /// Takes what stands under an open key for a lock, if it is a string and that is set. What another server has decided of such a
@@ -110,9 +110,9 @@ pub(crate) fn turn_over_anything<'c, R>(
     ask: impl FnOnce(&mut Turn<'_>) -> R,
 ) -> Result<R, Refusal> {
     let at = db_key(context, name);
-    let circumstances = circumstances(context, name, at);
+    let mut circumstances = circumstances(context, name, at);
     let key = Key::open_to_replace(context, name).ok_or(Refusal::Internal)?;
-    Ok(OpenLock::new(key, at, None, Passing::Verbatim).take_turn(circumstances, ask))
+    Ok(OpenLock::new(key, at, None, Passing::Verbatim).take_turn(&mut circumstances, ask))
 }
 
 /// Opens a key, whatever stands under it: the server deletes a key then whose time to live is over.
@@ -136,11 +136,12 @@ pub(crate) fn expire(
     at_most: usize,
 ) -> Option<usize> {
     let at = db_key(context, name);
-    let circumstances = circumstances(context, name, at);
+    let mut circumstances = circumstances(context, name, at);
     let key = Key::<Lock>::open_to_write(context, name).ok().flatten()?;
     let is_noted_here = key.value().is_some_and(|lock| lock.deadline_id == Some(id));
     is_noted_here.then(|| {
-        OpenLock::new(key, at, None, Passing::Verbatim).take_turn(circumstances, |turn| turn.expire(at_most))
+        OpenLock::new(key, at, None, Passing::Verbatim)
+            .take_turn(&mut circumstances, |turn| turn.expire(at_most))
     })
 }
 
@@ -218,21 +219,21 @@ impl<'c> OpenLock<'c> {
         Self { key, at, made: None, is_at_string, string, passing, outcome: Outcome::default() }
     }
 
-    fn take_turn<R>(&mut self, mut circumstances: Circumstances, ask: impl FnOnce(&mut Turn<'_>) -> R) -> R {
+    fn take_turn<R>(&mut self, circumstances: &mut Circumstances, ask: impl FnOnce(&mut Turn<'_>) -> R) -> R {
         fault::point(self.at.key, "opened");
         if circumstances.authority.may_grant {
-            self.step(circumstances, |mut turn| turn.settle());
-            self.judge_candidates(&mut circumstances);
+            self.step(circumstances, |turn| turn.settle());
+            self.judge_candidates(circumstances);
         }
         // Mostly there is no candidate, and lock and table are lent once.
-        let (result, end) = self.step(circumstances, |mut turn| {
-            let result = ask(&mut turn);
+        let (result, end) = self.step(circumstances, |turn| {
+            let result = ask(turn);
             fault::point(self.at.key, "asked");
             let is_over = turn.candidate().is_none();
-            (result, is_over.then(|| turn.end()))
+            (result, if is_over { Some(turn.end()) } else { None })
         });
         let end = end.unwrap_or_else(|| {
-            self.judge_candidates(&mut circumstances);
+            self.judge_candidates(circumstances);
             self.step(circumstances, |turn| turn.end())
         });
         self.carry_out(end, circumstances.now);
@@ -247,24 +248,29 @@ impl<'c> OpenLock<'c> {
                 continue;
             }
             let has_right = may_acquire(self.key.context(), ticket, self.key.name());
-            self.step(*circumstances, |mut turn| turn.judge_candidate(has_right));
+            self.step(circumstances, |turn| turn.judge_candidate(has_right));
         }
     }
 
-    fn step<R>(&mut self, circumstances: Circumstances, body: impl FnOnce(Turn<'_>) -> R) -> R {
+    fn step<R>(&mut self, circumstances: &Circumstances, body: impl FnOnce(&mut Turn<'_>) -> R) -> R {
         let lock = match self.key.value_mut() {
             Some(lock) => lock,
             None => self.made.get_or_insert_default(),
         };
         let (string, outcome) = (&mut self.string, &mut self.outcome);
-        TABLE.with(|table| body(Turn::resume(lock, string, table, self.at, circumstances, outcome)))
+        TABLE.with(|table| body(&mut Turn::resume(lock, string, table, self.at, circumstances, outcome)))
     }
 
     /// Carries out what the turn came to.
     fn carry_out(&mut self, end: End, now: Moment) {
         room::take(self.outcome.work());
         fault::point(self.at.key, "ended");
-        pass_on(&mut self.key, &self.outcome, self.passing, now);
+        for change in &self.outcome.changes {
+            pass_on(&mut self.key, change, self.passing, now);
+            if end.is_decided_here {
+                change.ended().iter().for_each(|ended| metrics::record_end(*ended, now));
+            }
+        }
         fault::point(self.at.key, "passed-on");
         if self.outcome.has_changed() {
             self.leave_key(self.outcome.has_promised, end.due);
@@ -286,20 +292,23 @@ impl<'c> OpenLock<'c> {
         }
     }
 
-    /// Counts what this server has decided, and tells who listens.
+    /// Records who has waited for what this server has decided, and tells who listens.
     #[inline]
     fn tell_of(&self, outcome: &Outcome, now: Moment) {
-        metrics::record(outcome, now);
+        outcome.waited_since.iter().for_each(|since| metrics::record_wait(*since, now));
         if notifications::are_sent() {
             notifications::send(self.key.context(), self.key.name(), outcome);
         }
     }
 
     /// Passes on what has come of the turn so far, before what follows from it at other keys.
-    fn pass_on_so_far(&mut self, circumstances: Circumstances) {
-        let so_far = self.step(circumstances, |mut turn| turn.take_so_far());
+    fn pass_on_so_far(&mut self, circumstances: &Circumstances) {
+        let so_far = self.step(circumstances, |turn| turn.take_so_far());
         room::take(so_far.work());
-        pass_on(&mut self.key, &so_far, self.passing, circumstances.now);
+        for change in &so_far.changes {
+            pass_on(&mut self.key, change, self.passing, circumstances.now);
+            change.ended().iter().for_each(|ended| metrics::record_end(*ended, circumstances.now));
+        }
         self.tell_of(&so_far, circumstances.now);
     }
 
@@ -319,28 +328,23 @@ impl<'c> OpenLock<'c> {
     }
 }
 
-/// Passes on what has changed, in the order in which it did, to replicas and the append-only file.
-#[inline]
-fn pass_on(key: &mut Key<'_, Lock>, outcome: &Outcome, passing: Passing<'_>, now: Moment) {
+/// Passes on a change to replicas and the append-only file.
+fn pass_on(key: &mut Key<'_, Lock>, change: &Change, passing: Passing<'_>, now: Moment) {
     let (context, name) = (key.context(), key.name());
-    for change in &outcome.changes {
-        match change {
-            Change::First(hold, _) => replication::hold_is(context, name, hold, true, now),
-            Change::Whole(holds, _) => replication::holds_are(context, name, holds, now),
-            Change::Set(hold, _) => replication::hold_is(context, name, hold, false, now),
-            Change::Ended(fence, _) => replication::hold_ended(context, name, *fence),
-            Change::Lease(token, lease_ms, _) => {
-                replication::string_lasts(context, name, token, *lease_ms);
-                key.set_ttl(*lease_ms);
-            }
-            Change::AsAsked(..) | Change::StringEnded(_) => match passing {
-                Passing::Verbatim => context.replicate_verbatim(),
-                Passing::Release(token) => replication::was_released(context, name, token),
-                Passing::Extend(token, lease_ms) => {
-                    replication::was_extended(context, name, token, lease_ms);
-                }
-            },
+    match change {
+        Change::First(hold, _) => replication::hold_is(context, name, hold, true, now),
+        Change::Whole(holds, _) => replication::holds_are(context, name, holds, now),
+        Change::Set(hold, _) => replication::hold_is(context, name, hold, false, now),
+        Change::Ended(fence, _) => replication::hold_ended(context, name, *fence),
+        Change::Lease(token, lease_ms, _) => {
+            replication::string_lasts(context, name, token, *lease_ms);
+            key.set_ttl(*lease_ms);
         }
+        Change::AsAsked(..) | Change::StringEnded(_) => match passing {
+            Passing::Verbatim => context.replicate_verbatim(),
+            Passing::Release(token) => replication::was_released(context, name, token),
+            Passing::Extend(token, lease_ms) => replication::was_extended(context, name, token, lease_ms),
+        },
     }
 }
 

@@ -34,8 +34,14 @@ const FENCE: &CStr = c"LOCK.FENCE";
 /// Replicates the current state of a hold of this key, and whether it is the only one.
 pub(crate) fn hold_is(context: &Context, key: RedisString<'_>, hold: &Hold, is_only_one: bool, now: Moment) {
     if is_read(context) {
-        context.replicate_bytes(ACQUIRE, key, &codec::encode_one(hold, is_only_one, now));
+        send_hold(context, key, hold, is_only_one, now);
     }
+}
+
+/// Apart, for where nobody consumes the stream its space is not to be made.
+#[inline(never)]
+fn send_hold(context: &Context, key: RedisString<'_>, hold: &Hold, is_only_one: bool, now: Moment) {
+    context.replicate_bytes(ACQUIRE, key, &codec::encode_one(hold, is_only_one, now));
 }
 
 /// Whether anybody may read what a command has come to. Where nobody does, the server is told that its data have changed, which

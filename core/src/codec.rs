@@ -35,7 +35,7 @@ use crate::holds::Holds;
 use crate::lock::Lock;
 use crate::share::{Limit, Share};
 use crate::time::{LONGEST_LEASE_MS, Moment};
-use crate::token::{LONGEST_TOKEN, Packed, Token, TokenRef};
+use crate::token::{LONGEST_TOKEN, Packed, Spelled, Token, TokenRef};
 
 /// The first byte that this version writes. A later form has another first byte, and [`decode`] tells them apart.
 pub const VERSION: u8 = 1;
@@ -162,7 +162,7 @@ fn encode_hold(hold: &Hold, now: Moment, mut write: impl FnMut(&[u8])) {
         write(&weight.to_le_bytes());
     }
     match token {
-        TokenRef::Packed(Packed::Hex(bytes) | Packed::Uuid(bytes)) => write(&bytes),
+        TokenRef::Packed(Packed::Hex(Spelled(bytes)) | Packed::Uuid(Spelled(bytes))) => write(&bytes),
         TokenRef::Text(text) => write_text(text, &mut write),
     }
     if let Some(owner) = hold.owner() {
@@ -244,8 +244,8 @@ fn decode_hold(reader: &mut Reader<'_>, now: Moment) -> Result<Hold, DecodeError
     }
     let token = match (has(part::HEX), has(part::UUID)) {
         (true, true) => return Err(DecodeError::OutOfRange("set of parts")),
-        (true, false) => Token::from(Packed::Hex(reader.array()?)),
-        (false, true) => Token::from(Packed::Uuid(reader.array()?)),
+        (true, false) => Token::from(Packed::Hex(Spelled(reader.array()?))),
+        (false, true) => Token::from(Packed::Uuid(Spelled(reader.array()?))),
         (false, false) => {
             let token = Token::from_text(reader.text()?);
             token.filter(|token| !token.is_packed()).ok_or(DecodeError::OutOfRange("token"))?
@@ -254,7 +254,7 @@ fn decode_hold(reader: &mut Reader<'_>, now: Moment) -> Result<Hold, DecodeError
     let owner = if has(part::OWNER) { Some(reader.text()?) } else { None };
     let state =
         GrantState { fence, granted_at: now.minus_ms(age_ms), deadline: now.plus_ms(remaining_ms), level };
-    Ok(Hold::restore(Terms { token, share, lease_ms, owner, session: None }, state))
+    Ok(Hold::restore(Terms { token: &token, share, lease_ms, owner, session: None }, state))
 }
 
 /// The value of a part, or its default if the part is missing. A part with the default value is an error: each hold has

@@ -16,10 +16,10 @@ use crate::token::{LONGEST_SPELLED, Packed, Token, TokenRef};
 pub const LONGEST_OWNER: usize = 255;
 
 /// What a request asks a hold to be. The grant adds the fence and the moment.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Terms<'a> {
     /// Whoever presents it owns the hold.
-    pub token: Token,
+    pub token: &'a Token,
     /// Its share in the lock.
     pub share: Share,
     /// How long the hold lasts after its grant or last extension, in milliseconds, 1 to
@@ -34,7 +34,7 @@ pub struct Terms<'a> {
 impl<'a> Terms<'a> {
     /// What this request asks for.
     #[inline]
-    pub(crate) fn of(request: &Acquire<'a>, token: Token, session: Option<Session>) -> Self {
+    pub(crate) fn of(request: &Acquire<'a>, token: &'a Token, session: Option<Session>) -> Self {
         let (share, lease_ms) = (request.asked.of_newcomer(), request.lease_ms);
         Self { token, share, lease_ms, owner: request.owner, session }
     }
@@ -371,13 +371,10 @@ fn counted(lease_ms: u64, session: Option<Session>) -> u64 {
 mod tests {
     use super::*;
 
-    fn terms(token: &[u8]) -> Option<Terms<'static>> {
-        let token = Token::from_text(token)?;
-        Some(Terms { token, share: Share::EXCLUSIVE, lease_ms: 50, owner: None, session: None })
-    }
-
     fn hold(token: &[u8]) -> Option<Hold> {
-        Some(Hold::grant(terms(token)?, Fence::new(7)?, Moment::from_micros(0)))
+        let token = &Token::from_text(token)?;
+        let terms = Terms { token, share: Share::EXCLUSIVE, lease_ms: 50, owner: None, session: None };
+        Some(Hold::grant(terms, Fence::new(7)?, Moment::from_micros(0)))
     }
 
     #[test]

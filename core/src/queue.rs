@@ -327,8 +327,15 @@ impl Queues {
     }
 
     /// Whether somebody waits for a key.
+    #[inline]
     pub fn is_waited_for(&self, key: DbKey<'_>) -> bool {
-        !self.is_empty() && self.queues.get(key).is_some()
+        !self.is_empty() && self.has_queue(key)
+    }
+
+    /// The search alone. Mostly nobody waits for any key, and there is no need for it.
+    #[inline(never)]
+    fn has_queue(&self, key: DbKey<'_>) -> bool {
+        self.queues.get(key).is_some()
     }
 
     /// The keys whose first waiter has waited longest, at most `at_most`, the longest first. It looks at every queue.

@@ -57,6 +57,11 @@ pub struct Acquire<'a> {
 }
 
 impl Acquire<'_> {
+    /// Whether it waits if the lock is not available, by BLOCK or QUEUE.
+    pub fn may_wait(&self) -> bool {
+        self.block_ms.is_some() || self.queue_ms.is_some()
+    }
+
     /// Whether the level is above 1. Such a request needs the hold of its token (G11).
     pub fn is_inner(&self) -> bool {
         is_inner(self.level)
@@ -461,9 +466,14 @@ impl Keyword {
     ];
 
     fn of(text: &[u8]) -> Option<Self> {
-        let named = |(word, _): &&(&CStr, Self)| word.to_bytes().eq_ignore_ascii_case(text);
+        let named = |(word, _): &&(&CStr, Self)| is_word(word.to_bytes(), text);
         Self::ALL.iter().find(named).map(|(_, keyword)| *keyword)
     }
+}
+
+/// Whether a text is this word, which is in upper case, in any case.
+fn is_word(word: &[u8], text: &[u8]) -> bool {
+    word.len() == text.len() && word.iter().zip(text).all(|(upper, byte)| *upper == byte.to_ascii_uppercase())
 }
 
 fn value<'a>(words: &mut impl Iterator<Item = &'a [u8]>) -> Result<&'a [u8], Refusal> {
@@ -497,6 +507,7 @@ fn parse_limit(number: &[u8]) -> Result<Limit, Refusal> {
 
 /// `limit` is `Some(None)` for SHARED. The weight may turn out to be too large for a limit that is not named here, see
 /// [`AskedShare::check`].
+#[inline]
 fn parse_share(limit: Option<Option<&[u8]>>, weight: Option<&[u8]>) -> Result<AskedShare, Refusal> {
     let limit = limit.map(|number| number.map_or(Ok(Limit::SHARED), parse_limit)).transpose()?;
     let weight = weight.map(|number| match u16::try_from(parse_integer(number)?) {

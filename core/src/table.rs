@@ -159,16 +159,18 @@ impl Table {
         if let Some(id) = lock.deadline_id.take() {
             self.deadlines.remove(key.database, id, mem::take(&mut lock.counted));
         }
+        // Mostly the turn that deletes the key has ended its holds.
         if !lock.is_empty() {
             self.note_leaving(key, lock);
+            self.sessions.departed(key, lock.kept());
         }
-        self.sessions.departed(key, lock.kept());
         self.undos.departed(key, lock);
         self.queues.waits_for.departed(key);
         self.touched(key);
     }
 
     /// Something has happened to a key, and its waiters may have to be served. Without effect if nobody waits.
+    #[inline]
     pub fn touched(&mut self, key: DbKey<'_>) {
         if self.queues.is_waited_for(key) {
             self.undos.mark(key);

@@ -99,7 +99,7 @@ pub struct Turn<'a> {
     table: &'a mut Table,
     key: DbKey<'a>,
     now: Moment,
-    circumstances: Circumstances,
+    circumstances: &'a Circumstances,
     outcome: &'a mut Outcome,
 }
 
@@ -116,7 +116,7 @@ impl<'a> Turn<'a> {
         string: &'a mut Option<StringHold>,
         table: &'a mut Table,
         key: DbKey<'a>,
-        circumstances: Circumstances,
+        circumstances: &'a Circumstances,
         outcome: &'a mut Outcome,
     ) -> Self {
         Self { lock, string, table, key, now: circumstances.now, circumstances, outcome }
@@ -157,15 +157,16 @@ impl<'a> Turn<'a> {
         self.serve();
     }
 
-    /// Ends the turn. If the lock is empty now, its key is to go.
-    pub fn end(self) -> End {
+    /// Ends the turn: its last step. If the lock is empty now, its key is to go.
+    pub fn end(&mut self) -> End {
         debug_assert!(self.candidate().is_none(), "a candidate is left without an answer");
         self.table.count(self.outcome);
         if let Some(end) = self.string.as_ref().and_then(StringHold::deadline) {
             self.table.stands_until(self.key, end);
         }
         let has_changed = self.outcome.has_changed();
-        let due = if has_changed { self.table.note(self.key, self.lock) } else { None };
+        let is_due = has_changed && !self.lock.is_empty();
+        let due = if is_due { self.table.note(self.key, self.lock) } else { None };
         self.check_invariants();
         let is_quiet = self.table.is_quiet();
         if !is_quiet {
@@ -265,7 +266,7 @@ impl Turn<'_> {
             {
                 let fence = self.draw_fence().ok_or(Refusal::FencesExhausted)?;
                 let token = request.token.clone().unwrap_or_else(make_token);
-                let terms = Terms::of(request, token.clone(), session(request, connection));
+                let terms = Terms::of(request, &token, session(request, connection));
                 let has_waited = self.table.queues.is_waited_for(self.key);
                 self.grant(Hold::grant(terms, fence, self.now), has_waited);
                 if has_waited {
@@ -286,15 +287,19 @@ impl Turn<'_> {
 
     /// # Errors
     /// [`Refusal::WeightRange`] if no lock could ever have room for what is asked.
+    #[inline]
     fn check_share(&self, token: Option<&Token>, asked: AskedShare) -> Result<(), Refusal> {
-        if asked == AskedShare::default() {
-            return Ok(());
-        }
+        if asked == AskedShare::default() { Ok(()) } else { self.check_named_share(token, asked) }
+    }
+
+    /// The same where the request names a part of its share. Most name none.
+    fn check_named_share(&self, token: Option<&Token>, asked: AskedShare) -> Result<(), Refusal> {
         let held = token.and_then(|token| self.lock.hold_of(token, self.now));
         asked.check(held.map(Hold::share))
     }
 
     /// Whether nobody waits ahead of a request (G4). The token may head the queue itself, and ask again for less.
+    #[inline]
     fn is_next(&self, token: Option<&Token>, may_wait: bool) -> bool {
         !self.table.queues.is_waited_for(self.key)
             || may_wait && self.table.queues.head(self.key).is_some_and(|head| Some(&head.token) == token)

@@ -207,8 +207,11 @@ impl World {
                 });
                 let share = asked(named).of_newcomer();
                 let fence = self.fences.draw(self.now.unsigned_abs()).unwrap();
-                let hold =
-                    Hold::grant(Terms { token, share, lease_ms, owner, session }, fence, self.moment());
+                let hold = Hold::grant(
+                    Terms { token: &token, share, lease_ms, owner, session },
+                    fence,
+                    self.moment(),
+                );
                 let mut holding = Holding::of(&hold);
                 holding.lease_anew(lease_ms, self.now);
                 assert_eq!(holding, Holding::of(&hold), "a lease begins with its grant");
@@ -257,7 +260,7 @@ impl World {
             level,
         };
         let terms = Terms {
-            token: token(TOKENS[who]),
+            token: &token(TOKENS[who]),
             share: Share::of(Limit::from_number(limit)),
             lease_ms,
             owner: None,
@@ -335,7 +338,7 @@ proptest! {
     ) {
         let now = Moment::from_micros(0);
         let hold = |(place, fence): (usize, &u64)| {
-            let terms = Terms { token: token(TOKENS[place]), share: Share::of(Limit::SHARED), lease_ms: 1, owner: None, session: None };
+            let terms = Terms { token: &token(TOKENS[place]), share: Share::of(Limit::SHARED), lease_ms: 1, owner: None, session: None };
             Hold::grant(terms, Fence::new(*fence).unwrap(), now)
         };
         let holds: Vec<Hold> = fences.iter().enumerate().map(hold).collect();
@@ -356,7 +359,7 @@ fn a_reader_becomes_the_writer_once_it_is_alone_and_a_writer_a_reader_at_once() 
     let mut lock = Lock::new();
     for (number, text) in [(1, b"one"), (2, b"two")] {
         let terms = Terms {
-            token: token(text),
+            token: &token(text),
             share: Share::of(Limit::SHARED),
             lease_ms: 5,
             owner: None,
@@ -387,7 +390,7 @@ fn the_rule_of_admission_holds_for_every_small_lock() {
         let holders: Vec<(u16, u16)> = (0..size).map(of).collect();
         let hold = |(place, (limit, weight)): (usize, &(u16, u16))| {
             let terms = Terms {
-                token: token(TOKENS[place]),
+                token: &token(TOKENS[place]),
                 share: Share { limit: Limit::from_number(*limit), weight: *weight },
                 lease_ms: 1,
                 owner: None,

@@ -78,7 +78,7 @@ fn lock_of(drafts: &[Draft], now: Moment) -> Lock {
         let token = Token::from_text(&draft.token).unwrap();
         Hold::restore(
             Terms {
-                token,
+                token: &token,
                 share: Share { limit, weight: draft.weight },
                 lease_ms: draft.lease_ms,
                 owner: draft.owner.as_deref(),
@@ -303,7 +303,8 @@ fn a_token_travels_as_what_it_spells_and_in_no_other_way() {
     ];
     for (bit, text) in texts {
         let token = Token::from_text(text).unwrap();
-        let terms = Terms { token, share: Share::EXCLUSIVE, lease_ms: 10, owner: None, session: None };
+        let terms =
+            Terms { token: &token, share: Share::EXCLUSIVE, lease_ms: 10, owner: None, session: None };
         let hold = Hold::grant(terms, Fence::new(1).unwrap(), now);
         let start = [vec![VERSION, bit], 1_u64.to_le_bytes().to_vec(), 10_u64.to_le_bytes().to_vec()];
         let as_text = [vec![u8::try_from(text.len()).unwrap()], text.to_vec()].concat();

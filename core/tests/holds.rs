@@ -192,7 +192,7 @@ impl World {
     fn hold(&self, token: Token, fence: u64, number: usize, kind: &Kind) -> Hold {
         let is_kept = kind.session_every > 0 && number.is_multiple_of(kind.session_every);
         let terms = Terms {
-            token,
+            token: &token,
             share: share_of(kind.shares[number % kind.shares.len()]),
             lease_ms: kind.lease_ms,
             owner: None,

@@ -35,8 +35,13 @@ fn keep() -> Option<Keep> {
 
 /// A lock that one token holds for long.
 fn held_by(number: u64, limit: Limit) -> Lock {
-    let terms =
-        Terms { token: token(number), share: Share::of(limit), lease_ms: 60_000, owner: None, session: None };
+    let terms = Terms {
+        token: &token(number),
+        share: Share::of(limit),
+        lease_ms: 60_000,
+        owner: None,
+        session: None,
+    };
     Lock::from_holds(vec![Hold::grant(terms, Fence::new(number).unwrap(), START)])
 }
 
@@ -167,8 +172,13 @@ fn a_grant_that_a_check_has_told_of_is_not_cut() {
 #[test]
 fn a_change_of_limit_that_could_not_be_told_leaves_a_hold_that_its_token_knows_of() {
     let mut lock = held_by(1, Limit::SHARED);
-    let known =
-        Terms { token: token(10), share: Share::of(Limit::SHARED), lease_ms: 20, owner: None, session: None };
+    let known = Terms {
+        token: &token(10),
+        share: Share::of(Limit::SHARED),
+        lease_ms: 20,
+        owner: None,
+        session: None,
+    };
     lock.put(Hold::grant(known, Fence::new(10).unwrap(), START));
     let (mut table, ticket) = granted(&mut lock, true);
     table.closed(7, START);

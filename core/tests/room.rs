@@ -25,7 +25,7 @@ fn token(number: u64) -> Token {
 
 fn hold(number: u64, limit: Limit, lease_ms: u64, session: Option<ClientId>) -> Hold {
     let session = session.map(|client| Session { client, delay_ms: 0 });
-    let terms = Terms { token: token(number), share: Share::of(limit), lease_ms, owner: None, session };
+    let terms = Terms { token: &token(number), share: Share::of(limit), lease_ms, owner: None, session };
     Hold::grant(terms, Fence::new(number).unwrap(), START)
 }
 

@@ -35,7 +35,7 @@ fn join(table: &mut Table, key: DbKey<'_>, client: ClientId) {
 fn lock_of(session: ClientId) -> Lock {
     let token = Token::from_text(b"t").unwrap();
     let session = Some(Session { client: session, delay_ms: 0 });
-    let terms = Terms { token, share: Share::EXCLUSIVE, lease_ms: 10, owner: None, session };
+    let terms = Terms { token: &token, share: Share::EXCLUSIVE, lease_ms: 10, owner: None, session };
     Lock::from_holds(vec![Hold::grant(terms, Fence::new(1).unwrap(), START)])
 }
 
@@ -52,7 +52,7 @@ fn serve(table: &mut Table, lock: &mut Lock, key: DbKey<'_>) {
     table.touched(key);
     let mut outcome = Outcome::default();
     let mut string = None;
-    let mut turn = Turn::resume(lock, &mut string, table, key, circumstances, &mut outcome);
+    let mut turn = Turn::resume(lock, &mut string, table, key, &circumstances, &mut outcome);
     turn.settle();
     while turn.candidate().is_some() {
         turn.judge_candidate(true);

@@ -60,7 +60,7 @@ impl Replica {
         };
         let (mut string, mut outcome) = (None, Outcome::default());
         let (lock, table) = (&mut self.lock, &mut self.table);
-        let mut turn = Turn::resume(lock, &mut string, table, KEY, circumstances, &mut outcome);
+        let mut turn = Turn::resume(lock, &mut string, table, KEY, &circumstances, &mut outcome);
         let result = ask(&mut turn);
         turn.end();
         if self.lock.is_empty() {
@@ -126,7 +126,7 @@ fn token(number: u8) -> Token {
 fn hold(held: &Held, now: Moment) -> Option<Hold> {
     let lease_ms = u64::from(held.lease_ms).max(1);
     let terms = Terms {
-        token: token(held.token),
+        token: &token(held.token),
         share: Share { limit: Limit::from_number(held.limit.into()), weight: u16::from(held.weight % 4).max(1) },
         lease_ms,
         owner: held.has_owner.then_some(&b"o"[..]),

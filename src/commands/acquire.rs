@@ -72,12 +72,14 @@ impl Command for Acquire {
         let wait = wait_options(context, &request);
         let acquired = turn(context, args, |turn| {
             turn.acquire(&request, || context.client(), wait, entropy::new_token)
-        })?
-        .inspect_err(|refusal| deadlocks::log(context, args.bytes(KEY), request.owner, refusal))?;
-        match acquired {
-            Acquired::Granted(token, fence) => waiting::reply_grant(context, &token, fence),
-            otherwise => reply(context, &[args.name(KEY).ok_or(Refusal::Syntax)?], otherwise),
+        })?;
+        if let Ok(Acquired::Granted(token, fence)) = &acquired {
+            waiting::reply_grant(context, token, *fence);
+            return Ok(());
         }
+        let acquired = acquired
+            .inspect_err(|refusal| deadlocks::log(context, args.bytes(KEY), request.owner, refusal))?;
+        reply(context, &[args.name(KEY).ok_or(Refusal::Syntax)?], acquired);
         Ok(())
     }
 }
@@ -103,7 +105,14 @@ pub(super) fn reply(context: &Context, names: &[RedisString<'_>], acquired: Acqu
 }
 
 /// Ignores BLOCK where the client cannot wait.
+#[inline]
 pub(super) fn wait_options(context: &Context, request: &request::Acquire<'_>) -> Option<WaitOptions> {
+    if request.may_wait() { wait_options_of(context, request) } else { None }
+}
+
+/// The same of a request that may wait. Most do not.
+#[inline(never)]
+fn wait_options_of(context: &Context, request: &request::Acquire<'_>) -> Option<WaitOptions> {
     let client = request.block_ms.filter(|_| context.can_wait()).map(|_| context.client());
     let keep = request.queue_ms.map(|for_ms| Keep { for_ms, user: context.current_user() });
     let limits = config::waiter_limits();

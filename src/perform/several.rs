@@ -65,7 +65,7 @@ pub(crate) fn count_at_each<'c>(
     mut ask: impl FnMut(&mut Turn<'_>) -> bool,
 ) -> Result<usize, Refusal> {
     let have_business = have_business(context, names);
-    let circumstances = circumstances_with(Authority::NONE);
+    let mut circumstances = circumstances_with(Authority::NONE);
     let mut locks = open_all(context, names, passing, circumstances.now)?;
     let mut done = 0_usize;
     if have_business {
@@ -78,7 +78,7 @@ pub(crate) fn count_at_each<'c>(
     } else {
         // Nobody is served, so that they can stay open.
         for lock in &mut locks {
-            let is_done = lock.take_turn(circumstances, &mut ask);
+            let is_done = lock.take_turn(&mut circumstances, &mut ask);
             done = done.saturating_add(is_done.into());
         }
     }
@@ -159,7 +159,7 @@ impl<'c> Several<'c> {
     fn carry_out_at(&mut self, place: usize) {
         let circumstances = self.circumstances_at(place);
         let lock = &mut self.locks[place];
-        let end = lock.step(circumstances, |turn| turn.end());
+        let end = lock.step(&circumstances, |turn| turn.end());
         lock.carry_out(end, circumstances.now);
     }
 }
@@ -172,7 +172,7 @@ impl Turns for Several<'_> {
     #[expect(clippy::indexing_slicing, reason = "the core goes from 0 to the count")]
     fn at<R>(&mut self, place: usize, step: impl FnOnce(&mut Turn<'_>) -> R) -> R {
         let circumstances = self.circumstances_at(place);
-        self.locks[place].step(circumstances, |mut turn| step(&mut turn))
+        self.locks[place].step(&circumstances, step)
     }
 }
 
@@ -214,7 +214,7 @@ impl<'c: 'k, 'k> Turns for Beside<'_, 'c, '_, 'k> {
 
     fn at<R>(&mut self, place: usize, step: impl FnOnce(&mut Turn<'_>) -> R) -> R {
         if place == self.place {
-            self.own.step(self.circumstances, |mut turn| step(&mut turn))
+            self.own.step(&self.circumstances, step)
         } else {
             let is_behind = place > self.place;
             self.others.at(place.saturating_sub(is_behind.into()), step)
@@ -230,7 +230,7 @@ impl OpenLock<'_> {
         let is_served =
             !self.is_still_held_up(ticket, *circumstances) && self.grant_together(ticket, *circumstances);
         circumstances.at_most = room::left();
-        self.step(*circumstances, |mut turn| {
+        self.step(circumstances, |turn| {
             if is_served { turn.candidate_is_served() } else { turn.pass_by_candidate() }
         });
     }
@@ -250,7 +250,7 @@ impl OpenLock<'_> {
         // A value of another type is waited out.
         lock_or_string(opened, at, own.now).map_or(true, |(key, string)| {
             let mut lock = OpenLock::new(key, at, string, Passing::Verbatim);
-            lock.step(circumstances, |mut turn| !together::is_ready_at(&mut turn, ticket))
+            lock.step(&circumstances, |turn| !together::is_ready_at(turn, ticket))
         })
     }
 
@@ -278,14 +278,14 @@ impl OpenLock<'_> {
         let has_right = |name: RedisString<'_>| may_acquire(context, ticket, name);
         let has_rights = has_right(all.own.key.name()) && names.iter().all(|name| has_right(*name));
         // What made it ready comes before its grants, here and on replicas.
-        all.own.pass_on_so_far(all.circumstances);
+        all.own.pass_on_so_far(&all.circumstances);
         together::serve(&mut all, ticket, has_rights);
         room::take(all.count());
         // And the grants come in the order of the keys.
         let Beside { own, circumstances, mut others, place, .. } = all;
         for at in 0..others.count() {
             if at == place {
-                own.pass_on_so_far(circumstances);
+                own.pass_on_so_far(&circumstances);
             }
             others.carry_out_at(at);
         }

@@ -21,7 +21,7 @@ use core::fmt;
 use super::Parts;
 use crate::session::Session;
 use crate::share::{Limit, Share};
-use crate::token::{Packed, TokenRef};
+use crate::token::{Packed, Spelled, TokenRef};
 
 /// The details of one hold. Equal parts have equal bytes.
 #[derive(Clone, PartialEq, Eq)]
@@ -42,8 +42,8 @@ const DELAY: u8 = 1 << 5;
 impl Details {
     pub(super) fn of(parts: Parts<'_>) -> Self {
         let (form, token): (u8, &[u8]) = match &parts.token {
-            TokenRef::Packed(Packed::Hex(bytes)) => (HEX, bytes),
-            TokenRef::Packed(Packed::Uuid(bytes)) => (UUID, bytes),
+            TokenRef::Packed(Packed::Hex(Spelled(bytes))) => (HEX, bytes),
+            TokenRef::Packed(Packed::Uuid(Spelled(bytes))) => (UUID, bytes),
             TokenRef::Text(text) => (0, text),
         };
         let session = if parts.session.is_some() { SESSION } else { 0 };
@@ -83,7 +83,7 @@ impl Details {
             _ => (0, rest),
         };
         let (token, label) = rest.split_at_checked(usize::from(len)).unwrap_or_default();
-        let packed = || token.first_chunk().copied().unwrap_or_default();
+        let packed = || Spelled(token.first_chunk().copied().unwrap_or_default());
         Parts {
             token: match parts & (HEX | UUID) {
                 HEX => TokenRef::Packed(Packed::Hex(packed())),

@@ -118,10 +118,7 @@ impl Turn<'_> {
     /// Takes ended leases off the lock, as many as must go before a hold with this share can be put in, in place of the one
     /// with the fence `instead_of`: what is passed on is never more than the limits allow, ended leases included.
     fn make_room(&mut self, share: Share, instead_of: Option<Fence>) {
-        if self.lock.is_empty()
-            || self.end_lapsed(ENDED_AT_ONCE) == 0
-            || self.lock.has_room_for(share, instead_of)
-        {
+        if self.end_lapsed(ENDED_AT_ONCE) == 0 || self.lock.has_room_for(share, instead_of) {
             return;
         }
         // Very many have ended: it is less work to pass on those that are left. If none is, what follows is the only hold.
@@ -139,10 +136,16 @@ impl Turn<'_> {
     }
 
     /// Serves the queue until its first has to wait, or comes to a candidate whose right is to be looked at.
+    #[inline]
     pub(super) fn serve(&mut self) {
-        if self.outcome.candidate.is_some() || !self.table.queues.is_waited_for(self.key) {
-            return;
+        if self.outcome.candidate.is_none() && self.table.queues.is_waited_for(self.key) {
+            self.serve_waiters();
         }
+    }
+
+    /// Apart from the question whether there are any, which most turns answer with no.
+    #[inline(never)]
+    fn serve_waiters(&mut self) {
         if self.circumstances.authority != Authority::FULL {
             // Somebody will, and is not to forget.
             self.table.undos.mark(self.key);
@@ -291,7 +294,7 @@ impl Turn<'_> {
 
     fn grant_waiter(&mut self, waiter: &Waiter, fence: Fence) -> Undo {
         let terms = Terms {
-            token: waiter.token.clone(),
+            token: &waiter.token,
             share: waiter.asked.of_newcomer(),
             lease_ms: waiter.lease_ms,
             owner: waiter.owner.as_deref(),
@@ -305,8 +308,10 @@ impl Turn<'_> {
     }
 
     pub(super) fn grant(&mut self, hold: Hold, has_waited: bool) {
-        self.make_room(hold.share(), None);
-        self.end_left_over(&hold);
+        if !self.lock.is_empty() {
+            self.make_room(hold.share(), None);
+            self.end_left_over(&hold);
+        }
         if let Some(session) = hold.session() {
             self.table.sessions.keeps(session.client, self.key, hold.fence());
         }
@@ -322,8 +327,7 @@ impl Turn<'_> {
 
     /// An ended hold of the same token may still be there. The new one replaces it.
     fn end_left_over(&mut self, hold: &Hold) {
-        if !self.lock.is_empty()
-            && let Some(fence) = self.lock.left_over(&hold.token(), self.now)
+        if let Some(fence) = self.lock.left_over(&hold.token(), self.now)
             && let Some(ended) = self.lock.take(fence)
         {
             self.outcome.changes.push(Change::Ended(fence, Ended::lapsed(&ended)));

@@ -262,7 +262,7 @@ impl Turn<'_> {
             Ok(renewed.fence)
         } else {
             let has_waited = self.table.queues.is_waited_for(self.key);
-            let terms = Terms::of(request, token.clone(), session);
+            let terms = Terms::of(request, token, session);
             self.grant(Hold::grant(terms, fence, self.now), has_waited);
             Ok(fence)
         }

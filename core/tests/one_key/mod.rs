@@ -25,7 +25,7 @@ pub(crate) fn turn<R>(
     };
     let mut outcome = Outcome::default();
     let mut string = None;
-    let mut turn = Turn::resume(lock, &mut string, table, A, circumstances, &mut outcome);
+    let mut turn = Turn::resume(lock, &mut string, table, A, &circumstances, &mut outcome);
     turn.settle();
     let result = ask(&mut turn);
     while turn.candidate().is_some() {

@@ -68,7 +68,7 @@ impl<'a> Args<'a> {
 
     /// The bytes of the arguments from `index` on.
     pub(crate) fn from(&self, index: usize) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        self.words.iter().skip(index).map(|word| word.bytes())
+        self.words.get(index..).unwrap_or_default().iter().map(|word| word.bytes())
     }
 }
 

@@ -86,7 +86,7 @@ fn a_lock_that_the_master_dropped_unsaid_is_replaced() {
 fn hold(token: &str, fence: u64, limit: u16) -> Hold {
     let token = Token::from_text(token.as_bytes()).unwrap();
     let terms = Terms {
-        token,
+        token: &token,
         share: Share::of(Limit::from_number(limit)),
         lease_ms: 600_000,
         owner: None,

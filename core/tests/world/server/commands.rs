@@ -211,7 +211,7 @@ impl Server {
         let fence = Fence::new(self.table.last_fence().map_or(1, |fence| fence.get() + 1)).unwrap();
         self.table.raise_fence(fence);
         let terms =
-            Terms { token: token(number), share: Share::of(limit), lease_ms, owner: None, session: None };
+            Terms { token: &token(number), share: Share::of(limit), lease_ms, owner: None, session: None };
         let state =
             GrantState { fence, granted_at: self.now, deadline: self.now.plus_ms(lease_ms), level: 1 };
         Hold::restore(terms, state)

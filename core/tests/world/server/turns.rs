@@ -184,7 +184,7 @@ pub(super) struct Opened {
 impl Opened {
     fn resume<'a>(&'a mut self, table: &'a mut Table) -> Turn<'a> {
         let Self { spot, lock, string, circumstances, outcome, .. } = self;
-        Turn::resume(lock, string, table, *spot, *circumstances, outcome)
+        Turn::resume(lock, string, table, *spot, circumstances, outcome)
     }
 }
 
