@@ -224,7 +224,8 @@ impl Cluster {
         let start = Instant::now();
         let of_replicas = nodes.len() == self.nodes.len();
         while let Err(disagreement) = agreement(&mut clients, of_replicas) {
-            assert!(start.elapsed() < AGREEMENT_DEADLINE, "the nodes do not agree: {disagreement}");
+            let is_late = start.elapsed() >= AGREEMENT_DEADLINE;
+            assert!(!is_late, "the nodes do not agree: {disagreement}\n{}", views(&mut clients));
             thread::sleep(Duration::from_millis(10));
         }
     }
@@ -407,6 +408,14 @@ fn agreement(clients: &mut [Client], of_replicas: bool) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// What each of them says of the cluster.
+fn views(clients: &mut [Client]) -> String {
+    let view = |client: &mut Client| {
+        ["CLUSTER MYID", "CLUSTER INFO", "CLUSTER NODES"].map(|command| client.run(command).text()).join("\n")
+    };
+    clients.iter_mut().map(view).collect::<Vec<_>>().join("\n")
 }
 
 /// The configuration epoch of each master, as a node knows it, by the ids of the nodes.
