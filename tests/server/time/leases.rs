@@ -86,7 +86,8 @@ fn many_leases_end_each_in_its_time() {
     assert_eq!(client.run("DBSIZE"), Reply::Int(1));
 }
 
-/// Each lock is acquired, perhaps extended to a longer or shorter lease, perhaps renamed, all in one write.
+/// Each lock is acquired, perhaps extended to a longer or shorter lease, perhaps renamed, all in one transaction, so that none
+/// ends before all is done.
 #[test]
 fn random_leases_extended_and_renamed_at_random_end_each_in_its_time() {
     const LOCKS: usize = 400;
@@ -110,8 +111,10 @@ fn random_leases_extended_and_renamed_at_random_end_each_in_its_time() {
         }
         ends.push((key, Duration::from_millis(u64::try_from(lease - 1).unwrap())));
     }
+    client.ok("MULTI");
+    client.pipeline(&commands);
     let start = Instant::now();
-    for (reply, command) in client.pipeline(&commands).iter().zip(&commands) {
+    for (reply, command) in client.run("EXEC").items().iter().zip(&commands) {
         assert!(
             !reply.is_error() && !reply.is_null() && *reply != Reply::Int(0),
             "{}: {reply:?}",
