@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{AGREEMENT_DEADLINE, Cluster, SLOTS};
-use crate::support::{Builder, Client, Server, wait_until};
+use crate::support::{Builder, Client, Server, free_port, wait_until};
 
 /// How often another pair of ports is tried when somebody else took one of those chosen.
 const PORT_ATTEMPTS: usize = 5;
@@ -189,9 +189,4 @@ const MEETING: Duration = Duration::from_secs(4);
 fn bus_port(client: &mut Client) -> u16 {
     let reply = client.run("CONFIG GET cluster-port");
     reply.items()[1].text().parse().unwrap()
-}
-
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
