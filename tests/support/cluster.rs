@@ -46,6 +46,7 @@ pub(crate) struct Cluster {
     replicas_each: usize,
     taken: Vec<AtomicU16>,
     giving: Mutex<()>,
+    copying: Mutex<()>,
 }
 
 /// A cluster of three masters that all tests of a file use which need it at the same time.
@@ -174,6 +175,12 @@ impl Cluster {
     /// and tells the new owner so, which gives in: from then on each says that the other has the slot.
     pub(crate) fn one_at_a_time(&self) -> MutexGuard<'_, ()> {
         self.giving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps the other tests of this cluster from MIGRATE until what this lends is dropped. A node does nothing else until its
+    /// MIGRATE is over; two that send each other keys wait for each other until that fails.
+    fn one_copies_at_a_time(&self) -> MutexGuard<'_, ()> {
+        self.copying.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The master that has this slot, as the node sees it; `None` where it thinks that nobody has.

@@ -86,6 +86,7 @@ impl ClusterBuilder {
             replicas_each: self.replicas_each,
             taken,
             giving: Mutex::new(()),
+            copying: Mutex::new(()),
         };
         cluster.wait_agreed();
         for client in &mut clients {
