@@ -168,8 +168,10 @@ fn a_place_whose_time_is_over_leaves_every_queue() {
     let server = patient();
     let mut client = server.client();
     acquire(&mut client, "k TOKEN a");
-    place(&mut client, "2 k l TOKEN b QUEUE 100");
+    place(&mut client, "2 k l TOKEN b QUEUE 600000");
     let mut behind = Waiter::new(&server, "l TOKEN c BLOCK 0");
+    // The time that is asked for last counts.
+    place(&mut client, "2 k l TOKEN b QUEUE 100");
     behind.granted();
     assert_eq!((waiting(&mut client, "k"), waiting(&mut client, "l")), (0, 0));
 }
