@@ -30,7 +30,7 @@ fn who_is_called_has_five_seconds_unless_it_asked_for_less() {
         ("PX 5001", CLAIM_LEASE_MS),
         ("PX 5000", 5_000),
         ("PX 4999", 4_999),
-        ("EX 2", 2_000),
+        ("EX 4", 4_000),
     ] {
         let server = Server::start();
         let mut client = server.client();
