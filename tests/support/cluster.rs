@@ -46,6 +46,7 @@ pub(crate) struct Cluster {
     replicas_each: usize,
     taken: Vec<AtomicU16>,
     giving: Mutex<()>,
+    copying: Mutex<()>,
 }
 
 /// A cluster of three masters that all tests of a file use which need it at the same time.
@@ -176,6 +177,12 @@ impl Cluster {
         self.giving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Keeps the other tests of this cluster from MIGRATE until what this lends is dropped. A node does nothing else until its
+    /// MIGRATE is over; two that send each other keys wait for each other until that fails.
+    fn one_copies_at_a_time(&self) -> MutexGuard<'_, ()> {
+        self.copying.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The master that has this slot, as the node sees it; `None` where it thinks that nobody has.
     #[track_caller]
     pub(crate) fn owner_as_seen_by(&self, observer: usize, slot: u16) -> Option<usize> {
@@ -224,7 +231,8 @@ impl Cluster {
         let start = Instant::now();
         let of_replicas = nodes.len() == self.nodes.len();
         while let Err(disagreement) = agreement(&mut clients, of_replicas) {
-            assert!(start.elapsed() < AGREEMENT_DEADLINE, "the nodes do not agree: {disagreement}");
+            let is_late = start.elapsed() >= AGREEMENT_DEADLINE;
+            assert!(!is_late, "the nodes do not agree: {disagreement}\n{}", views(&mut clients));
             thread::sleep(Duration::from_millis(10));
         }
     }
@@ -407,6 +415,14 @@ fn agreement(clients: &mut [Client], of_replicas: bool) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// What each of them says of the cluster.
+fn views(clients: &mut [Client]) -> String {
+    let view = |client: &mut Client| {
+        ["CLUSTER MYID", "CLUSTER INFO", "CLUSTER NODES"].map(|command| client.run(command).text()).join("\n")
+    };
+    clients.iter_mut().map(view).collect::<Vec<_>>().join("\n")
 }
 
 /// The configuration epoch of each master, as a node knows it, by the ids of the nodes.

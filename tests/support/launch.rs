@@ -3,8 +3,10 @@
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -216,11 +218,25 @@ pub(crate) fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
-/// A port on which nobody listens at this moment.
+/// Where servers listen: below the ports that the system gives to clients. A server that starts again could not have its port
+/// back while some other test's connection went out from there.
+const PORTS: Range<u16> = 10_000..32_000;
+
+/// A port on which nobody listens at this moment, and which nobody else of this program is given.
 pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind(loopback(0)).unwrap();
-    listener.local_addr().unwrap().port()
+    static DRAWN: AtomicU32 = AtomicU32::new(0);
+    // Programs that run side by side begin in different places.
+    let begin = std::process::id().wrapping_mul(PLACES_APART);
+    let draw = |_| {
+        let drawn = begin.wrapping_add(DRAWN.fetch_add(1, Ordering::Relaxed));
+        PORTS.start + u16::try_from(drawn % u32::from(PORTS.end - PORTS.start)).unwrap()
+    };
+    let is_free = |port: &u16| TcpListener::bind(loopback(*port)).is_ok();
+    PORTS.map(draw).find(is_free).expect("a free port")
 }
+
+/// How far the ports of two programs with neighbouring process ids are apart.
+const PLACES_APART: u32 = 1_009;
 
 fn module_path() -> PathBuf {
     let path = std::env::var_os("REDIS_LOCK_MODULE").map_or_else(

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::locks::remaining;
-use crate::support::{Client, PATIENCE, Random, Reply, Server, wait_until};
+use crate::support::{Client, PATIENCE, Random, Reply, Server, apart_ms, wait_until};
 
 /// Keys that all clients want.
 const CONTENDED: usize = 3;
@@ -20,9 +20,6 @@ const LEASES_MS: [u64; 4] = [400, 2_000, 60_000, 600_000];
 
 /// The database that all of it is in.
 const DATABASE: u16 = 7;
-
-/// How far two readings of one span may be apart because each is shown in whole milliseconds.
-const ROUNDING_MS: i64 = 1;
 
 /// A hold that its client was told of.
 #[derive(Clone, Debug)]
@@ -73,21 +70,26 @@ impl Ledger {
         for ((key, token), known) in &self.held {
             let reply = client.run(&format!("LOCK.CHECK {key} {token}"));
             // By now at most this is left; the server was asked before.
-            let left = known.lease.saturating_sub(known.asked.elapsed());
+            let passed = known.asked.elapsed();
+            let left = known.lease.saturating_sub(passed);
+            let apart_ms = apart_ms(i64::try_from(passed.as_millis()).unwrap());
             let left_ms = i64::try_from(left.as_millis()).unwrap();
             match reply {
                 Reply::Array(parts) => {
                     assert_eq!(parts[0], Reply::Int(known.fence), "{key} {token}");
                     let remaining_ms = parts[1].int();
                     assert!(
-                        remaining_ms + ROUNDING_MS >= left_ms,
+                        remaining_ms + apart_ms >= left_ms,
                         "{key} {token}: {remaining_ms} ms, {left_ms} by its client's clock"
                     );
                     let longest_ms = i64::try_from(known.longest.as_millis()).unwrap();
                     assert!(remaining_ms <= longest_ms, "{key} {token}: {remaining_ms} ms of {known:?}");
                 }
                 null => {
-                    assert!(left.is_zero(), "{key} {token} is lost, of {known:?} {left:?} are left: {null:?}")
+                    assert!(
+                        left_ms <= apart_ms,
+                        "{key} {token} is lost, of {known:?} {left:?} are left: {null:?}"
+                    )
                 }
             }
         }

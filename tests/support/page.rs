@@ -26,7 +26,7 @@
 //! - Between double quotes stands one word, in which `\n`, `\0` and `\xff` are bytes. A word of more than 60 bytes that is
 //!   told stands as `...`.
 //!
-//! What time does, such as the end of a lease, may be told in the step before that in which it is waited for.
+//! What time does, such as the end of a lease, may be told in a step before that in which it is waited for.
 //!
 //! The server has a replica, which passes on to its own replicas what it is told, and an append-only file, which has the
 //! same. After each case the replica agrees, and so does what is read from the file.
@@ -38,7 +38,7 @@ use std::fmt::Write;
 
 use crate::support::locks::holders;
 use crate::support::stream::{Said, Stream, appended};
-use crate::support::waiter::is_blocked;
+use crate::support::waiter::{is_blocked, once_blocked};
 use crate::support::wording::Wording;
 use crate::support::{Client, PATIENCE, Pair, Reply, Server, wait_until};
 
@@ -198,7 +198,7 @@ impl Stage {
     }
 }
 
-/// Whether each step came out as written; what the next step waits for may have been told in the one before.
+/// Whether each step came out as written; what the next steps do but wait for may have been told before.
 fn agree(written: &[Step], came: &[Step]) -> bool {
     let replies = written.iter().zip(came).all(|(written, came)| written.replied == came.replied);
     let mut due = Vec::new();
@@ -206,9 +206,13 @@ fn agree(written: &[Step], came: &[Step]) -> bool {
     let in_step = written.iter().zip(came).enumerate().all(|(at, (written_step, came_step))| {
         due.extend(&written_step.told);
         told.extend(&came_step.told);
-        let early = written.get(at + 1).filter(|next| next.waits_for_time());
-        let early: Vec<&String> = early.iter().flat_map(|next| &next.told).collect();
-        says(&told, &due) || says(&told, &[&due[..], &early].concat())
+        let next = written[at + 1..].iter().take_while(|next| next.waits_for_time());
+        let mut early = due.clone();
+        says(&told, &due)
+            || next.into_iter().any(|next| {
+                early.extend(&next.told);
+                says(&told, &early)
+            })
     });
     replies && in_step
 }
@@ -277,7 +281,7 @@ impl Cast {
         let (client, id) = self.clients.get_mut(&step.who).unwrap();
         if step.replied == "waits" {
             commands.iter().for_each(|command| client.send(command));
-            wait_until(&format!("{} waits", step.does), PATIENCE, || is_blocked(&mut stage.observer, *id));
+            once_blocked(&mut stage.observer, client, *id, &step.does);
             return "waits".to_owned();
         }
         let replies = if commands.is_empty() { vec![client.read()] } else { client.pipeline(&commands) };

@@ -5,10 +5,7 @@
 use std::collections::BTreeMap;
 
 use crate::support::locks::field;
-use crate::support::{PATIENCE, Reply, Server, cmd, wait_until};
-
-/// How far two readings of one span may be apart because each is shown in whole milliseconds.
-const ROUNDING_MS: i64 = 1;
+use crate::support::{PATIENCE, Reply, Server, apart_ms, cmd, wait_until};
 
 /// A key and its database.
 pub(crate) type At = (usize, Vec<u8>);
@@ -106,13 +103,14 @@ impl Seen {
         let originals = original.keys.values().flatten();
         for (hold, original) in self.keys.values().flatten().zip(originals) {
             let name = format!("{what}: {hold:?}, and the original {original:?}");
+            let apart_ms = apart_ms(original.age_ms);
             assert!(hold.remaining_ms <= hold.lease_ms, "{name}");
             // Where a connection keeps the hold its lease may just have begun anew.
             assert!(
-                original.has_session || hold.remaining_ms + ROUNDING_MS >= original.remaining_ms,
+                original.has_session || hold.remaining_ms + apart_ms >= original.remaining_ms,
                 "the copy would end early: {name}"
             );
-            assert!(hold.age_ms <= original.age_ms + ROUNDING_MS, "the copy is older: {name}");
+            assert!(hold.age_ms <= original.age_ms + apart_ms, "the copy is older: {name}");
         }
     }
 }

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use crate::support::locks::{field, standing};
-use crate::support::{Client, PATIENCE, Reply, Server, cmd, ok_grant, wait_until};
+use crate::support::{Client, PATIENCE, Reply, Server, apart_ms, cmd, ok_grant, wait_until};
 
 /// The databases the stock is in.
 pub(crate) const DATABASES: [u16; 3] = [0, 3, 15];
@@ -203,10 +203,10 @@ impl View {
                 let name = &now.name;
                 assert_eq!(hold.check[0], was.check[0], "{name}: the fence of a token");
                 assert!(hold.remaining <= hold.lease, "{name}: {hold:?}");
-                // Both are shown in whole milliseconds, and so can be one apart more than they are.
-                assert!(hold.remaining >= was.remaining - passed - 1, "{name}: {hold:?} {was:?} {passed} ms");
+                let least = |was: i64| was - passed - apart_ms(passed);
+                assert!(hold.remaining >= least(was.remaining), "{name}: {hold:?} {was:?} {passed} ms");
                 assert!(hold.check[1] <= hold.remaining, "{name}: {hold:?}");
-                assert!(hold.check[1] >= was.check[1] - passed - 1, "{name}: {hold:?} {was:?} {passed} ms");
+                assert!(hold.check[1] >= least(was.check[1]), "{name}: {hold:?} {was:?} {passed} ms");
             }
         }
     }

@@ -1,6 +1,6 @@
 //! A connection that waits for a lock, and what becomes of it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::client::{Client, encode};
 use super::locks::{Grant, field, null, ok_grant};
@@ -18,7 +18,8 @@ pub(crate) struct Waiter {
 }
 
 impl Waiter {
-    /// Sends LOCK.ACQUIRE with everything behind it and returns once the server has the connection wait.
+    /// Sends LOCK.ACQUIRE with everything behind it and returns once the server has the connection wait, or may have had it
+    /// wait: a wait by BLOCK can be over before anybody has looked.
     #[track_caller]
     pub(crate) fn new(server: &Server, rest: &str) -> Self {
         Self::on(server, server.client(), rest)
@@ -52,9 +53,8 @@ impl Waiter {
     }
 
     #[track_caller]
-    fn once_blocked(self, server: &Server, rest: &str) -> Self {
-        let mut observer = server.client();
-        wait_until(&format!("LOCK.ACQUIRE {rest} waits"), PATIENCE, || is_blocked(&mut observer, self.id));
+    fn once_blocked(mut self, server: &Server, rest: &str) -> Self {
+        once_blocked(&mut server.client(), &mut self.client, self.id, rest);
         self
     }
 
@@ -131,6 +131,28 @@ impl Waiter {
     }
 }
 
+/// How long a look takes at whether a reply is there.
+const A_LOOK: Duration = Duration::from_millis(1);
+
+/// How long a request waits; `None` if that is without end, or not said.
+fn block_of(rest: &str) -> Option<Duration> {
+    let mut words = rest.split_ascii_whitespace().skip_while(|word| *word != "BLOCK");
+    let millis = words.nth(1)?.parse().ok()?;
+    (millis > 0).then(|| Duration::from_millis(millis))
+}
+
+/// Returns once the server has this client wait for its request, of which `rest` are the words, or may have had it wait: a
+/// wait by BLOCK can be over before anybody has looked.
+#[track_caller]
+pub(crate) fn once_blocked(observer: &mut Client, client: &mut Client, id: i64, rest: &str) {
+    let begun = Instant::now();
+    let block = block_of(rest);
+    wait_until(&format!("{rest} waits"), PATIENCE, || {
+        is_blocked(observer, id)
+            || block.is_some_and(|block| begun.elapsed() >= block) && client.has_reply_within(A_LOOK)
+    });
+}
+
 /// Whether the server has this client wait.
 #[track_caller]
 pub(crate) fn is_blocked(observer: &mut Client, id: i64) -> bool {
@@ -194,6 +216,14 @@ pub(crate) fn assert_left_in_peace(server: &Server, key: &str) {
 pub(crate) fn release<T: AsRef<[u8]>>(client: &mut Client, key: &str, token: T) {
     let reply = client.call(&[b"LOCK.RELEASE", key.as_bytes(), token.as_ref()]);
     assert_eq!(reply, Reply::Int(1), "LOCK.RELEASE {key} {}", token.as_ref().escape_ascii());
+}
+
+/// Cuts a lease, which the token must have, to so many milliseconds from now. Whoever has to wait before a lease ends waits
+/// for a long one, which is then cut: a short one could end first, while the machine does something else.
+#[track_caller]
+pub(crate) fn shorten(client: &mut Client, key: &str, token: &str, lease_ms: u64) {
+    let extend = format!("LOCK.EXTEND {key} {token} PX {lease_ms}");
+    assert_eq!(client.run(&extend), Reply::Int(1), "{extend}");
 }
 
 /// Polls until this time has passed since `start`: for what must not happen within it.

@@ -9,7 +9,7 @@ use crate::support::cluster::{Cluster, InCommon, Shared, key_in, moved_to};
 use crate::support::locks::{
     acquire, exists, fence_of, field, holder, holders, refused, remaining, standing,
 };
-use crate::support::waiter::{assert_left_in_peace, release, time_passes};
+use crate::support::waiter::{assert_left_in_peace, release, shorten, time_passes};
 use crate::support::{PATIENCE, Reply, Server, Waiter, skip, wait_until};
 
 /// Leaves the test, and says so, where the server moves no slot as a whole.
@@ -167,11 +167,12 @@ fn a_lease_that_the_source_keeps_extending_does_not_end_at_the_target() {
     let mut source = cluster.client(0);
     let mut session = cluster.client(0);
     let fence = fence_of(&mut session, &format!("{tied} TOKEN a SESSION PX 300"));
-    acquire(&mut source, &format!("{extended} TOKEN a PX 300"));
-    let moving = cluster.start_atomic_move_held_up(slot, 0, 1);
+    acquire(&mut source, &format!("{extended} TOKEN a PX 3000"));
+    // On Redis for five seconds.
+    let moving = cluster.start_atomic_move_held_up_by(200, slot, 0, 1);
     let start = Instant::now();
-    while start.elapsed() < Duration::from_millis(1_000) {
-        assert_eq!(source.run(&format!("LOCK.EXTEND {extended} a PX 300")), Reply::Int(1));
+    while start.elapsed() < Duration::from_millis(4_000) {
+        assert_eq!(source.run(&format!("LOCK.EXTEND {extended} a PX 3000")), Reply::Int(1));
         refused(&mut source, &format!("{tied} BLOCK 30"));
     }
     assert_eq!(source.run(&format!("LOCK.EXTEND {extended} a PX 60000")), Reply::Int(1));
@@ -204,12 +205,15 @@ impl<'a> InBetween<'a> {
         let mut source = cluster.client(0);
         cluster.client(1).ok("DEBUG SLOTMIGRATION PREVENT-FAILOVER 1");
         let locks = (0..40).map(|n| {
-            let (key, lease) = (key_in(slot, &format!("k{n}")), 300 + 20 * n);
-            acquire(&mut source, &format!("{key} TOKEN a PX {lease}"));
+            let key = key_in(slot, &format!("k{n}"));
+            acquire(&mut source, &format!("{key} TOKEN a PX 600000"));
             let waiter = Waiter::new(cluster.node(0), &format!("{key} TOKEN b PX 60000 BLOCK 0"));
             (key, waiter)
         });
-        let locks = locks.collect();
+        let locks: Vec<(String, Waiter)> = locks.collect();
+        for (n, (key, _)) in (0..).zip(&locks) {
+            shorten(&mut source, key, "a", 300 + 20 * n);
+        }
         time_passes(Instant::now(), Duration::from_millis(200));
         let moving = cluster.start_atomic_move(slot, 0, 1);
         moving.wait_state(&["failover-granted"]);

@@ -12,8 +12,9 @@ use crate::support::{Client, PATIENCE, Reply, Waiter, cmd, wait_until};
 /// How long a master is silent until it is taken for lost.
 const NODE_TIMEOUT_MS: u32 = 1_500;
 
-/// How long those leases are that have to end at the new master.
-const LEASE: Duration = Duration::from_millis(2_500);
+/// How long those leases are that have to end at the new master: longer than it takes until it is one, also where a failover has
+/// to be asked for again.
+const LEASE: Duration = Duration::from_secs(10);
 
 #[track_caller]
 fn start() -> Cluster {

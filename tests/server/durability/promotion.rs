@@ -11,7 +11,7 @@ use crate::support::payload::raise_fences;
 use crate::support::sentinel::Sentinels;
 use crate::support::signal::{go_on, stop};
 use crate::support::stock::{Stock, agree, select};
-use crate::support::waiter::{assert_left_in_peace, release, time_passes, wait_blocked, waiting};
+use crate::support::waiter::{assert_left_in_peace, release, shorten, time_passes, wait_blocked, waiting};
 use crate::support::{Client, PATIENCE, Pair, Random, Reply, Server, Waiter, caught_up, skip, wait_until};
 
 /// Runs a test for each way in which the roles change, side by side, for most of it is waiting.
@@ -170,9 +170,10 @@ fn every_waiter_is_answered(way: Way) {
     let (server, mut client) = (two.master(), two.master().client());
     wait_blocked(server, 0);
     assert_eq!(waiting(&mut client, "k"), 0);
-    acquire(&mut client, "brief TOKEN a PX 300");
+    acquire(&mut client, "brief TOKEN a PX 60000");
     let mut next = Waiter::new(server, "brief TOKEN b BLOCK 0");
     let mut patient = Waiter::new(server, "k TOKEN c BLOCK 0");
+    shorten(&mut client, "brief", "a", 100);
     next.granted();
     patient.assert_waiting(server);
     assert_eq!(client.run("LOCK.BREAK k"), Reply::Int(1));
@@ -216,14 +217,14 @@ fn a_failover_that_is_given_up_leaves_everybody_waiting_but_those_whose_time_is_
     let mut client = pair.master.client();
     acquire(&mut client, "k TOKEN a PX 600000");
     let mut waiter = Waiter::new(&pair.master, "k TOKEN b BLOCK 0");
-    let mut brief = Waiter::new(&pair.master, "k TOKEN c BLOCK 700");
     let began = Instant::now();
+    let mut brief = Waiter::new(&pair.master, "k TOKEN c BLOCK 700");
     stop(&pair.replica);
     // What the replica has not heard of keeps the failover waiting.
     client.ok("SET unheard v");
     client.ok("FAILOVER TIMEOUT 600000");
     brief.refused();
-    assert!(began.elapsed() >= Duration::from_millis(600), "after {:?}", began.elapsed());
+    assert!(began.elapsed() >= Duration::from_millis(700), "after {:?}", began.elapsed());
     waiter.assert_waiting(&pair.master);
     assert_eq!(client.info("replication", "master_failover_state"), "waiting-for-sync");
     client.ok("FAILOVER ABORT");
@@ -245,11 +246,15 @@ fn a_demoted_master_ends_no_lease_until_it_is_promoted_again() {
     let mut server = Server::start();
     let mut client = server.client();
     let mut session = server.client();
-    acquire(&mut client, "k TOKEN a PX 400");
-    acquire(&mut client, "s SHARED TOKEN a PX 400");
     acquire(&mut client, "s SHARED TOKEN b PX 600000");
     acquire(&mut session, "tied TOKEN a PX 400 SESSION");
-    client.ok("REPLICAOF 127.0.0.1 1");
+    // In one write, so that no lease is over before.
+    let replies = client.run_all(&[
+        "LOCK.ACQUIRE k TOKEN a PX 400",
+        "LOCK.ACQUIRE s SHARED TOKEN a PX 400",
+        "REPLICAOF 127.0.0.1 1",
+    ]);
+    assert_eq!(replies[2], Reply::Simple("OK".into()), "{replies:?}");
     wait_until("the leases are over", PATIENCE, || {
         ["k", "s", "tied"].iter().all(|key| remaining(&mut client, *key, "a").is_none())
     });

@@ -153,8 +153,9 @@ fn after_a_lost_link_the_replica_catches_up() {
 fn a_replica_ends_no_lease() {
     let pair = flowing_pair();
     let mut client = pair.master.client();
-    acquire(&mut client, "k TOKEN a PX 400");
-    acquire(&mut client, "shared SHARED TOKEN a PX 400");
+    // Longer than it takes until the master is silent.
+    acquire(&mut client, "k TOKEN a PX 4000");
+    acquire(&mut client, "shared SHARED TOKEN a PX 4000");
     acquire(&mut client, "shared SHARED TOKEN b PX 60000");
     pair.wait_caught_up();
     stop(&pair.master);

@@ -192,7 +192,7 @@ fn dump_and_restore_carry_holds_fences_and_what_is_left_of_the_leases() {
     let server = Server::start();
     let mut client = server.client();
     acquire(&mut client, "k SHARED TOKEN a PX 60000 OWNER me");
-    acquire(&mut client, "k LIMIT 3 TOKEN b PX 400");
+    acquire(&mut client, "k LIMIT 3 TOKEN b PX 4000");
     acquire(&mut client, "k SHARED TOKEN c PX 90000");
     let (before, left) = (crate::support::locks::standing(&mut client, "k"), client.run("LOCK.CHECK k b"));
     let payload = Payload::of(&mut client, "k");

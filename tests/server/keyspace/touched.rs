@@ -152,15 +152,14 @@ fn a_ttl_someone_sets_on_a_lock_ends_it_if_it_comes_first() {
     let server = Server::start();
     let mut client = server.client();
     acquire(&mut client, "k TOKEN a PX 60000");
-    assert_eq!(client.run(&format!("PEXPIRE k {SHORT}")), Reply::Int(1));
-    assert!(remaining(&mut client, "k", "a").is_some());
+    let replies = client.run_all(&[&format!("PEXPIRE k {SHORT}"), "LOCK.CHECK k a"]);
+    assert!(replies[0] == Reply::Int(1) && !replies[1].is_null(), "{replies:?}");
     wait_until("the key has expired", PATIENCE, || !exists(&mut client, "k"));
     assert_eq!(client.run("LOCK.CHECK k a"), null(&client));
     acquire(&mut client, "k TOKEN b");
     assert_eq!(client.run("PTTL k"), Reply::Int(-1), "and the next lock has none");
 
-    acquire(&mut client, &format!("l TOKEN a PX {SHORT}"));
-    assert_eq!(client.run("PEXPIRE l 60000"), Reply::Int(1));
+    assert_eq!(short_then(&mut client, "l", "PEXPIRE l 60000"), Reply::Int(1));
     wait_until("the lease has ended", PATIENCE, || !exists(&mut client, "l"));
 }
 
@@ -277,9 +276,12 @@ fn a_moved_lock_keeps_its_holds_and_its_lease() {
     assert_eq!(here.run("MOVE goes 1"), Reply::Int(1));
     assert!(!exists(&mut here, "goes"));
     assert_eq!(field(&holder(&mut there, "goes"), "fence"), Reply::Int(goes.fence));
-    assert_eq!(short_then(&mut here, "k", "MOVE k 1"), Reply::Int(1));
-    acquire(&mut here, "k TOKEN b PX 60000");
-    assert_eq!(here.run("MOVE k 1"), Reply::Int(0), "the name is taken there");
+    let moved = ["MOVE k 1", "LOCK.ACQUIRE k TOKEN b PX 60000", "MOVE k 1"];
+    let short = format!("LOCK.ACQUIRE k TOKEN s PX {SHORT}");
+    let replies = here.run_all(&[&[short.as_str()], &moved[..]].concat());
+    assert_eq!(replies[1], Reply::Int(1));
+    ok_grant(replies[2].clone());
+    assert_eq!(replies[3], Reply::Int(0), "the name is taken there");
     wait_until("the moved lock's lease ends there", PATIENCE, || !exists(&mut there, "k"));
     outlast(&mut here, SHORT);
     assert!(remaining(&mut here, "k", "b").is_some(), "the name's next lock");

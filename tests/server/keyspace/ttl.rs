@@ -13,8 +13,8 @@ const LONG_MS: i64 = 3_600_000;
 /// Sets a time to live, which the key then has.
 #[track_caller]
 fn expire(client: &mut Client, key: &str, ms: i64) {
-    assert_eq!(client.run(&format!("PEXPIRE {key} {ms}")), Reply::Int(1));
-    assert!(ttl(client, key) > 0);
+    let replies = client.run_all(&[&format!("PEXPIRE {key} {ms}"), &format!("PTTL {key}")]);
+    assert!(replies[0] == Reply::Int(1) && replies[1].int() > 0, "{replies:?}");
 }
 
 fn ttl(client: &mut Client, key: &str) -> i64 {
@@ -105,8 +105,8 @@ fn a_lock_that_was_handed_over_outlasts_the_time_to_live_of_its_last_holder() {
     acquire(&mut client, "k TOKEN a PX 60000");
     let mut waiter = Waiter::new(&pair.master, "k TOKEN b PX 60000 BLOCK 0");
     let set = Instant::now();
-    expire(&mut client, "k", 1_000);
-    release(&mut client, "k", "a");
+    let replies = client.run_all(&["PEXPIRE k 1000", "LOCK.RELEASE k a"]);
+    assert_eq!(replies, [Reply::Int(1), Reply::Int(1)]);
     waiter.granted();
     time_passes(set, Duration::from_millis(1_200));
     assert!(remaining(&mut client, "k", "b").is_some());
@@ -196,8 +196,8 @@ fn files_say_the_same() {
         acquire(&mut client, "kept TOKEN a PX 600000");
         acquire(&mut client, "taken TOKEN a PX 600000");
         expire(&mut client, "kept", LONG_MS);
-        expire(&mut client, "taken", 1_000);
-        assert_eq!(client.run("LOCK.EXTEND taken a"), Reply::Int(1));
+        let replies = client.run_all(&["PEXPIRE taken 1000", "LOCK.EXTEND taken a PX 600000"]);
+        assert_eq!(replies, [Reply::Int(1), Reply::Int(1)]);
         server.kill9();
         server.start_again();
         let mut client = server.client();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::support::errors::{self, fails};
 use crate::support::locks::{acquire, exists, field, field_names};
 use crate::support::waiter::wait_blocked;
-use crate::support::{Client, Reply, Server, Waiter};
+use crate::support::{Client, Reply, Server, Waiter, cmd};
 
 fn keys(client: &mut Client, rest: &str) -> Vec<String> {
     let top = client.run(&format!("LOCK.TOP {rest}"));
@@ -123,7 +123,8 @@ fn neither_this_nor_the_figures_walk_over_locks() {
     let server = Server::builder().module_args("max-waiters 20000").start();
     let mut client = server.client();
     for batch in (0..LOCKS).collect::<Vec<_>>().chunks(1000) {
-        let commands: Vec<_> = batch.iter().map(|n| ["LOCK.ACQUIRE".to_owned(), format!("k{n}")]).collect();
+        let commands: Vec<_> =
+            batch.iter().map(|n| cmd!["LOCK.ACQUIRE", format!("k{n}"), "PX", 600_000]).collect();
         client.pipeline(&commands);
     }
     for batch in (0..WAITED_FOR).collect::<Vec<_>>().chunks(1000) {

@@ -103,7 +103,7 @@ fn many_requests_over_many_keys_come_and_go() {
     let mut client = server.client();
     let keys: Vec<String> = (0..100).map(|n| format!("k{n}")).collect();
     let keys = keys.join(" ");
-    acquire(&mut client, "k0 TOKEN a");
+    acquire(&mut client, "k0 TOKEN a PX 600000");
     for round in 0..2 {
         for n in 0..200 {
             let reply = client.run(&format!("LOCK.MACQUIRE 100 {keys} TOKEN t{n} QUEUE 600000"));

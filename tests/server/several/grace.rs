@@ -38,7 +38,9 @@ fn only_who_is_known_to_hold_all_is_granted_them() {
 
 #[test]
 fn who_waits_for_several_is_served_when_it_is_over() {
-    let mut server = Server::builder().aof().config("lock.restart-grace 700").start();
+    // Long enough for all who come to wait while it lasts.
+    const GRACE_MS: u64 = 5_000;
+    let mut server = Server::builder().aof().config(&format!("lock.restart-grace {GRACE_MS}")).start();
     acquire(&mut server.client(), "k TOKEN a PX 600000");
     server.kill9();
     let start = Instant::now();
@@ -52,7 +54,7 @@ fn who_waits_for_several_is_served_when_it_is_over() {
     assert_eq!(waiting(&mut client, "x"), 1);
     release(&mut client, "k", "a");
     let grant = waiter.granted();
-    assert!(start.elapsed() >= Duration::from_millis(700), "{:?}", start.elapsed());
+    assert!(start.elapsed() >= Duration::from_millis(GRACE_MS), "{:?}", start.elapsed());
     assert_eq!(fences(&mut client, &["k", "l", "m"], "b"), [grant.fence; 3]);
     free.granted();
     next.assert_waiting(&server);

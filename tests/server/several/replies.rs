@@ -118,8 +118,8 @@ fn a_release_ends_holds_whatever_their_levels() {
 fn leases_that_were_granted_together_end_together_but_for_those_that_were_extended() {
     let server = Server::start();
     let mut client = server.client();
-    all(&mut client, "3 k l m TOKEN a PX 300");
-    client.run("LOCK.EXTEND l a PX 600000");
+    let replies = client.run_all(&["LOCK.MACQUIRE 3 k l m TOKEN a PX 300", "LOCK.EXTEND l a PX 600000"]);
+    assert_eq!(replies[1], Reply::Int(1));
     wait_until("leases end", PATIENCE, || !exists(&mut client, "k") && !exists(&mut client, "m"));
     assert_eq!(holds(&mut client, &["k", "l", "m"], "a"), ["l"]);
 }

@@ -133,9 +133,12 @@ fn an_upgrade_that_gives_up_leaves_all_holds_as_they_were() {
     all(&mut client, "2 k l TOKEN a SHARED PX 60000");
     acquire(&mut client, "l TOKEN b SHARED PX 60000");
     let before = ["k", "l"].map(|key| standing(&mut client, key));
-    let mut upgrade = waits(&server, "2 k l TOKEN a LIMIT 1 BLOCK 100");
+    let mut upgrade = waits(&server, "2 k l TOKEN a LIMIT 1 BLOCK 0");
     let mut reader = waits(&server, "2 k l TOKEN c SHARED BLOCK 0");
+    // Whose time is short comes when all others wait, and takes over the place.
+    let mut brief = waits(&server, "2 k l TOKEN a LIMIT 1 BLOCK 50");
     upgrade.refused();
+    brief.refused();
     reader.granted();
     release_all(&mut client, "2 k l c");
     assert_eq!(["k", "l"].map(|key| standing(&mut client, key)), before);

@@ -40,8 +40,9 @@ fn a_replica_does_what_its_master_has_decided() {
         let fence = waiter.granted().fence;
         agree(&pair);
         assert_eq!(reader.run("LOCK.CHECK k b").items()[0], Reply::Int(fence));
-        client.ok("SET k c PX 700");
+        client.ok("SET k c PX 600000");
         let mut waiter = Waiter::new(&pair.master, "k TOKEN d PX 60000 BLOCK 0");
+        assert_eq!(client.run("PEXPIRE k 300"), Reply::Int(1));
         waiter.granted();
         agree(&pair);
         assert!(remaining(&mut reader, "k", "d").is_some());
@@ -148,9 +149,10 @@ fn in_the_grace_its_token_keeps_it_and_nobody_else_is_granted_anything() {
 fn where_the_server_refuses_writes_nobody_is_handed_it() {
     let pair = Pair::start_with(adopting().config("min-replicas-to-write 1"), adopting());
     let mut client = pair.master.client();
-    wait_until("the replica counts", PATIENCE, || !client.run("SET k a PX 2000").is_error());
+    wait_until("the replica counts", PATIENCE, || !client.run("SET k a PX 600000").is_error());
     let mut waiter = Waiter::new(&pair.master, "k TOKEN b PX 60000 BLOCK 0");
-    client.ok("CONFIG SET min-replicas-to-write 2");
+    let replies = client.run_all(&["PEXPIRE k 300", "CONFIG SET min-replicas-to-write 2"]);
+    assert_eq!(replies, [Reply::Int(1), Reply::Simple("OK".into())]);
     wait_until("its time is over", PATIENCE, || !exists(&mut client, "k"));
     let began = Instant::now();
     time_passes(began, Duration::from_millis(150));

@@ -1,6 +1,6 @@
 //! The end of leases in numbers: soon after their time, many at once, and while the server may not be written to.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use crate::support::locks::{acquire, exists, null, remaining};
@@ -8,7 +8,7 @@ use crate::support::stream::Stream;
 use crate::support::{Client, Data, PATIENCE, Random, Reply, Server, cmd, ok_grant, wait_until};
 
 /// How late the end of a lease may be before something is wrong with more than the machine.
-const LATE: Duration = Duration::from_secs(2);
+const LATE: Duration = Duration::from_secs(5);
 
 /// The server says when it ends a lease, so nobody has to look, and nothing but its timer wakes it.
 #[test]
@@ -18,13 +18,14 @@ fn leases_end_in_time_on_an_idle_server() {
     let server = Server::builder().config("hz 1").config("dynamic-hz no").start();
     let mut client = server.client();
     let mut stream = Stream::of(&server);
-    let mut grants = HashMap::new();
-    for n in 0..LOCKS {
-        let lease = 500 + random.next() % 1_500;
-        let asked = Instant::now();
-        let (_, fence) = ok_grant(client.call(&cmd!["LOCK.ACQUIRE", format!("k{n}"), "PX", lease]));
-        grants.insert(fence, (asked, Instant::now(), Duration::from_millis(lease)));
-    }
+    let leases: Vec<u64> = (0..LOCKS).map(|_| 500 + random.next() % 1_500).collect();
+    let commands: Vec<_> =
+        (0..LOCKS).map(|n| cmd!["LOCK.ACQUIRE", format!("k{n}"), "PX", leases[n]]).collect();
+    let asked = Instant::now();
+    let replies = client.pipeline(&commands);
+    let answered = Instant::now();
+    let fences = replies.into_iter().map(|reply| ok_grant(reply).1);
+    let grants: HashMap<i64, Duration> = fences.zip(leases.into_iter().map(Duration::from_millis)).collect();
 
     let mut latenesses = Vec::new();
     while latenesses.len() < LOCKS {
@@ -32,7 +33,7 @@ fn leases_end_in_time_on_an_idle_server() {
         if command[0] == b"LOCK.BREAK" {
             let now = Instant::now();
             let fence: i64 = String::from_utf8_lossy(&command[3]).parse().unwrap();
-            let (asked, answered, lease) = grants[&fence];
+            let lease = grants[&fence];
             assert!(now >= asked + lease, "{lease:?} ended early, after {:?}", now - asked);
             latenesses.push(now.saturating_duration_since(answered + lease));
         }
@@ -48,39 +49,39 @@ fn leases_end_in_time_on_an_idle_server() {
 #[test]
 fn very_many_leases_that_end_at_once_do_not_stall_the_server() {
     const LOCKS: usize = 50_000;
+    const LOOKS: usize = 300;
     let mut server = Server::start();
     let mut client = server.client();
-    let began = Instant::now();
-    let lease = Duration::from_secs(4);
     for from in (0..LOCKS).step_by(5_000) {
-        let left = lease.saturating_sub(began.elapsed()).as_millis().max(1);
-        let left = u64::try_from(left).unwrap();
-        let commands: Vec<_> =
-            (from..from + 5_000).map(|n| cmd!["LOCK.ACQUIRE", format!("k{n}"), "PX", left]).collect();
+        let commands: Vec<_> = (from..from + 5_000)
+            .map(|n| cmd!["LOCK.ACQUIRE", format!("k{n}"), "TOKEN", "a", "PX", 600_000])
+            .collect();
         client.pipeline(&commands);
     }
-    let mut sizes = BTreeSet::new();
-    let mut sleeper = server.client();
-    let over = (lease.saturating_sub(began.elapsed()) + Duration::from_millis(200)).as_secs_f64();
-    sleeper.ok(&format!("DEBUG SLEEP {over}"));
-
-    // From here on all leases are over, and the server ends them while it answers.
-    let awake = Instant::now();
-    let mut longest = Duration::ZERO;
-    loop {
-        let asked = Instant::now();
-        assert_eq!(client.run("PING"), Reply::Simple("PONG".into()));
-        longest = longest.max(asked.elapsed());
-        let size = client.run("DBSIZE").int();
-        sizes.insert(size);
-        if size == 0 {
-            break;
-        }
-        assert!(awake.elapsed() < PATIENCE, "{size} locks are still there");
+    // In a transaction, in which none is ended.
+    client.ok("MULTI");
+    for from in (0..LOCKS).step_by(5_000) {
+        let commands: Vec<_> =
+            (from..from + 5_000).map(|n| cmd!["LOCK.EXTEND", format!("k{n}"), "a", "PX", 1]).collect();
+        client.pipeline(&commands);
     }
-    println!("{LOCKS} leases ended within {:?}, a PING took {longest:?} at most", awake.elapsed());
-    // That clients have their turn in between shows in what they see; how long a turn takes is also up to the machine.
-    assert!(sizes.len() > 10, "seen: {sizes:?}");
+    client.run("DEBUG SLEEP 3");
+    client.send(&["EXEC"]);
+
+    // When it wakes all leases are over, and it ends them while it answers. These requests are there by then, so that it is not
+    // up to the client when they are read; they are so long that the server takes several turns to read them.
+    let long = "x".repeat(15_000);
+    let looks: Vec<_> =
+        (0..LOOKS).flat_map(|_| [cmd!["ECHO", long].to_vec(), cmd!["DBSIZE"].to_vec()]).collect();
+    let replies = server.client().pipeline(&looks);
+    assert_eq!(client.read().items().len(), LOCKS + 1);
+    let mut sizes: Vec<i64> = replies.iter().skip(1).step_by(2).map(Reply::int).collect();
+    sizes.dedup();
+    println!("seen while {LOCKS} leases ended: {sizes:?}");
+    // That clients have their turn in between shows in what they see: each time a few more have ended.
+    let few = i64::try_from(LOCKS).unwrap() / 20;
+    assert!(sizes.len() >= 3 && sizes.windows(2).all(|pair| pair[0] - pair[1] <= few), "seen: {sizes:?}");
+    wait_until("all have ended", PATIENCE, || client.run("DBSIZE") == Reply::Int(0));
     server.assert_alive();
 }
 
@@ -89,11 +90,10 @@ fn very_many_leases_that_end_at_once_do_not_stall_the_server() {
 fn leases_wait_for_the_end_of_a_pause(pause: &str) {
     let mut server = Server::builder().aof().start();
     let mut client = server.client();
-    acquire(&mut client, "k TOKEN a PX 300");
-    acquire(&mut client, "shared SHARED TOKEN a PX 300");
     acquire(&mut client, "shared SHARED TOKEN b PX 60000");
     let paused = Instant::now();
-    client.ok(pause);
+    // In one write, so that no lease is over before.
+    client.run_all(&["LOCK.ACQUIRE k TOKEN a PX 300", "LOCK.ACQUIRE shared SHARED TOKEN a PX 300", pause]);
     let mut contender = server.client();
     contender.send(&cmd!["LOCK.ACQUIRE", "k", "TOKEN", "b", "PX", 60000]);
     if pause.ends_with("WRITE") {
@@ -102,20 +102,19 @@ fn leases_wait_for_the_end_of_a_pause(pause: &str) {
             remaining(&mut client, "k", "a").is_none() && remaining(&mut client, "shared", "a").is_none()
         });
         assert!(remaining(&mut client, "shared", "b").is_some());
-        assert!(
-            paused.elapsed() < Duration::from_millis(1_500),
-            "the pause was over before anything was seen"
-        );
+        assert!(!contender.has_reply_within(Duration::from_millis(50)), "granted in the pause");
+        client.ok("CLIENT UNPAUSE");
     }
     assert_eq!(ok_grant(contender.read()).0, b"b");
-    assert!(
-        paused.elapsed() >= Duration::from_millis(1_490),
-        "granted in the pause, after {:?}",
-        paused.elapsed()
-    );
-    wait_until("the other lease ends too", PATIENCE, || {
-        crate::support::locks::holders(&mut client, "shared").len() == 1
-    });
+    if pause.ends_with("ALL") {
+        assert!(
+            paused.elapsed() >= Duration::from_millis(1_490),
+            "granted in the pause, after {:?}",
+            paused.elapsed()
+        );
+    }
+    // Nobody sees it from the moment it is over; it has ended when the file has it.
+    wait_until("the other lease ends too", PATIENCE, || client.info("lock", "lock_lapsed") == "2");
     server.assert_alive();
     server.restart(Data::NoSave);
     let mut client = server.client();
@@ -127,7 +126,7 @@ fn leases_wait_for_the_end_of_a_pause(pause: &str) {
 
 #[test]
 fn leases_that_end_while_writes_are_paused_end_after_it() {
-    leases_wait_for_the_end_of_a_pause("CLIENT PAUSE 1500 WRITE");
+    leases_wait_for_the_end_of_a_pause("CLIENT PAUSE 600000 WRITE");
 }
 
 #[test]
@@ -141,15 +140,15 @@ fn leases_that_end_while_writes_are_paused_end_by_themselves_after_it() {
     let mut server = Server::builder().aof().start();
     let mut client = server.client();
     let mut stream = Stream::of(&server);
-    let fence = acquire(&mut client, "k TOKEN a PX 100").fence;
-    client.ok("CLIENT PAUSE 800 WRITE");
     let paused = Instant::now();
+    let replies = client.run_all(&["LOCK.ACQUIRE k TOKEN a PX 100", "CLIENT PAUSE 800 WRITE"]);
+    let (_, fence) = ok_grant(replies[0].clone());
     wait_until("the lease is over", PATIENCE, || client.run("LOCK.CHECK k a") == null(&client));
     let ended =
         std::iter::repeat_with(|| stream.command()).find(|command| command[0] == b"LOCK.BREAK").unwrap();
     assert_eq!(ended, cmd!["LOCK.BREAK", "k", "FENCE", fence]);
     assert!(
-        paused.elapsed() >= Duration::from_millis(750),
+        paused.elapsed() >= Duration::from_millis(790),
         "written in the pause, after {:?}",
         paused.elapsed()
     );

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::locks::{acquire, refused};
-use crate::support::waiter::{assert_left_in_peace, release, wait_blocked};
+use crate::support::waiter::{assert_left_in_peace, release, shorten, wait_blocked};
 use crate::support::{Client, PATIENCE, Reply, Server, Waiter, cmd, wait_until};
 
 /// Owners by their names, each with a token that is its name.
@@ -320,10 +320,11 @@ fn workers_under_one_label_contend_as_others_do() {
 fn a_circle_is_open_once_a_lease_in_it_has_ended() {
     let mut scene = Scene::new();
     scene.takes("b", "right");
-    scene.takes("a", "left PX 300");
+    scene.takes("a", "left PX 60000");
     let mut a = scene.waits("a", "right");
     scene.is_refused("b", "left");
     let mut client = scene.server.client();
+    shorten(&mut client, "left", "a", 100);
     wait_until("the lease ends", PATIENCE, || client.run("LOCK.CHECK left a") == Reply::NullArray);
     scene.takes("b", "left");
     scene.gives_back("b", "right");

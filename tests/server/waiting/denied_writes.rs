@@ -16,7 +16,8 @@ fn nothing_is_granted(server: &Server, code: &str, deny: impl FnOnce(), allow: i
     let mut client = server.client();
     let mut holder = server.client();
     acquire(&mut holder, "session TOKEN a SESSION PX 60000");
-    acquire(&mut holder, "lease TOKEN a PX 2500");
+    // Longer than it takes until no more writes are taken.
+    acquire(&mut holder, "lease TOKEN a PX 8000");
     let mut after_session = Waiter::new(server, "session TOKEN b OWNER b BLOCK 0");
     let mut after_lease = Waiter::new(server, "lease TOKEN b OWNER b BLOCK 0");
     let mut late = Waiter::new(server, "lease TOKEN c OWNER c BLOCK 3000");

@@ -101,9 +101,12 @@ fn a_writer_that_gives_up_lets_the_readers_behind_it_in() {
     let server = Server::start();
     let mut client = server.client();
     acquire(&mut client, "k SHARED TOKEN a");
-    let mut writer = Waiter::new(&server, "k TOKEN w BLOCK 400");
+    let mut writer = Waiter::new(&server, "k TOKEN w BLOCK 0");
     let mut readers = [1, 2, 3].map(|n| Waiter::new(&server, &format!("k SHARED TOKEN r{n} BLOCK 0")));
+    // Whose time is short comes when all others wait, and takes over the place.
+    let mut brief = Waiter::new(&server, "k TOKEN w BLOCK 50");
     writer.refused();
+    brief.refused();
     readers.iter_mut().for_each(|reader| drop(reader.granted()));
     for token in ["a", "r1", "r2", "r3"] {
         release(&mut client, "k", token);

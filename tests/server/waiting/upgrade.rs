@@ -1,7 +1,7 @@
 //! A token that asks again while it waits or holds: its place in the queue, its count, and another limit.
 
 use crate::support::locks::{acquire, field, holder, holders, refused, remaining, standing};
-use crate::support::waiter::{assert_left_in_peace, owners, release, wait_blocked};
+use crate::support::waiter::{assert_left_in_peace, owners, release, shorten, wait_blocked};
 use crate::support::{Client, PATIENCE, Reply, Server, Waiter, cmd, wait_until};
 
 // --- a token that waits already
@@ -288,9 +288,11 @@ fn an_upgrade_is_served_when_the_other_readers_leases_end() {
     let server = Server::start();
     let mut client = server.client();
     acquire(&mut client, "k SHARED TOKEN a PX 60000");
-    acquire(&mut client, "k SHARED TOKEN b PX 150");
-    acquire(&mut client, "k SHARED TOKEN c PX 300");
+    acquire(&mut client, "k SHARED TOKEN b PX 60000");
+    acquire(&mut client, "k SHARED TOKEN c PX 60000");
     let mut upgrader = Waiter::new(&server, "k TOKEN a LIMIT 1 BLOCK 0");
+    shorten(&mut client, "k", "b", 100);
+    shorten(&mut client, "k", "c", 200);
     upgrader.granted();
     assert_eq!(holders(&mut client, "k").len(), 1);
 }

@@ -24,6 +24,8 @@ pub(crate) struct AtomicMove<'a> {
     slot: u16,
     source: usize,
     target: usize,
+    /// Keys that Redis copies besides.
+    fillers: usize,
 }
 
 /// How the server does it, if it can.
@@ -59,7 +61,7 @@ impl Cluster {
         } else {
             task = self.client(target).run(&format!("CLUSTER MIGRATION IMPORT {slot} {slot}")).text();
         }
-        AtomicMove { cluster: self, way, task, slot, source, target }
+        AtomicMove { cluster: self, way, task, slot, source, target, fillers: 0 }
     }
 
     /// The same, held up while keys are copied and before the source pauses writes, until [`AtomicMove::let_pause`]. On Valkey
@@ -71,6 +73,18 @@ impl Cluster {
         source: usize,
         target: usize,
     ) -> AtomicMove<'_> {
+        self.start_atomic_move_held_up_by(FILLERS, slot, source, target)
+    }
+
+    /// The same, and on Redis so many keys take [`FILLER_MICROS`] each.
+    #[track_caller]
+    pub(crate) fn start_atomic_move_held_up_by(
+        &self,
+        fillers: usize,
+        slot: u16,
+        source: usize,
+        target: usize,
+    ) -> AtomicMove<'_> {
         let mut client = self.client(source);
         if way() == Some(Way::Valkey) {
             client.ok("DEBUG SLOTMIGRATION PREVENT-PAUSE 1");
@@ -78,11 +92,11 @@ impl Cluster {
             moving.wait_state(&["waiting-to-pause"]);
             return moving;
         }
-        for number in 0..FILLERS {
+        for number in 0..fillers {
             client.ok(&format!("SET {} v", key_in(slot, &format!("filler-{number}"))));
         }
         client.ok(&format!("CONFIG SET rdb-key-save-delay {FILLER_MICROS}"));
-        let moving = self.start_atomic_move(slot, source, target);
+        let moving = AtomicMove { fillers, ..self.start_atomic_move(slot, source, target) };
         wait_until("the source copies keys", PATIENCE, || {
             client.info("persistence", "rdb_bgsave_in_progress") == "1"
                 || client.info("replication", "connected_slaves") != "0"
@@ -158,7 +172,7 @@ impl AtomicMove<'_> {
     fn drop_fillers(&self, node: usize) {
         if self.way == Way::Redis {
             let mut client = self.cluster.client(node);
-            for number in 0..FILLERS {
+            for number in 0..self.fillers {
                 client.run(&format!("DEL {}", key_in(self.slot, &format!("filler-{number}"))));
             }
         }

@@ -109,6 +109,7 @@ impl Migration<'_> {
     #[track_caller]
     fn migrate(&self, keys: &[Vec<u8>]) -> Reply {
         let command = self.migrate_command(keys);
+        let _others_wait = self.cluster.one_copies_at_a_time();
         self.cluster.client(self.source).call(&command)
     }
 
@@ -133,7 +134,9 @@ impl Migration<'_> {
         let mut commands: Vec<Vec<Vec<u8>>> = before.iter().map(command).collect();
         commands.push(self.migrate_command(&[key.as_bytes().to_vec()]));
         commands.extend(after.iter().map(command));
+        let others_wait = self.cluster.one_copies_at_a_time();
         let replies = self.cluster.client(self.source).pipeline(&commands);
+        drop(others_wait);
         assert!(replies.iter().all(|reply| !reply.is_error()), "{replies:?}");
         assert_eq!(replies[before.len()], Reply::Simple("OK".into()), "MIGRATE {key}");
     }

@@ -4,9 +4,10 @@ use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU16;
 use std::thread;
+use std::time::{Duration, Instant};
 
-use super::{AGREEMENT_DEADLINE, Cluster, SLOTS, cluster_info};
-use crate::support::{Builder, Client, Server, wait_until};
+use super::{AGREEMENT_DEADLINE, Cluster, SLOTS};
+use crate::support::{Builder, Client, Server, free_port, wait_until};
 
 /// How often another pair of ports is tried when somebody else took one of those chosen.
 const PORT_ATTEMPTS: usize = 5;
@@ -85,6 +86,7 @@ impl ClusterBuilder {
             replicas_each: self.replicas_each,
             taken,
             giving: Mutex::new(()),
+            copying: Mutex::new(()),
         };
         cluster.wait_agreed();
         for client in &mut clients {
@@ -154,30 +156,38 @@ pub(super) fn range(master: usize, masters: usize) -> Range<u16> {
 }
 
 /// Makes every two nodes known to each other, rather than wait until word of them has gone round.
+///
+/// A node that does not run for as long as the node timeout gives up on whom it is just meeting, who may know it by then and
+/// asks no more: of two, one would never know the other. So who does not know all after a while asks in turn.
 #[track_caller]
 fn meet(nodes: &[Server], clients: &mut [Client]) {
     let buses: Vec<u16> = clients.iter_mut().map(bus_port).collect();
+    let meet = |client: &mut Client, other: usize| {
+        client.ok(&format!("CLUSTER MEET 127.0.0.1 {} {}", nodes[other].port(), buses[other]));
+    };
     for (at, client) in clients.iter_mut().enumerate() {
-        for other in at + 1..nodes.len() {
-            client.ok(&format!("CLUSTER MEET 127.0.0.1 {} {}", nodes[other].port(), buses[other]));
-        }
+        (at + 1..nodes.len()).for_each(|other| meet(client, other));
     }
-    let count = nodes.len().to_string();
     for (at, client) in clients.iter_mut().enumerate() {
-        wait_until(&format!("node {at} knows {count} nodes"), AGREEMENT_DEADLINE, || {
-            cluster_info(client, "cluster_known_nodes") == count
-                && !client.run("CLUSTER NODES").text().contains("handshake")
+        let mut asked = Instant::now();
+        wait_until(&format!("node {at} knows {} nodes", nodes.len()), AGREEMENT_DEADLINE, || {
+            let known = client.run("CLUSTER NODES").text();
+            let is_met = known.lines().count() == nodes.len() && !known.contains("handshake");
+            if !is_met && asked.elapsed() > MEETING {
+                asked = Instant::now();
+                let unknown = |other: &usize| !known.contains(&format!(":{}@", nodes[*other].port()));
+                (0..nodes.len()).filter(unknown).for_each(|other| meet(client, other));
+            }
+            is_met
         });
     }
 }
+
+/// When nodes that run have met for sure, or given up.
+const MEETING: Duration = Duration::from_secs(4);
 
 #[track_caller]
 fn bus_port(client: &mut Client) -> u16 {
     let reply = client.run("CONFIG GET cluster-port");
     reply.items()[1].text().parse().unwrap()
-}
-
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }

@@ -14,7 +14,7 @@ fn a_lock_takes_about_200_bytes_a_place_330_and_a_waiter_about_35_kilobytes() {
     let mut used = || client.info("memory", "used_memory").parse::<i64>().unwrap();
     let empty = used();
     let mut holder = server.client();
-    (0..LOCKS).for_each(|n| drop(acquire(&mut holder, &format!("lock:{n:07}"))));
+    (0..LOCKS).for_each(|n| drop(acquire(&mut holder, &format!("lock:{n:07} PX 600000"))));
     let a_lock = (used() - empty) / LOCKS;
     assert!((100..=300).contains(&a_lock), "{a_lock} bytes");
 

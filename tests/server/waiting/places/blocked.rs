@@ -503,7 +503,7 @@ fn an_upgrade_whose_connection_breaks_waits_on_ahead_of_the_queue() {
 /// The hold was there before it asked, so it stays, and its lease is not cut.
 #[test]
 fn an_upgrade_that_could_not_be_told_keeps_the_lease_of_its_hold() {
-    let server = Server::builder().config("lock.claim-lease 1000").start();
+    let server = Server::builder().config("lock.claim-lease 30000").start();
     let mut client = server.client();
     let first = acquire(&mut client, "k TOKEN a SHARED PX 600000");
     acquire(&mut client, "k TOKEN b SHARED PX 600000");

@@ -82,14 +82,10 @@ fn a_place_that_ends_makes_room() {
         acquire(&mut client, "k TOKEN a PX 600000");
         place(&mut client, "k TOKEN first QUEUE 600000");
         for end in ["LOCK.RELEASE k second", "time", "CLIENT UNBLOCK"] {
-            if end == "time" {
-                place(&mut client, "k TOKEN second QUEUE 1500");
-            } else {
-                place(&mut client, "k TOKEN second QUEUE 600000");
-            }
+            place(&mut client, "k TOKEN second QUEUE 600000");
             queue_full(&mut client, "k TOKEN third QUEUE 600000");
             match end {
-                "time" => {}
+                "time" => drop(place(&mut client, "k TOKEN second QUEUE 100")),
                 "CLIENT UNBLOCK" => {
                     let mut waiter = Waiter::new(&server, "k TOKEN second BLOCK 0 QUEUE 600000");
                     client.run(&format!("CLIENT UNBLOCK {} ERROR", waiter.id));

@@ -178,12 +178,16 @@ fn while_writes_are_paused_nobody_is_called_and_afterwards_the_first_is() {
     let server = &mut pair.master;
     let mut client = server.client();
     let mut listener = Listener::of(server, "k");
-    acquire(&mut client, "k TOKEN a PX 900");
+    acquire(&mut client, "k TOKEN a PX 60000");
     let number = place(&mut client, "k TOKEN b QUEUE 600000");
     let paused = Instant::now();
-    client.ok(&format!("CLIENT PAUSE {} WRITE", PAUSE.as_millis()));
+    let pause = format!("CLIENT PAUSE {} WRITE", PAUSE.as_millis());
+    let replies = client.run_all(&["LOCK.EXTEND k a PX 900", &pause]);
+    assert_eq!(replies, [Reply::Int(1), Reply::Simple("OK".into())]);
     listener.hears(number);
-    assert!(paused.elapsed() >= PAUSE, "called {:?} into the pause", paused.elapsed());
+    // The server counts it in whole milliseconds.
+    let least = PAUSE - Duration::from_millis(10);
+    assert!(paused.elapsed() >= least, "called {:?} into the pause", paused.elapsed());
     claim(&mut client, "k TOKEN b");
     release(&mut client, "k", "b");
     assert_left_in_peace(server, "k");
@@ -234,7 +238,8 @@ fn a_connection_lost_during_a_pause_leaves_its_place() {
 
 #[test]
 fn in_restart_grace_places_wait_on_and_are_called_in_order_when_it_is_over() {
-    const GRACE_MS: u64 = 1_500;
+    // Long enough for all who ask while it lasts.
+    const GRACE_MS: u64 = 5_000;
     let mut server = Server::builder()
         .aof()
         .config(&format!("lock.restart-grace {GRACE_MS}"))
@@ -279,9 +284,10 @@ fn while_too_few_replicas_keep_up_nobody_is_called() {
     let server = Server::builder().config("lock.claim-lease 600000").start();
     let mut client = server.client();
     let mut listener = Listener::of(&server, "k");
-    acquire(&mut client, "k TOKEN a PX 1000");
+    acquire(&mut client, "k TOKEN a PX 60000");
     let number = place(&mut client, "k TOKEN b QUEUE 600000");
-    client.ok("CONFIG SET min-replicas-to-write 1");
+    let replies = client.run_all(&["LOCK.EXTEND k a PX 300", "CONFIG SET min-replicas-to-write 1"]);
+    assert_eq!(replies, [Reply::Int(1), Reply::Simple("OK".into())]);
     let reply = client.run("LOCK.ACQUIRE k TOKEN c QUEUE 600000");
     assert!(reply.error().starts_with("NOREPLICAS "), "{reply:?}");
     wait_until("the lease is over", PATIENCE, || remaining(&mut client, "k", "a").is_none());

@@ -45,7 +45,7 @@ fn a_call_is_told_behind_what_freed_the_lock_and_a_claim_as_the_hold_it_came_to(
     let mut wording = Wording::default();
     acquire(&mut client, "k TOKEN a");
     place(&mut client, "k TOKEN b PX 60000 OWNER me QUEUE 600000");
-    place(&mut client, "k TOKEN c PX 2000 SHARED QUEUE 600000");
+    place(&mut client, "k TOKEN c PX 4000 SHARED QUEUE 600000");
     assert_eq!(told(&stream.until_now(&mut client), &mut wording), ["LOCK.ACQUIRE k [a #1 30000]"]);
     release(&mut client, "k", "a");
     let due = ["MULTI", "LOCK.RELEASE k a", "LOCK.ACQUIRE k [b #2 5000 OWNER me]", "EXEC"];
@@ -54,7 +54,7 @@ fn a_call_is_told_behind_what_freed_the_lock_and_a_claim_as_the_hold_it_came_to(
     let due = ["LOCK.ACQUIRE k [b #2 60000 OWNER me]"];
     assert_eq!(told(&stream.until_now(&mut client), &mut wording), due);
     release(&mut client, "k", "b");
-    let due = ["MULTI", "LOCK.RELEASE k b", "LOCK.ACQUIRE k [c #3 2000 SHARED]", "EXEC"];
+    let due = ["MULTI", "LOCK.RELEASE k b", "LOCK.ACQUIRE k [c #3 4000 SHARED]", "EXEC"];
     assert_eq!(told(&stream.until_now(&mut client), &mut wording), due);
     assert_eq!(client.run("LOCK.EXTEND k c PX 70000"), Reply::Int(1));
     assert_eq!(told(&stream.until_now(&mut client), &mut wording), ["LOCK.EXTEND k c PX 70000"]);

@@ -2,15 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::{
-    Listener, call_next, claim, entries, held, is_called, leases, lose, patient, place, ticket, tickets,
-};
+use super::{Listener, call_next, claim, held, is_called, leases, patient, place, ticket, tickets};
 use crate::support::errors::{self, fails};
 use crate::support::locks::{acquire, exists, fence_of, field, holders, null, refused};
 use crate::support::waiter::{
     assert_left_in_peace, blocked_clients, is_blocked, owners, release, time_passes, wait_blocked, waiting,
 };
-use crate::support::{Client, Data, PATIENCE, Reply, Server, Waiter, cmd, wait_until};
+use crate::support::{Client, Data, PATIENCE, Reply, Server, Waiter, at_once, cmd, wait_until};
 
 /// The place is gone: a repeat is told a new ticket, and gives that up again.
 #[track_caller]
@@ -103,7 +101,7 @@ fn a_place_ends_with_its_time_and_not_before() {
         wait_until("its time is over", PATIENCE, || waiting(&mut client, "k") == 0);
         let took = asked.elapsed();
         assert!(took >= Duration::from_millis(queue_ms), "QUEUE {queue_ms} ended after {took:?}");
-        assert!(took < Duration::from_millis(queue_ms + 3_000), "QUEUE {queue_ms} ended after {took:?}");
+        assert!(took < Duration::from_millis(queue_ms + 10_000), "QUEUE {queue_ms} ended after {took:?}");
         assert_ended(&mut client, "k", "b", first);
     }
     release(&mut client, "k", "a");
@@ -128,9 +126,11 @@ fn a_writers_place_that_ends_lets_in_the_readers_behind_it() {
     let mut client = server.client();
     acquire(&mut client, "k TOKEN r SHARED PX 600000");
     let mut listener = Listener::of(&server, "k");
-    place(&mut client, "k TOKEN w QUEUE 1500");
+    place(&mut client, "k TOKEN w QUEUE 600000");
     let mut reader = Waiter::new(&server, "k TOKEN s SHARED BLOCK 0");
     let behind = place(&mut client, "k TOKEN t SHARED QUEUE 600000");
+    // The time that is asked for last counts.
+    place(&mut client, "k TOKEN w QUEUE 100");
     listener.hears(behind);
     reader.granted();
 }
@@ -138,8 +138,11 @@ fn a_writers_place_that_ends_lets_in_the_readers_behind_it() {
 #[test]
 fn the_shortest_time_ends_first_wherever_it_stands() {
     let (_server, mut client) = held();
-    for (token, queue_ms) in [("b", 1_500), ("c", 500), ("d", 1_000)] {
-        place(&mut client, &format!("k TOKEN {token} OWNER {token} QUEUE {queue_ms}"));
+    // In one write, so that their times begin together.
+    let requests = [("b", 1_500), ("c", 500), ("d", 1_000)]
+        .map(|(token, queue_ms)| format!("LOCK.ACQUIRE k TOKEN {token} OWNER {token} QUEUE {queue_ms}"));
+    for reply in client.run_all(&requests.each_ref().map(String::as_str)) {
+        ticket(&reply);
     }
     let mut seen = vec![];
     wait_until("all times are over", PATIENCE, || {
@@ -157,25 +160,33 @@ fn the_shortest_time_ends_first_wherever_it_stands() {
 
 #[test]
 fn each_repeat_begins_the_time_anew() {
-    const QUEUE_MS: u64 = 1_500;
+    const QUEUE: Duration = Duration::from_millis(1_500);
     let (_server, mut client) = held();
-    let asked = Instant::now();
-    let request = format!("k TOKEN b QUEUE {QUEUE_MS}");
-    let first = place(&mut client, &request);
+    let request = format!("k TOKEN b QUEUE {}", QUEUE.as_millis());
+    let mut asked = Instant::now();
+    let (mut first, mut begun) = (place(&mut client, &request), asked);
     wait_until("it would have ended long ago", PATIENCE, || {
-        assert_eq!(place(&mut client, &request), first, "after {:?}", asked.elapsed());
-        asked.elapsed() > Duration::from_millis(QUEUE_MS * 2)
+        let asking = Instant::now();
+        let number = place(&mut client, &request);
+        if number != first {
+            // On a machine that stood still for so long it has ended, and this one is another.
+            assert!(asked.elapsed() >= QUEUE, "after {:?}", begun.elapsed());
+            (first, begun) = (number, asking);
+        }
+        asked = asking;
+        begun.elapsed() > QUEUE * 2
     });
+    place(&mut client, "k TOKEN b QUEUE 600000");
     call_next(&mut client, "k", "a", "b");
 }
 
 #[test]
 fn the_time_that_was_asked_for_last_counts() {
     let (_server, mut client) = held();
-    let long = place(&mut client, "k TOKEN longer QUEUE 1000");
-    place(&mut client, "k TOKEN longer QUEUE 600000");
-    place(&mut client, "k TOKEN shorter QUEUE 600000");
-    place(&mut client, "k TOKEN shorter QUEUE 1000");
+    let requests = ["longer QUEUE 500", "longer QUEUE 600000", "shorter QUEUE 600000", "shorter QUEUE 500"]
+        .map(|it| format!("LOCK.ACQUIRE k TOKEN {it}"));
+    let tickets_told = client.run_all(&requests.each_ref().map(String::as_str));
+    let long = ticket(&tickets_told[0]);
     wait_until("the shorter is over", PATIENCE, || waiting(&mut client, "k") == 1);
     assert_eq!(tickets(&mut client, "k"), [Some(long)]);
     call_next(&mut client, "k", "a", "longer");
@@ -187,13 +198,15 @@ fn a_place_ends_in_its_time_on_an_idle_server_that_looks_rarely() {
     let mut client = server.client();
     acquire(&mut client, "k TOKEN r SHARED PX 600000");
     for queue_ms in [10, 120, 250] {
-        let asked = Instant::now();
-        place(&mut client, &format!("k TOKEN w QUEUE {queue_ms}"));
-        // It stands behind the writer, unless that has left already.
-        acquire(&mut client, "k TOKEN s SHARED BLOCK 0");
-        let late = asked.elapsed().saturating_sub(Duration::from_millis(queue_ms));
-        assert!(late < Duration::from_millis(700), "QUEUE {queue_ms} ended {late:?} late");
-        release(&mut client, "k", "s");
+        at_once(&format!("the end of QUEUE {queue_ms}"), || {
+            let asked = Instant::now();
+            place(&mut client, &format!("k TOKEN w QUEUE {queue_ms}"));
+            // It stands behind the writer, unless that has left already.
+            acquire(&mut client, "k TOKEN s SHARED BLOCK 0");
+            let late = asked.elapsed().saturating_sub(Duration::from_millis(queue_ms));
+            release(&mut client, "k", "s");
+            late
+        });
     }
 }
 
@@ -320,13 +333,12 @@ fn reset_quit_and_a_new_protocol_leave_a_place() {
 fn a_place_that_lost_its_connection_has_all_of_its_time_from_then_on() {
     let (server, mut client) = held();
     let waiter = Waiter::new(&server, "k TOKEN b BLOCK 0 QUEUE 1500");
-    let asked = Instant::now();
-    time_passes(asked, Duration::from_millis(2_000));
+    time_passes(Instant::now(), Duration::from_millis(2_000));
     waiter.assert_waiting(&server);
-    lose(&server, "k", waiter);
-    assert_eq!(entries(&mut client, "k").len(), 1);
+    let left = Instant::now();
+    drop(waiter);
     wait_until("its time is over", PATIENCE, || waiting(&mut client, "k") == 0);
-    assert!(asked.elapsed() >= Duration::from_millis(3_500), "{:?}", asked.elapsed());
+    assert!(left.elapsed() >= Duration::from_millis(1_500), "{:?}", left.elapsed());
 }
 
 // --- the key

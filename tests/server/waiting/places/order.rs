@@ -327,7 +327,7 @@ fn an_upgrade_stands_ahead_of_the_queue() {
 
 #[test]
 fn an_upgrade_that_is_granted_never_shortens_the_lease_of_the_hold() {
-    let server = Server::builder().config("lock.claim-lease 1000").start();
+    let server = Server::builder().config("lock.claim-lease 30000").start();
     let mut client = server.client();
     acquire(&mut client, "k TOKEN a SHARED PX 600000");
     acquire(&mut client, "k TOKEN b SHARED PX 600000");

@@ -29,13 +29,15 @@ fn after_a_restart_no_connection_keeps_it_and_its_lease_runs_out() {
         } else {
             server.stop(Data::Save);
         }
+        let began = Instant::now();
         server.start_again();
         let mut client = server.client();
         // The lease may have been extended just before, and counts from the start.
         if let [hold] = holders(&mut client, "k").as_slice() {
             assert_eq!(field(hold, "session"), Reply::NullBulk);
         } else {
-            assert!(!power_cut, "it cannot have ended yet");
+            let may_be_over = began.elapsed() >= Duration::from_millis(1_500);
+            assert!(!power_cut || may_be_over, "it cannot have ended yet");
         }
         wait_until("the lease runs out", PATIENCE, || !exists(&mut client, "k"));
         assert_left_in_peace(&server, "k");
@@ -71,10 +73,15 @@ fn the_extensions_reach_a_replica() {
     acquire(&mut session, "k TOKEN a PX 1000 SESSION");
     pair.wait_caught_up();
     let mut reader = pair.replica.client();
+    // Where an extension comes late the lease is over by the replica's own clock, and the key stays.
+    let left_on = |reader: &mut Client| {
+        assert!(exists(reader, "k"), "the replica has it");
+        remaining(reader, "k", "a").unwrap_or(0)
+    };
     for _ in 0..3 {
-        let mut last = remaining(&mut reader, "k", "a").expect("the replica has it");
+        let mut last = left_on(&mut reader);
         wait_until("what is left of the lease grows on the replica", PATIENCE, || {
-            let left = remaining(&mut reader, "k", "a").expect("the replica has it");
+            let left = left_on(&mut reader);
             let grown = left > last;
             last = left;
             grown
@@ -91,7 +98,7 @@ fn the_extensions_reach_a_replica() {
 fn on_a_promoted_replica_no_connection_keeps_it_and_its_lease_runs_out() {
     let pair = Pair::start();
     let mut session = pair.master.client();
-    acquire(&mut session, "k TOKEN a PX 1000 SESSION");
+    acquire(&mut session, "k TOKEN a PX 5000 SESSION");
     pair.wait_caught_up();
     let mut promoted = pair.replica.client();
     promoted.ok("REPLICAOF NO ONE");

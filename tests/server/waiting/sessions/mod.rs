@@ -11,10 +11,10 @@ mod waiters;
 use std::time::Duration;
 
 use crate::support::locks::{exists, field, holder};
-use crate::support::{Client, Reply, wait_until};
+use crate::support::{Client, PATIENCE, Reply, wait_until};
 
 /// How soon the end of a connection must be the end of its holds: far sooner than the leases used with it.
-const AT_ONCE: Duration = Duration::from_secs(5);
+const AT_ONCE: Duration = PATIENCE;
 
 /// Waits until the key is gone, long before a lease could have ended.
 #[track_caller]

@@ -28,7 +28,7 @@ fn a_retry_with_session_ties_it_to_the_new_connection() {
 fn a_retry_with_session_ties_a_hold_that_was_nobodys() {
     let server = Server::start();
     let mut client = server.client();
-    let first = acquire(&mut client, "k TOKEN a PX 300");
+    let first = acquire(&mut client, "k TOKEN a PX 60000");
     let mut session = server.client();
     let id = session.id();
     assert_eq!(acquire(&mut session, "k TOKEN a PX 1000 SESSION"), first);
