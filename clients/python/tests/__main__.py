@@ -4,9 +4,11 @@
   test_contention.py      a lock that more threads want than may be blocked
   test_fork.py            what the child of a process that holds locks may do
   test_interrupts.py      300 interrupts of the main thread around the grant, of one lock and of several
+  test_levels.py          what levels take from their hold, and how they end
   test_lock_class.py      the tests of redis-py for its own lock; as_lock_class.py is for it
   test_readme.py          the programs of README.md
   test_several.py         several locks at once, weights, delays and guards, as far as they are particular to Python
+  test_with.py            threads and tasks that share one `with`
   support.py              a server, and a proxy in front of it
   testee.py               takes part in the proofs of all clients, clients/conformance
 
