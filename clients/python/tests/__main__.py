@@ -8,6 +8,7 @@
   test_lock_class.py      the tests of redis-py for its own lock; as_lock_class.py is for it
   test_readme.py          the programs of README.md
   test_several.py         several locks at once, weights, delays and guards, as far as they are particular to Python
+  test_steps.py           what is asked and when, without a server
   test_with.py            threads and tasks that share one `with`
   support.py              a server, and a proxy in front of it
   testee.py               takes part in the proofs of all clients, clients/conformance
