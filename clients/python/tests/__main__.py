@@ -1,6 +1,7 @@
 """The tests of the client, against real servers. `make test-clients` runs it; REDIS_SERVER chooses the server.
 
   test_cancel_on_lost.py  a task whose block is cancelled when its lock is lost
+  test_connections.py     those that are closed, stand still, lead to a replica, or are many
   test_contention.py      a lock that more threads want than may be blocked
   test_fork.py            what the child of a process that holds locks may do
   test_interrupts.py      300 interrupts of the main thread around the grant, of one lock and of several
