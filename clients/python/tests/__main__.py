@@ -1,12 +1,16 @@
 """The tests of the client, against real servers. `make test-clients` runs it; REDIS_SERVER chooses the server.
 
   test_cancel_on_lost.py  a task whose block is cancelled when its lock is lost
+  test_connections.py     those that are closed, stand still, lead to a replica, or are many
   test_contention.py      a lock that more threads want than may be blocked
   test_fork.py            what the child of a process that holds locks may do
   test_interrupts.py      300 interrupts of the main thread around the grant, of one lock and of several
+  test_levels.py          what levels take from their hold, and how they end
   test_lock_class.py      the tests of redis-py for its own lock; as_lock_class.py is for it
   test_readme.py          the programs of README.md
   test_several.py         several locks at once, weights, delays and guards, as far as they are particular to Python
+  test_steps.py           what is asked and when, without a server
+  test_with.py            threads and tasks that share one `with`
   support.py              a server, and a proxy in front of it
   testee.py               takes part in the proofs of all clients, clients/conformance
 

@@ -82,7 +82,7 @@ class CancelOnLost(ServerTest):
                         if releases:
                             await held.release()
                         held.hold.lose()
-                        block._blocks[-1].cancel()
+                        block._entered._all[-1][1].cancel()
                 self.assertEqual(asyncio.current_task().cancelling(), 0)
                 for _ in range(3):
                     await asyncio.sleep(0)

@@ -6,9 +6,10 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Generic, Optional, Self, TypeVar
 
-from ._steps import Grant, Options, Words, now
+from ._steps import Grant, Options, Words, check_lease, now
 from .errors import LockLostError
 
 # How often a session looks whether its connection is still there, in seconds.
@@ -23,12 +24,14 @@ class Lease:
         self._process = os.getpid()
         #: Its levels, as long as somebody has them.
         self.levels: list[weakref.ref[Any]] = []
+        #: So that of two levels that end at a time one sees the other.
+        self.changing = threading.Lock()
         #: Rises when what is due has changed.
         self.version = 0
         self._lock, self._callbacks = threading.Lock(), list[Callable[[], object]]()
         self._renewing = self._over = False
         self.ends = self._renew_at = grant.ends
-        self.seconds = options.lease
+        self.seconds = self._asked_for = options.lease
         self.confirm(grant.ends, options.lease)
 
     def watch(self, at: float) -> None:
@@ -59,12 +62,17 @@ class Lease:
     def shorten(self, seconds: float) -> None:
         """To be called before an extension is asked for: a shorter lease may begin at once, also if its reply is lost."""
         with self._lock:
+            self._asked_for = seconds
             ends = min(self.ends, now() + seconds)
             if ends == self.ends:
                 return
             self.ends = ends
             self.version += 1
         self.watch(self._sooner(ends))
+
+    def to_release(self, options: Options) -> Options:
+        """What to release, for as long as the server may hold it, whether it has confirmed the last extension or not."""
+        return replace(options, lease=max(self.seconds, self._asked_for))
 
     def tend(self) -> Optional[float]:
         """Does what is due, and says when to come again, or None when that is never."""
@@ -147,14 +155,40 @@ class Level(Generic[HoldT]):
         hold.levels = [*(each for each in hold.levels if each() is not None), weakref.ref(self)]
 
     @property
+    def of_hold(self) -> Options:
+        """What the hold was acquired with."""
+        return self.hold.options
+
+    @property
     def all_names(self) -> tuple[str, ...]:
         """What the token holds: a level that was asked of some of it is one of all."""
-        return self.hold.options.names
+        return self.of_hold.names
 
     @property
     def seconds(self) -> float:
         """The length of the lease."""
         return self.hold.seconds
+
+    def _longer(self, lease: Optional[float]) -> float:
+        """How long the lease is to be where this was asked for: a level makes that of its hold no shorter."""
+        if lease is None:
+            return self.seconds
+        check_lease(lease)
+        return max(lease, self.seconds) if self.level > 1 else lease
+
+    def _end(self) -> Optional[Self]:
+        """From now on it is released. What is to be released at the server, with all above it: this one, or the lowest
+        level that only those above have kept. None while there is one above this: the server would end that as well."""
+        with self.hold.changing:
+            self._released = True
+            for each in self.hold.levels:
+                level = each()
+                if level is not None and level.level > self.level and not level._gone:
+                    return None
+            lowest = self
+            while lowest._outer is not None and lowest._outer._released:
+                lowest = lowest._outer
+            return lowest
 
     def _guarded(self, name: Optional[str], command: str, args: tuple[Any, ...]) -> Words:
         """The words of LOCK.GUARD."""
@@ -166,6 +200,11 @@ class Level(Generic[HoldT]):
 
     def _lost(self) -> LockLostError:
         return LockLostError("The lock is not held any more, and nothing has run.", lock_name=self.name)
+
+    def check_held(self) -> None:
+        """To be called before and after a further level is asked for."""
+        if not self.held:
+            raise LockLostError("The outer level is not held any more.", lock_name=self.name)
 
     @property
     def remaining(self) -> float:
@@ -213,3 +252,23 @@ class Known(Generic[LevelT]):
             if level is not None and not level._gone:
                 return level
         return None
+
+
+EnteredT = TypeVar("EnteredT")
+
+
+class Entered(Generic[EnteredT]):
+    """What threads or tasks have entered that share one `with`: each leaves its own, the innermost first."""
+
+    def __init__(self) -> None:
+        self._all: list[tuple[object, EnteredT]] = []
+
+    def add(self, worker: object, entered: EnteredT) -> None:
+        self._all.append((worker, entered))
+
+    def take(self, worker: object) -> EnteredT:
+        """That of another one where this one has entered nothing, but leaves what that has begun."""
+        entries = list(self._all)
+        entry = next((each for each in reversed(entries) if each[0] == worker), entries[-1])
+        self._all.remove(entry)
+        return entry[1]

@@ -9,13 +9,12 @@ in several could wait for ever for one who waits there too.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from typing import Any, Optional
+from typing import Optional
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
-from ._steps import PAUSE, AskAll, Grant, Options, Pause, Steps, now
-from .errors import LockLostError, passes, reraise
+from ._steps import PATIENCE, PAUSE, AskAll, Grant, Options, Pause, Steps, now
+from .errors import LockLostError, code_of, passes, reraise
 
 RETRY = 0.2  # seconds, at most, between two tries
 TRIES = 3  # to release at a server whose reply was lost; what is held there otherwise ends with its lease
@@ -38,8 +37,11 @@ def no_guard() -> ValueError:
 
 
 def acquiring(options: Options, servers: int) -> Steps[Optional[Grant]]:
-    deadline = float("inf") if options.wait is None else now() + options.wait
+    began = now()
+    deadline = float("inf") if options.wait is None else began + options.wait
     quorum = servers // 2 + 1
+    # So many may not grant it, and it can be had of the others.
+    spare = servers - quorum
     while True:
         sent = now()
         replies = yield AskAll(options.acquire())
@@ -48,22 +50,29 @@ def acquiring(options: Options, servers: int) -> Steps[Optional[Grant]]:
         if len(granted) >= quorum and now() < ends:
             return Grant(max(granted), ends)
         yield from releasing(options, servers)
-        # With so many it cannot be had.
-        _raise_if(replies, servers - quorum, options, final=now() >= deadline)
-        if options.level > 1:
+        errors = [reply for reply in replies if isinstance(reply, RedisError)]
+        lasting = [error for error in errors if not passes(error)]
+        if len(lasting) > spare:
+            reraise(lasting[0], options.name)
+        if options.level > 1 and replies.count(None) > spare:
             raise LockLostError("The outer level does not hold the lock any more.", lock_name=options.name)
-        if now() >= deadline:
+        # A majority may hold it, of which too few have said so: then it is asked for once more, for some time at least.
+        unknown = len(errors) > spare or options.level > 1
+        if now() >= (max(deadline, began + PATIENCE) if unknown else deadline):
+            if errors and unknown:
+                reraise(errors[0], options.name)
             return None
-        yield Pause(min(deadline - now(), random.uniform(RETRY / 4, RETRY)))
+        pause = random.uniform(RETRY / 4, RETRY)
+        yield Pause(pause if unknown else min(deadline - now(), pause))
 
 
 def extending(options: Options, lease: float, until: float, servers: int) -> Steps[Optional[float]]:
     quorum = servers // 2 + 1
     while True:
         sent = now()
-        replies = yield AskAll(options.acquire() if options.level > 1 else options.extend(lease))
-        errors = [reply for reply in replies if isinstance(reply, Exception)]
-        yes = sum(bool(reply) for reply in replies) - len(errors)
+        replies = yield AskAll(options.renewing(lease))
+        yes = sum(bool(reply) and not isinstance(reply, Exception) for reply in replies)
+        errors = [reply for reply in replies if isinstance(reply, Exception) and code_of(reply) != "WRONGTYPE"]
         if yes >= quorum:
             return sent + lease - drift(lease)
         if yes + len(errors) < quorum:
@@ -74,22 +83,19 @@ def extending(options: Options, lease: float, until: float, servers: int) -> Ste
 
 
 def releasing(options: Options, servers: int, keep_until: float = 0.0) -> Steps[Optional[bool]]:
-    yes, left = 0, tuple(range(servers))
+    yes, left, unknown = 0, tuple(range(servers)), set[int]()
     for _ in range(TRIES):
         rest = keep_until - now()
         replies = yield AskAll(options.extend(rest) if rest > 0 else options.release(), left)
-        yes += sum(reply == 1 for reply in replies)
+        for each, reply in zip(left, replies):
+            if reply == 1:
+                yes += 1
+                unknown.discard(each)
+            elif isinstance(reply, Exception) and not isinstance(reply, ResponseError):
+                # Whatever it says after this, it may have released it now.
+                unknown.add(each)
         left = tuple(each for each, reply in zip(left, replies) if isinstance(reply, Exception) and passes(reply))
         if not left:
             break
     quorum = servers // 2 + 1
-    return True if yes >= quorum else None if yes + len(left) >= quorum else False
-
-
-def _raise_if(replies: Sequence[Any], more_than: int, options: Options, final: bool) -> None:
-    """The first error, when there are too many: at once those that do not pass."""
-    errors = [reply for reply in replies if isinstance(reply, RedisError)]
-    lasting = [error for error in errors if not passes(error)]
-    for some in (lasting, errors if final else []):
-        if len(some) > more_than:
-            reraise(some[0], options.name)
+    return True if yes >= quorum else None if yes + len(unknown.union(left)) >= quorum else False

@@ -9,7 +9,7 @@ from __future__ import annotations
 import select
 from typing import Any, Optional
 
-from redis.exceptions import MovedError
+from redis.exceptions import AskError, MovedError
 
 from ._steps import TIMEOUT, Options, slot_of
 
@@ -25,10 +25,18 @@ def settings_of(settings: dict[str, Any], retry: Any) -> dict[str, Any]:
     """The settings of connections as ours are to have them."""
     ours = {name: value for name, value in settings.items() if name not in _NOT_TAKEN}
     ours["retry"] = retry
+    # As many as are asked of at once: who has to release a lock must not be refused a connection.
+    ours["max_connections"] = 2**31
     ours["decode_responses"] = False
     ours["socket_timeout"] = ours.get("socket_timeout") or TIMEOUT
     ours["socket_connect_timeout"] = ours.get("socket_connect_timeout") or TIMEOUT
     return ours
+
+
+def asked_at(error: Exception) -> Optional[tuple[str, int]]:
+    """The node that has the lock for this once, where a redirection says so."""
+    is_ask = isinstance(error, AskError) and not isinstance(error, MovedError)
+    return (error.host, int(error.port)) if is_ask else None  # type: ignore[attr-defined]
 
 
 def closed_by_peer(sock: Any) -> bool:

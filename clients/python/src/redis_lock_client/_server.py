@@ -10,17 +10,18 @@ from typing import Any, Optional, TypeVar, Union
 import redis
 from redis.backoff import NoBackoff
 from redis.exceptions import (
-    AskError, ClusterDownError, ConnectionError, MovedError, RedisClusterException, RedisError, ResponseError,
+    ClusterDownError, ConnectionError, MovedError, RedisClusterException, RedisError, ResponseError,
 )  # fmt: skip
 from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool
 
 from ._leave import Leave
-from ._routes import Slots, check_slots, closed_by_peer, settings_of
+from ._routes import Slots, asked_at, check_slots, closed_by_peer, settings_of
 from ._steps import (
     PAUSE, REDIRECTIONS, REPEAT, SOON, TIMEOUT, Ask, AskInTurn, Grant, Options, Pause, Step, Steps, Words, acquiring, extending,
     first_key, ms, now, releasing,
 )  # fmt: skip
+from .errors import LockError, not_of_master
 
 T = TypeVar("T")
 AnyRedis = Union[redis.Redis, redis.RedisCluster]
@@ -81,6 +82,7 @@ class Server(Performer):
         self._cluster = client if isinstance(client, redis.RedisCluster) else None
         self._single = None if isinstance(client, redis.RedisCluster) else like(client, **settings)
         self._nodes, self._slots = dict[tuple[str, int], redis.Redis](), Slots()
+        self._is_closed = False
         self._leave = Leave(blocked)
 
     def for_hold(self, options: Options) -> Union[Server, Session]:
@@ -96,6 +98,7 @@ class Server(Performer):
         """A hold has ended, of which there is nothing here to close: see Session."""
 
     def close(self) -> None:
+        self._is_closed = True
         for each in (self._single, *self._nodes.values()):
             if each is not None:
                 each.connection_pool.disconnect()
@@ -105,8 +108,9 @@ class Server(Performer):
         try:
             return send(self.node(name), words, replicas)
         except RedisError as error:
-            if isinstance(error, AskError) and not isinstance(error, MovedError):
-                return send(self._node_at(error.host, int(error.port)), words, replicas, asking=True)
+            at = asked_at(error)
+            if at is not None:
+                return send(self.node_at(*at), words, replicas, asking=True)
             self.learn(name, error)
             raise
 
@@ -142,10 +146,16 @@ class Server(Performer):
             self._leave.give_back()
         return reply
 
+    def check_open(self) -> None:
+        """What is raised here is not repeated."""
+        if self._is_closed:
+            raise LockError("The client was closed.")
+
     def node(self, name: str) -> redis.Redis:
+        self.check_open()
         if self._single is not None:
             return self._single
-        return self._node_at(*(self._slots.owner(name) or self._ask_library(name)))
+        return self.node_at(*(self._slots.owner(name) or self._ask_library(name)))
 
     def _ask_library(self, name: str) -> tuple[str, int]:
         assert self._cluster is not None
@@ -157,7 +167,7 @@ class Server(Performer):
             raise ConnectionError("No node has the slot.")
         return node.host, int(node.port)
 
-    def _node_at(self, host: str, port: int) -> redis.Redis:
+    def node_at(self, host: str, port: int) -> redis.Redis:
         assert self._cluster is not None
         if (host, port) not in self._nodes:
             template = self._cluster.get_default_node().redis_connection
@@ -167,6 +177,8 @@ class Server(Performer):
     def learn(self, name: str, error: RedisError) -> None:
         """What an error says of the node that has the lock."""
         if self._cluster is None:
+            if self._single is not None and not_of_master(error):
+                self._single.connection_pool.disconnect(inuse_connections=False)
             return
         if isinstance(error, MovedError):
             self._slots.moved(name, error)
@@ -182,24 +194,33 @@ class Session(Performer):
 
     def __init__(self, server: Server, options: Options) -> None:
         self._server, self._name = server, options.name
-        self._timeout = None if options.wait is None else options.wait + TIMEOUT
         self._own: Optional[redis.Redis] = None
+        # Where the slot of the lock is on its way to, if a node has said so: the connection is one to there.
+        self._importing: Optional[tuple[str, int]] = None
 
     def ask(self, words: Words, replicas: int) -> Any:
         if words[0] in ("LOCK.RELEASE", "LOCK.MRELEASE", "LOCK.GUARD"):
             return self._server.ask(words)
-        if self._own is None:
-            self._own = like(self._server.node(self._name), socket_timeout=self._timeout, single_connection_client=True)
+        return self._ask(words, replicas)
+
+    def ask_in_turn(self, words: Words, wait: Optional[float]) -> Any:
+        words = (*words, "BLOCK", 0 if wait is None else ms(wait))
+        # No other reply may take as long.
+        return self._ask(words, timeout=None if wait is None else wait + TIMEOUT)
+
+    def _ask(self, words: Words, replicas: int = 0, **reading: Any) -> Any:
         try:
-            return send(self._own, words, replicas)
+            self._server.check_open()
+            if self._own is None:
+                node = self._server.node_at(*self._importing) if self._importing else self._server.node(self._name)
+                self._own = like(node, single_connection_client=True)
+            return send_by(self._own, words, replicas, asking=self._importing is not None, **reading)
         except RedisError as error:
             # By the next connection the hold would not be tied to anything.
             self.end()
+            self._importing = asked_at(error)
             self._server.learn(self._name, error)
             raise
-
-    def ask_in_turn(self, words: Words, wait: Optional[float]) -> Any:
-        return self.ask((*words, "BLOCK", 0 if wait is None else ms(wait)), 0)
 
     def hung_up(self) -> bool:
         own = self._own
@@ -224,8 +245,30 @@ def like(client: redis.Redis, **other: Any) -> redis.Redis:
     return redis.Redis(connection_pool=ours, single_connection_client=single)
 
 
+def wait_for(replicas: int, client: redis.Redis) -> Words:
+    return ("WAIT", replicas, ms(min(1.0, timeout_of(client) / 2)))
+
+
 def timeout_of(client: redis.Redis) -> float:
     return float(client.connection_pool.connection_kwargs["socket_timeout"] or TIMEOUT)
+
+
+def send_by(own: redis.Redis, words: Words, replicas: int, asking: bool, **reading: Any) -> Any:
+    """As `send`, by the one connection of a client, which a pipeline would not use. `timeout`: how long the reply may
+    take."""
+    connection: Any = own.connection
+
+    def reply(*words: Union[str, bytes, int], **reading: Any) -> Any:
+        connection.send_command(*words)
+        return connection.read_response(**reading)
+
+    try:
+        if asking:
+            reply("ASKING")
+        replies = [reply(*words, **reading)]
+        return [*replies, reply(*wait_for(replicas, own))] if replicas else replies[0]
+    except ValueError as error:
+        raise ConnectionError("The connection was closed.") from error
 
 
 def send(client: redis.Redis, words: Words, replicas: int = 0, asking: bool = False) -> Any:
@@ -241,7 +284,7 @@ def send(client: redis.Redis, words: Words, replicas: int = 0, asking: bool = Fa
             pipe.execute_command("ASKING")
         pipe.execute_command(*words)
         if replicas:
-            pipe.execute_command("WAIT", replicas, ms(min(1.0, timeout_of(client) / 2)))
+            pipe.execute_command(*wait_for(replicas, client))
         replies = pipe.execute(raise_on_error=False)[asking:]
     for each in replies:
         if isinstance(each, Exception):

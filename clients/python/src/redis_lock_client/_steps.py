@@ -29,6 +29,7 @@ SOON = 0.05  # the first such repeat of one who waits without a connection
 PATIENCE = 2.0  # how long an acquire that does not wait tries again what passes
 REDIRECTIONS = 4  # that are followed one after the other, of a command that is sent once
 MOST = 256  # locks that can be acquired together
+MOST_HOLDERS = 65535  # of one lock
 TIMEOUT = 5.0  # of a socket that has none: no request may hang for ever
 
 Words = tuple[Union[str, bytes, int], ...]
@@ -40,6 +41,11 @@ now = time.monotonic
 def ms(seconds: float) -> int:
     """At least 1, since `BLOCK 0` waits without end."""
     return max(1, round(seconds * 1000))
+
+
+def check_lease(seconds: float) -> None:
+    if not 0 < seconds < float("inf"):
+        raise ValueError("a lease is a number of seconds above 0")
 
 
 def this_worker(number: int) -> str:
@@ -87,12 +93,15 @@ class Options:
     def __post_init__(self) -> None:
         if not 1 <= len(self.names) <= MOST:
             raise ValueError(f"so many locks can be acquired together: 1 to {MOST}")
-        if not 1 <= self.weight <= (self.limit or 65535):
+        if not 1 <= self.weight <= (self.limit or MOST_HOLDERS):
             raise ValueError("weight is 1 to the limit, or with shared to 65535; without either it is 1")
-        if self.delay < 0 or (self.delay and not self.session):
+        if not self.delay >= 0 or (self.delay and not self.session):
             raise ValueError("delay is for a session, and not negative")
-        if self.lease <= 0 or self.at_least < 0 or (self.wait or 0) < 0:
-            raise ValueError("lease, wait and at_least are seconds, and not negative")
+        check_lease(self.lease)
+        if not self.at_least >= 0 or not (self.wait or 0) >= 0:
+            raise ValueError("wait and at_least are seconds, and not negative")
+        if self.level < 1 or self.replicas < 0:
+            raise ValueError("levels begin at 1, and replicas are not negative")
         if self.session and self.at_least:
             raise ValueError("a session ends with its connection, so it cannot have at_least")
 
@@ -132,6 +141,10 @@ class Options:
     def extend(self, lease: float) -> Words:
         return (*self._words("EXTEND"), self.token, "PX", ms(lease))
 
+    def renewing(self, lease: float) -> Words:
+        """A level that was handed on must not make the lease shorter, and LOCK.ACQUIRE with LEVEL does not."""
+        return replace(self, lease=lease).acquire() if self.level > 1 else self.extend(lease)
+
     def release(self) -> Words:
         """Of several locks level 1: deeper ones are given back one by one."""
         level = ("LEVEL", self.level) if self.level > 1 else ()
@@ -157,7 +170,7 @@ class Outer(Protocol):
     @property
     def seconds(self) -> float: ...
     @property
-    def all_names(self) -> tuple[str, ...]: ...
+    def of_hold(self) -> Options: ...
 
 
 def names_of(names: Iterable[str]) -> tuple[str, ...]:
@@ -168,21 +181,34 @@ def names_of(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def options_of(names: tuple[str, ...], how: How, worker: str, outer: Optional[Outer]) -> Options:
-    """As the caller says it. A level is one of all that its token holds, so that one lease is the lease of all."""
+    """As the caller says it. A level is one of all that its token holds, so that one lease is the lease of all, and takes
+    from the hold how that is kept."""
     given: dict[str, Any] = {**how}
     shared, limit, token = given.pop("shared", False), given.pop("limit", None), given.pop("token", None)
     level, lease = given.pop("level", None), given.pop("lease", None)
+    if limit is not None and not 1 <= limit <= MOST_HOLDERS:
+        raise ValueError(f"limit is 1 to {MOST_HOLDERS}")
     if shared and limit is not None:
         raise ValueError("shared and limit exclude each other")
     if (level or 1) > 1 and token is None:
         raise ValueError("a level above 1 needs the token that it was handed")
-    if outer is not None:
-        names, token, level, lease = outer.all_names, outer.token, outer.level + 1, lease or outer.seconds
+    if (level or 1) > 1 and given.get("session"):
+        raise ValueError("a level that was handed on has no session: that would tie the whole hold to its connection")
+    if outer is not None and lease is None:
+        lease = outer.seconds
     if token is not None:
         given["token"] = token
     if given.get("owner") is None:
         given["owner"] = worker
-    return Options(names=names, limit=0 if shared else limit or 1, level=level or 1, lease=lease or LEASE, **given)
+    given["lease"], given["level"] = LEASE if lease is None else lease, 1 if level is None else level
+    options = Options(names=names, limit=0 if shared else limit or 1, **given)
+    if outer is None:
+        return options
+    hold = outer.of_hold
+    return replace(
+        options, names=hold.names, token=outer.token, level=outer.level + 1, session=hold.session, delay=hold.delay,
+        replicas=hold.replicas, at_least=0.0,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -248,6 +274,8 @@ def acquiring(options: Options) -> Steps[Optional[Grant]]:
                     yield from releasing(options)
                 continue
         except RedisError as error:
+            if options.session and options.level > 1:
+                raise LockLostError("The session has ended with its connection.", lock_name=options.name) from error
             if not passes(error) or now() >= max(deadline, began + PATIENCE):
                 reraise(error, options.name)
             left_something = True
@@ -275,8 +303,7 @@ def _confirmed(options: Options, fence: int, sent: float) -> Steps[Optional[Gran
 def extending(options: Options, lease: float, until: float, patient: bool = True) -> Steps[Optional[float]]:
     """When the lease ends by our clock, or None when the token does not hold the lock. Raises what came last, once it is
     too late to try again."""
-    # An inner level must not make the lease shorter, and LOCK.ACQUIRE with LEVEL does not.
-    words = replace(options, lease=lease).acquire() if options.level > 1 else options.extend(lease)
+    words = options.renewing(lease)
     while True:
         sent = now()
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections.abc import Iterable
@@ -14,7 +13,7 @@ from redis.exceptions import ResponseError
 from ._keeper import in_background
 from ._majority import Majority
 from ._server import AnyRedis, Server
-from ._lease import Known
+from ._lease import Entered, Known
 from ._steps import PATIENCE, PAUSE, How, Options, names_of, options_of, this_worker
 from .errors import LockError, LockLostError, NotAcquiredError, passes
 from .held import HeldLock, Hold
@@ -98,36 +97,57 @@ class LockClient:
         level = how.get("level")
         outer = self._known().outer(names) if level is None and how.get("token") is None else None
         options = options_of(names, how, this_worker(threading.get_native_id()), outer)
-        return self._acquire(names, options, outer, level is None, into)
-
-    def _acquire(
-        self, names: tuple[str, ...], options: Options, outer: Optional[HeldLock], is_known: bool, into: list[HeldLock]
-    ) -> Optional[HeldLock]:
+        if outer is not None:
+            return self._acquire_level(names, options, outer, into)
         remote = self._server.for_hold(options)
         try:
-            with outer.hold.extending if outer else contextlib.nullcontext():
-                grant = remote.acquire(options)
-                if outer and grant:
-                    outer.hold.confirm(max(grant.ends, outer.hold.ends), max(options.lease, outer.hold.seconds))
+            grant = remote.acquire(options)
             if grant is None:
                 remote.end()
                 return None
-            held = HeldLock(outer.hold if outer else Hold(remote, options, grant), options, names, outer)
-            if is_known:
+            held = HeldLock(Hold(remote, options, grant), options, names)
+            if level is None:
                 self._known().add(held)
             into.append(held)
             return held
         except BaseException as error:
             remote.end()
-            if outer and isinstance(error, LockLostError):
-                outer.hold.lose_all()
             self._give_up(options, error)
             raise
 
-    def _give_up(self, options: Options, error: BaseException) -> None:
+    def _acquire_level(
+        self, names: tuple[str, ...], options: Options, outer: HeldLock, into: list[HeldLock]
+    ) -> Optional[HeldLock]:
+        hold, asked = outer.hold, False
+        hold.settled(None if options.wait is None else max(options.wait, PATIENCE))
+        try:
+            with hold.turn:
+                outer.check_held()
+                asked = True
+                with hold.extending:
+                    grant = hold.remote.acquire(options)
+                    if grant is None:
+                        return None
+                    hold.confirm(max(grant.ends, hold.ends), max(options.lease, hold.seconds))
+                # Its lease may have ended here meanwhile, and nothing says after that that it is held.
+                outer.check_held()
+                held = HeldLock(hold, options, names, outer)
+                into.append(held)
+                return held
+        except BaseException as error:
+            if asked:
+                if isinstance(error, LockLostError):
+                    hold.lose_all()
+                self._give_up(options, error, hold)
+            raise
+
+    def _give_up(self, options: Options, error: BaseException, of: Optional[Hold] = None) -> None:
         """Whatever the server did last, nothing is held and nobody waits: not even a second interrupt stops this."""
-        answered = isinstance(error, ResponseError) or isinstance(error, LockError)
-        release = in_background(self._release, options, 1 if answered else 2, lasting=True)
+        times = 1 if isinstance(error, (ResponseError, LockError)) else 2
+        if of is not None:
+            release = of.settle(self._release, of.to_release(options), times)
+        else:
+            release = in_background(self._release, options, times, lasting=True)
         if not (isinstance(error, Exception) and passes(error)):
             release.join(PATIENCE)
 
@@ -154,11 +174,11 @@ class LockClient:
 
 
 class Acquiring:
-    """What `with` acquires, each time anew."""
+    """What `with` acquires, each time anew. Threads may share it."""
 
     def __init__(self, client: LockClient, names: tuple[str, ...], how: Any) -> None:
         self._client, self._names, self._how = client, names, how
-        self._held: list[HeldLock] = []
+        self._entered = Entered[HeldLock]()
 
     def __enter__(self) -> HeldLock:
         # An interrupt may come between the return of `acquire` and the next line here. The list has the lock before.
@@ -166,7 +186,7 @@ class Acquiring:
         try:
             self._client._begin_acquire(self._names, self._how, got)
             if got:
-                self._held += got
+                self._entered.add(threading.get_ident(), got[0])
                 return got[0]
         except BaseException:
             for each in got:
@@ -177,4 +197,4 @@ class Acquiring:
     def __exit__(
         self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
-        self._held.pop().__exit__(kind, error, trace)
+        self._entered.take(threading.get_ident()).__exit__(kind, error, trace)

@@ -87,6 +87,11 @@ def passes(error: Exception) -> bool:
     return isinstance(error, exceptions.ResponseError) and code_of(error) in _PASSING
 
 
+def not_of_master(error: Exception) -> bool:
+    """Whether the server is no master any more: its name may lead to another one now."""
+    return code_of(error) in ("READONLY", "MASTERDOWN")
+
+
 def reraise(error: exceptions.RedisError, name: str) -> NoReturn:
     """Raises the error as the caller gets it."""
     own = _OWN.get(code_of(error))

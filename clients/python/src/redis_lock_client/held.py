@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Optional, Protocol, Union
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError, ResponseError, TimeoutError
 
 from ._keeper import in_background, keeper
 from ._lease import Lease, Level
@@ -45,6 +45,9 @@ class Hold(Lease):
         self.remote = remote
         # Extensions go one by one, so that what is said last is what the server did last.
         self.extending = threading.Lock()
+        # And so do requests for levels, and their releases.
+        self.turn = threading.Lock()
+        self._unsettled: Optional[threading.Thread] = None
         super().__init__(options, grant, threading.Event())
 
     def hung_up(self) -> bool:
@@ -93,7 +96,28 @@ class Hold(Lease):
         self.lose()
         if self.options.several:
             with contextlib.suppress(RuntimeError):
-                in_background(self.remote.release, self.options, 0.0)
+                in_background(self.remote.release, self.to_release(self.options), 0.0)
+
+    def settle(self, release: Callable[..., object], *args: Any) -> threading.Thread:
+        """Releases a level in the background, where it was given up or somebody was interrupted."""
+        before = self._unsettled
+
+        def run() -> None:
+            if before is not None:
+                before.join()
+            release(*args)
+
+        self._unsettled = in_background(run, lasting=True)
+        return self._unsettled
+
+    def settled(self, seconds: Optional[float] = None) -> None:
+        """Waits until that is done: the next level has the same number, and would be released by it."""
+        release = self._unsettled
+        if release is None:
+            return
+        release.join(seconds)
+        if release.is_alive():
+            raise TimeoutError("A level that was given up could not be released yet.")
 
 
 class HeldLock(Level[Hold]):
@@ -110,40 +134,50 @@ class HeldLock(Level[Hold]):
     def extend(self, lease: Optional[float] = None) -> bool:
         """Begins the lease anew, from now on with another length if one is given. False when the lock is lost. Raises
         what redis-py does when the server cannot be asked."""
+        self._longer(lease)
         if self.held:
             with self.hold.extending:
                 if self.held:
-                    self.hold.extend(lease or self.hold.seconds)
+                    self.hold.extend(self._longer(lease))
         return self.held
 
     def release(self) -> bool:
-        """Whether it was held until now. When it is not known, because no server answers, it is counted as held."""
+        """Whether it was held until now. When it is not known, because no server answers, it is counted as held. A level
+        that has others above it ends at the server when they do."""
         if self._gone:
             return False
         was_held = self.held
-        last = self._outer is None
-        # Who was handed the token gives back a level. How long the lock lasts is up to the outer one.
-        keep = self._options.at_least if self.level == 1 else 0.0
-        keep_until = self.hold.acquired + keep if keep and was_held else 0.0
         try:
-            self._released = True
-            if last:
-                self.hold.end()
-            # An extension on its way must not come after the one that keeps the lock.
-            with self.hold.extending if keep_until else contextlib.nullcontext():
-                done = self.hold.remote.release(self._options, keep_until)
-        except RedisError:
-            done = None
+            return self._release(was_held) is not False and was_held
         except BaseException:
             # Interrupted: it is released all the same.
-            in_background(self.hold.remote.release, self._options, keep_until, lasting=True)
+            self.hold.settle(self._release, was_held, True)
             raise
+
+    def _release(self, was_held: bool, settles: bool = False) -> Optional[bool]:
+        lowest = self._end()
+        if lowest is None:
+            return None
+        last = lowest._outer is None
+        # Who was handed the token gives back a level. How long the lock lasts is up to the outer one.
+        keep = lowest._options.at_least if lowest.level == 1 else 0.0
+        keep_until = self.hold.acquired + keep if keep and was_held else 0.0
+        try:
+            if last:
+                self.hold.end()
+            elif not settles:
+                self.hold.settled()
+            # An extension on its way must not come after the one that keeps the lock.
+            with self.hold.turn if not last else self.hold.extending if keep_until else contextlib.nullcontext():
+                done = self.hold.remote.release(self.hold.to_release(lowest._options), keep_until)
+        except RedisError:
+            done = None
         finally:
             if last:
                 self.hold.remote.end()
         if done is False and was_held:
-            self.hold.tell_lost()
-        return was_held and done is not False
+            self.hold.tell_lost() if last else self.hold.lose_all()
+        return done
 
     def guard(self, command: str, *args: Union[str, bytes, int, float], name: Optional[str] = None) -> Any:
         """Runs the command only if the lock is held at that moment, in one step, and returns its reply as it is. Raises

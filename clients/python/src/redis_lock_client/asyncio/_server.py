@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from typing import Any, Optional, TypeVar, Union
 
 import redis.asyncio as redis
@@ -15,14 +16,15 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import (
-    AskError, ClusterDownError, ConnectionError, MovedError, RedisClusterException, RedisError, ResponseError,
+    ClusterDownError, ConnectionError, MovedError, RedisClusterException, RedisError, ResponseError,
 )  # fmt: skip
 
-from .._routes import Slots, check_slots, closed_by_peer, settings_of
+from .._routes import Slots, asked_at, check_slots, closed_by_peer, settings_of
 from .._steps import (
     REDIRECTIONS, REPEAT, TIMEOUT, Ask, AskInTurn, Grant, Options, Pause, Step, Steps, Words, acquiring, extending,
     first_key, ms, releasing,
 )  # fmt: skip
+from ..errors import LockError, not_of_master
 from ._calls import Calls
 from ._tasks import keep, stop, to_its_end
 
@@ -84,6 +86,7 @@ class Server(Performer):
         self._cluster = client if isinstance(client, redis.RedisCluster) else None
         self._single = None if isinstance(client, redis.RedisCluster) else like(client, **settings)
         self._nodes, self._slots = dict[tuple[str, int], redis.Redis](), Slots()
+        self._is_closed = False
         self._calls = dict[redis.Redis, Calls]()
 
     def for_hold(self, options: Options) -> Union[Server, Session]:
@@ -99,6 +102,7 @@ class Server(Performer):
         """A hold has ended, of which there is nothing here to close: see Session."""
 
     async def close(self) -> None:
+        self._is_closed = True
         for calls in self._calls.values():
             await calls.close()
         for each in (self._single, *self._nodes.values()):
@@ -115,8 +119,9 @@ class Server(Performer):
         try:
             return await send(await self.node(name), words, replicas)
         except RedisError as error:
-            if isinstance(error, AskError) and not isinstance(error, MovedError):
-                return await send(await self._node_at(error.host, int(error.port)), words, replicas, asking=True)
+            at = asked_at(error)
+            if at is not None:
+                return await send(await self.node_at(*at), words, replicas, asking=True)
             await self.learn(name, error)
             raise
 
@@ -131,10 +136,16 @@ class Server(Performer):
                 await calls.wait(name, reply, REPEAT if wait is None else min(wait, REPEAT))
         return reply
 
+    def check_open(self) -> None:
+        """What is raised here is not repeated."""
+        if self._is_closed:
+            raise LockError("The client was closed.")
+
     async def node(self, name: str) -> redis.Redis:
+        self.check_open()
         if self._single is not None:
             return self._single
-        return await self._node_at(*(self._slots.owner(name) or await self._ask_library(name)))
+        return await self.node_at(*(self._slots.owner(name) or await self._ask_library(name)))
 
     async def _ask_library(self, name: str) -> tuple[str, int]:
         assert self._cluster is not None
@@ -147,7 +158,7 @@ class Server(Performer):
             raise ConnectionError("No node has the slot.")
         return node.host, int(node.port)
 
-    async def _node_at(self, host: str, port: int) -> redis.Redis:
+    async def node_at(self, host: str, port: int) -> redis.Redis:
         assert self._cluster is not None
         if (host, port) not in self._nodes:
             await self._cluster.initialize()
@@ -160,6 +171,8 @@ class Server(Performer):
     async def learn(self, name: str, error: RedisError) -> None:
         """What an error says of the node that has the lock."""
         if self._cluster is None:
+            if self._single is not None and not_of_master(error):
+                await self._single.connection_pool.disconnect(inuse_connections=False)
             return
         if isinstance(error, MovedError):
             self._slots.moved(name, error)
@@ -175,28 +188,38 @@ class Session(Performer):
 
     def __init__(self, server: Server, options: Options) -> None:
         self._server, self._name = server, options.name
-        self._timeout = None if options.wait is None else options.wait + TIMEOUT
         self._own: Optional[redis.Redis] = None
+        # Where the slot of the lock is on its way to, if a node has said so: the connection is one to there.
+        self._importing: Optional[tuple[str, int]] = None
 
     async def ask(self, words: Words, replicas: int) -> Any:
         if words[0] in ("LOCK.RELEASE", "LOCK.MRELEASE", "LOCK.GUARD"):
             return await self._server.ask(words)
-        if self._own is None:
-            self._own = like(await self._server.node(self._name), socket_timeout=self._timeout, single=True)
-        request = keep(send(self._own, words, replicas))
+        return await self._ask(words, replicas)
+
+    async def ask_in_turn(self, words: Words, wait: Optional[float]) -> Any:
+        words = (*words, "BLOCK", 0 if wait is None else ms(wait))
+        # No other reply may take as long.
+        return await self._ask(words, timeout=math.inf if wait is None else wait + TIMEOUT)
+
+    async def _ask(self, words: Words, replicas: int = 0, **reading: Any) -> Any:
+        request: Optional[asyncio.Future[Any]] = None
         try:
+            self._server.check_open()
+            if self._own is None:
+                at = self._importing
+                self._own = like(await (self._server.node_at(*at) if at else self._server.node(self._name)), single=True)
+            request = keep(send_by(self._own, words, replicas, asking=self._importing is not None, **reading))
             return await asyncio.shield(request)
         except BaseException as error:
             # By the next connection the hold would not be tied to anything.
             await self.end()
             if isinstance(error, RedisError):
+                self._importing = asked_at(error)
                 await self._server.learn(self._name, error)
-            else:
+            elif request is not None:
                 await stop(request)
             raise
-
-    async def ask_in_turn(self, words: Words, wait: Optional[float]) -> Any:
-        return await self.ask((*words, "BLOCK", 0 if wait is None else ms(wait)), 0)
 
     def hung_up(self) -> bool:
         own = self._own
@@ -224,17 +247,37 @@ def like(client: redis.Redis, *, single: bool = False, **other: Any) -> redis.Re
     return redis.Redis(connection_pool=ours, single_connection_client=single)
 
 
+def wait_for(replicas: int, client: redis.Redis) -> Words:
+    timeout = float(client.connection_pool.connection_kwargs["socket_timeout"] or TIMEOUT)
+    return ("WAIT", replicas, ms(min(1.0, timeout / 2)))
+
+
+async def send_by(own: redis.Redis, words: Words, replicas: int, asking: bool, **reading: Any) -> Any:
+    """As `send`, by the one connection of a client, which a pipeline would not use. `timeout`: how long the reply may
+    take."""
+    await own.initialize()
+    connection: Any = own.connection
+
+    async def reply(*words: Union[str, bytes, int], **reading: Any) -> Any:
+        await connection.send_command(*words)
+        return await connection.read_response(**reading)
+
+    if asking:
+        await reply("ASKING")
+    replies = [await reply(*words, **reading)]
+    return [*replies, await reply(*wait_for(replicas, own))] if replicas else replies[0]
+
+
 async def send(client: redis.Redis, words: Words, replicas: int = 0, asking: bool = False) -> Any:
     """The reply; with `replicas` a pair, of the reply and of how many have what was written so far."""
     if not replicas and not asking:
         return await client.execute_command(*words)
-    timeout = float(client.connection_pool.connection_kwargs["socket_timeout"] or TIMEOUT)
     async with client.pipeline(transaction=False) as pipe:
         if asking:
             pipe.execute_command("ASKING")
         pipe.execute_command(*words)
         if replicas:
-            pipe.execute_command("WAIT", replicas, ms(min(1.0, timeout / 2)))
+            pipe.execute_command(*wait_for(replicas, client))
         replies = (await pipe.execute(raise_on_error=False))[asking:]
     for each in replies:
         if isinstance(each, Exception):

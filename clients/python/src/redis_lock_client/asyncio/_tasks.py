@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Union
 
 from .._steps import PATIENCE, PAUSE
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 _going_on: set[asyncio.Future[Any]] = set()
 
 
-def keep(work: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
+def keep(work: Union[Coroutine[Any, Any, T], asyncio.Future[T]]) -> asyncio.Future[T]:
     """A task that the loop does not forget, and that does not complain if nobody asks how it ended."""
 
     def done(task: asyncio.Future[Any]) -> None:
@@ -33,7 +33,7 @@ def keep(work: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
     return task
 
 
-async def uncancelled(work: Coroutine[Any, Any, T]) -> T:
+async def uncancelled(work: Union[Coroutine[Any, Any, T], asyncio.Future[T]]) -> T:
     """Does it to its end. Whoever is cancelled meanwhile waits for that, if it does not take too long."""
     task = keep(work)
     try:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import weakref
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Optional, Union, Unpack
 
-from .._lease import Known
-from .._steps import PAUSE, Grant, How, Options, names_of, options_of, this_worker
+from .._lease import Entered, Known
+from .._steps import PATIENCE, PAUSE, Grant, How, Options, names_of, options_of, this_worker
 from ..errors import LockLostError, NotAcquiredError, passes
 from ._majority import Majority
 from ._server import AnyRedis, Server
@@ -80,45 +79,65 @@ class LockClient:
         known = self._mine.setdefault(task, Known())
         outer = known.outer(names) if level is None and how.get("token") is None else None
         options = options_of(names, how, this_worker(id(task)), outer)
-        held = await self._acquire(names, options, outer)
+        if outer is not None:
+            return await self._acquire_level(names, options, outer)
+        held = await self._acquire(names, options)
         if held is not None and level is None:
             known.add(held)
         return held
 
-    async def _acquire(
-        self, names: tuple[str, ...], options: Options, outer: Optional[HeldLock]
-    ) -> Optional[HeldLock]:
+    async def _acquire(self, names: tuple[str, ...], options: Options) -> Optional[HeldLock]:
         remote = self._server.for_hold(options)
-        asking = keep(self._ask(remote, options, outer))
+        asking = keep(remote.acquire(options))
         try:
             # The task is not cancelled with this one, but by `_give_up`, which waits for its end.
             grant = await asyncio.shield(asking)
             if grant is not None:
-                return HeldLock(outer.hold if outer else Hold(remote, options, grant), options, names, outer)
+                return HeldLock(Hold(remote, options, grant), options, names)
             await remote.end()
             return None
         except BaseException as error:
-            if outer and isinstance(error, LockLostError):
-                outer.hold.lose_all()
-            if isinstance(error, Exception) and passes(error):
-                keep(self._give_up(asking, remote, options, 2))
-            else:
-                await uncancelled(self._give_up(asking, remote, options, 1))
+            await self._done_with(error, keep(self._give_up(error, asking, options, remote)))
             raise
 
-    async def _ask(
-        self, remote: Remote, options: Options, outer: Optional[HeldLock]
-    ) -> Optional[Grant]:
-        async with outer.hold.extending if outer else contextlib.nullcontext():
-            grant = await remote.acquire(options)
-            if outer and grant:
-                outer.hold.confirm(max(grant.ends, outer.hold.ends), max(options.lease, outer.hold.seconds))
+    async def _acquire_level(self, names: tuple[str, ...], options: Options, outer: HeldLock) -> Optional[HeldLock]:
+        hold, asking = outer.hold, None
+        await hold.settled(None if options.wait is None else max(options.wait, PATIENCE))
+        try:
+            async with hold.turn:
+                outer.check_held()
+                asking = keep(self._ask_level(hold, options))
+                grant = await asyncio.shield(asking)
+                # Its lease may have ended here meanwhile, and nothing says after that that it is held.
+                outer.check_held()
+                return None if grant is None else HeldLock(hold, options, names, outer)
+        except BaseException as error:
+            if asking is not None:
+                if isinstance(error, LockLostError):
+                    hold.lose_all()
+                await self._done_with(error, hold.settle(self._give_up(error, asking, hold.to_release(options))))
+            raise
+
+    async def _ask_level(self, hold: Hold, options: Options) -> Optional[Grant]:
+        async with hold.extending:
+            grant = await hold.remote.acquire(options)
+            if grant is not None:
+                hold.confirm(max(grant.ends, hold.ends), max(options.lease, hold.seconds))
             return grant
 
-    async def _give_up(self, asking: asyncio.Future[Any], remote: Remote, options: Options, times: int) -> None:
+    async def _done_with(self, error: BaseException, giving_up: asyncio.Future[None]) -> None:
+        """Where no server answers nobody waits for the end of that."""
+        if not (isinstance(error, Exception) and passes(error)):
+            await uncancelled(giving_up)
+
+    async def _give_up(
+        self, error: BaseException, asking: asyncio.Future[Any], options: Options, remote: Optional[Remote] = None
+    ) -> None:
         """Whatever the server did last, nothing is held and nobody waits."""
         await stop(asking)
-        await remote.end()
+        if remote is not None:
+            await remote.end()
+        times = 2 if isinstance(error, Exception) and passes(error) else 1
         # The server may read a request that was not answered, on a connection that was closed, after the first of these.
         for number in range(times):
             await asyncio.sleep(PAUSE if number else 0)
@@ -136,11 +155,11 @@ class LockClient:
 
 
 class Acquiring:
-    """What `async with` acquires, each time anew."""
+    """What `async with` acquires, each time anew. Tasks may share it."""
 
     def __init__(self, client: LockClient, names: tuple[str, ...], cancel_on_lost: bool, how: Any) -> None:
         self._client, self._names, self._how, self._cancels = client, names, how, cancel_on_lost
-        self._blocks: list[Block] = []
+        self._entered = Entered[Block]()
 
     async def __aenter__(self) -> HeldLock:
         held = await self._client._begin_acquire(self._names, self._how)
@@ -149,13 +168,13 @@ class Acquiring:
         block = Block(held)
         if self._cancels:
             held.on_lost(block.cancel)
-        self._blocks.append(block)
+        self._entered.add(asyncio.current_task(), block)
         return held
 
     async def __aexit__(
         self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
-        await self._blocks.pop().end(kind, error, trace)
+        await self._entered.take(asyncio.current_task()).end(kind, error, trace)
 
 
 class Block:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Any, Optional, Protocol, Union
+from typing import Any, Optional, Protocol, TypeVar, Union
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError, ResponseError, TimeoutError
 
 from .._lease import Lease, Level
 from .._steps import Grant, Options, Words, now
 from ..errors import LockLostError, code_of
 from ._tasks import keep, uncancelled
+
+T = TypeVar("T")
 
 
 class Remote(Protocol):
@@ -46,6 +48,9 @@ class Hold(Lease):
         self.remote = remote
         # Extensions go one by one, so that what is said last is what the server did last.
         self.extending = asyncio.Lock()
+        # And so do requests for levels, and their releases.
+        self.turn = asyncio.Lock()
+        self._unsettled: Optional[asyncio.Future[Any]] = None
         self._loop = asyncio.get_running_loop()
         self._timer: Optional[asyncio.TimerHandle] = None
         super().__init__(options, grant, asyncio.Event())
@@ -97,7 +102,26 @@ class Hold(Lease):
         """The server has said that the token does not hold the lock, or of several not all: then the rest is released."""
         self.lose()
         if self.options.several:
-            keep(self.remote.release(self.options, 0.0))
+            keep(self.remote.release(self.to_release(self.options), 0.0))
+
+    def settle(self, release: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
+        """Releases a level, whatever comes of those who wait for that."""
+        before = self._unsettled
+
+        async def run() -> T:
+            if before is not None:
+                await asyncio.wait({before})
+            return await release
+
+        task = self._unsettled = keep(run())
+        return task
+
+    async def settled(self, seconds: Optional[float]) -> None:
+        """Waits until that is done: the next level has the same number, and would be released by it."""
+        if self._unsettled is not None:
+            await asyncio.wait({self._unsettled}, timeout=seconds)
+            if not self._unsettled.done():
+                raise TimeoutError("A level that was given up could not be released yet.")
 
 
 def _tend(ref: weakref.ref[Hold]) -> None:
@@ -122,37 +146,41 @@ class HeldLock(Level[Hold]):
     async def extend(self, lease: Optional[float] = None) -> bool:
         """Begins the lease anew, from now on with another length if one is given. False when the lock is lost. Raises
         what redis-py does when the server cannot be asked."""
+        self._longer(lease)
         async with self.hold.extending:
             if self.held:
-                await uncancelled(self.hold.extend(lease or self.hold.seconds))
+                await uncancelled(self.hold.extend(self._longer(lease)))
         return self.held
 
     async def release(self) -> bool:
         """Whether it was held until now. When it is not known, because no server answers, it is counted as held. It is
-        released all the same when this is cancelled."""
+        released all the same when this is cancelled. A level that has others above it ends at the server when they do."""
         if self._gone:
             return False
-        was_held, self._released = self.held, True
-        return await uncancelled(self._release(was_held))
-
-    async def _release(self, was_held: bool) -> bool:
-        last = self._outer is None
-        if last:
+        was_held, lowest = self.held, self._end()
+        if lowest is None:
+            return was_held
+        if lowest._outer is None:
             self.hold.end()
+            return await uncancelled(self._release(lowest, was_held))
+        return await uncancelled(self.hold.settle(self._release(lowest, was_held)))
+
+    async def _release(self, lowest: HeldLock, was_held: bool) -> bool:
+        last = lowest._outer is None
         # Who was handed the token gives back a level. How long the lock lasts is up to the outer one.
-        keep_for = self._options.at_least if self.level == 1 else 0.0
+        keep_for = lowest._options.at_least if lowest.level == 1 else 0.0
         keep_until = self.hold.acquired + keep_for if keep_for and was_held else 0.0
         try:
             # An extension on its way must not come after the one that keeps the lock.
-            async with self.hold.extending if keep_until else contextlib.nullcontext():
-                done = await self.hold.remote.release(self._options, keep_until)
+            async with self.hold.turn if not last else self.hold.extending if keep_until else contextlib.nullcontext():
+                done = await self.hold.remote.release(self.hold.to_release(lowest._options), keep_until)
         except RedisError:
             done = None
         finally:
             if last:
                 await self.hold.remote.end()
         if done is False and was_held:
-            self.hold.tell_lost()
+            self.hold.tell_lost() if last else self.hold.lose_all()
         return was_held and done is not False
 
     async def guard(self, command: str, *args: Union[str, bytes, int, float], name: Optional[str] = None) -> Any:
