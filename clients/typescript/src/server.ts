@@ -26,8 +26,8 @@ abstract class Steps implements Remote, Asker {
     return extending(this, options, lease, until);
   }
 
-  release(options: Options, keepUntil?: number): Promise<boolean | null> {
-    return releasing(this, options, keepUntil);
+  release(options: Options, keepUntil?: number, lease?: number): Promise<boolean | null> {
+    return releasing(this, options, keepUntil, lease);
   }
 
   guard(options: Options, name: string, command: readonly Word[]): Promise<unknown> {
@@ -53,9 +53,8 @@ export class Server extends Steps {
     this.timeout = timeout ?? (library.timeout || TIMEOUT);
   }
 
-  forHold(options: Options, outer?: Remote): Remote {
+  forHold(options: Options): Remote {
     this.#checkSlots(options.names);
-    if (outer && outer !== this) return outer;
     if (!options.session && !options.replicas) return this;
     const own = new OwnConnection(this, options, () => this.#own.delete(own));
     this.#own.add(own);
