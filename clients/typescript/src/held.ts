@@ -8,6 +8,9 @@ import type { Grant, Remote } from "./steps.js";
 // What holds a signal may wait for it, and need not hold the lock.
 const holdOf = new WeakMap<AbortSignal, Hold>();
 
+/** Who drops a hold leaves nobody who could end its connection. */
+const dropped = new FinalizationRegistry<Remote>((remote) => remote.end());
+
 /** Does one thing after the other. */
 class Turns {
   #last: Promise<unknown> = Promise.resolve();
@@ -52,6 +55,7 @@ export class Hold {
     holdOf.set(this.lost, this);
     const self = new WeakRef(this);
     if (options.session) remote.onEnd = () => self.deref()?.lose();
+    dropped.register(this, remote, this);
     this.#confirm(grant.ends, options.lease);
   }
 
@@ -74,11 +78,13 @@ export class Hold {
   end(): void {
     this.#over = true;
     clearTimeout(this.#timer);
+    dropped.unregister(this);
   }
 
   lose(): void {
     if (this.#over) return;
     this.end();
+    this.remote.end();
     this.tellLost();
   }
 
