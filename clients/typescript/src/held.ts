@@ -122,8 +122,7 @@ export class Hold {
     await this.#leases.take(async () => {
       if (!this.remaining) return;
       // A level makes nothing shorter.
-      const [lease, booked] =
-        level > 1 ? [Math.max(wanted, Math.ceil(this.remaining)), Math.max(wanted, this.lease)] : [wanted, wanted];
+      const lease = level > 1 ? Math.max(wanted, this.lease) : wanted;
       this.#longest = Math.max(this.#longest, lease);
       // A shorter lease may begin at once, also if the reply is lost.
       this.ends = Math.min(this.ends, now() + lease);
@@ -137,7 +136,7 @@ export class Hold {
         throw error;
       }
       if (ends === null) this.loseRest();
-      else if (this.remaining) this.#confirm(ends, booked);
+      else if (this.remaining) this.#confirm(ends, lease);
     });
   }
 

@@ -56,7 +56,9 @@ export class Locks implements AsyncDisposable {
   async #acquireAny(what: Names, how: AcquireOptions): Promise<HeldLock | null> {
     const outer = how.level === undefined && how.token === undefined ? outerOf(this, [what].flat()) : undefined;
     how.signal?.throwIfAborted();
-    const held = await (outer ? this.#acquireInner([what].flat(), how, outer) : this.#acquire(new Options(what, how), how.signal));
+    const held = await (outer
+      ? this.#acquireInner([what].flat(), how, outer)
+      : this.#acquire(new Options(what, how), how.signal));
     if (!held && how.wait === undefined) throw new NotAcquiredError("Somebody has released the token that waited.");
     return held;
   }
