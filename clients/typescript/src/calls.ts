@@ -16,6 +16,7 @@ export class Calls {
   #link: Link | undefined;
   #heard = false;
   #closed = false;
+  /** By name: whether the subscription has not stood yet when this was asked for. */
   readonly #subscribed = new Map<string, Promise<boolean>>();
   readonly #users = new Map<string, number>();
   /** By name and ticket: what wakes who waits for it. */
@@ -28,29 +29,29 @@ export class Calls {
     private readonly timeout: number,
   ) {}
 
-  /** Whether this is new, so that a call may have been missed. */
-  async subscribe(name: string): Promise<boolean> {
+  /** Whether it stands only now, so that a call may have been missed. */
+  subscribe(name: string): Promise<boolean> {
     const before = this.#subscribed.get(name);
-    if (before) {
-      await before;
-      return false;
-    }
+    if (before) return before;
     const link = (this.#link ??= new Link(this.library, this.address, this.timeout, (lost) => this.#lost(lost), {
       message: (channel, text) => this.#call(key(channel, text)),
       // Nobody says which slot it was.
       moved: () => this.#link?.close(),
     }));
-    const confirmed: Promise<boolean> = link.subscribe(name).then(
+    const stands = link.subscribe(name).then(
       () => (this.#heard = true),
-      () => {
-        // Without the right to it, or while it cannot be had, repeats are enough.
-        setTimeout(() => this.#subscribed.get(name) === confirmed && this.#subscribed.delete(name), KEPT).unref();
-        return false;
-      },
+      () => false,
     );
-    this.#subscribed.set(name, confirmed);
+    this.#subscribed.set(name, stands);
     this.#forgetLater(name);
-    return confirmed;
+    void stands.then((confirmed) => {
+      if (this.#subscribed.get(name) !== stands) return;
+      const stood = Promise.resolve(false);
+      this.#subscribed.set(name, stood);
+      // Without the right to it, or while it cannot be had, repeats are enough.
+      if (!confirmed) setTimeout(() => this.#subscribed.get(name) === stood && this.#subscribed.delete(name), KEPT).unref();
+    });
+    return stands;
   }
 
   /** Until it is called, or a call may have been missed, or the time is over. */

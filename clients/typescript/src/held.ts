@@ -2,11 +2,25 @@
 
 import { AsyncLocalStorage } from "node:async_hooks";
 import { LockLostError, codeOf } from "./errors.js";
-import { now, type Options, type Word } from "./options.js";
-import { all, type Grant, type Remote } from "./steps.js";
+import { leaseOf, now, type Options, type Word } from "./options.js";
+import type { Grant, Remote } from "./steps.js";
 
 // What holds a signal may wait for it, and need not hold the lock.
 const holdOf = new WeakMap<AbortSignal, Hold>();
+
+/** Who drops a hold leaves nobody who could end its connection. */
+const dropped = new FinalizationRegistry<Remote>((remote) => remote.end());
+
+/** Does one thing after the other. */
+class Turns {
+  #last: Promise<unknown> = Promise.resolve();
+
+  take<T>(what: () => Promise<T>): Promise<T> {
+    const done = this.#last.then(what);
+    this.#last = done.catch(() => {});
+    return done;
+  }
+}
 
 /** The hold of one token, whatever its level. */
 export class Hold {
@@ -14,13 +28,20 @@ export class Hold {
   readonly acquired = now();
   /** The levels above the first that are not released, the innermost last. */
   readonly inner: HeldLock[] = [];
+  /** Acquiring and releasing them. */
+  readonly levels = new Turns();
+  /** The release of the level that was given up last, which the next one waits for. */
+  givenUp: Promise<unknown> = Promise.resolve();
   lease: number;
   ends: number;
+  /** What the lease may be, where an extension was not answered. */
+  #longest: number;
+  /** What changes the lease, so that what is said last is what the server did last. */
+  readonly #leases = new Turns();
   #renewAt = 0;
   #renewing = false;
   #over = false;
   #timer: NodeJS.Timeout | undefined;
-  #last: Promise<unknown> = Promise.resolve();
   readonly #lost = new AbortController();
 
   constructor(
@@ -29,12 +50,13 @@ export class Hold {
     grant: Grant,
   ) {
     this.fence = grant.fence;
-    this.lease = options.lease;
+    this.lease = this.#longest = options.lease;
     this.ends = grant.ends;
     holdOf.set(this.lost, this);
     const self = new WeakRef(this);
     if (options.session) remote.onEnd = () => self.deref()?.lose();
-    this.confirm(grant.ends, options.lease);
+    dropped.register(this, remote, this);
+    this.#confirm(grant.ends, options.lease);
   }
 
   get lost(): AbortSignal {
@@ -45,9 +67,9 @@ export class Hold {
     return this.#over ? 0 : Math.max(0, this.ends - now());
   }
 
-  confirm(ends: number, lease: number): void {
+  #confirm(ends: number, lease: number): void {
     this.ends = ends;
-    this.lease = lease;
+    this.lease = this.#longest = lease;
     this.#renewAt = ends - (lease * 2) / 3;
     this.#watch();
   }
@@ -56,11 +78,13 @@ export class Hold {
   end(): void {
     this.#over = true;
     clearTimeout(this.#timer);
+    dropped.unregister(this);
   }
 
   lose(): void {
     if (this.#over) return;
     this.end();
+    this.remote.end();
     this.tellLost();
   }
 
@@ -68,23 +92,38 @@ export class Hold {
   loseRest(): void {
     if (this.#over) return;
     this.lose();
-    if (this.options.names.length > 1) void this.remote.release(this.options);
+    if (this.options.names.length > 1) void this.release(this.options);
   }
 
   tellLost(): void {
     this.#lost.abort(new LockLostError("The lock was lost."));
   }
 
-  /** One by one, so that what is said last is what the server did last. */
-  inTurn<T>(what: () => Promise<T>): Promise<T> {
-    const done = this.#last.then(what);
-    this.#last = done.catch(() => {});
-    return done;
+  /** The next level, if it is granted. */
+  async acquire(options: Options, signal?: AbortSignal): Promise<Grant | null> {
+    return this.#leases.take(async () => {
+      this.#longest = Math.max(this.#longest, options.lease);
+      const grant = await this.remote.acquire(options, signal);
+      signal?.throwIfAborted();
+      // It was lost by our own clock meanwhile, and nothing says after that that it is held.
+      if (grant && !this.remaining) throw new LockLostError("The outer level was lost.");
+      if (grant) this.#confirm(Math.max(grant.ends, this.ends), Math.max(options.lease, this.lease));
+      return grant;
+    });
   }
 
-  async extend(lease: number): Promise<void> {
-    await this.inTurn(async () => {
+  /** The lock, or a level of it. What `keepUntil` says must not come before an extension that is on its way. */
+  release(options: Options, keepUntil?: number): Promise<boolean | null> {
+    const release = (): Promise<boolean | null> => this.remote.release(options, keepUntil, this.#longest);
+    return keepUntil ? this.#leases.take(release) : release();
+  }
+
+  async extend(wanted: number, level = this.options.level): Promise<void> {
+    await this.#leases.take(async () => {
       if (!this.remaining) return;
+      // A level makes nothing shorter.
+      const lease = level > 1 ? Math.max(wanted, this.lease) : wanted;
+      this.#longest = Math.max(this.#longest, lease);
       // A shorter lease may begin at once, also if the reply is lost.
       this.ends = Math.min(this.ends, now() + lease);
       this.#watch();
@@ -97,7 +136,7 @@ export class Hold {
         throw error;
       }
       if (ends === null) this.loseRest();
-      else if (this.remaining) this.confirm(ends, lease);
+      else if (this.remaining) this.#confirm(ends, lease);
     });
   }
 
@@ -165,19 +204,20 @@ export class HeldLock implements AsyncDisposable {
   readonly #isInner: boolean;
   #released = false;
 
-  /** @internal */
-  constructor(owner: object, hold: Hold, options: Options, isInner = false) {
+  /** With `names` an inner level, which was asked for by these of the hold.
+   * @internal */
+  constructor(owner: object, hold: Hold, options: Options, names?: readonly string[]) {
     this.owner = owner;
     this.hold = hold;
     this.#options = options;
-    this.#isInner = isInner;
-    this.name = options.name;
-    this.names = options.names;
+    this.#isInner = names !== undefined;
+    this.names = [...new Set(names ?? options.names)];
+    this.name = this.names[0]!;
     this.token = options.token;
     this.level = options.level;
     this.fence = hold.fence;
     this.lost = hold.lost;
-    if (isInner) hold.inner.push(this);
+    if (names) hold.inner.push(this);
   }
 
   /** The milliseconds that are left of the lease, counted from before it was asked for. */
@@ -195,10 +235,11 @@ export class HeldLock implements AsyncDisposable {
     return this.#released;
   }
 
-  /** Begins the lease anew, from now on with another length if one is given. False when the lock is lost. Throws when the
-   * server cannot be asked. */
+  /** Begins the lease anew, from now on with another length if one is given; an inner level makes it no shorter. False when
+   * the lock is lost. Throws when the server cannot be asked. */
   async extend(lease = this.hold.lease): Promise<boolean> {
-    if (this.held) await this.hold.extend(lease);
+    const wanted = leaseOf(lease);
+    if (this.held) await this.hold.extend(wanted, this.level);
     return this.held;
   }
 
@@ -228,16 +269,15 @@ export class HeldLock implements AsyncDisposable {
     const wasHeld = this.held;
     this.#released = true;
     if (!wasHeld) this.hold.lose();
-    if (this.#isInner) return this.hold.inTurn(() => this.#releaseInner(wasHeld));
+    if (this.#isInner) return this.hold.levels.take(() => this.#releaseInner(wasHeld));
     this.hold.end();
     // Who was handed the token gives back a level. How long the lock lasts is up to the outer one.
     const { atLeast, level } = this.#options;
     const keepUntil = atLeast && level === 1 && wasHeld ? this.hold.acquired + atLeast : 0;
     try {
-      // An extension on its way must not come after the one that keeps the lock.
-      return await (keepUntil
-        ? this.hold.inTurn(() => this.#release(wasHeld, this.#options, keepUntil))
-        : this.#release(wasHeld, this.#options));
+      const done = await this.hold.release(this.#options, keepUntil);
+      if (done === false && wasHeld) this.hold.tellLost();
+      return wasHeld && done !== false;
     } finally {
       this.hold.remote.end();
     }
@@ -247,19 +287,10 @@ export class HeldLock implements AsyncDisposable {
   async #releaseInner(wasHeld: boolean): Promise<boolean> {
     const { inner } = this.hold;
     if (inner.at(-1) !== this) return wasHeld;
-    // The lowest level of each name.
-    const lowest = new Map<string, Options>();
-    while (inner.at(-1)?.released) for (const each of inner.pop()!.#options.each()) lowest.set(each.name, each);
-    return this.#releaseAll(wasHeld, [...lowest.values()]);
-  }
-
-  #release(wasHeld: boolean, options: Options, keepUntil?: number): Promise<boolean> {
-    return this.#releaseAll(wasHeld, [options], keepUntil);
-  }
-
-  async #releaseAll(wasHeld: boolean, what: readonly Options[], keepUntil?: number): Promise<boolean> {
-    const done = all(await Promise.all(what.map((each) => this.hold.remote.release(each, keepUntil))));
-    if (done === false && wasHeld) this.hold.tellLost();
+    let lowest: HeldLock = this;
+    while (inner.at(-1)?.released) lowest = inner.pop()!;
+    const done = await this.hold.release(lowest.#options);
+    if (done === false) this.hold.loseRest();
     return wasHeld && done !== false;
   }
 

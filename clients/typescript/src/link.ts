@@ -35,13 +35,16 @@ export class Link {
   }
 
   /** The reply. Closes the connection when none comes in time: what the server has not read yet, it must not read later. */
-  ask(words: Word[], timeout = this.timeout): Promise<unknown> {
-    return this.#use((connection) => connection.send(words), timeout);
+  async ask(words: Word[]): Promise<unknown> {
+    return (await this.askAll([words]))[0];
   }
 
-  /** The replies to two commands, with nothing between them. */
-  askBoth(first: Word[], second: Word[]): Promise<[unknown, unknown]> {
-    return this.#use((each) => Promise.all([each.send(first), each.send(second)]), this.timeout);
+  /** The replies to these commands, with nothing between them. After `asking` the first may be for a slot that is on its way
+   * here; that has no reply. */
+  async askAll(commands: Word[][], { asking = false, timeout = this.timeout } = {}): Promise<unknown[]> {
+    const all = asking ? [["ASKING"], ...commands] : commands;
+    const replies = await this.#use((connection) => Promise.all(all.map((each) => connection.send(each))), timeout);
+    return asking ? replies.slice(1) : replies;
   }
 
   subscribe(channel: string): Promise<unknown> {

@@ -1,11 +1,11 @@
 /** Acquiring: the way to a held lock, and the ways out of it. */
 
-import { LockLostError, NotAcquiredError, passes } from "./errors.js";
+import { LockLostError, NoReplyError, NotAcquiredError, passes } from "./errors.js";
 import { HeldLock, Hold, outerOf } from "./held.js";
 import { libraryOf, type AnyClient } from "./libraries.js";
 import { Options, PATIENCE, type AcquireOptions } from "./options.js";
 import { Server } from "./server.js";
-import { sleep, type Remote } from "./steps.js";
+import { isDone, type Remote } from "./steps.js";
 
 export interface LocksOptions {
   /** Milliseconds to wait for a reply; by default what the client is set to, or 5,000. */
@@ -14,8 +14,8 @@ export interface LocksOptions {
 
 /** @internal */
 export interface Place extends Remote {
-  /** What is asked for this hold, or for a level of a hold that has a connection already. */
-  forHold(options: Options, outer?: Remote): Remote;
+  /** What is asked for this hold and its levels. */
+  forHold(options: Options): Remote;
   close(): void;
 }
 
@@ -56,7 +56,9 @@ export class Locks implements AsyncDisposable {
   async #acquireAny(what: Names, how: AcquireOptions): Promise<HeldLock | null> {
     const outer = how.level === undefined && how.token === undefined ? outerOf(this, [what].flat()) : undefined;
     how.signal?.throwIfAborted();
-    const held = await (outer ? this.#acquireInner(what, how, outer) : this.#acquire(new Options(what, how), how.signal));
+    const held = await (outer
+      ? this.#acquireInner([what].flat(), how, outer)
+      : this.#acquire(new Options(what, how), how.signal));
     if (!held && how.wait === undefined) throw new NotAcquiredError("Somebody has released the token that waited.");
     return held;
   }
@@ -94,38 +96,38 @@ export class Locks implements AsyncDisposable {
     return result;
   }
 
-  #acquireInner(what: Names, how: AcquireOptions, { hold, token, level }: HeldLock): Promise<HeldLock | null> {
-    return hold.inTurn(() => {
-      const { session, delay } = hold.options;
-      const next = (hold.inner.at(-1)?.level ?? level) + 1;
-      const inner = new Options(what, { lease: hold.lease, ...how, session, delay, token, level: next });
-      return this.#acquire(inner, how.signal, hold);
-    });
-  }
-
-  async #acquire(options: Options, signal?: AbortSignal, outer?: Hold): Promise<HeldLock | null> {
-    const remote = this.#place.forHold(options, outer?.remote);
+  async #acquire(options: Options, signal?: AbortSignal): Promise<HeldLock | null> {
+    const remote = this.#place.forHold(options);
     try {
       const grant = await remote.acquire(options, signal);
       signal?.throwIfAborted();
-      if (!grant) {
-        if (remote !== outer?.remote) remote.end();
-        return null;
-      }
-      if (!outer) return new HeldLock(this, new Hold(remote, options, grant), options);
-      // It was lost by our own clock meanwhile, and nothing says after that that it is held.
-      if (!outer.remaining) throw new LockLostError("The outer level was lost.");
-      if (remote !== outer.remote) remote.end();
-      outer.confirm(Math.max(grant.ends, outer.ends), Math.max(options.lease, outer.lease));
-      return new HeldLock(this, outer, options, true);
+      if (grant) return new HeldLock(this, new Hold(remote, options, grant), options);
+      remote.end();
+      return null;
     } catch (error) {
-      if (error instanceof LockLostError) outer?.loseRest();
-      if (remote !== outer?.remote) remote.end();
-      // Whatever the server did last, nothing is held and nobody waits.
-      const givenUp = this.#place.release(options);
-      if (!passes(error)) await Promise.race([givenUp, sleep(PATIENCE)]);
-      throw error;
+      remote.end();
+      return givingUp(this.#place.release(options), error);
     }
+  }
+
+  #acquireInner(names: readonly string[], how: AcquireOptions, { hold, level }: HeldLock): Promise<HeldLock | null> {
+    const { signal, wait = Infinity } = how;
+    return hold.levels.take(async () => {
+      if (!(await isDone(hold.givenUp, Math.max(wait, PATIENCE), signal))) {
+        signal?.throwIfAborted();
+        throw new NoReplyError("The level that was given up before is not released yet.");
+      }
+      const next = (hold.inner.at(-1)?.level ?? level) + 1;
+      const options = hold.options.next(next, { ...how, lease: how.lease ?? hold.lease });
+      try {
+        if (!(await hold.acquire(options, signal))) return null;
+        return new HeldLock(this, hold, options, names);
+      } catch (error) {
+        if (error instanceof LockLostError) hold.loseRest();
+        hold.givenUp = hold.release(options);
+        return givingUp(hold.givenUp, error);
+      }
+    });
   }
 
   /** Closes the connections. What is held then lasts until its lease ends, and sessions end at once. */
@@ -136,6 +138,12 @@ export class Locks implements AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
+}
+
+/** Whatever the server did last, nothing is held and nobody waits: at the latest when this release is done. */
+async function givingUp(release: Promise<unknown>, error: unknown): Promise<never> {
+  if (!passes(error)) await isDone(release, PATIENCE);
+  throw error;
 }
 
 type Names = string | readonly string[];

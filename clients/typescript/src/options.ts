@@ -44,7 +44,7 @@ export const PATIENCE = 2_000; // how long an acquire that does not wait tries a
 export const TIMEOUT = 5_000; // of a client that has none: no request may hang for ever
 
 const NAMES = 256; // at most, of locks that are acquired together
-const WEIGHT = 65_535; // at most
+const WEIGHT = 65_535; // at most, and so is the limit
 const HOST = 200; // characters of it in a label, which has at most 255 bytes
 
 export type Word = string | Buffer;
@@ -55,6 +55,12 @@ export const nameIn = (words: Words): string => String(words[words[0].startsWith
 
 /** A monotonic clock. */
 export const now = (): number => performance.now();
+
+/** A lease in whole milliseconds, as it is sent: one that were longer here than there would be held by two. */
+export function leaseOf(time: number): number {
+  if (!(time > 0 && time < Infinity)) throw new RangeError("a lease is milliseconds, and more than 0");
+  return Math.max(1, Math.floor(time));
+}
 
 /** As the server takes it. At least 1, since `BLOCK 0` waits without end. */
 export const ms = (time: number): string => String(Math.max(1, Math.round(time)));
@@ -80,17 +86,19 @@ export class Options {
   readonly #how: AcquireOptions;
   /** One lock, and not several that are acquired together, even if that is one. */
   readonly isOne: boolean;
+  readonly #isNext: boolean;
   readonly #label: string[];
 
-  /** Of one lock, or of several that are acquired together. */
-  constructor(names: string | readonly string[], how: AcquireOptions) {
+  /** Of one lock, or of several that are acquired together; or of the next level of a hold: see `next`. */
+  constructor(names: string | readonly string[], how: AcquireOptions, isNext = false) {
     this.#how = how;
+    this.#isNext = isNext;
     this.isOne = typeof names === "string";
     this.names = typeof names === "string" ? [names] : [...new Set(names)];
     if (!this.names.length || this.names.length > NAMES) {
       throw new RangeError(`there must be 1 to ${NAMES} names, and not ${this.names.length}`);
     }
-    this.lease = how.lease ?? LEASE;
+    this.lease = leaseOf(how.lease ?? LEASE);
     this.wait = how.wait ?? Infinity;
     this.level = how.level ?? 1;
     this.session = how.session ?? false;
@@ -99,22 +107,27 @@ export class Options {
     this.atLeast = how.atLeast ?? 0;
     this.renew = how.renew ?? true;
     this.token = how.token ?? randomBytes(16).toString("hex");
-    if (!(this.lease > 0 && this.wait >= 0 && this.atLeast >= 0 && this.delay >= 0)) {
-      throw new RangeError("lease, wait, atLeast and delay are milliseconds, and not negative");
+    if (!(this.wait >= 0 && this.atLeast >= 0 && this.delay >= 0)) {
+      throw new RangeError("wait, atLeast and delay are milliseconds, and not negative");
     }
+    checkWhole("level", this.level, 1);
+    checkWhole("replicas", this.replicas, 0);
     if (how.shared && how.limit !== undefined) throw new TypeError("shared and limit exclude each other");
+    const limit = how.limit ?? 1;
+    checkWhole("limit", limit, 1, WEIGHT);
     const weight = how.weight ?? 1;
-    if (!(Number.isInteger(weight) && weight >= 1 && weight <= (how.shared ? WEIGHT : Math.min(WEIGHT, how.limit ?? 1)))) {
-      throw new RangeError("weight is a whole number from 1 to the limit, and the limit is 1 if nothing is said");
-    }
+    checkWhole("weight", weight, 1, how.shared ? WEIGHT : limit);
     if (this.level > 1 && how.token === undefined) {
       throw new TypeError("a level above 1 needs the token that it was handed");
+    }
+    if (this.level > 1 && (this.session || this.delay) && !isNext) {
+      throw new TypeError("a level has the session of its hold, so one that was handed on names none");
     }
     if (this.session && this.atLeast) {
       throw new TypeError("a session ends with its connection, so it cannot have atLeast");
     }
     if (this.delay && !this.session) throw new TypeError("delay is for what has a session");
-    const size = how.shared ? ["SHARED"] : ["LIMIT", String(how.limit ?? 1)];
+    const size = how.shared ? ["SHARED"] : ["LIMIT", String(limit)];
     if (how.weight !== undefined) size.push("WEIGHT", String(weight));
     // Label, limit and weight stay those of the outer level.
     this.#label =
@@ -132,7 +145,15 @@ export class Options {
 
   /** The same, of each name by itself. */
   each(): Options[] {
-    return this.isOne ? [this] : this.names.map((name) => new Options(name, { ...this.#how, token: this.token }));
+    if (this.isOne) return [this];
+    return this.names.map((name) => new Options(name, { ...this.#how, token: this.token }, this.#isNext));
+  }
+
+  /** Of a level of the same hold: of all its names, since they have one lease, and in all else like the hold. */
+  next(level: number, how: AcquireOptions): Options {
+    const { session, delay, replicas, token } = this;
+    const names = this.isOne ? this.name : this.names;
+    return new Options(names, { ...how, session, delay, replicas, token, level, atLeast: 0 }, true);
   }
 
   acquire(lease = this.lease): Words {
@@ -156,4 +177,9 @@ export class Options {
   #command(what: string): Words {
     return this.isOne ? [`LOCK.${what}`, this.name] : [`LOCK.M${what}`, String(this.names.length), ...this.names];
   }
+}
+
+function checkWhole(what: string, value: number, least: number, most = Infinity): void {
+  if (Number.isInteger(value) && value >= least && value <= most) return;
+  throw new RangeError(`${what} is a whole number ${most < Infinity ? `from ${least} to ${most}` : `of at least ${least}`}`);
 }

@@ -7,10 +7,10 @@
  * waits in several could wait for ever for one who waits there too.
  */
 
-import { LockLostError, codeOf, forCaller, passes } from "./errors.js";
+import { LockLostError, NoReplyError, codeOf, forCaller, passes } from "./errors.js";
 import { libraryOf, type AnyClient } from "./libraries.js";
 import { Locks, type LocksOptions, type Place } from "./locks.js";
-import { PAUSE, now, type Options, type Words } from "./options.js";
+import { PATIENCE, PAUSE, now, type Options, type Words } from "./options.js";
 import { Server } from "./server.js";
 import { sleep, type Grant, type Remote } from "./steps.js";
 
@@ -53,7 +53,8 @@ class Majority implements Place {
   }
 
   async acquire(options: Options, signal?: AbortSignal): Promise<Grant | null> {
-    const deadline = now() + options.wait;
+    const began = now();
+    const deadline = began + options.wait;
     for (;;) {
       signal?.throwIfAborted();
       const sent = now();
@@ -62,11 +63,21 @@ class Majority implements Place {
       const ends = sent + options.lease - drift(options.lease);
       if (fences.length >= this.#quorum && now() < ends) return { fence: Math.max(...fences), ends };
       await this.release(options);
-      const final = now() >= deadline;
-      this.#throwIfTooMany(replies, final);
-      if (options.level > 1) throw new LockLostError("The outer level does not hold the lock any more.");
-      if (final) return null;
-      await sleep(Math.min(deadline - now(), RETRY / 4 + (Math.random() * RETRY * 3) / 4), signal);
+      const errors = replies.flatMap(({ error }) => (error === undefined ? [] : [error]));
+      const lasting = errors.filter((error) => !passes(error));
+      if (this.#preventsMajority(lasting.length)) throw forCaller(lasting[0]);
+      const refused = replies.length - errors.length - fences.length;
+      if (options.level > 1 && this.#preventsMajority(refused)) {
+        throw new LockLostError("The outer level does not hold the lock any more.");
+      }
+      // Where no reply has come, nobody knows yet.
+      const isOpen = options.level > 1 || this.#preventsMajority(errors.length);
+      const until = isOpen ? Math.max(deadline, began + PATIENCE) : deadline;
+      if (now() >= until) {
+        if (isOpen && errors.length) throw forCaller(errors[0]);
+        return null;
+      }
+      await sleep(Math.min(until - now(), RETRY / 4 + (Math.random() * RETRY * 3) / 4), signal);
     }
   }
 
@@ -87,13 +98,20 @@ class Majority implements Place {
   async release(options: Options, keepUntil = 0): Promise<boolean | null> {
     let left = this.#servers;
     let yes = 0;
+    let no = 0;
+    const silent = new Set<Server>();
     for (let tries = 0; tries < TRIES && left.length; tries++) {
       const rest = keepUntil - now();
       const replies = await this.#askAll(rest > 0 ? options.extend(rest) : options.release(), left);
-      yes += replies.filter(({ reply }) => reply === 1).length;
+      for (const { server, reply, error } of replies) {
+        if (reply === 1) yes++;
+        // After a lost reply 0 says nothing: the first request may have released it.
+        else if ((reply === 0 && !silent.has(server)) || codeOf(error) === "WRONGTYPE") no++;
+        else if (error instanceof NoReplyError) silent.add(server);
+      }
       left = replies.filter(({ error }) => passes(error)).map(({ server }) => server);
     }
-    return yes >= this.#quorum ? true : yes + left.length >= this.#quorum ? null : false;
+    return yes >= this.#quorum ? true : this.#preventsMajority(no) ? false : null;
   }
 
   end(): void {
@@ -115,12 +133,8 @@ class Majority implements Place {
     );
   }
 
-  /** The first error, when there are so many that it cannot be had: at once those that do not pass. */
-  #throwIfTooMany(replies: Reply[], final: boolean): void {
-    const errors = replies.filter(({ error }) => error !== undefined);
-    const lasting = errors.filter(({ error }) => !passes(error));
-    for (const some of [lasting, final ? errors : []]) {
-      if (some.length > this.#servers.length - this.#quorum) throw forCaller(some[0]!.error);
-    }
+  /** Whether the others are too few, where so many do not grant it. */
+  #preventsMajority(count: number): boolean {
+    return this.#servers.length - count < this.#quorum;
   }
 }

@@ -26,8 +26,8 @@ abstract class Steps implements Remote, Asker {
     return extending(this, options, lease, until);
   }
 
-  release(options: Options, keepUntil?: number): Promise<boolean | null> {
-    return releasing(this, options, keepUntil);
+  release(options: Options, keepUntil?: number, lease?: number): Promise<boolean | null> {
+    return releasing(this, options, keepUntil, lease);
   }
 
   guard(options: Options, name: string, command: readonly Word[]): Promise<unknown> {
@@ -53,9 +53,8 @@ export class Server extends Steps {
     this.timeout = timeout ?? (library.timeout || TIMEOUT);
   }
 
-  forHold(options: Options, outer?: Remote): Remote {
+  forHold(options: Options): Remote {
     this.#checkSlots(options.names);
-    if (outer && outer !== this) return outer;
     if (!options.session && !options.replicas) return this;
     const own = new OwnConnection(this, options, () => this.#own.delete(own));
     this.#own.add(own);
@@ -69,8 +68,7 @@ export class Server extends Steps {
       const name = nameIn(words);
       const address: string | null = asking ?? this.address(name);
       try {
-        if (asking === null) return await this.#link(address).ask(words);
-        return (await this.#link(address).askBoth(["ASKING"], words))[1];
+        return (await this.#link(address).askAll([words], { asking: asking !== null }))[0];
       } catch (error) {
         asking = codeOf(error) === "ASK" ? target(error, address) : null;
         this.learn(name, address, error);
@@ -158,6 +156,8 @@ export class Server extends Steps {
  * or is guarded by it, goes by the connection of all. */
 class OwnConnection extends Steps {
   #link: Link | undefined;
+  /** The node to which ASK has sent us. It wants ASKING each time until the slot is there. */
+  #asking: string | null = null;
   onEnd?: () => void;
 
   constructor(
@@ -175,23 +175,21 @@ class OwnConnection extends Steps {
     return super.acquire(options, signal).finally(() => signal?.removeEventListener("abort", cut));
   }
 
-  ask(words: Words): Promise<unknown> {
+  async ask(words: Words): Promise<unknown> {
     if (!this.options.session || OF_ALL.has(words[0])) return this.server.ask(words);
-    return this.#on((link) => link.ask(words));
+    return (await this.#askAll([words]))[0];
   }
 
-  askReplicas(words: Words, replicas: number): Promise<[unknown, number]> {
+  async askReplicas(words: Words, replicas: number): Promise<[unknown, number]> {
     const wait = ms(Math.min(1_000, this.server.timeout / 2));
-    return this.#on((link) => link.askBoth(words, ["WAIT", String(replicas), wait])).then(([reply, confirmed]) => [
-      reply,
-      Number(confirmed),
-    ]);
+    const [reply, confirmed] = await this.#askAll([words, ["WAIT", String(replicas), wait]]);
+    return [reply, Number(confirmed)];
   }
 
-  askInTurn(words: Words, wait: number, signal?: AbortSignal): Promise<unknown> {
+  async askInTurn(words: Words, wait: number, signal?: AbortSignal): Promise<unknown> {
     if (!this.options.session) return this.server.askInTurn(words, wait, signal);
     const block = wait === Infinity ? "0" : ms(wait);
-    return this.#on((link) => link.ask([...words, "BLOCK", block], wait + TIMEOUT));
+    return (await this.#askAll([[...words, "BLOCK", block]], wait + TIMEOUT))[0];
   }
 
   end(): void {
@@ -202,18 +200,20 @@ class OwnConnection extends Steps {
     this.onEnd?.();
   }
 
-  async #on<T>(how: (link: Link) => Promise<T>): Promise<T> {
-    const address = this.server.address(this.options.name);
+  async #askAll(commands: Words[], timeout = this.server.timeout): Promise<unknown[]> {
+    const asking = this.#asking !== null;
+    const address = this.#asking ?? this.server.address(this.options.name);
     this.#link ??= new Link(this.server.library, address, this.server.timeout, (lost) => {
       if (this.#link !== lost) return;
       this.#link = undefined;
       if (this.options.session) this.onEnd?.();
     });
     try {
-      return await how(this.#link);
+      return await this.#link.askAll(commands, { asking, timeout });
     } catch (error) {
       // By the next connection the hold would not be tied to anything.
       this.#link?.close();
+      this.#asking = codeOf(error) === "ASK" ? target(error, address) : null;
       this.server.learn(this.options.name, address, error);
       throw error;
     }

@@ -17,8 +17,9 @@ export interface Remote {
   extend(options: Options, lease: number, until: number): Promise<number | null>;
   /** Runs a command while the token holds this lock, once. Throws what the library throws. */
   guard(options: Options, name: string, command: readonly Word[]): Promise<unknown>;
-  /** Whether it was held until now, or null when that is not known. With `keepUntil` the lease ends then, not at once. */
-  release(options: Options, keepUntil?: number): Promise<boolean | null>;
+  /** Whether it was held until now, or null when that is not known. With `keepUntil` the lease ends then, not at once. `lease`
+   * is what it was last extended to, and so for how long this is tried. */
+  release(options: Options, keepUntil?: number, lease?: number): Promise<boolean | null>;
   /** The hold has ended, or nobody waits for a reply any more: a connection of its own can be closed. */
   end(): void;
   /** Called when such a connection is lost. */
@@ -42,10 +43,18 @@ export function sleep(time: number, signal?: AbortSignal): Promise<void> {
       signal?.removeEventListener("abort", done);
       resolve();
     };
-    const timer = setTimeout(done, time);
+    const timer = setTimeout(done, Math.min(time, 2 ** 31 - 1));
     if (signal?.aborted) done();
     else signal?.addEventListener("abort", done);
   });
+}
+
+/** Whether this, which does not fail, is done within the time. */
+export async function isDone(what: Promise<unknown>, time: number, signal?: AbortSignal): Promise<boolean> {
+  const done = new AbortController();
+  void what.then(() => done.abort());
+  await sleep(time, signal ? AbortSignal.any([done.signal, signal]) : done.signal);
+  return done.signal.aborted;
 }
 
 export async function acquiring(server: Asker, options: Options, signal?: AbortSignal): Promise<Grant | null> {
@@ -135,10 +144,15 @@ export async function extending(
   }
 }
 
-export async function releasing(server: Asker, options: Options, keepUntil = 0): Promise<boolean | null> {
-  if (options.level > 1 && options.names.length > 1) return releasingEach(server, options, keepUntil);
+export async function releasing(
+  server: Asker,
+  options: Options,
+  keepUntil = 0,
+  lease = options.lease,
+): Promise<boolean | null> {
+  if (options.level > 1 && options.names.length > 1) return releasingEach(server, options, keepUntil, lease);
   // By then the lease, or the place in the queue, has ended anyway.
-  const until = now() + Math.max(QUEUE, options.lease);
+  const until = now() + Math.max(QUEUE, lease);
   for (let askedBefore = false; ; ) {
     const rest = keepUntil - now();
     try {
@@ -148,7 +162,7 @@ export async function releasing(server: Asker, options: Options, keepUntil = 0):
     } catch (error) {
       if (codeOf(error) === "WRONGTYPE") {
         // One of several is no lock any more, and none of the others was released.
-        if (options.names.length > 1) await releasingEach(server, options, keepUntil);
+        if (options.names.length > 1) await releasingEach(server, options, keepUntil, lease);
         return false;
       }
       if (!passes(error) || now() >= until) return null;
@@ -159,11 +173,8 @@ export async function releasing(server: Asker, options: Options, keepUntil = 0):
   }
 }
 
-async function releasingEach(server: Asker, options: Options, keepUntil: number): Promise<boolean | null> {
-  return all(await Promise.all(options.each().map((each) => releasing(server, each, keepUntil))));
-}
-
-/** What several releases come to: lost if one was, and not known if one is not. */
-export function all(released: readonly (boolean | null)[]): boolean | null {
+/** Lost if one was, and not known if one is not. */
+async function releasingEach(server: Asker, options: Options, keepUntil: number, lease: number): Promise<boolean | null> {
+  const released = await Promise.all(options.each().map((each) => releasing(server, each, keepUntil, lease)));
   return released.includes(false) ? false : released.includes(null) ? null : true;
 }

@@ -97,8 +97,9 @@ for (const kind of [NODE_REDIS, IOREDIS]) {
       await locks.usingAll(["level-one", "level-two"], async (_, outer) => {
         const all = await locks.acquireAll(["level-two", "level-one"]);
         const one = await locks.acquire("level-one");
-        assert.deepEqual([all.level, one.level, one.token], [2, 3, outer.token]);
-        assert.deepEqual([await fieldOf("level-one", "level"), await fieldOf("level-two", "level")], [3, 2]);
+        assert.deepEqual([all.level, one.level, one.token, one.names], [2, 3, outer.token, ["level-one"]]);
+        // Of all, as they have one lease.
+        assert.deepEqual([await fieldOf("level-one", "level"), await fieldOf("level-two", "level")], [3, 3]);
         // Not the innermost, so it waits.
         assert(await all.release());
         assert(await one.release());
