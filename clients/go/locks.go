@@ -105,56 +105,70 @@ func (c *Client) acquireBy(ctx context.Context, o options) (*Lock, error) {
 		return nil, ErrClosed
 	}
 	defer c.given.Done()
-	var outer *Lock
-	if o.level == 0 && o.token == "" {
-		outer = outerOf(ctx, c, o.names)
-	}
-	remote, asked := c.place.forHold(o), o.names
-	if outer != nil {
-		// A level of some of several locks is one of all: then one lease is the lease of all.
-		o.names, o.several = outer.hold.options.names, outer.hold.options.several
-		// One after the other, since each asks for the next level.
-		outer.hold.extending.Lock()
-		defer outer.hold.extending.Unlock()
-		o.token, o.session, remote = outer.options.token, outer.options.session, outer.hold.remote
-		o.level = outer.hold.nextLevel()
+	if o.level == unsaid && o.token == "" {
+		if outer := outerOf(ctx, c, o.names); outer != nil {
+			return c.acquireLevel(ctx, outer, o)
+		}
 	}
 	if o.token == "" {
 		o.token = newToken()
 	}
-	g, err := c.acquire(ctx, remote, o, outer == nil)
+	remote := c.place.forHold(o)
+	g, err := c.acquire(ctx, remote, o, remote.end, func() {})
 	switch {
 	case err != nil:
-		if outer != nil && errors.Is(err, ErrLost) {
-			outer.hold.isGone()
-		}
 		return nil, err
 	case g == nil:
-		if outer == nil {
-			remote.end()
-		}
-		return nil, fmt.Errorf("%w: %q", ErrNotAcquired, asked)
-	case outer == nil:
-		return newLock(ctx, c, newHold(c, remote, o, g), o, nil), nil
+		remote.end()
+		return nil, notAcquired(o.names)
 	}
-	// It was lost by our own clock meanwhile, and nothing says after that that it is held.
-	if outer.hold.remaining() == 0 {
-		return nil, ErrLost
-	}
-	outer.hold.mu.Lock()
-	ends, lease := outer.hold.ends, outer.hold.lease
-	outer.hold.mu.Unlock()
-	if g.ends.After(ends) {
-		ends = g.ends
-	}
-	outer.hold.confirm(ends, max(lease, o.lease))
-	o.names = asked
-	return newLock(ctx, c, outer.hold, o, outer), nil
+	return newLock(ctx, c, newHold(c, remote, o, g), o, nil), nil
 }
 
-// acquire gives up at once when the context ends, or the client is closed, and what was asked then is undone.
-func (c *Client) acquire(ctx context.Context, remote remote, o options, isOwn bool) (*grant, error) {
+func notAcquired(names []string) error { return fmt.Errorf("%w: %q", ErrNotAcquired, names) }
+
+// acquireLevel acquires the next level of a hold, in turn with all else that changes the hold. Before the next one begins, one
+// that was given up is released.
+func (c *Client) acquireLevel(ctx context.Context, outer *Lock, asked options) (*Lock, error) {
+	h, began := outer.hold, time.Now()
+	select {
+	case h.turn <- struct{}{}:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	case <-c.closed.Done():
+		return nil, ErrClosed
+	case <-time.After(max(asked.wait, patience)):
+		return nil, notAcquired(asked.names)
+	}
+	o := h.asked()
+	o.level, o.lease, o.wait = h.nextLevel(), asked.lease, max(0, asked.wait-time.Since(began))
+	g, err := c.acquire(ctx, h.remote, o, func() {}, h.turn.end)
+	if err != nil {
+		// The context may be that of another lock, which was lost.
+		if ctx.Err() == nil && errors.Is(err, ErrLost) {
+			h.isGone()
+		}
+		return nil, err
+	}
+	defer h.turn.end()
+	switch {
+	case g == nil:
+		return nil, notAcquired(asked.names)
+	case h.remaining() == 0:
+		// It has ended by our own clock meanwhile, and nothing says after that that it is held.
+		c.undo(patience, func() { _, _ = h.remote.release(o, time.Time{}) })
+		return nil, ErrLost
+	}
+	h.confirm(o.level, g.ends, o.lease)
+	o.names = asked.names
+	return newLock(ctx, c, h, o, outer), nil
+}
+
+// acquire gives up at once when the context ends, or the client is closed, and what was asked then is undone: after end, which
+// closes a connection of its own. After an error nothing of it is under way any more once settled is called, which may be later.
+func (c *Client) acquire(ctx context.Context, remote remote, o options, end, settled func()) (*grant, error) {
 	if err := ctx.Err(); err != nil {
+		settled()
 		return nil, context.Cause(ctx)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -172,15 +186,11 @@ func (c *Client) acquire(ctx context.Context, remote remote, o options, isOwn bo
 		acquired <- outcome{g, err}
 	}()
 	undo := func() { _, _ = c.place.release(o, time.Time{}) }
-	end := func() {
-		if isOwn {
-			remote.end()
-		}
-	}
 	select {
 	case got := <-acquired:
 		if got.err != nil {
 			c.undo(patience, func() {
+				defer settled()
 				end()
 				undo()
 				if passes(got.err) {
@@ -192,12 +202,12 @@ func (c *Client) acquire(ctx context.Context, remote remote, o options, isOwn bo
 		}
 		return got.grant, got.err
 	case <-ctx.Done():
-		// This ends a wait at the server, so that it answers.
+		// The first of these ends a wait at the server, so that it answers.
 		c.undo(patience, func() {
-			undo()
-			got := <-acquired
+			defer settled()
 			end()
-			if got.err != nil {
+			undo()
+			if got := <-acquired; got.err != nil {
 				time.Sleep(pause)
 			}
 			undo()
