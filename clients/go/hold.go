@@ -20,6 +20,15 @@ func (t turn) begin() { t <- struct{}{} }
 
 func (t turn) end() { <-t }
 
+func (t turn) beginNow() bool {
+	select {
+	case t <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
 // hold is what one token holds, whatever its level: the lease by our own clock, its renewals, and the signal.
 type hold struct {
 	client   *Client

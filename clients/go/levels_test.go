@@ -1,6 +1,7 @@
 package locks_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -115,5 +116,74 @@ func TestALevelMakesNoLeaseShorter(t *testing.T) {
 	}
 	if err := outer.Release(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func panics(what func()) (said any) {
+	defer func() { said = recover() }()
+	what()
+	return nil
+}
+
+func TestAnUnlockGivesBackWhatItsOwnLockHasAcquired(t *testing.T) {
+	client, direct := clientOf(t, start(t))
+	locker := client.Locker(t.Context(), "locker", locks.Lease(600*time.Millisecond))
+	if panics(locker.Unlock) == nil {
+		t.Fatal("it was not locked")
+	}
+	locker.Lock()
+	second := make(chan struct{})
+	go func() {
+		locker.Lock()
+		close(second)
+	}()
+	direct.Do(t.Context(), "LOCK.BREAK", "locker")
+	select {
+	case <-second:
+		t.Fatal("the first still works")
+	case <-time.After(time.Second):
+	}
+	if said, _ := panics(locker.Unlock).(error); !errors.Is(said, locks.ErrLost) {
+		t.Fatal(said)
+	}
+	<-second
+	if direct.Exists(t.Context(), "locker").Val() != 1 {
+		t.Fatal("the second does not hold it")
+	}
+	locker.Unlock()
+	isFree(t, direct, "locker")
+	if panics(locker.Unlock) == nil {
+		t.Fatal("it was not locked any more")
+	}
+}
+
+func TestALockerWaitsForTheOneBeforeNoLongerThanItMay(t *testing.T) {
+	client, _ := clientOf(t, start(t))
+	because := errors.New("the user has gone home")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	for _, each := range []struct {
+		ctx  context.Context
+		how  []locks.Option
+		says error
+	}{
+		{t.Context(), []locks.Option{locks.Wait(0)}, locks.ErrNotAcquired},
+		{t.Context(), []locks.Option{locks.Wait(200 * time.Millisecond)}, locks.ErrNotAcquired},
+		{ctx, nil, because},
+	} {
+		locker := client.Locker(each.ctx, "locker", each.how...)
+		locker.Lock()
+		if each.ctx == ctx {
+			time.AfterFunc(100*time.Millisecond, func() { cancel(because) })
+		}
+		if said, _ := panics(locker.Lock).(error); !errors.Is(said, each.says) {
+			t.Fatal(said)
+		}
+		locker.Unlock()
+	}
+	for _, how := range []locks.Option{locks.Shared(), locks.Limit(2)} {
+		if said, _ := panics(client.Locker(t.Context(), "many", how).Lock).(error); !errors.Is(said, locks.ErrInvalid) {
+			t.Fatal(said)
+		}
 	}
 }

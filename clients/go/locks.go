@@ -256,14 +256,21 @@ func (l *Lock) do(work func(ctx context.Context, held *Lock) error) (err error) 
 }
 
 // Locker is the lock for who wants a sync.Locker. Lock panics when it cannot be acquired, since it has no other way to say
-// so, and Unlock when it is not held.
+// so, and Unlock when it is not held, or was lost. Who shares the locker waits for the Unlock of the one before, also if the
+// lock was lost: so each Unlock gives back what its own Lock has acquired. With Shared, and a Limit above 1, Lock panics.
 func (c *Client) Locker(ctx context.Context, name string, how ...Option) sync.Locker {
-	return &locker{acquire: func() (*Lock, error) { return c.Acquire(ctx, name, how...) }}
+	return &locker{client: c, context: ctx, name: name, how: how, turn: make(turn, 1)}
 }
 
 type locker struct {
-	acquire func() (*Lock, error)
-	held    *Lock
+	client  *Client
+	context context.Context
+	name    string
+	how     []Option
+	turn    turn
+
+	mu   sync.Mutex
+	held *Lock
 }
 
 func (l *locker) Lock() {
@@ -271,12 +278,50 @@ func (l *locker) Lock() {
 	if err != nil {
 		panic(err)
 	}
+	l.mu.Lock()
 	l.held = held
+	l.mu.Unlock()
+}
+
+func (l *locker) acquire() (*Lock, error) {
+	o, err := optionsOf([]string{l.name}, false, l.how)
+	if err == nil && (o.shared || o.limit > 1) {
+		err = invalid("a Locker has one holder at a time")
+	}
+	if err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	if !l.turn.beginNow() {
+		select {
+		case l.turn <- struct{}{}:
+		case <-l.context.Done():
+			return nil, context.Cause(l.context)
+		case <-l.client.closed.Done():
+			return nil, ErrClosed
+		case <-time.After(o.wait):
+			return nil, notAcquired(o.names)
+		}
+	}
+	if o.wait < forEver {
+		o.wait = max(0, o.wait-time.Since(began))
+	}
+	held, err := l.client.acquireBy(l.context, o)
+	if err != nil {
+		l.turn.end()
+	}
+	return held, err
 }
 
 func (l *locker) Unlock() {
+	l.mu.Lock()
 	held := l.held
 	l.held = nil
+	l.mu.Unlock()
+	if held == nil {
+		panic("locks: Unlock of a Locker that is not locked")
+	}
+	defer l.turn.end()
 	if err := held.Release(); err != nil {
 		panic(err)
 	}
