@@ -21,7 +21,7 @@ import (
 )
 
 // start gives the address of a server with the module, which ends with the test.
-func start(t *testing.T) string {
+func start(t *testing.T, more ...string) string {
 	t.Helper()
 	module, program := os.Getenv("REDIS_LOCK_MODULE"), os.Getenv("REDIS_SERVER")
 	if module == "" {
@@ -39,7 +39,8 @@ func start(t *testing.T) string {
 		address := listener.Addr().String()
 		listener.Close()
 		_, port, _ := net.SplitHostPort(address)
-		server := exec.Command(program, "--port", port, "--bind", "127.0.0.1", "--dir", t.TempDir(), "--save", "", "--loadmodule", module)
+		words := append([]string{"--port", port, "--bind", "127.0.0.1", "--dir", t.TempDir(), "--save", "", "--loadmodule", module}, more...)
+		server := exec.Command(program, words...)
 		if err := server.Start(); err != nil {
 			t.Fatal(err)
 		}

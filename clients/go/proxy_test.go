@@ -15,7 +15,7 @@ type proxy struct {
 	mu    sync.Mutex
 	muted bool
 	mutes int
-	open  int
+	open  map[net.Conn]bool
 }
 
 // mute keeps the replies on all connections until they close: those that are there, and those that come before it ends.
@@ -31,7 +31,7 @@ func (p *proxy) mute(is bool) {
 func (p *proxy) connections() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.open
+	return len(p.open)
 }
 
 func before(t *testing.T, server string, sends func(what string)) *proxy {
@@ -40,7 +40,7 @@ func before(t *testing.T, server string, sends func(what string)) *proxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &proxy{address: listener.Addr().String(), sends: sends}
+	p := &proxy{address: listener.Addr().String(), sends: sends, open: map[net.Conn]bool{}}
 	t.Cleanup(func() { listener.Close() })
 	go func() {
 		for {
@@ -62,7 +62,7 @@ func (p *proxy) serve(client net.Conn, server string) {
 	}
 	defer to.Close()
 	p.mu.Lock()
-	p.open++
+	p.open[client] = true
 	isMuted, mutes := p.muted, p.mutes
 	p.mu.Unlock()
 	go func() {
@@ -93,6 +93,6 @@ func (p *proxy) serve(client net.Conn, server string) {
 		to.Write(some[:n])
 	}
 	p.mu.Lock()
-	p.open--
+	delete(p.open, client)
 	p.mu.Unlock()
 }
