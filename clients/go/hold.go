@@ -13,6 +13,22 @@ import (
 // How often a session looks whether its connection is there.
 const look = 100 * time.Millisecond
 
+// turn lets one at a time do what has to be done one after the other.
+type turn chan struct{}
+
+func (t turn) begin() { t <- struct{}{} }
+
+func (t turn) end() { <-t }
+
+func (t turn) beginNow() bool {
+	select {
+	case t <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
 // hold is what one token holds, whatever its level: the lease by our own clock, its renewals, and the signal.
 type hold struct {
 	client   *Client
@@ -24,11 +40,12 @@ type hold struct {
 	lose     context.CancelCauseFunc
 	// Rung when what is due has changed.
 	bell chan struct{}
-	// Extensions go one by one, so that what is said last is what the server did last.
-	extending sync.Mutex
+	// Extensions, and levels that come and go, take turns: what is said last is what the server did last.
+	turn turn
 
-	mu      sync.Mutex
-	ends    time.Time
+	mu   sync.Mutex
+	ends time.Time
+	// As long as it may last at the server, from when it was last extended.
 	lease   time.Duration
 	renewAt time.Time
 	isOver  bool
@@ -37,10 +54,10 @@ type hold struct {
 }
 
 func newHold(c *Client, remote remote, o options, g *grant) *hold {
-	h := &hold{client: c, remote: remote, options: o, fence: g.fence, acquired: time.Now(), bell: make(chan struct{}, 1)}
+	h := &hold{client: c, remote: remote, options: o, fence: g.fence, acquired: time.Now(), bell: make(chan struct{}, 1), turn: make(turn, 1)}
 	h.lost, h.lose = context.WithCancelCause(context.Background())
 	h.ends = g.ends
-	h.confirm(g.ends, o.lease)
+	h.confirm(o.level, g.ends, o.lease)
 	go h.keep()
 	return h
 }
@@ -61,12 +78,18 @@ func (h *hold) remaining() time.Duration {
 	return left
 }
 
-// confirm is in vain when it comes too late.
-func (h *hold) confirm(ends time.Time, lease time.Duration) {
+// confirm is in vain when it comes too late. A level above the first makes nothing shorter.
+func (h *hold) confirm(level int, ends time.Time, lease time.Duration) {
 	if h.remaining() == 0 {
 		return
 	}
 	h.mu.Lock()
+	if level > 1 {
+		lease = max(lease, h.lease)
+		if h.ends.After(ends) {
+			ends = h.ends
+		}
+	}
 	h.ends, h.lease, h.renewAt = ends, lease, ends.Add(-lease*2/3)
 	h.mu.Unlock()
 	h.ring()
@@ -104,7 +127,7 @@ func (h *hold) isGone() {
 	if h.isLost() && h.options.several && h.client.begin() {
 		go func() {
 			defer h.client.given.Done()
-			_, _ = h.remote.release(h.options, time.Time{})
+			_, _ = h.remote.release(h.asked(), time.Time{})
 		}()
 	}
 }
@@ -121,7 +144,7 @@ func (h *hold) keep() {
 			if !time.Now().Before(renewAt) {
 				isRenewing = true
 				go func() {
-					_ = h.extend(h.leaseNow())
+					_ = h.extend(h.options.level, h.leaseNow())
 					renewals <- struct{}{}
 				}()
 			} else if renewAt.Before(at) {
@@ -147,6 +170,10 @@ func (h *hold) keep() {
 		}
 		timer.Stop()
 	}
+	if h.lost.Err() != nil {
+		// What waits for a reply by a session gets none any more, and others wait for their turn behind it.
+		h.remote.end()
+	}
 }
 
 func (h *hold) leaseNow() time.Duration {
@@ -155,22 +182,32 @@ func (h *hold) leaseNow() time.Duration {
 	return h.lease
 }
 
-// extend begins the lease anew.
-func (h *hold) extend(lease time.Duration) error {
-	h.extending.Lock()
-	defer h.extending.Unlock()
-	if h.remaining() == 0 {
+// asked is how the server was asked for it, with the lease that it may have now.
+func (h *hold) asked() options {
+	o := h.options
+	o.lease = h.leaseNow()
+	return o
+}
+
+// extend begins the lease anew, of a level that is still there.
+func (h *hold) extend(level int, lease time.Duration) error {
+	h.turn.begin()
+	defer h.turn.end()
+	if h.remaining() == 0 || level >= h.nextLevel() {
 		return nil
 	}
 	h.mu.Lock()
-	// A shorter lease may begin at once, also if the reply is lost.
-	if ends := time.Now().Add(lease); ends.Before(h.ends) {
+	// A shorter lease may begin at once, and a longer one too, also if the reply is lost.
+	if ends := time.Now().Add(lease); level <= 1 && ends.Before(h.ends) {
 		h.ends = ends
 	}
+	h.lease = max(h.lease, lease)
 	until := h.ends
 	h.mu.Unlock()
 	h.ring()
-	ends, held, err := h.remote.extend(h.options, lease, until)
+	o := h.options
+	o.level = level
+	ends, held, err := h.remote.extend(o, lease, until)
 	switch {
 	case err != nil && h.options.session:
 		// Its connection is gone, and the lock with it.
@@ -178,7 +215,7 @@ func (h *hold) extend(lease time.Duration) error {
 	case err == nil && !held:
 		h.isGone()
 	case err == nil:
-		h.confirm(ends, lease)
+		h.confirm(level, ends, lease)
 	}
 	return err
 }
@@ -257,13 +294,16 @@ func (l *Lock) Context() context.Context { return l.context }
 func (l *Lock) Lost() <-chan struct{} { return l.hold.lost.Done() }
 
 // Extend begins the lease anew, from now on with this length, or with the same if it is 0. False when the lock is lost, an
-// error when the server could not be asked.
+// error when the server could not be asked. A level above the first makes no lease shorter.
 func (l *Lock) Extend(lease time.Duration) (bool, error) {
-	if lease <= 0 {
+	switch {
+	case lease < 0:
+		return l.Held(), invalid("a lease is not negative")
+	case lease == 0:
 		lease = l.hold.leaseNow()
 	}
 	if l.Held() {
-		if err := l.hold.extend(lease); err != nil {
+		if err := l.hold.extend(l.options.level, whole(lease)); err != nil {
 			return l.Held(), err
 		}
 	}
@@ -312,39 +352,41 @@ func (l *Lock) Release() error {
 		return ErrLost
 	}
 	defer l.cancel(context.Canceled)
+	h := l.hold
 	var wasHeld bool
+	var gives options
 	keepUntil := time.Time{}
 	if l.outer != nil {
-		wasHeld = l.hold.remaining() > 0
-	} else {
-		wasHeld = l.hold.end()
-		defer l.hold.remote.end()
-		// Who was handed the token gives back a level. How long the lock lasts is up to the outer one.
-		if l.options.atLeast > 0 && l.options.level <= 1 && wasHeld {
-			keepUntil = l.hold.acquired.Add(l.options.atLeast)
-			// An extension on its way must not come after the one that keeps the lock.
-			l.hold.extending.Lock()
-			defer l.hold.extending.Unlock()
-		}
-	}
-	gives := l.hold.options
-	if l.outer != nil {
-		if gives.level = l.hold.givenBack(); gives.level == 0 {
+		h.turn.begin()
+		defer h.turn.end()
+		wasHeld, gives = h.remaining() > 0, h.asked()
+		if gives.level = h.givenBack(); gives.level == 0 {
 			if !wasHeld {
 				return ErrLost
 			}
 			return nil
 		}
+	} else {
+		wasHeld = h.end()
+		defer h.remote.end()
+		// Who was handed the token gives back a level. How long the lock lasts is up to the outer one.
+		if l.options.atLeast > 0 && l.options.level <= 1 && wasHeld {
+			keepUntil = h.acquired.Add(l.options.atLeast)
+			// An extension on its way must not come after the one that keeps the lock.
+			h.turn.begin()
+			defer h.turn.end()
+		}
+		gives = h.asked()
 	}
-	held, err := l.hold.remote.release(gives, keepUntil)
+	held, err := h.remote.release(gives, keepUntil)
 	switch {
 	case !wasHeld:
 		return ErrLost
 	case err != nil:
 		return fmt.Errorf("%w: %w", ErrUnknown, err)
 	case !held:
-		l.hold.isGone()
-		l.hold.lose(ErrLost)
+		h.isGone()
+		h.lose(ErrLost)
 		return ErrLost
 	}
 	return nil

@@ -105,56 +105,70 @@ func (c *Client) acquireBy(ctx context.Context, o options) (*Lock, error) {
 		return nil, ErrClosed
 	}
 	defer c.given.Done()
-	var outer *Lock
-	if o.level == 0 && o.token == "" {
-		outer = outerOf(ctx, c, o.names)
-	}
-	remote, asked := c.place.forHold(o), o.names
-	if outer != nil {
-		// A level of some of several locks is one of all: then one lease is the lease of all.
-		o.names, o.several = outer.hold.options.names, outer.hold.options.several
-		// One after the other, since each asks for the next level.
-		outer.hold.extending.Lock()
-		defer outer.hold.extending.Unlock()
-		o.token, o.session, remote = outer.options.token, outer.options.session, outer.hold.remote
-		o.level = outer.hold.nextLevel()
+	if o.level == unsaid && o.token == "" {
+		if outer := outerOf(ctx, c, o.names); outer != nil {
+			return c.acquireLevel(ctx, outer, o)
+		}
 	}
 	if o.token == "" {
 		o.token = newToken()
 	}
-	g, err := c.acquire(ctx, remote, o, outer == nil)
+	remote := c.place.forHold(o)
+	g, err := c.acquire(ctx, remote, o, remote.end, func() {})
 	switch {
 	case err != nil:
-		if outer != nil && errors.Is(err, ErrLost) {
-			outer.hold.isGone()
-		}
 		return nil, err
 	case g == nil:
-		if outer == nil {
-			remote.end()
-		}
-		return nil, fmt.Errorf("%w: %q", ErrNotAcquired, asked)
-	case outer == nil:
-		return newLock(ctx, c, newHold(c, remote, o, g), o, nil), nil
+		remote.end()
+		return nil, notAcquired(o.names)
 	}
-	// It was lost by our own clock meanwhile, and nothing says after that that it is held.
-	if outer.hold.remaining() == 0 {
-		return nil, ErrLost
-	}
-	outer.hold.mu.Lock()
-	ends, lease := outer.hold.ends, outer.hold.lease
-	outer.hold.mu.Unlock()
-	if g.ends.After(ends) {
-		ends = g.ends
-	}
-	outer.hold.confirm(ends, max(lease, o.lease))
-	o.names = asked
-	return newLock(ctx, c, outer.hold, o, outer), nil
+	return newLock(ctx, c, newHold(c, remote, o, g), o, nil), nil
 }
 
-// acquire gives up at once when the context ends, or the client is closed, and what was asked then is undone.
-func (c *Client) acquire(ctx context.Context, remote remote, o options, isOwn bool) (*grant, error) {
+func notAcquired(names []string) error { return fmt.Errorf("%w: %q", ErrNotAcquired, names) }
+
+// acquireLevel acquires the next level of a hold, in turn with all else that changes the hold. Before the next one begins, one
+// that was given up is released.
+func (c *Client) acquireLevel(ctx context.Context, outer *Lock, asked options) (*Lock, error) {
+	h, began := outer.hold, time.Now()
+	select {
+	case h.turn <- struct{}{}:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	case <-c.closed.Done():
+		return nil, ErrClosed
+	case <-time.After(max(asked.wait, patience)):
+		return nil, notAcquired(asked.names)
+	}
+	o := h.asked()
+	o.level, o.lease, o.wait = h.nextLevel(), asked.lease, max(0, asked.wait-time.Since(began))
+	g, err := c.acquire(ctx, h.remote, o, func() {}, h.turn.end)
+	if err != nil {
+		// The context may be that of another lock, which was lost.
+		if ctx.Err() == nil && errors.Is(err, ErrLost) {
+			h.isGone()
+		}
+		return nil, err
+	}
+	defer h.turn.end()
+	switch {
+	case g == nil:
+		return nil, notAcquired(asked.names)
+	case h.remaining() == 0:
+		// It has ended by our own clock meanwhile, and nothing says after that that it is held.
+		c.undo(patience, func() { _, _ = h.remote.release(o, time.Time{}) })
+		return nil, ErrLost
+	}
+	h.confirm(o.level, g.ends, o.lease)
+	o.names = asked.names
+	return newLock(ctx, c, h, o, outer), nil
+}
+
+// acquire gives up at once when the context ends, or the client is closed, and what was asked then is undone: after end, which
+// closes a connection of its own. After an error nothing of it is under way any more once settled is called, which may be later.
+func (c *Client) acquire(ctx context.Context, remote remote, o options, end, settled func()) (*grant, error) {
 	if err := ctx.Err(); err != nil {
+		settled()
 		return nil, context.Cause(ctx)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -172,15 +186,11 @@ func (c *Client) acquire(ctx context.Context, remote remote, o options, isOwn bo
 		acquired <- outcome{g, err}
 	}()
 	undo := func() { _, _ = c.place.release(o, time.Time{}) }
-	end := func() {
-		if isOwn {
-			remote.end()
-		}
-	}
 	select {
 	case got := <-acquired:
 		if got.err != nil {
 			c.undo(patience, func() {
+				defer settled()
 				end()
 				undo()
 				if passes(got.err) {
@@ -192,12 +202,12 @@ func (c *Client) acquire(ctx context.Context, remote remote, o options, isOwn bo
 		}
 		return got.grant, got.err
 	case <-ctx.Done():
-		// This ends a wait at the server, so that it answers.
+		// The first of these ends a wait at the server, so that it answers.
 		c.undo(patience, func() {
-			undo()
-			got := <-acquired
+			defer settled()
 			end()
-			if got.err != nil {
+			undo()
+			if got := <-acquired; got.err != nil {
 				time.Sleep(pause)
 			}
 			undo()
@@ -246,14 +256,21 @@ func (l *Lock) do(work func(ctx context.Context, held *Lock) error) (err error) 
 }
 
 // Locker is the lock for who wants a sync.Locker. Lock panics when it cannot be acquired, since it has no other way to say
-// so, and Unlock when it is not held.
+// so, and Unlock when it is not held, or was lost. Who shares the locker waits for the Unlock of the one before, also if the
+// lock was lost: so each Unlock gives back what its own Lock has acquired. With Shared, and a Limit above 1, Lock panics.
 func (c *Client) Locker(ctx context.Context, name string, how ...Option) sync.Locker {
-	return &locker{acquire: func() (*Lock, error) { return c.Acquire(ctx, name, how...) }}
+	return &locker{client: c, context: ctx, name: name, how: how, turn: make(turn, 1)}
 }
 
 type locker struct {
-	acquire func() (*Lock, error)
-	held    *Lock
+	client  *Client
+	context context.Context
+	name    string
+	how     []Option
+	turn    turn
+
+	mu   sync.Mutex
+	held *Lock
 }
 
 func (l *locker) Lock() {
@@ -261,12 +278,50 @@ func (l *locker) Lock() {
 	if err != nil {
 		panic(err)
 	}
+	l.mu.Lock()
 	l.held = held
+	l.mu.Unlock()
+}
+
+func (l *locker) acquire() (*Lock, error) {
+	o, err := optionsOf([]string{l.name}, false, l.how)
+	if err == nil && (o.shared || o.limit > 1) {
+		err = invalid("a Locker has one holder at a time")
+	}
+	if err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	if !l.turn.beginNow() {
+		select {
+		case l.turn <- struct{}{}:
+		case <-l.context.Done():
+			return nil, context.Cause(l.context)
+		case <-l.client.closed.Done():
+			return nil, ErrClosed
+		case <-time.After(o.wait):
+			return nil, notAcquired(o.names)
+		}
+	}
+	if o.wait < forEver {
+		o.wait = max(0, o.wait-time.Since(began))
+	}
+	held, err := l.client.acquireBy(l.context, o)
+	if err != nil {
+		l.turn.end()
+	}
+	return held, err
 }
 
 func (l *locker) Unlock() {
+	l.mu.Lock()
 	held := l.held
 	l.held = nil
+	l.mu.Unlock()
+	if held == nil {
+		panic("locks: Unlock of a Locker that is not locked")
+	}
+	defer l.turn.end()
 	if err := held.Release(); err != nil {
 		panic(err)
 	}

@@ -21,7 +21,7 @@ import (
 )
 
 // start gives the address of a server with the module, which ends with the test.
-func start(t *testing.T) string {
+func start(t *testing.T, more ...string) string {
 	t.Helper()
 	module, program := os.Getenv("REDIS_LOCK_MODULE"), os.Getenv("REDIS_SERVER")
 	if module == "" {
@@ -39,7 +39,8 @@ func start(t *testing.T) string {
 		address := listener.Addr().String()
 		listener.Close()
 		_, port, _ := net.SplitHostPort(address)
-		server := exec.Command(program, "--port", port, "--bind", "127.0.0.1", "--dir", t.TempDir(), "--save", "", "--loadmodule", module)
+		words := append([]string{"--port", port, "--bind", "127.0.0.1", "--dir", t.TempDir(), "--save", "", "--loadmodule", module}, more...)
+		server := exec.Command(program, words...)
 		if err := server.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -478,6 +479,13 @@ func TestOptionsThatCannotBeAreSaidBeforeAnythingIsSent(t *testing.T) {
 		"a weight above what there is":   {one, some(1), []locks.Option{locks.Shared(), locks.Weight(65536)}, "a weight"},
 		"a delay without a session":      {one, some(1), []locks.Option{locks.Delay(time.Second)}, "a delay"},
 		"a delay that is less than none": {one, some(1), []locks.Option{locks.Session(), locks.Delay(-1)}, "a delay"},
+		"a limit of 0":                   {one, some(1), []locks.Option{locks.Limit(0)}, "a limit"},
+		"a limit above what there is":    {one, some(1), []locks.Option{locks.Limit(65536)}, "a limit"},
+		"a weight of less than none":     {one, some(1), []locks.Option{locks.Limit(3), locks.Weight(-1)}, "a weight"},
+		"a level of 0":                   {one, some(1), []locks.Option{locks.Level(0)}, "a level"},
+		"a level below":                  {one, some(1), []locks.Option{locks.Token("handed on"), locks.Level(-1)}, "a level"},
+		"a session of a level":           {one, some(1), []locks.Option{locks.Token("handed on"), locks.Level(2), locks.Session()}, "has no session"},
+		"replicas below none":            {one, some(1), []locks.Option{locks.Replicas(-1)}, "replicas"},
 	} {
 		began := time.Now()
 		var err error

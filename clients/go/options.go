@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"math"
 	"os"
 	"slices"
 	"sync/atomic"
@@ -28,8 +29,9 @@ const (
 	// What the server takes.
 	mostNames  = 256
 	mostWeight = 65535
-	// unsaid is the weight of who says none, which is 1.
-	unsaid = -1
+	mostLevels = 65535
+	// unsaid is the weight of who says none, which is 1, and the level, which the context says.
+	unsaid = math.MinInt
 )
 
 // Option says how a lock is acquired.
@@ -42,10 +44,10 @@ func Lease(lease time.Duration) Option { return func(o *options) { o.lease = lea
 func Wait(wait time.Duration) Option { return func(o *options) { o.wait = wait } }
 
 // Shared acquires the lock together with any number of others that ask for it so.
-func Shared() Option { return func(o *options) { o.limit = 0 } }
+func Shared() Option { return func(o *options) { o.shared = true } }
 
-// Limit acquires the lock together with others, up to so many holders, or as many as weigh so much.
-func Limit(holders int) Option { return func(o *options) { o.limit = holders } }
+// Limit acquires the lock together with others, up to so many holders, or as many as weigh so much. It is 1 to 65535.
+func Limit(holders int) Option { return func(o *options) { o.limit, o.shared = holders, false } }
 
 // Weight is how much the hold counts beside a limit, 1 by default and at most the limit: Limit(5) with Weight(3) takes three
 // of the five permits of a semaphore. With Shared it is at most 65535.
@@ -56,7 +58,7 @@ func Weight(weight int) Option { return func(o *options) { o.weight = weight } }
 func Owner(owner string) Option { return func(o *options) { o.owner = owner } }
 
 // Token and Level ask for a level of the hold of other work, which has handed on its token. Level 1 without a token is
-// always a hold of its own.
+// always a hold of its own. A level that is asked for so has no Session.
 func Token(token string) Option { return func(o *options) { o.token = token } }
 
 // Level: see Token.
@@ -86,11 +88,12 @@ type options struct {
 	several  bool
 	lease    time.Duration
 	wait     time.Duration
-	limit    int // 0 is shared
+	shared   bool
+	limit    int
 	weight   int // or unsaid
 	owner    string
 	token    string
-	level    int // 0 is what the context says
+	level    int // or unsaid
 	session  bool
 	delay    time.Duration
 	replicas int
@@ -99,7 +102,7 @@ type options struct {
 }
 
 func optionsOf(names []string, several bool, some []Option) (options, error) {
-	o := options{several: several, lease: defaultLease, wait: forEver, limit: 1, weight: unsaid, renew: true}
+	o := options{several: several, lease: defaultLease, wait: forEver, limit: 1, weight: unsaid, level: unsaid, renew: true}
 	for _, each := range some {
 		each(&o)
 	}
@@ -112,23 +115,32 @@ func optionsOf(names []string, several bool, some []Option) (options, error) {
 		o.owner = newOwner()
 	}
 	most := o.limit
-	if most == 0 {
+	if o.shared {
 		most = mostWeight
 	}
 	switch {
 	case len(o.names) == 0 || len(o.names) > mostNames:
 		return o, invalid("one lock or more are acquired together, and at most %d", mostNames)
+	case o.limit < 1 || o.limit > mostWeight:
+		return o, invalid("a limit is between 1 and %d", mostWeight)
 	case o.weight != unsaid && (o.weight < 1 || o.weight > most):
 		return o, invalid("a weight is between 1 and the limit, or with Shared 65535")
 	case o.delay < 0 || o.delay > 0 && !o.session:
 		return o, invalid("a delay is not negative, and only a session has one")
 	case o.lease <= 0 || o.wait < 0 || o.atLeast < 0:
 		return o, invalid("lease, wait and at least are not negative, and a lease is not zero")
+	case o.replicas < 0:
+		return o, invalid("replicas are not negative")
+	case o.level != unsaid && (o.level < 1 || o.level > mostLevels):
+		return o, invalid("a level is between 1 and %d", mostLevels)
+	case o.level > 1 && o.session:
+		return o, invalid("a level that was handed on has no session: that would tie the whole hold to another connection")
 	case o.level > 1 && o.token == "":
 		return o, invalid("a level above 1 needs the token that was handed on")
 	case o.session && o.atLeast > 0:
 		return o, invalid("a session ends with its connection, so it cannot have at least")
 	}
+	o.lease = whole(o.lease)
 	return o, nil
 }
 
@@ -157,6 +169,9 @@ func newOwner() string { return fmt.Sprintf("%s:%d", thisProcess, acquires.Add(1
 
 // ms is a time as the server takes it: at least 1, since BLOCK 0 waits without end.
 func ms(time time.Duration) int64 { return max(1, time.Milliseconds()) }
+
+// whole is a lease as the server takes it.
+func whole(lease time.Duration) time.Duration { return time.Duration(ms(lease)) * time.Millisecond }
 
 // command begins one for the lock, or for several.
 func (o options) command(verb string, more ...any) []any {
@@ -187,7 +202,7 @@ func (o options) acquire(more ...any) []any {
 	case o.level > 1:
 		// Label, limit and weight stay those of the outer level.
 		words = append(words, "LEVEL", o.level)
-	case o.limit == 0:
+	case o.shared:
 		words = append(words, "OWNER", o.owner, "SHARED")
 	default:
 		words = append(words, "OWNER", o.owner, "LIMIT", o.limit)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"sync"
 	"time"
 
@@ -18,6 +19,8 @@ import (
 const (
 	// At most, between two tries.
 	retry = 200 * time.Millisecond
+	// For a reply, or a connection: or one server that is away would use up the lease.
+	redlockTimeout = 300 * time.Millisecond
 	// To release at a server whose reply was lost; what is held there otherwise ends with its lease.
 	tries = 3
 )
@@ -30,13 +33,21 @@ func drift(lease time.Duration) time.Duration { return lease/100 + 2*time.Millis
 func NewRedlock(clients ...*redis.Client) *Client {
 	m := &majority{quorum: len(clients)/2 + 1}
 	for _, each := range clients {
-		s, err := newServer(each, 0)
-		if err != nil {
-			panic(err)
-		}
-		m.servers = append(m.servers, s)
+		m.servers = append(m.servers, newSingle(impatient(each.Options()), 0))
 	}
 	return newClient(m)
+}
+
+// impatient gives the same settings, but for who does not wait long.
+func impatient(of *redis.Options) *redis.Options {
+	o, dial := *of, of.Dialer
+	o.ReadTimeout = min(timeoutOf(o.ReadTimeout), redlockTimeout)
+	o.Dialer = func(ctx context.Context, network, address string) (net.Conn, error) {
+		ctx, cancel := context.WithTimeout(ctx, redlockTimeout)
+		defer cancel()
+		return dial(ctx, network, address)
+	}
+	return &o
 }
 
 type majority struct {
@@ -81,28 +92,36 @@ func (m *majority) acquire(ctx context.Context, o options) (*grant, error) {
 		sent := time.Now()
 		answers := m.askAll(o.acquire(), m.all())
 		ends := sent.Add(o.lease - drift(o.lease))
-		granted, fence := 0, int64(0)
+		granted, failed, fence := 0, 0, int64(0)
 		for _, each := range answers {
 			if number, ok := fenceOf(each.reply); ok {
 				granted++
 				fence = max(fence, number)
+			} else if each.err != nil {
+				failed++
 			}
 		}
 		if granted >= m.quorum && time.Now().Before(ends) {
 			return &grant{fence, ends}, nil
 		}
 		m.release(o, time.Time{})
-		isOver := time.Since(began) >= o.wait
-		if err := m.failure(answers, isOver); err != nil {
+		wait := o.wait
+		// Those that failed may have made the majority, and are asked again.
+		isOpen := granted+failed >= m.quorum
+		if isOpen {
+			wait = max(wait, patience)
+		}
+		isOver := time.Since(began) >= wait
+		if err := m.failure(answers, isOpen && isOver); err != nil {
 			return nil, err
 		}
-		if o.level > 1 {
+		if o.level > 1 && !isOpen {
 			return nil, fmt.Errorf("%w: its outer level does not hold it any more", ErrLost)
 		}
 		if isOver {
 			return nil, nil
 		}
-		sleep(ctx, min(o.wait-time.Since(began), retry/4+rand.N(retry*3/4)))
+		sleep(ctx, min(wait-time.Since(began), retry/4+rand.N(retry*3/4)))
 	}
 }
 

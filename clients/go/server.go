@@ -29,23 +29,34 @@ type server struct {
 
 	mu       sync.Mutex
 	nodes    map[string]*redis.Client
-	moved    map[string]string // where a lock is, as an error has said
+	moved    map[uint16]string // where a slot is, as an error has said
 	sessions map[*session]bool
 	isClosed bool
 }
 
 func newServer(client redis.UniversalClient, blocked int) (*server, error) {
-	s := &server{leave: leave{free: blocked}, nodes: map[string]*redis.Client{}, moved: map[string]string{}, sessions: map[*session]bool{}}
 	switch client := client.(type) {
 	case *redis.Client:
-		s.timeout = timeoutOf(client.Options().ReadTimeout)
-		s.single = redis.NewClient(like(client.Options(), s.timeout))
+		return newSingle(client.Options(), blocked), nil
 	case *redis.ClusterClient:
-		s.cluster, s.timeout = client, timeoutOf(client.Options().ReadTimeout)
-	default:
-		return nil, fmt.Errorf("locks: %T is none of *redis.Client and *redis.ClusterClient", client)
+		s := serverWith(client.Options().ReadTimeout, blocked)
+		s.cluster = client
+		return s, nil
 	}
-	return s, nil
+	return nil, fmt.Errorf("locks: %T is none of *redis.Client and *redis.ClusterClient", client)
+}
+
+func newSingle(settings *redis.Options, blocked int) *server {
+	s := serverWith(settings.ReadTimeout, blocked)
+	s.single = redis.NewClient(like(settings, s.timeout))
+	return s
+}
+
+func serverWith(timeout time.Duration, blocked int) *server {
+	return &server{
+		timeout: timeoutOf(timeout), leave: leave{free: blocked},
+		nodes: map[string]*redis.Client{}, moved: map[uint16]string{}, sessions: map[*session]bool{},
+	}
 }
 
 func timeoutOf(timeout time.Duration) time.Duration {
@@ -88,7 +99,7 @@ func (s *server) node(name string) (*redis.Client, error) {
 		return s.single, nil
 	}
 	s.mu.Lock()
-	address, isMoved := s.moved[name]
+	address, isMoved := s.moved[slotOf(name)]
 	s.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), s.timeout)
 	defer cancel()
@@ -126,7 +137,7 @@ func (s *server) learn(name string, at *redis.Client, err error) *redis.Client {
 	case "MOVED":
 		address := addressIn(err, at)
 		s.mu.Lock()
-		s.moved[name] = address
+		s.moved[slotOf(name)] = address
 		s.mu.Unlock()
 		s.cluster.ReloadState(context.Background())
 	case "ASK":
@@ -137,7 +148,7 @@ func (s *server) learn(name string, at *redis.Client, err error) *redis.Client {
 		}
 	case "", "CLUSTERDOWN", "READONLY":
 		s.mu.Lock()
-		delete(s.moved, name)
+		delete(s.moved, slotOf(name))
 		s.mu.Unlock()
 		s.cluster.ReloadState(context.Background())
 	}
@@ -163,10 +174,10 @@ func (s *server) ask(words []any, replicas int) (any, int64, error) {
 		s.learn(name, nil, err)
 		return nil, 0, err
 	}
-	reply, confirmed, err := send(node, words, replicas, false)
+	reply, confirmed, err := s.send(node, words, replicas, false)
 	if err != nil {
 		if asked := s.learn(name, node, err); asked != nil {
-			return send(asked, words, replicas, true)
+			return s.send(asked, words, replicas, true)
 		}
 	}
 	return reply, confirmed, err
@@ -214,7 +225,9 @@ func (s *server) guard(ctx context.Context, words []any) *redis.Cmd {
 			pipe := asked.Pipeline()
 			pipe.Do(ctx, "ASKING")
 			said = pipe.Do(ctx, words...)
-			_, _ = pipe.Exec(ctx)
+			if _, err := pipe.Exec(ctx); said.Err() == nil && said.Val() == nil {
+				said.SetErr(err)
+			}
 		}
 		if said.Err() == nil {
 			return said
@@ -287,7 +300,7 @@ func (s *server) forHold(o options) remote {
 }
 
 // send gives the reply, nil for null, and with replicas how many have what was written so far.
-func send(to *redis.Client, words []any, replicas int, asking bool) (any, int64, error) {
+func (s *server) send(to *redis.Client, words []any, replicas int, asking bool) (any, int64, error) {
 	ctx := context.Background()
 	if replicas == 0 && !asking {
 		reply, err := to.Do(ctx, words...).Result()
@@ -300,10 +313,14 @@ func send(to *redis.Client, words []any, replicas int, asking bool) (any, int64,
 	command := pipe.Do(ctx, words...)
 	var waiting *redis.Cmd
 	if replicas > 0 {
-		waiting = pipe.Do(ctx, "WAIT", replicas, ms(min(time.Second, to.Options().ReadTimeout/2)))
+		waiting = pipe.Do(ctx, "WAIT", replicas, ms(min(time.Second, s.timeout/2)))
 	}
-	_, _ = pipe.Exec(ctx)
+	_, failed := pipe.Exec(ctx)
 	reply, _, err := given(command.Result())
+	if command.Err() == nil && reply == nil {
+		// Null is an error of go-redis. This is where there was no connection, which it does not say of each command.
+		err = failed
+	}
 	if err != nil || waiting == nil {
 		return reply, 0, err
 	}
@@ -324,22 +341,39 @@ type session struct {
 	options options
 
 	mu   sync.Mutex
-	own  *redis.Client
+	own  *line
 	conn net.Conn
+	// The node that ASK has named for the next connection.
+	asked   *redis.Client
+	isEnded bool
 }
 
-func (s *session) client() (*redis.Client, error) {
+// line is a connection to a node. Where ASK has named it, ASKING comes before each command.
+type line struct {
+	*redis.Client
+	node   *redis.Client
+	asking bool
+}
+
+func (s *session) line() (*line, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.own != nil {
+	switch {
+	case s.isEnded:
+		return nil, ErrClosed
+	case s.own != nil:
 		return s.own, nil
 	}
-	node, err := s.server.node(s.options.names[0])
-	if err != nil {
-		return nil, err
+	own := &line{node: s.asked, asking: s.asked != nil}
+	s.asked = nil
+	if !own.asking {
+		var err error
+		if own.node, err = s.server.node(s.options.names[0]); err != nil {
+			return nil, err
+		}
 	}
-	settings := *node.Options()
-	settings.PoolSize, settings.ReadTimeout = 1, -1
+	settings := *own.node.Options()
+	settings.PoolSize, settings.ReadTimeout, settings.MaxRetries = 1, -1, -1
 	if s.options.wait < forEver {
 		settings.ReadTimeout = s.options.wait + defaultTimeout
 	}
@@ -348,36 +382,43 @@ func (s *session) client() (*redis.Client, error) {
 		conn, err := dial(ctx, network, address)
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if s.conn != nil && err == nil {
-			// By the next connection the hold would not be tied to anything.
+		if err != nil {
+			return nil, err
+		}
+		if s.conn != nil || s.own != own {
+			// By the next connection the hold would not be tied to anything, and by one that comes late neither.
 			conn.Close()
 			return nil, net.ErrClosed
 		}
 		s.conn = conn
-		return conn, err
+		return conn, nil
 	}
 	s.server.mu.Lock()
 	defer s.server.mu.Unlock()
 	if s.server.isClosed {
 		return nil, ErrClosed
 	}
-	s.own = redis.NewClient(&settings)
+	own.Client = redis.NewClient(&settings)
+	s.own = own
 	s.server.sessions[s] = true
-	return s.own, nil
+	return own, nil
 }
 
 func (s *session) ask(words []any, replicas int) (any, int64, error) {
 	if strings.HasSuffix(words[0].(string), "RELEASE") {
 		return s.server.ask(words, 0)
 	}
-	client, err := s.client()
+	own, err := s.line()
 	if err != nil {
 		return nil, 0, err
 	}
-	reply, confirmed, err := send(client, words, replicas, false)
+	reply, confirmed, err := s.server.send(own.Client, words, replicas, own.asking)
 	if err != nil {
-		s.end()
-		s.server.learn(s.options.names[0], client, err)
+		s.drop()
+		asked := s.server.learn(s.options.names[0], own.node, err)
+		s.mu.Lock()
+		s.asked = asked
+		s.mu.Unlock()
 	}
 	return reply, confirmed, err
 }
@@ -410,6 +451,14 @@ func (s *session) isGone() bool {
 }
 
 func (s *session) end() {
+	s.mu.Lock()
+	s.isEnded = true
+	s.mu.Unlock()
+	s.drop()
+}
+
+// drop closes the connection. Unless the session has ended, the next request may open another one.
+func (s *session) drop() {
 	s.mu.Lock()
 	own := s.own
 	s.own, s.conn = nil, nil

@@ -70,6 +70,10 @@ func acquiring(ctx context.Context, to asker, o options) (*grant, error) {
 				return g, nil
 			}
 			if err == nil {
+				if o.several {
+					// One of them was lost, and who holds the rest while it waits may wait for ever.
+					_, _ = releasing(to, o, time.Time{})
+				}
 				continue
 			}
 		}
