@@ -7,6 +7,7 @@ import java.util.ArrayDeque;
 import java.util.Deque;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.Future;
+import java.util.function.LongUnaryOperator;
 import java.util.function.Supplier;
 import redislock.Remote.Grant;
 
@@ -26,7 +27,24 @@ final class Hold {
     private boolean renewing;
     private boolean over;
     private Future<?> timer;
-    private CompletableFuture<Void> last = CompletableFuture.completedFuture(null);
+    /** What changes the lease is done one after the other, so that what is said last is what the server did last. */
+    final Turns leases = new Turns();
+    /** Levels are acquired and released one after the other, since the next one may have the number of one that has ended. */
+    final Turns levels = new Turns();
+
+    static final class Turns {
+        private CompletableFuture<Void> last = CompletableFuture.completedFuture(null);
+
+        <T> CompletableFuture<T> take(Supplier<CompletableFuture<T>> what) {
+            CompletableFuture<Void> turn = new CompletableFuture<>();
+            CompletableFuture<Void> before;
+            synchronized (this) {
+                before = last;
+                last = turn;
+            }
+            return before.thenCompose(over -> Tasks.from(what)).whenComplete((done, error) -> turn.complete(null));
+        }
+    }
 
     /** Who waits for the loss of a lock need not hold anything else of it. */
     private static final class Lost extends CompletableFuture<Void> {
@@ -122,23 +140,15 @@ final class Hold {
         Tasks.BACKGROUND.execute(() -> lost.complete(null));
     }
 
-    /** One by one, so that what is said last is what the server did last. */
-    <T> CompletableFuture<T> inTurn(Supplier<CompletableFuture<T>> what) {
-        CompletableFuture<Void> turn = new CompletableFuture<>();
-        CompletableFuture<Void> before;
-        synchronized (this) {
-            before = last;
-            last = turn;
-        }
-        return before.thenCompose(over -> Tasks.from(what)).whenComplete((done, error) -> turn.complete(null));
-    }
-
-    CompletableFuture<Void> extend(long lease) {
-        return inTurn(() -> {
+    /** `next` makes the lease of the one that there is when the turn comes. */
+    CompletableFuture<Void> extend(LongUnaryOperator next) {
+        return leases.take(() -> {
             if (remaining() == 0) {
                 return CompletableFuture.completedFuture(null);
             }
+            long lease;
             synchronized (this) {
+                lease = next.applyAsLong(this.lease);
                 // A shorter lease may begin at once, also if the reply is lost.
                 ends = Math.min(ends, now() + lease);
                 watch();
@@ -161,7 +171,7 @@ final class Hold {
         }
         if (remaining() > 0 && due) {
             // When nothing confirms it, it is tried again, and lost at its end.
-            extend(lease()).whenComplete((done, error) -> {
+            extend(current -> current).whenComplete((done, error) -> {
                 synchronized (this) {
                     renewing = false;
                     renewAt = Math.max(renewAt, now() + lease / 10);

@@ -143,7 +143,7 @@ public final class Locks implements AutoCloseable {
 
     private CompletableFuture<HeldLock> begin(Request request) {
         return new Attempt<>(place, request, null,
-                held -> held.orElseThrow(() -> new LockException.NotAcquired(request.names)), Tasks.BACKGROUND).result;
+                held -> held.orElseThrow(() -> new LockException.NotAcquired(request.asked)), Tasks.BACKGROUND).result;
     }
 
     /**

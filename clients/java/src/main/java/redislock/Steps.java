@@ -173,7 +173,7 @@ abstract class Steps implements Remote {
     }
 
     /** What several releases come to: lost if one was, and not known if one is not. */
-    static CompletableFuture<Optional<Boolean>> all(List<CompletableFuture<Optional<Boolean>>> releases) {
+    private static CompletableFuture<Optional<Boolean>> all(List<CompletableFuture<Optional<Boolean>>> releases) {
         return CompletableFuture.allOf(releases.toArray(CompletableFuture[]::new)).thenApply(done -> {
             var said = releases.stream().map(CompletableFuture::join).toList();
             return said.contains(Optional.of(false)) ? Optional.of(false)

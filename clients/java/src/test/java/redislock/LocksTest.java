@@ -187,6 +187,18 @@ class LocksTest extends ServerTest {
         assertTrue(server.isFree(name));
     }
 
+    @ParameterizedTest
+    @EnumSource(Kind.class)
+    void aLevelTakesTheReplicasOfItsHold(Kind kind) throws Exception {
+        Locks locks = server.locks(kind);
+        String name = "replicas " + kind;
+        try (HeldLock held = locks.acquire(name)) {
+            // There are none, and the hold has not asked for any.
+            locks.acquire(name, OPTIONS.replicas(1)).close();
+            assertTrue(held.isHeld());
+        }
+    }
+
     private static void awaited(CountDownLatch end) {
         try {
             end.await();
