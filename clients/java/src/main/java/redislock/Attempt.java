@@ -140,7 +140,7 @@ final class Attempt<T> {
     }
 
     private CompletableFuture<?> release() {
-        return place.release(request, request.level, 0);
+        return place.release(request, request.lease, 0);
     }
 
     private void endRemote() {

@@ -96,10 +96,10 @@ public final class HeldLock implements AutoCloseable {
     /**
      * Completed once the lock is lost: never when it is released before. What is done then is done in a thread of its own.
      *
-     * @return the signal, the same for all levels
+     * @return the signal, which is that of all levels; a future of its own each time, which its caller may cancel or complete
      */
     public CompletableFuture<Void> lost() {
-        return hold.lost;
+        return hold.lost.copy();
     }
 
     /**
@@ -196,6 +196,10 @@ public final class HeldLock implements AutoCloseable {
     }
 
     private CompletableFuture<Object> guarded(String name, Object... command) {
+        return Tasks.from(() -> guardedNow(name, command));
+    }
+
+    private CompletableFuture<Object> guardedNow(String name, Object... command) {
         if (!names().contains(name)) {
             throw new IllegalArgumentException("This is not the name of a lock that is held here: " + name);
         }
@@ -265,8 +269,8 @@ public final class HeldLock implements AutoCloseable {
         hold.end();
         // An extension on its way must not come after the one that keeps the lock.
         var done = keepUntil > 0
-                ? hold.leases.take(() -> told(wasHeld, hold.remote.release(request, request.level, keepUntil)))
-                : told(wasHeld, hold.remote.release(request, request.level, 0));
+                ? hold.leases.take(() -> told(wasHeld, hold.remote.release(request, hold.longest(), keepUntil)))
+                : told(wasHeld, hold.remote.release(request, hold.longest(), 0));
         return done.whenComplete((was, error) -> hold.remote.end());
     }
 
@@ -284,7 +288,7 @@ public final class HeldLock implements AutoCloseable {
             }
         }
         return told(wasHeld, lowest == null ? CompletableFuture.completedFuture(Optional.of(true))
-                : hold.remote.release(lowest, lowest.level, 0));
+                : hold.remote.release(lowest, hold.longest(), 0));
     }
 
     private CompletableFuture<Boolean> told(boolean wasHeld, CompletableFuture<Optional<Boolean>> release) {

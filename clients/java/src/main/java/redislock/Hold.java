@@ -17,12 +17,14 @@ final class Hold {
     final Request request;
     final long fence;
     final long acquired = now();
-    final CompletableFuture<Void> lost = new Lost(this);
+    final CompletableFuture<Void> lost = new Lost<>(this);
     /** The levels above the first that are not released, the innermost last. */
     final Deque<HeldLock> inner = new ArrayDeque<>();
     volatile boolean isGivenBack;
     private long ends;
     private long lease;
+    /** The same, or what was asked for since and may have begun, if that is longer. */
+    private long longest;
     private long renewAt;
     private boolean renewing;
     private boolean over;
@@ -47,12 +49,17 @@ final class Hold {
     }
 
     /** Who waits for the loss of a lock need not hold anything else of it. */
-    private static final class Lost extends CompletableFuture<Void> {
+    private static final class Lost<T> extends CompletableFuture<T> {
         @SuppressWarnings("unused")
         private final Hold hold;
 
         Lost(Hold hold) {
             this.hold = hold;
+        }
+
+        @Override
+        public <U> CompletableFuture<U> newIncompleteFuture() {
+            return new Lost<>(hold);
         }
     }
 
@@ -75,6 +82,10 @@ final class Hold {
 
     synchronized long lease() {
         return lease;
+    }
+
+    synchronized long longest() {
+        return longest;
     }
 
     synchronized long ends() {
@@ -104,6 +115,7 @@ final class Hold {
         synchronized (this) {
             this.ends = ends;
             this.lease = lease;
+            longest = lease;
             renewAt = ends - lease / 3 * 2;
             watch();
             return !over;
@@ -132,7 +144,7 @@ final class Hold {
     /** The server says that it is not held. Of several locks, what is left is of no use without it. */
     void loseRest() {
         if (lose() && !request.isOne) {
-            remote.release(request, request.level, 0);
+            remote.release(request, longest(), 0);
         }
     }
 
@@ -149,6 +161,7 @@ final class Hold {
             long lease;
             synchronized (this) {
                 lease = next.applyAsLong(this.lease);
+                longest = Math.max(longest, lease);
                 // A shorter lease may begin at once, also if the reply is lost.
                 ends = Math.min(ends, now() + lease);
                 watch();

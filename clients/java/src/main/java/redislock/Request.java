@@ -147,7 +147,7 @@ final class Request {
     }
 
     /** Levels above 1 have no such command for several locks: see {@link #each}. */
-    Words release(int level) {
+    Words release() {
         Words words = command("RELEASE").and(token);
         return level > 1 ? words.and("LEVEL", level) : words;
     }

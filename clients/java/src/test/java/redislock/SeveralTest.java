@@ -243,6 +243,10 @@ class SeveralTest extends ServerTest {
             assertEquals("two", text(held.guardBy(names.get(1), "ECHO", "two")));
             assertEquals("two", text(held.guardByAsync(names.get(1), "ECHO", "two").join()));
             assertThrows(IllegalArgumentException.class, () -> held.guardBy("another", "ECHO", "three"));
+            // Of a future by the future.
+            CompletableFuture<Object> wrong = held.guardByAsync("another", "ECHO", "three");
+            assertSame(IllegalArgumentException.class,
+                    assertThrows(CompletionException.class, wrong::join).getCause().getClass());
         }
     }
 
