@@ -5,6 +5,8 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import io.lettuce.core.RedisClient;
+import java.net.ServerSocket;
 import java.time.Duration;
 import java.util.List;
 import java.util.Map;
@@ -14,6 +16,7 @@ import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.atomic.AtomicLong;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import redislock.Remote.Grant;
@@ -90,5 +93,64 @@ class ScriptedTest {
         assertFalse(held.extend());
         held.lost().get(5, TimeUnit.SECONDS);
         locks.close();
+    }
+
+    @Test
+    void aSessionFollowsASlotThatIsMoving() throws Exception {
+        var seen = new ConcurrentLinkedQueue<String>();
+        AtomicBoolean said = new AtomicBoolean();
+        Locks locks = new Scripted(Map.of(0, "a:1"), (address, words) -> {
+            seen.add(address + " " + words.command());
+            if (address.equals("a:1")) {
+                return words.command().equals("LOCK.RELEASE") ? number(1) : Scripted.error("ASK 0 b:2");
+            }
+            if (words.command().equals("ASKING")) {
+                said.set(true);
+                return CompletableFuture.completedFuture("OK");
+            }
+            return !said.getAndSet(false) ? Scripted.error("MOVED 0 a:1")
+                    : words.command().equals("LOCK.ACQUIRE") ? GRANT : number(1);
+        }).locks();
+        HeldLock held = locks.tryAcquire("x", OPTIONS.session()).orElseThrow();
+        // Also while it moves on.
+        assertTrue(held.extend());
+        assertTrue(held.release());
+        assertEquals(List.of("a:1 LOCK.ACQUIRE", "b:2 ASKING", "b:2 LOCK.ACQUIRE", "b:2 ASKING", "b:2 LOCK.EXTEND",
+                "a:1 LOCK.RELEASE"), List.copyOf(seen));
+        locks.close();
+    }
+
+    @Test
+    void whoAsksBeforeTheSubscriptionStandsAsksAgain() throws Exception {
+        AtomicLong tickets = new AtomicLong();
+        AtomicBoolean isFree = new AtomicBoolean();
+        CompletableFuture<Object> subscribed = new CompletableFuture<>();
+        Locks locks = new Scripted(Map.of(), (address, words) -> switch (words.command()) {
+            case "SSUBSCRIBE" -> subscribed;
+            case "LOCK.ACQUIRE" -> isFree.get() ? GRANT : number(tickets.incrementAndGet());
+            default -> number(1);
+        }).locks();
+        CompletableFuture<?> both = CompletableFuture.allOf(
+                locks.acquireAsync("x", OPTIONS.shared()), locks.acquireAsync("x", OPTIONS.shared()));
+        LockServer.until(() -> tickets.get() == 2);
+        // The calls are sent now, and nobody hears them.
+        isFree.set(true);
+        Thread.sleep(100);
+        subscribed.complete(number(1).join());
+        // Repeats come after a second or two.
+        both.get(700, TimeUnit.MILLISECONDS);
+        locks.close();
+    }
+
+    @Test
+    void lettuceOpensAConnectionInTimeOrNotAtAll() throws Exception {
+        // It takes connections, and says nothing.
+        try (ServerSocket silent = new ServerSocket(0);
+                RedisClient client = RedisClient.create("redis://127.0.0.1:" + silent.getLocalPort());
+                Locks locks = LettuceLocks.of(client)) {
+            long began = System.nanoTime();
+            assertThrows(LockException.NoReply.class, () -> locks.tryAcquire("x"));
+            assertTrue(System.nanoTime() - began < 15_000_000_000L);
+        }
     }
 }
