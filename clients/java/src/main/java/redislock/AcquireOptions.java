@@ -8,7 +8,7 @@ public final class AcquireOptions implements Cloneable {
     private static final AcquireOptions DEFAULTS = new AcquireOptions();
 
     /** The most that the server takes. */
-    private static final int MOST_WEIGHT = 65_535;
+    private static final int MOST = 65_535;
 
     /** Longer is without end. */
     private static final Duration AGES = Duration.ofDays(36_500);
@@ -79,11 +79,11 @@ public final class AcquireOptions implements Cloneable {
     /**
      * Together with others, up to so many holders.
      *
-     * @param limit 1 is alone
+     * @param limit 1 is alone; at most 65,535
      * @return such options
      */
     public AcquireOptions limit(int limit) {
-        return with(o -> o.limit = atLeast(limit, 1));
+        return with(o -> o.limit = within(limit));
     }
 
     /**
@@ -93,10 +93,7 @@ public final class AcquireOptions implements Cloneable {
      * @return such options
      */
     public AcquireOptions weight(int weight) {
-        if (weight > MOST_WEIGHT) {
-            throw new IllegalArgumentException("more than " + MOST_WEIGHT + ": " + weight);
-        }
-        return with(o -> o.weight = atLeast(weight, 1));
+        return with(o -> o.weight = within(weight));
     }
 
     /**
@@ -200,6 +197,13 @@ public final class AcquireOptions implements Cloneable {
             throw new IllegalArgumentException("too short: " + time);
         }
         return millis;
+    }
+
+    private static int within(int number) {
+        if (number > MOST) {
+            throw new IllegalArgumentException("more than " + MOST + ": " + number);
+        }
+        return atLeast(number, 1);
     }
 
     private static int atLeast(int number, int least) {

@@ -5,6 +5,7 @@ import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CompletionException;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Executor;
+import java.util.concurrent.Future;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
 import java.util.function.Function;
@@ -61,13 +62,26 @@ final class Attempt<T> {
         result.whenComplete((held, error) -> {
             if (!decided) {
                 wish.end();
-                endRemote();
-                // What waits in the server is answered by this. The rest is for `finish`.
-                release();
+                if (outer == null) {
+                    remote.end();
+                    // What waits in the server is answered by this. The rest is for `finish`.
+                    release();
+                }
             }
         });
         Supplier<CompletableFuture<Optional<Grant>>> acquire = () -> remote.acquire(request, wish);
-        (outer != null ? outer.hold.inTurn(acquire) : Tasks.from(acquire)).whenCompleteAsync(this::finish, executor);
+        if (outer == null) {
+            Tasks.from(acquire).whenCompleteAsync(this::finish, executor);
+            return;
+        }
+        // A level that was given up is released before the next one, which may have its number, is asked for.
+        Future<?> patience = Tasks.after(Math.max(request.wait, Steps.PATIENCE), () -> result.completeExceptionally(
+                new LockException.NoReply("The level before this one is not released yet.", null)));
+        outer.hold.levels.take(() -> {
+            patience.cancel(false);
+            outer.hold.leases.take(acquire).whenCompleteAsync(this::finish, executor);
+            return settled;
+        });
     }
 
     private void finish(Optional<Grant> grant, Throwable error) {
@@ -87,10 +101,11 @@ final class Attempt<T> {
         if (held.isEmpty()) {
             endRemote();
         }
-        if (!result.complete(value)) {
-            held.ifPresent(HeldLock::releaseAsync);
+        if (result.complete(value) || held.isEmpty()) {
+            settled.complete(null);
+        } else {
+            held.get().giveUp().whenComplete((done, failure) -> settled.complete(null));
         }
-        settled.complete(null);
     }
 
     private HeldLock held(Grant grant) {
@@ -125,7 +140,7 @@ final class Attempt<T> {
     }
 
     private CompletableFuture<?> release() {
-        return place.release(request, request.level, 0);
+        return place.release(request, request.lease, 0);
     }
 
     private void endRemote() {

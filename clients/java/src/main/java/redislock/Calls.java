@@ -20,6 +20,7 @@ import redislock.Library.Link;
 final class Calls {
     /** How long a ticket is remembered that was called before the reply that names it, and a channel that nobody uses. */
     private static final long KEPT = 5_000;
+    private static final long NEVER = -1;
 
     private final Function<Consumer<byte[]>, CompletableFuture<Link>> open;
     private final Map<Long, CompletableFuture<Void>> tickets = new ConcurrentHashMap<>();
@@ -29,7 +30,8 @@ final class Calls {
     private boolean hasHeard;
 
     private static final class Channel {
-        CompletableFuture<Boolean> isHeard;
+        /** Since when, or NEVER. */
+        CompletableFuture<Long> heardSince;
         int users;
     }
 
@@ -37,19 +39,17 @@ final class Calls {
         this.open = open;
     }
 
-    /** Until the ticket is called, or a call may have been missed, or the time is over. */
-    CompletableFuture<Void> await(byte[] name, long ticket, long time, Wish wish) {
+    /** Until the ticket, which was asked for at `sent`, is called, or a call may have been missed, or the time is over. */
+    CompletableFuture<Void> await(byte[] name, long ticket, long sent, long time, Wish wish) {
         ByteBuffer key = ByteBuffer.wrap(name);
         Channel channel;
-        boolean isNew;
         synchronized (this) {
-            isNew = !channels.containsKey(key);
             channel = channels.computeIfAbsent(key, this::subscribe);
             channel.users++;
         }
-        // Who has just subscribed asks again at once: the message is sent once, and may have been sent before.
-        return channel.isHeard
-                .thenCompose(heard -> heard && isNew ? CompletableFuture.<Void>completedFuture(null) : called(ticket, time, wish))
+        // Who had asked before the subscription stood asks again: the message is sent once, and may have been sent before.
+        return channel.heardSince
+                .thenCompose(since -> since >= sent ? CompletableFuture.<Void>completedFuture(null) : called(ticket, time, wish))
                 .whenComplete((done, error) -> leave(key, channel));
     }
 
@@ -75,16 +75,16 @@ final class Calls {
             opened.thenCompose(Link::closed).whenCompleteAsync((closed, error) -> lost(opened), Tasks.BACKGROUND);
         }
         Channel channel = new Channel();
-        channel.isHeard = ear
+        channel.heardSince = ear
                 .thenCompose(link -> Server.within(link.timeout(), link, link.send(Words.of("SSUBSCRIBE", key.array()))))
                 // Without the right to it, or while it cannot be had, repeats are enough.
                 .handle((done, error) -> heardOf(error == null));
         return channel;
     }
 
-    private synchronized boolean heardOf(boolean isConfirmed) {
+    private synchronized long heardOf(boolean isConfirmed) {
         hasHeard |= isConfirmed;
-        return isConfirmed;
+        return isConfirmed ? Tasks.now() : NEVER;
     }
 
     private void leave(ByteBuffer key, Channel channel) {

@@ -1,15 +1,14 @@
 package redislock;
 
 import java.time.Duration;
-import java.util.HashMap;
 import java.util.List;
-import java.util.Map;
 import java.util.Optional;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
 import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.function.LongUnaryOperator;
 
 /**
  * A lock that is held, or one level of it; or several locks that are held together. {@link #close} releases it, so it is made
@@ -36,7 +35,7 @@ public final class HeldLock implements AutoCloseable {
      * @return as it was given
      */
     public String name() {
-        return request.name();
+        return names().get(0);
     }
 
     /**
@@ -45,7 +44,7 @@ public final class HeldLock implements AutoCloseable {
      * @return as they were given, but each once
      */
     public List<String> names() {
-        return request.names;
+        return request.asked;
     }
 
     /**
@@ -97,10 +96,10 @@ public final class HeldLock implements AutoCloseable {
     /**
      * Completed once the lock is lost: never when it is released before. What is done then is done in a thread of its own.
      *
-     * @return the signal, the same for all levels
+     * @return the signal, which is that of all levels; a future of its own each time, which its caller may cancel or complete
      */
     public CompletableFuture<Void> lost() {
-        return hold.lost;
+        return hold.lost.copy();
     }
 
     /**
@@ -111,11 +110,11 @@ public final class HeldLock implements AutoCloseable {
      * @throws InterruptedException when the thread is interrupted; the extension may come about all the same
      */
     public boolean extend() throws InterruptedException {
-        return Locks.await(extend(hold.lease()));
+        return Locks.await(extend(current -> current));
     }
 
     /**
-     * Begins the lease anew, with another length from now on.
+     * Begins the lease anew, with another length from now on. An inner level does not make it shorter.
      *
      * @param lease a millisecond or more
      * @return false when the lock is lost
@@ -123,7 +122,7 @@ public final class HeldLock implements AutoCloseable {
      * @throws InterruptedException when the thread is interrupted; the extension may come about all the same
      */
     public boolean extend(Duration lease) throws InterruptedException {
-        return Locks.await(extend(AcquireOptions.millis(lease, 1)));
+        return Locks.await(extend(to(lease)));
     }
 
     /**
@@ -133,11 +132,17 @@ public final class HeldLock implements AutoCloseable {
      * @return of false when the lock is lost; fails with a {@link LockException} when the server cannot be asked
      */
     public CompletableFuture<Boolean> extendAsync(Duration lease) {
-        return Locks.forCaller(extend(AcquireOptions.millis(lease, 1)));
+        return Locks.forCaller(extend(to(lease)));
     }
 
-    private CompletableFuture<Boolean> extend(long lease) {
-        var done = isHeld() ? hold.extend(lease) : CompletableFuture.<Void>completedFuture(null);
+    /** An inner level makes the lease no shorter. */
+    private LongUnaryOperator to(Duration lease) {
+        long wanted = AcquireOptions.millis(lease, 1);
+        return current -> isInner() ? Math.max(wanted, current) : wanted;
+    }
+
+    private CompletableFuture<Boolean> extend(LongUnaryOperator next) {
+        var done = isHeld() ? hold.extend(next) : CompletableFuture.<Void>completedFuture(null);
         return done.thenApply(nothing -> isHeld());
     }
 
@@ -191,6 +196,10 @@ public final class HeldLock implements AutoCloseable {
     }
 
     private CompletableFuture<Object> guarded(String name, Object... command) {
+        return Tasks.from(() -> guardedNow(name, command));
+    }
+
+    private CompletableFuture<Object> guardedNow(String name, Object... command) {
         if (!names().contains(name)) {
             throw new IllegalArgumentException("This is not the name of a lock that is held here: " + name);
         }
@@ -252,7 +261,7 @@ public final class HeldLock implements AutoCloseable {
             return CompletableFuture.completedFuture(false);
         }
         if (isInner()) {
-            return hold.inTurn(() -> releaseInner(wasHeld));
+            return hold.levels.take(() -> releaseInner(wasHeld));
         }
         // Who was handed the token gives back a level. How long the lock lasts is up to the outer one.
         long keepUntil = request.atLeast > 0 && request.level == 1 && wasHeld ? hold.acquired + request.atLeast : 0;
@@ -260,29 +269,34 @@ public final class HeldLock implements AutoCloseable {
         hold.end();
         // An extension on its way must not come after the one that keeps the lock.
         var done = keepUntil > 0
-                ? hold.inTurn(() -> told(wasHeld, hold.remote.release(request, request.level, keepUntil)))
-                : told(wasHeld, hold.remote.release(request, request.level, 0));
+                ? hold.leases.take(() -> told(wasHeld, hold.remote.release(request, hold.longest(), keepUntil)))
+                : told(wasHeld, hold.remote.release(request, hold.longest(), 0));
         return done.whenComplete((was, error) -> hold.remote.end());
+    }
+
+    /** Gives it back at once: for a level that was just granted, whose turn it still is. */
+    CompletableFuture<Boolean> giveUp() {
+        return isInner() && !released.getAndSet(true) ? releaseInner(true) : giveBack();
     }
 
     /** The server gives back a level and what is above it, so one that is not the innermost waits for those. */
     private CompletableFuture<Boolean> releaseInner(boolean wasHeld) {
-        // The lowest level of each name.
-        Map<String, Request> lowest = new HashMap<>();
+        Request lowest = null;
         synchronized (hold) {
             while (!hold.inner.isEmpty() && hold.inner.getLast().released.get()) {
-                hold.inner.removeLast().request.each().forEach(each -> lowest.put(each.name(), each));
+                lowest = hold.inner.removeLast().request;
             }
         }
-        return told(wasHeld, Steps.all(
-                lowest.values().stream().map(each -> hold.remote.release(each, each.level, 0)).toList()));
+        return told(wasHeld, lowest == null ? CompletableFuture.completedFuture(Optional.of(true))
+                : hold.remote.release(lowest, hold.longest(), 0));
     }
 
     private CompletableFuture<Boolean> told(boolean wasHeld, CompletableFuture<Optional<Boolean>> release) {
         return release.thenApply(done -> {
             boolean isRefused = done.isPresent() && !done.get();
             if (isRefused && wasHeld) {
-                hold.end();
+                hold.loseRest();
+                // Who gave back all of it has ended it before.
                 hold.tellLost();
             }
             return wasHeld && !isRefused;

@@ -7,6 +7,7 @@ import java.util.ArrayDeque;
 import java.util.Deque;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.Future;
+import java.util.function.LongUnaryOperator;
 import java.util.function.Supplier;
 import redislock.Remote.Grant;
 
@@ -16,25 +17,49 @@ final class Hold {
     final Request request;
     final long fence;
     final long acquired = now();
-    final CompletableFuture<Void> lost = new Lost(this);
+    final CompletableFuture<Void> lost = new Lost<>(this);
     /** The levels above the first that are not released, the innermost last. */
     final Deque<HeldLock> inner = new ArrayDeque<>();
     volatile boolean isGivenBack;
     private long ends;
     private long lease;
+    /** The same, or what was asked for since and may have begun, if that is longer. */
+    private long longest;
     private long renewAt;
     private boolean renewing;
     private boolean over;
     private Future<?> timer;
-    private CompletableFuture<Void> last = CompletableFuture.completedFuture(null);
+    /** What changes the lease is done one after the other, so that what is said last is what the server did last. */
+    final Turns leases = new Turns();
+    /** Levels are acquired and released one after the other, since the next one may have the number of one that has ended. */
+    final Turns levels = new Turns();
+
+    static final class Turns {
+        private CompletableFuture<Void> last = CompletableFuture.completedFuture(null);
+
+        <T> CompletableFuture<T> take(Supplier<CompletableFuture<T>> what) {
+            CompletableFuture<Void> turn = new CompletableFuture<>();
+            CompletableFuture<Void> before;
+            synchronized (this) {
+                before = last;
+                last = turn;
+            }
+            return before.thenCompose(over -> Tasks.from(what)).whenComplete((done, error) -> turn.complete(null));
+        }
+    }
 
     /** Who waits for the loss of a lock need not hold anything else of it. */
-    private static final class Lost extends CompletableFuture<Void> {
+    private static final class Lost<T> extends CompletableFuture<T> {
         @SuppressWarnings("unused")
         private final Hold hold;
 
         Lost(Hold hold) {
             this.hold = hold;
+        }
+
+        @Override
+        public <U> CompletableFuture<U> newIncompleteFuture() {
+            return new Lost<>(hold);
         }
     }
 
@@ -57,6 +82,10 @@ final class Hold {
 
     synchronized long lease() {
         return lease;
+    }
+
+    synchronized long longest() {
+        return longest;
     }
 
     synchronized long ends() {
@@ -86,6 +115,7 @@ final class Hold {
         synchronized (this) {
             this.ends = ends;
             this.lease = lease;
+            longest = lease;
             renewAt = ends - lease / 3 * 2;
             watch();
             return !over;
@@ -114,7 +144,7 @@ final class Hold {
     /** The server says that it is not held. Of several locks, what is left is of no use without it. */
     void loseRest() {
         if (lose() && !request.isOne) {
-            remote.release(request, request.level, 0);
+            remote.release(request, longest(), 0);
         }
     }
 
@@ -122,23 +152,16 @@ final class Hold {
         Tasks.BACKGROUND.execute(() -> lost.complete(null));
     }
 
-    /** One by one, so that what is said last is what the server did last. */
-    <T> CompletableFuture<T> inTurn(Supplier<CompletableFuture<T>> what) {
-        CompletableFuture<Void> turn = new CompletableFuture<>();
-        CompletableFuture<Void> before;
-        synchronized (this) {
-            before = last;
-            last = turn;
-        }
-        return before.thenCompose(over -> Tasks.from(what)).whenComplete((done, error) -> turn.complete(null));
-    }
-
-    CompletableFuture<Void> extend(long lease) {
-        return inTurn(() -> {
+    /** `next` makes the lease of the one that there is when the turn comes. */
+    CompletableFuture<Void> extend(LongUnaryOperator next) {
+        return leases.take(() -> {
             if (remaining() == 0) {
                 return CompletableFuture.completedFuture(null);
             }
+            long lease;
             synchronized (this) {
+                lease = next.applyAsLong(this.lease);
+                longest = Math.max(longest, lease);
                 // A shorter lease may begin at once, also if the reply is lost.
                 ends = Math.min(ends, now() + lease);
                 watch();
@@ -161,7 +184,7 @@ final class Hold {
         }
         if (remaining() > 0 && due) {
             // When nothing confirms it, it is tried again, and lost at its end.
-            extend(lease()).whenComplete((done, error) -> {
+            extend(current -> current).whenComplete((done, error) -> {
                 synchronized (this) {
                     renewing = false;
                     renewAt = Math.max(renewAt, now() + lease / 10);

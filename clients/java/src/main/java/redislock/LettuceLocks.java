@@ -30,6 +30,9 @@ import java.util.Set;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CompletionStage;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.TimeoutException;
 import java.util.function.BiFunction;
 import java.util.function.Consumer;
 import java.util.function.Function;
@@ -117,19 +120,24 @@ public final class LettuceLocks {
 
         @Override
         public Link open(String address) {
-            try {
-                return connect.apply(address);
-            } catch (RedisException e) {
-                throw failure(e);
-            }
+            return inTime(() -> connect.apply(address));
         }
 
         @Override
         public Link openEar(String address, Consumer<byte[]> heard) {
+            return inTime(() -> connectEar.apply(address, heard));
+        }
+
+        /** Lettuce takes the timeout of the client for this as well, however long it is. What comes too late is closed. */
+        private static Link inTime(Supplier<Link> connect) {
+            CompletableFuture<Link> link = CompletableFuture.supplyAsync(connect, Tasks.BACKGROUND);
             try {
-                return connectEar.apply(address, heard);
-            } catch (RedisException e) {
-                throw failure(e);
+                return link.get(Link.TIMEOUT, TimeUnit.MILLISECONDS);
+            } catch (ExecutionException e) {
+                throw failure(Failure.unwrapped(e));
+            } catch (TimeoutException | InterruptedException e) {
+                link.thenAccept(Link::end);
+                throw Failure.noReply("There was no connection for " + Link.TIMEOUT + " ms.", e);
             }
         }
     }

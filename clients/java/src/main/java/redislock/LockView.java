@@ -42,7 +42,8 @@ final class LockView implements Lock {
 
     @Override
     public boolean tryLock(long time, TimeUnit unit) throws InterruptedException {
-        Duration wait = Duration.of(Math.max(0, time), unit.toChronoUnit());
+        // What is longer than these can count becomes the longest, which is without end.
+        Duration wait = Duration.ofNanos(unit.toNanos(Math.max(0, time)));
         return locked(locks.tryAcquire(name, how.waitFor(wait)), false);
     }
 

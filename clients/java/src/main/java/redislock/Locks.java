@@ -1,11 +1,11 @@
 package redislock;
 
+import java.lang.ref.WeakReference;
+import java.util.ArrayDeque;
 import java.util.Collection;
-import java.util.Collections;
+import java.util.Deque;
 import java.util.List;
 import java.util.Optional;
-import java.util.Set;
-import java.util.WeakHashMap;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.locks.Lock;
@@ -17,9 +17,8 @@ import redislock.Remote.Place;
  */
 public final class Locks implements AutoCloseable {
     final Place place;
-    /** What each thread has acquired: by this its inner work gets the next level. */
-    private final ThreadLocal<Set<HeldLock>> mine =
-            ThreadLocal.withInitial(() -> Collections.newSetFromMap(new WeakHashMap<>()));
+    /** What each thread has acquired, the last first: by this its inner work gets the next level. */
+    private final ThreadLocal<Deque<WeakReference<HeldLock>>> mine = ThreadLocal.withInitial(ArrayDeque::new);
 
     Locks(Place place) {
         this.place = place;
@@ -143,7 +142,7 @@ public final class Locks implements AutoCloseable {
 
     private CompletableFuture<HeldLock> begin(Request request) {
         return new Attempt<>(place, request, null,
-                held -> held.orElseThrow(() -> new LockException.NotAcquired(request.names)), Tasks.BACKGROUND).result;
+                held -> held.orElseThrow(() -> new LockException.NotAcquired(request.asked)), Tasks.BACKGROUND).result;
     }
 
     /**
@@ -189,17 +188,21 @@ public final class Locks implements AutoCloseable {
     private Optional<HeldLock> remembered(Optional<HeldLock> held, AcquireOptions how) {
         if (how.level == 0) {
             // Level 1 is a hold of its own, and not for what this thread asks for later.
-            held.ifPresent(mine.get()::add);
+            held.ifPresent(lock -> mine.get().addFirst(new WeakReference<>(lock)));
         }
         return held;
     }
 
     /** What this thread holds of all of them, if it asks for their next level. */
     private HeldLock outer(Collection<String> names, AcquireOptions how) {
-        Set<HeldLock> held = mine.get();
-        held.removeIf(HeldLock::isReleased);
-        return how.level > 0 || how.token != null ? null
-                : held.stream().filter(lock -> lock.names().containsAll(names)).findAny().orElse(null);
+        var held = mine.get();
+        held.removeIf(lock -> isGone(lock.get()));
+        return how.level > 0 || how.token != null ? null : held.stream().map(WeakReference::get)
+                .filter(lock -> !isGone(lock) && lock.names().containsAll(names)).findFirst().orElse(null);
+    }
+
+    private static boolean isGone(HeldLock lock) {
+        return lock == null || lock.isReleased();
     }
 
     static <T> T await(CompletableFuture<T> done) throws InterruptedException {

@@ -3,7 +3,7 @@ package redislock;
 import static redislock.Tasks.now;
 import static redislock.Tasks.repeat;
 
-import java.util.Arrays;
+import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
 import java.util.Optional;
@@ -12,7 +12,6 @@ import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
-import java.util.stream.IntStream;
 import redislock.Attempt.Wish;
 import redislock.Tasks.Round;
 
@@ -83,13 +82,13 @@ public final class Redlock {
                     throw new CancellationException();
                 }
                 long sent = now();
-                return askAll(servers, request.acquire()).thenCompose(replies -> {
+                return askAll(request.acquire()).thenCompose(replies -> {
                     List<Long> fences = replies.stream().filter(List.class::isInstance)
                             .map(reply -> (Long) ((List<?>) reply).get(1)).toList();
                     long ends = sent + request.lease - drift(request.lease);
                     return fences.size() >= quorum && now() < ends
                             ? Round.last(Optional.of(new Grant(Collections.max(fences), ends)))
-                            : release(request, request.level, 0).thenCompose(done -> refused(request, replies, deadline, began + Steps.PATIENCE));
+                            : release(request, request.lease, 0).thenCompose(done -> refused(request, replies, deadline, began + Steps.PATIENCE));
                 });
             });
         }
@@ -117,8 +116,10 @@ public final class Redlock {
             return repeat(() -> {
                 long sent = now();
                 Words words = request.extend(lease);
-                return askAll(servers, words).thenCompose(replies -> {
-                    List<Throwable> errors = errors(replies);
+                return askAll(words).thenCompose(replies -> {
+                    // What is no lock any more is not held.
+                    List<Throwable> errors = errors(replies).stream()
+                            .filter(error -> !Failure.is(error, "WRONGTYPE")).toList();
                     long yes = replies.stream().filter(words::isYes).count();
                     if (yes >= quorum) {
                         return Round.last(Optional.of(sent + lease - drift(lease)));
@@ -133,37 +134,50 @@ public final class Redlock {
         }
 
         @Override
-        public CompletableFuture<Optional<Boolean>> release(Request request, int level, long keepUntil) {
-            var round = new Object() {
-                int tries = TRIES;
-                long yes;
-                List<Server> left = servers;
-            };
+        public CompletableFuture<Optional<Boolean>> release(Request request, long lease, long keepUntil) {
+            var all = servers.stream().map(server -> releaseAt(server, request, keepUntil)).toList();
+            return joined(all).thenApply(said -> {
+                int yes = Collections.frequency(said, Optional.of(true));
+                int unknown = Collections.frequency(said, Optional.empty());
+                return yes >= quorum ? Optional.of(true) : yes + unknown >= quorum ? Optional.empty() : Optional.of(false);
+            });
+        }
+
+        private static CompletableFuture<Optional<Boolean>> releaseAt(Server server, Request request, long keepUntil) {
+            int[] tries = {TRIES};
+            boolean[] askedBefore = {false};
             return repeat(() -> {
                 long rest = keepUntil - now();
-                Words words = rest > 0 ? request.keepFor(rest) : request.release(level);
-                return askAll(round.left, words).thenCompose(replies -> {
-                    round.yes += replies.stream().filter(words::isYes).count();
-                    List<Server> asked = round.left;
-                    round.left = IntStream.range(0, asked.size())
-                            .filter(i -> replies.get(i) instanceof Throwable error && Failure.passes(error))
-                            .mapToObj(asked::get).toList();
-                    if (!round.left.isEmpty() && --round.tries > 0) {
-                        return Round.againAfter(0);
+                Words words = rest > 0 ? request.keepFor(rest) : request.release();
+                return ask(server, words).thenCompose(reply -> {
+                    if (!(reply instanceof Throwable error)) {
+                        return Round.last(Steps.released(words, reply, askedBefore[0]));
                     }
-                    return Round.last(round.yes >= quorum ? Optional.of(true)
-                            : round.yes + round.left.size() >= quorum ? Optional.empty() : Optional.of(false));
+                    if (!Failure.passes(error)) {
+                        return Round.last(Optional.of(false));
+                    }
+                    askedBefore[0] |= Failure.isNoReply(error);
+                    return --tries[0] > 0 ? Round.againAfter(0) : Round.last(Optional.empty());
                 });
             });
         }
 
-        /** The reply of each, or its error. */
-        private static CompletableFuture<List<Object>> askAll(List<Server> servers, Words words) {
-            List<CompletableFuture<Object>> all = servers.stream().map(server -> server.ask(words, 0).copy()
-                    .orTimeout(TIMEOUT, TimeUnit.MILLISECONDS).exceptionally(Majority::error)).toList();
-            return CompletableFuture.allOf(all.toArray(CompletableFuture[]::new))
-                    // Not of a stream: there may be null among them.
-                    .thenApply(done -> Arrays.asList(all.stream().map(CompletableFuture::join).toArray()));
+        /** The reply, or the error. */
+        private static CompletableFuture<Object> ask(Server server, Words words) {
+            return server.ask(words, 0).copy().orTimeout(TIMEOUT, TimeUnit.MILLISECONDS).exceptionally(Majority::error);
+        }
+
+        private CompletableFuture<List<Object>> askAll(Words words) {
+            return joined(servers.stream().map(server -> ask(server, words)).toList());
+        }
+
+        private static <T> CompletableFuture<List<T>> joined(List<CompletableFuture<T>> all) {
+            return CompletableFuture.allOf(all.toArray(CompletableFuture[]::new)).thenApply(done -> {
+                List<T> values = new ArrayList<>();
+                // Not by a stream: there may be null among them.
+                all.forEach(each -> values.add(each.join()));
+                return values;
+            });
         }
 
         private static Throwable error(Throwable error) {

@@ -15,8 +15,11 @@ interface Remote {
     /** When the lease ends, or empty when the lock is lost. Fails when that cannot be said. */
     CompletableFuture<Optional<Long>> extend(Request request, long lease, long until);
 
-    /** Whether it was held until now, or empty when that is not known. With keepUntil the lease ends then, not at once. */
-    CompletableFuture<Optional<Boolean>> release(Request request, int level, long keepUntil);
+    /**
+     * Whether it was held until now, or empty when that is not known. `lease` is the longest that it may have been extended to:
+     * it is tried for so long. With keepUntil the lease ends then, not at once.
+     */
+    CompletableFuture<Optional<Boolean>> release(Request request, long lease, long keepUntil);
 
     /** Runs a command while the token holds this lock, once. Fails with what the server or the library says. */
     CompletableFuture<Object> guard(Request request, String name, Object... command);

@@ -19,9 +19,11 @@ final class Request {
     private static final AtomicLong FUTURES = new AtomicLong();
     private static final SecureRandom RANDOM = new SecureRandom();
 
-    /** Each once, in the order in which they were given. */
+    /** What the caller has named, each once, in the order in which they were given. */
+    final List<String> asked;
+    /** What the server is told: the same, or for a level all names of its hold, so that they have one lease. */
     final List<String> names;
-    /** One lock, and not several that are acquired together, even if that is one. */
+    /** One lock, and not several that are held together, even if that is one. */
     final boolean isOne;
     final String token;
     final int level;
@@ -51,8 +53,9 @@ final class Request {
             throw new IllegalArgumentException("There must be 1 to " + NAMES + " names, and not " + names.size() + ".");
         }
         this.how = how;
-        this.names = names;
-        this.isOne = isOne;
+        this.asked = names;
+        this.names = outer != null ? outer.hold.request.names : names;
+        this.isOne = outer != null ? outer.hold.request.isOne : isOne;
         this.wait = how.wait < 0 ? wait : how.wait;
         // Made before anything is sent, so that a request whose reply was lost can be sent again.
         this.token = outer != null ? outer.token() : how.token != null ? how.token : newToken();
@@ -61,11 +64,15 @@ final class Request {
         this.session = outer != null ? outer.hold.request.session : how.session;
         this.delay = outer != null ? outer.hold.request.delay : how.delay;
         this.owner = how.owner != null ? how.owner : Host.NAME + ":" + ProcessHandle.current().pid() + ":" + worker;
-        this.replicas = how.replicas;
+        this.replicas = outer != null ? outer.hold.request.replicas : how.replicas;
         this.atLeast = how.atLeast;
         this.renew = how.renew;
         if (level > 1 && outer == null && how.token == null) {
             throw new IllegalArgumentException("A level above 1 needs the token that was handed on.");
+        }
+        if (level > 1 && outer == null && session) {
+            throw new IllegalArgumentException(
+                    "A level that was handed on has no session: it would tie the hold to a connection of its own.");
         }
         if (delay > 0 && !session) {
             throw new IllegalArgumentException("A delay is for what has a session.");
@@ -76,6 +83,7 @@ final class Request {
     }
 
     private Request(Request of, String name) {
+        this.asked = of.asked;
         this.names = List.of(name);
         this.isOne = true;
         this.token = of.token;
@@ -99,11 +107,6 @@ final class Request {
     /** Who asks in a future, which belongs to no thread: somebody new each time. */
     static String future() {
         return "f" + FUTURES.incrementAndGet();
-    }
-
-    /** The one name, or the first. Who waits is called on its channel. */
-    String name() {
-        return names.get(0);
     }
 
     /** The same, of each lock by itself. */
@@ -144,7 +147,7 @@ final class Request {
     }
 
     /** Levels above 1 have no such command for several locks: see {@link #each}. */
-    Words release(int level) {
+    Words release() {
         Words words = command("RELEASE").and(token);
         return level > 1 ? words.and("LEVEL", level) : words;
     }

@@ -82,11 +82,12 @@ final class Server extends Steps implements Remote.Place {
                                 : CompletableFuture.completedFuture(reply);
                     });
         }
+        long sent = now();
         return ask(words, 0).thenCompose(reply -> {
             String address = address(words);
             return !(reply instanceof Long ticket) ? CompletableFuture.completedFuture(reply)
                     : calls.computeIfAbsent(address, a -> new Calls(heard -> open(() -> library.openEar(a, heard))))
-                            .await(words.key(), ticket, Math.min(wait, REPEAT), wish).thenApply(called -> reply);
+                            .await(words.key(), ticket, sent, Math.min(wait, REPEAT), wish).thenApply(called -> reply);
         });
     }
 
@@ -143,7 +144,7 @@ final class Server extends Steps implements Remote.Place {
     }
 
     /** The node that a redirection names. Without a host it is that of the node that says so. */
-    private static String target(Throwable error, String address) {
+    static String target(Throwable error, String address) {
         String named = error.getMessage().split(" ")[2];
         return named.startsWith(":") ? address.substring(0, address.lastIndexOf(':')) + named : named;
     }
@@ -195,14 +196,21 @@ final class Server extends Steps implements Remote.Place {
         }, Tasks.BACKGROUND);
     }
 
-    static CompletableFuture<Object> send(Link link, Words words, int replicas, boolean asking) {
-        CompletableFuture<Object> reply;
-        CompletableFuture<Object> confirmed;
+    /** However long the reply takes. */
+    static CompletableFuture<Object> sendTo(Link link, Words words, boolean asking) {
         synchronized (link) {
             if (asking) {
                 link.send(Words.of("ASKING"));
             }
-            reply = within(link.timeout(), link, link.send(words));
+            return link.send(words);
+        }
+    }
+
+    static CompletableFuture<Object> send(Link link, Words words, int replicas, boolean asking) {
+        CompletableFuture<Object> reply;
+        CompletableFuture<Object> confirmed;
+        synchronized (link) {
+            reply = within(link.timeout(), link, sendTo(link, words, asking));
             if (replicas == 0) {
                 return reply;
             }

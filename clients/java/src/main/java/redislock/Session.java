@@ -2,7 +2,7 @@ package redislock;
 
 import java.util.Set;
 import java.util.concurrent.CompletableFuture;
-import java.util.function.Function;
+import java.util.function.BiFunction;
 import redislock.Attempt.Wish;
 import redislock.Library.Link;
 
@@ -18,6 +18,8 @@ final class Session extends Steps {
     private final Server server;
     private final Words words;
     private Link own;
+    /** It is to a node that an ASK has named, which may get the slot only later: until then it answers who says so. */
+    private volatile boolean asking;
     private boolean over;
 
     Session(Server server, Request request) {
@@ -28,35 +30,46 @@ final class Session extends Steps {
     @Override
     CompletableFuture<Object> ask(Words words, int replicas) {
         return OF_ALL.contains(words.command()) ? server.ask(words, 0)
-                : on(link -> Server.send(link, words, replicas, false));
+                : on((link, asking) -> Server.send(link, words, replicas, asking));
     }
 
     @Override
     CompletableFuture<Object> askInTurn(Words words, long wait, Wish wish) {
         boolean forever = wait == Long.MAX_VALUE;
         Words blocking = words.and("BLOCK", forever ? 0 : wait);
-        return on(link -> forever ? link.send(blocking) : Server.within(wait + ROOM, link, link.send(blocking)));
-    }
-
-    private CompletableFuture<Object> on(Function<Link, CompletableFuture<Object>> use) {
-        String address = server.address(words);
-        CompletableFuture<Link> link;
-        synchronized (this) {
-            link = own != null ? CompletableFuture.completedFuture(own) : server.open(address).thenApply(this::opened);
-        }
-        return Tasks.orElse(link.thenCompose(use), error -> {
-            // By the next connection the hold would not be tied to anything.
-            close();
-            server.learn(words, address, error);
-            return CompletableFuture.failedFuture(error);
+        return on((link, asking) -> {
+            CompletableFuture<Object> reply = Server.sendTo(link, blocking, asking);
+            return forever ? reply : Server.within(wait + ROOM, link, reply);
         });
     }
 
-    private synchronized Link opened(Link link) {
+    private CompletableFuture<Object> on(BiFunction<Link, Boolean, CompletableFuture<Object>> use) {
+        return on(use, null);
+    }
+
+    /** `asked` is the node that an ASK has named. `use` is told whether to say ASKING. */
+    private CompletableFuture<Object> on(BiFunction<Link, Boolean, CompletableFuture<Object>> use, String asked) {
+        String address = asked != null ? asked : server.address(words);
+        CompletableFuture<Link> link;
+        synchronized (this) {
+            link = own != null ? CompletableFuture.completedFuture(own)
+                    : server.open(address).thenApply(opened -> opened(opened, asked != null));
+        }
+        return Tasks.orElse(link.thenCompose(open -> use.apply(open, asking)), error -> {
+            // By the next connection the hold would not be tied to anything.
+            close();
+            server.learn(words, address, error);
+            return asked == null && Failure.is(error, "ASK") ? on(use, Server.target(error, address))
+                    : CompletableFuture.failedFuture(error);
+        });
+    }
+
+    private synchronized Link opened(Link link, boolean asked) {
         if (over) {
             link.end();
         }
         own = link;
+        asking = asked;
         return link;
     }
 

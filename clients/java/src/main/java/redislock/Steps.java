@@ -80,7 +80,7 @@ abstract class Steps implements Remote {
                 return Round.againAfter(0);
             }
             return leftSomething
-                    ? release(request, request.level, 0).thenCompose(done -> Round.last(Optional.empty()))
+                    ? release(request, request.lease, 0).thenCompose(done -> Round.last(Optional.empty()))
                     : Round.last(Optional.empty());
         }
 
@@ -100,7 +100,7 @@ abstract class Steps implements Remote {
         /** Who holds some of several locks cannot wait for the others. */
         private CompletableFuture<Round<Optional<Grant>>> again() {
             return request.isOne ? Round.againAfter(0)
-                    : release(request, request.level, 0).thenCompose(done -> Round.againAfter(0));
+                    : release(request, request.lease, 0).thenCompose(done -> Round.againAfter(0));
         }
 
         private CompletableFuture<Round<Optional<Grant>>> failed(Throwable error) {
@@ -133,21 +133,21 @@ abstract class Steps implements Remote {
     }
 
     @Override
-    public CompletableFuture<Optional<Boolean>> release(Request request, int level, long keepUntil) {
-        if (level > 1 && !request.isOne) {
-            return releaseEach(request, level, keepUntil);
+    public CompletableFuture<Optional<Boolean>> release(Request request, long lease, long keepUntil) {
+        if (request.level > 1 && !request.isOne) {
+            return releaseEach(request, lease, keepUntil);
         }
         // By then the lease, or the place in the queue, has ended anyway.
-        long until = now() + Math.max(QUEUE, request.lease);
+        long until = now() + Math.max(QUEUE, lease);
         boolean[] askedBefore = {false};
         return repeat(() -> {
             long rest = keepUntil - now();
-            Words words = rest > 0 ? request.keepFor(rest) : request.release(level);
+            Words words = rest > 0 ? request.keepFor(rest) : request.release();
             var done = ask(words, 0).thenCompose(reply -> Round.last(released(words, reply, askedBefore[0])));
             return orElse(done, error -> {
                 if (Failure.is(error, "WRONGTYPE")) {
                     // One of several is no lock any more, and none of the others was released.
-                    return request.isOne ? Round.last(Optional.of(false)) : releaseEach(request, level, keepUntil)
+                    return request.isOne ? Round.last(Optional.of(false)) : releaseEach(request, lease, keepUntil)
                             .thenCompose(others -> Round.last(Optional.of(false)));
                 }
                 if (!Failure.passes(error) || now() >= until) {
@@ -160,7 +160,7 @@ abstract class Steps implements Remote {
         });
     }
 
-    private static Optional<Boolean> released(Words words, Object reply, boolean askedBefore) {
+    static Optional<Boolean> released(Words words, Object reply, boolean askedBefore) {
         if (askedBefore && reply instanceof Long number && number == 0) {
             // After a lost reply 0 says nothing: the first request may have released it.
             return Optional.empty();
@@ -168,12 +168,12 @@ abstract class Steps implements Remote {
         return Optional.of(words.isYes(reply));
     }
 
-    private CompletableFuture<Optional<Boolean>> releaseEach(Request request, int level, long keepUntil) {
-        return all(request.each().stream().map(each -> release(each, level, keepUntil)).toList());
+    private CompletableFuture<Optional<Boolean>> releaseEach(Request request, long lease, long keepUntil) {
+        return all(request.each().stream().map(each -> release(each, lease, keepUntil)).toList());
     }
 
     /** What several releases come to: lost if one was, and not known if one is not. */
-    static CompletableFuture<Optional<Boolean>> all(List<CompletableFuture<Optional<Boolean>>> releases) {
+    private static CompletableFuture<Optional<Boolean>> all(List<CompletableFuture<Optional<Boolean>>> releases) {
         return CompletableFuture.allOf(releases.toArray(CompletableFuture[]::new)).thenApply(done -> {
             var said = releases.stream().map(CompletableFuture::join).toList();
             return said.contains(Optional.of(false)) ? Optional.of(false)

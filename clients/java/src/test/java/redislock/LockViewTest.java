@@ -63,6 +63,14 @@ class LockViewTest extends ServerTest {
         assertThrows(IllegalMonitorStateException.class, lock::unlock);
     }
 
+    @ParameterizedTest
+    @EnumSource(Kind.class)
+    void theLongestTimeIsWithoutEnd(Kind kind) throws Exception {
+        Lock lock = view(kind, "ages " + kind);
+        assertTrue(lock.tryLock(Long.MAX_VALUE, TimeUnit.DAYS));
+        lock.unlock();
+    }
+
     private static boolean tryLock(Lock lock) {
         try {
             return lock.tryLock(50, TimeUnit.MILLISECONDS);

@@ -187,6 +187,45 @@ class LocksTest extends ServerTest {
         assertTrue(server.isFree(name));
     }
 
+    @ParameterizedTest
+    @EnumSource(Kind.class)
+    void whatBecomesOfOneSignalIsNotToldToTheOthers(Kind kind) throws Exception {
+        HeldLock held = server.locks(kind).acquire("signal " + kind);
+        assertTrue(held.lost().cancel(true));
+        held.lost().complete(null);
+        assertFalse(held.lost().isDone());
+        server.ask("LOCK.BREAK", held.name());
+        assertFalse(held.extend());
+        held.lost().get(20, TimeUnit.SECONDS);
+    }
+
+    @ParameterizedTest
+    @EnumSource(Kind.class)
+    void theNextLevelIsOfTheInnermostHold(Kind kind) throws Exception {
+        Locks locks = server.locks(kind);
+        String name = "innermost " + kind;
+        List<HeldLock> holds = new java.util.ArrayList<>();
+        for (int i = 0; i < 5; i++) {
+            holds.add(locks.acquire(name, OPTIONS.shared().token("t" + i)));
+            try (HeldLock inner = locks.acquire(name)) {
+                assertEquals("t" + i, inner.token());
+            }
+        }
+        holds.forEach(HeldLock::release);
+    }
+
+    @ParameterizedTest
+    @EnumSource(Kind.class)
+    void aLevelTakesTheReplicasOfItsHold(Kind kind) throws Exception {
+        Locks locks = server.locks(kind);
+        String name = "replicas " + kind;
+        try (HeldLock held = locks.acquire(name)) {
+            // There are none, and the hold has not asked for any.
+            locks.acquire(name, OPTIONS.replicas(1)).close();
+            assertTrue(held.isHeld());
+        }
+    }
+
     private static void awaited(CountDownLatch end) {
         try {
             end.await();
@@ -287,6 +326,7 @@ class LocksTest extends ServerTest {
         assertThrows(IllegalArgumentException.class, () -> OPTIONS.lease(Duration.ZERO));
         assertThrows(IllegalArgumentException.class, () -> OPTIONS.waitFor(Duration.ofNanos(-1)));
         assertThrows(IllegalArgumentException.class, () -> OPTIONS.limit(0));
+        assertThrows(IllegalArgumentException.class, () -> OPTIONS.limit(65_536));
         assertThrows(IllegalArgumentException.class, () -> OPTIONS.level(0));
         assertThrows(IllegalArgumentException.class, () -> OPTIONS.replicas(-1));
         assertThrows(IllegalArgumentException.class, () -> OPTIONS.session().atLeast(Duration.ofSeconds(1)));

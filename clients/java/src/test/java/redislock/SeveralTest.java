@@ -147,7 +147,9 @@ class SeveralTest extends ServerTest {
         HeldLock all = locks.acquireAll(List.of(names.get(1), names.get(0)));
         HeldLock one = locks.acquire(names.get(0));
         assertEquals(List.of(2, 3), List.of(all.level(), one.level()));
-        levelsAre.accept(List.of(3L, 2L));
+        assertEquals(List.of(names.get(0)), one.names());
+        // One lease, and so one level, of all.
+        levelsAre.accept(List.of(3L, 3L));
         // Not the innermost, so it waits.
         assertTrue(all.release());
         assertTrue(one.release());
@@ -241,6 +243,10 @@ class SeveralTest extends ServerTest {
             assertEquals("two", text(held.guardBy(names.get(1), "ECHO", "two")));
             assertEquals("two", text(held.guardByAsync(names.get(1), "ECHO", "two").join()));
             assertThrows(IllegalArgumentException.class, () -> held.guardBy("another", "ECHO", "three"));
+            // Of a future by the future.
+            CompletableFuture<Object> wrong = held.guardByAsync("another", "ECHO", "three");
+            assertSame(IllegalArgumentException.class,
+                    assertThrows(CompletionException.class, wrong::join).getCause().getClass());
         }
     }
 
@@ -290,7 +296,8 @@ class SeveralTest extends ServerTest {
         assertThrows(IllegalArgumentException.class, () -> OPTIONS.weight(65_536));
         assertThrows(IllegalArgumentException.class, () -> OPTIONS.delay(Duration.ofNanos(-1)));
         AcquireOptions delayed = OPTIONS.delay(Duration.ofSeconds(1));
-        for (AcquireOptions wrong : List.of(OPTIONS.weight(2), OPTIONS.weight(6).limit(5), delayed)) {
+        AcquireOptions handed = OPTIONS.token("handed").level(2).session();
+        for (AcquireOptions wrong : List.of(OPTIONS.weight(2), OPTIONS.weight(6).limit(5), delayed, handed)) {
             assertThrows(IllegalArgumentException.class, () -> locks.acquire("x", wrong));
         }
         Locks redlock = Redlock.of(List.of(locks));
