@@ -3,21 +3,24 @@
 //! First all arguments are read, so that a syntax error comes before any other error. Then their values are checked.
 //! Options come in any order and any case, each at most once.
 
+mod options;
+mod values;
+
 use alloc::vec::Vec;
-use core::ffi::CStr;
 use core::num::NonZeroU64;
 
 use smallvec::SmallVec;
 
 use crate::fence::Fence;
-use crate::hold::LONGEST_OWNER;
 use crate::refusal::Refusal;
-use crate::share::{AskedShare, Limit};
+use crate::share::AskedShare;
 use crate::time::LONGEST_LEASE_MS;
 use crate::token::Token;
 
-/// The longest that BLOCK and QUEUE may ask for, in milliseconds, other than BLOCK without end: a hundred years.
-const LONGEST_WAIT_MS: u64 = LONGEST_LEASE_MS;
+pub use self::options::word;
+use self::options::{Keyword, Unit, once, value};
+pub use self::values::parse_integer;
+use self::values::{parse_lease, parse_level, parse_owner, parse_queue, parse_share, parse_wait};
 
 /// What a lease may be, in milliseconds, as configured.
 #[derive(Clone, Copy, Debug)]
@@ -389,189 +392,11 @@ fn fence_of(number: i64) -> Option<Fence> {
     u64::try_from(number).ok().and_then(Fence::new)
 }
 
-#[derive(Clone, Copy)]
-enum Unit {
-    Milliseconds,
-    Seconds,
-}
-
-/// The words of the options, for the parser, COMMAND DOCS and tests.
-pub mod word {
-    use core::ffi::CStr;
-
-    /// A lease in milliseconds.
-    pub const PX: &CStr = c"PX";
-    /// A lease in seconds.
-    pub const EX: &CStr = c"EX";
-    /// The client's own token.
-    pub const TOKEN: &CStr = c"TOKEN";
-    /// Any number of holders.
-    pub const SHARED: &CStr = c"SHARED";
-    /// So many holders.
-    pub const LIMIT: &CStr = c"LIMIT";
-    /// How much the hold counts.
-    pub const WEIGHT: &CStr = c"WEIGHT";
-    /// Waiting, in milliseconds.
-    pub const BLOCK: &CStr = c"BLOCK";
-    /// A place in the queue without a connection, in milliseconds.
-    pub const QUEUE: &CStr = c"QUEUE";
-    /// A label.
-    pub const OWNER: &CStr = c"OWNER";
-    /// Tied to the connection.
-    pub const SESSION: &CStr = c"SESSION";
-    /// How long a session's hold stays once the connection has closed.
-    pub const DELAY: &CStr = c"DELAY";
-    /// How deep.
-    pub const LEVEL: &CStr = c"LEVEL";
-    /// Which hold.
-    pub const FENCE: &CStr = c"FENCE";
-    /// How many.
-    pub const COUNT: &CStr = c"COUNT";
-}
-
-#[derive(Clone, Copy)]
-enum Keyword {
-    Lease(Unit),
-    Token,
-    Shared,
-    Limit,
-    Weight,
-    Block,
-    Queue,
-    Owner,
-    Session,
-    Delay,
-    Level,
-    Fence,
-    Count,
-}
-
-impl Keyword {
-    /// The most common first.
-    const ALL: [(&'static CStr, Self); 14] = [
-        (word::PX, Self::Lease(Unit::Milliseconds)),
-        (word::TOKEN, Self::Token),
-        (word::BLOCK, Self::Block),
-        (word::EX, Self::Lease(Unit::Seconds)),
-        (word::QUEUE, Self::Queue),
-        (word::OWNER, Self::Owner),
-        (word::SHARED, Self::Shared),
-        (word::LIMIT, Self::Limit),
-        (word::WEIGHT, Self::Weight),
-        (word::SESSION, Self::Session),
-        (word::DELAY, Self::Delay),
-        (word::LEVEL, Self::Level),
-        (word::FENCE, Self::Fence),
-        (word::COUNT, Self::Count),
-    ];
-
-    fn of(text: &[u8]) -> Option<Self> {
-        let named = |(word, _): &&(&CStr, Self)| is_word(word.to_bytes(), text);
-        Self::ALL.iter().find(named).map(|(_, keyword)| *keyword)
-    }
-}
-
-/// Whether a text is this word, which is in upper case, in any case.
-fn is_word(word: &[u8], text: &[u8]) -> bool {
-    word.len() == text.len() && word.iter().zip(text).all(|(upper, byte)| *upper == byte.to_ascii_uppercase())
-}
-
-fn value<'a>(words: &mut impl Iterator<Item = &'a [u8]>) -> Result<&'a [u8], Refusal> {
-    words.next().ok_or(Refusal::Syntax)
-}
-
-/// Stores the value of an option. An error if the option, or one that excludes it, has come before.
-fn once<T>(option: &mut Option<T>, value: T) -> Result<(), Refusal> {
-    match option.replace(value) {
-        None => Ok(()),
-        Some(_) => Err(Refusal::Syntax),
-    }
-}
-
-fn parse_lease(lease: (Unit, &[u8]), rules: LeaseRules, command: &'static str) -> Result<u64, Refusal> {
-    let (unit, number) = lease;
-    let ms_per_unit = match unit {
-        Unit::Milliseconds => 1,
-        Unit::Seconds => 1000,
-    };
-    let ms = parse_integer(number)?.checked_mul(ms_per_unit).and_then(|ms| u64::try_from(ms).ok());
-    ms.filter(|ms| (1..=rules.longest_ms).contains(ms)).ok_or(Refusal::InvalidExpire(command))
-}
-
-fn parse_limit(number: &[u8]) -> Result<Limit, Refusal> {
-    match u16::try_from(parse_integer(number)?) {
-        Ok(number @ 1..) => Ok(Limit::from_number(number)),
-        _ => Err(Refusal::LimitRange),
-    }
-}
-
-/// `limit` is `Some(None)` for SHARED. The weight may turn out to be too large for a limit that is not named here, see
-/// [`AskedShare::check`].
-#[inline]
-fn parse_share(limit: Option<Option<&[u8]>>, weight: Option<&[u8]>) -> Result<AskedShare, Refusal> {
-    let limit = limit.map(|number| number.map_or(Ok(Limit::SHARED), parse_limit)).transpose()?;
-    let weight = weight.map(|number| match u16::try_from(parse_integer(number)?) {
-        Ok(weight @ 1..) if limit.is_none_or(|limit| usize::from(weight) <= limit.most()) => Ok(weight),
-        _ => Err(Refusal::WeightRange),
-    });
-    Ok(AskedShare { limit, weight: weight.transpose()? })
-}
-
-fn parse_level(number: &[u8]) -> Result<u16, Refusal> {
-    match u16::try_from(parse_integer(number)?) {
-        Ok(level @ 1..) => Ok(level),
-        _ => Err(Refusal::LevelRange),
-    }
-}
-
-fn parse_wait(number: &[u8]) -> Result<u64, Refusal> {
-    let ms = u64::try_from(parse_integer(number)?).map_err(|_| Refusal::NegativeTimeout)?;
-    if ms <= LONGEST_WAIT_MS { Ok(ms) } else { Err(Refusal::TimeoutRange) }
-}
-
-/// A place is never kept without end, for nobody would take it away again.
-fn parse_queue(number: &[u8]) -> Result<NonZeroU64, Refusal> {
-    NonZeroU64::new(parse_wait(number)?).ok_or(Refusal::TimeoutRange)
-}
-
-fn parse_owner(label: &[u8]) -> Result<&[u8], Refusal> {
-    if label.len() <= LONGEST_OWNER { Ok(label) } else { Err(Refusal::OwnerLength) }
-}
-
-/// An integer as Redis writes it: no plus sign, no blanks, no leading zeros, within 64 bits.
-///
-/// # Errors
-/// [`Refusal::NotAnInteger`]
-pub fn parse_integer(text: &[u8]) -> Result<i64, Refusal> {
-    let digits = text.strip_prefix(b"-").unwrap_or(text);
-    let is_negative = digits.len() < text.len();
-    let is_canonical = match digits {
-        [b'0'] => !is_negative,
-        [b'1'..=b'9', ..] => digits.len() <= MOST_DIGITS,
-        _ => false,
-    };
-    if !is_canonical {
-        return Err(Refusal::NotAnInteger);
-    }
-    let mut size = 0_u64;
-    for digit in digits {
-        let value = digit.wrapping_sub(b'0');
-        if value > 9 {
-            return Err(Refusal::NotAnInteger);
-        }
-        // Numbers of so many digits fit.
-        size = size.wrapping_mul(10).wrapping_add(value.into());
-    }
-    let number = if is_negative { 0_i64.checked_sub_unsigned(size) } else { i64::try_from(size).ok() };
-    number.ok_or(Refusal::NotAnInteger)
-}
-
-/// Digits of the largest 64-bit integer.
-const MOST_DIGITS: usize = 19;
-
 #[cfg(test)]
 mod tests {
+    use super::values::LONGEST_WAIT_MS;
     use super::*;
+    use crate::share::Limit;
 
     const RULES: LeaseRules = LeaseRules { default_ms: 30_000, longest_ms: 86_400_000 };
 
