@@ -66,10 +66,15 @@ fn several_keys<'a>(args: &Args<'a>) -> Result<(DistinctNames<'a>, usize), Refus
     Ok((args.distinct_names(FIRST_OF_SEVERAL, end).ok_or(Refusal::Syntax)?, end))
 }
 
-/// Tells the server which arguments are the keys of a command for several. It asks before the command has looked at them.
+/// Tells the server which arguments are the keys of a command for several. It asks before the command has looked at them. Where
+/// they are not as many as is said, none is told, as for the server's own commands: the command is to say what is wrong, and
+/// not the server that an option is a key of another slot, or one that the user has no right to.
 fn tell_several_keys(context: &Context, args: &Args<'_>, access: Access) {
     let number = parse_number_of_keys(args.bytes(1)).unwrap_or(0);
-    let end = number.saturating_add(FIRST_OF_SEVERAL).min(args.len());
+    let end = number.saturating_add(FIRST_OF_SEVERAL);
+    if end > args.len() {
+        return;
+    }
     (FIRST_OF_SEVERAL..end).for_each(|index| context.key_is_at(index, access));
 }
 

@@ -2,6 +2,7 @@
 
 use super::{all, errs, fences, holds, release_all};
 use crate::support::cluster::{Cluster, key_in, moved_to, shared};
+use crate::support::errors;
 use crate::support::locks::{acquire, exists, null};
 use crate::support::waiter::release;
 use crate::support::{Client, Reply, Waiter};
@@ -40,6 +41,30 @@ fn keys_of_two_slots_are_refused_by_every_node() {
         each(&mut client, &k, &m, "CROSSSLOT ");
     }
     assert!(!exists(&mut cluster.client(0), &k));
+}
+
+/// A number that is too large makes keys of options, which are in other slots. The command says what is wrong, as ZUNION does.
+#[test]
+fn more_keys_than_there_are_arguments_are_a_syntax_error_at_every_node() {
+    let cluster = shared();
+    let slot = cluster.fresh_slot(0);
+    let [k, l] = ["k", "l"].map(|name| key_in(slot, name));
+    for node in 0..3 {
+        let mut client = cluster.client(node);
+        for rest in [
+            format!("LOCK.MACQUIRE 5 {k} {l} TOKEN t"),
+            format!("LOCK.MACQUIRE 256 {k} {l} TOKEN t BLOCK 0"),
+            format!("LOCK.MRELEASE 4 {k} {l} t"),
+            format!("LOCK.MEXTEND 6 {k} {l} t PX 100"),
+            format!("ZUNION 5 {k} {l} WEIGHTS 2"),
+        ] {
+            assert_eq!(client.run(&rest).error(), errors::SYNTAX, "{rest}");
+        }
+        // As many arguments as keys leave none for a token: they are keys nevertheless.
+        let reply = client.run(&format!("LOCK.MACQUIRE 4 {k} {l} TOKEN t"));
+        assert!(reply.error().starts_with("CROSSSLOT "), "{reply:?}");
+    }
+    cluster.assert_free(0, &k);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Rights to several keys: all of them are needed, when the command is sent and again when its turn comes.
 
 use super::{all, assert_free, errs, fences, holds, release_all, waits, waits_on};
+use crate::support::errors;
 use crate::support::locks::{acquire, exists, field, holder};
 use crate::support::waiter::release;
 use crate::support::{Client, Reply, Server, Waiter};
@@ -66,6 +67,38 @@ fn the_right_to_one_command_is_none_to_another() {
     assert_eq!(limited.run("LOCK.MEXTEND 2 k l a"), Reply::Int(2));
     release_all(&mut limited, "2 k l a");
     assert!(limited.run("LOCK.ACQUIRE k").error().starts_with("NOPERM "));
+}
+
+/// A number that is too large makes keys of options, to which nobody has rights. The command says what is wrong, as LMPOP does.
+#[test]
+fn more_keys_than_there_are_arguments_are_a_syntax_error_and_no_missing_right() {
+    let (mut server, mut client) = server();
+    client.ok("ACL SETUSER waiter resetkeys ~a");
+    let mut limited = user(&server);
+    for command in [
+        "LOCK.MACQUIRE 4 a TOKEN t",
+        "LOCK.MACQUIRE 256 a TOKEN t",
+        "LOCK.MRELEASE 3 a t",
+        "LOCK.MEXTEND 5 a t PX 100",
+        "LMPOP 4 a LEFT",
+    ] {
+        assert_eq!(limited.run(command).error(), errors::SYNTAX, "{command}");
+        // In a transaction and in a script it is the same.
+        limited.ok("MULTI");
+        assert_eq!(limited.run(command), Reply::Simple("QUEUED".into()), "{command}");
+        assert_eq!(limited.run("EXEC").items()[0].error(), errors::SYNTAX, "{command}");
+        let words: Vec<String> = command.split(' ').map(|word| format!("'{word}'")).collect();
+        let script = format!("return redis.call({})", words.join(","));
+        let reply = limited.call(&["EVAL", &script, "1", "a"]);
+        assert!(reply.error().contains("syntax error"), "{command}: {reply:?}");
+    }
+    acquire(&mut client, "a TOKEN t");
+    let reply = limited.run("LOCK.GUARD a t LOCK.MRELEASE 9 a t");
+    assert_eq!(reply.error(), errors::SYNTAX);
+    // What the server says of keys that it was not told.
+    let reply = client.run("COMMAND GETKEYS LOCK.MACQUIRE 4 a TOKEN t");
+    assert!(reply.is_error(), "{reply:?}");
+    server.assert_alive();
 }
 
 /// Rights that are taken away for one of the keys while it waits.
