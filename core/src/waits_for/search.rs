@@ -115,7 +115,7 @@ impl WaitsFor {
         loop {
             for side in &mut sides {
                 budget.spend()?;
-                match self.step(from, side) {
+                match self.step(from, side, budget)? {
                     Step::GoesOn => {}
                     Step::Ended => return Ok(false),
                     Step::Met => return Ok(true),
@@ -129,16 +129,16 @@ impl WaitsFor {
         self.begin();
         let mut side = Side::new(Way::Forward, from, false);
         side.reached.push(from);
-        while let Step::GoesOn = self.step(from, &mut side) {
+        while let Step::GoesOn = self.step(from, &mut side, budget)? {
             budget.spend()?;
         }
         Ok(side.reached)
     }
 
-    fn step(&mut self, from: Id<Owner>, side: &mut Side) -> Step {
+    fn step(&mut self, from: Id<Owner>, side: &mut Side, budget: &mut Budget) -> Result<Step, UsedUp> {
         match side.tasks.pop() {
-            None => return Step::Ended,
-            Some(Task::Owner(owner)) => return self.go_to(from, owner, side),
+            None => return Ok(Step::Ended),
+            Some(Task::Owner(owner)) => return self.go_to(from, owner, side, budget),
             Some(Task::Holds(owner, after)) => {
                 let next = self
                     .owners
@@ -150,7 +150,7 @@ impl WaitsFor {
                 }
             }
             Some(Task::Queue { key, from: after, to, is_own }) => {
-                let Some(waited) = self.keys.get(key) else { return Step::GoesOn };
+                let Some(waited) = self.keys.get(key) else { return Ok(Step::GoesOn) };
                 let is_done = is_own && side.way == Way::Forward && waited.is_ahead_done(self.search, to);
                 let bounds = (
                     after.map_or(Bound::Unbounded, Bound::Excluded),
@@ -158,28 +158,34 @@ impl WaitsFor {
                 );
                 let is_empty = matches!((after, to), (Some(after), Some(to)) if after >= to);
                 if is_done || is_empty {
-                    return Step::GoesOn;
+                    return Ok(Step::GoesOn);
                 }
                 let last =
                     waited.queue.range(bounds).next_back().map(|(ticket, (_, owner))| (*ticket, *owner));
                 if let Some((ticket, owner)) = last {
                     side.tasks.push(Task::Queue { key, from: after, to: Some(ticket), is_own });
-                    return self.meet(from, owner, is_own, side);
+                    return Ok(self.meet(from, owner, is_own, side));
                 }
             }
         }
-        Step::GoesOn
+        Ok(Step::GoesOn)
     }
 
-    /// Goes to what an owner waits for, or to who waits for it.
-    fn go_to(&mut self, from: Id<Owner>, id: Id<Owner>, side: &mut Side) -> Step {
-        let Some(owner) = self.owners.get(id) else { return Step::GoesOn };
+    /// Goes to what an owner waits for, or to who waits for it. An owner may have many waits for many keys: each place is a step.
+    fn go_to(
+        &mut self,
+        from: Id<Owner>,
+        id: Id<Owner>,
+        side: &mut Side,
+        budget: &mut Budget,
+    ) -> Result<Step, UsedUp> {
+        let Some(owner) = self.owners.get(id) else { return Ok(Step::GoesOn) };
         let is_own = id == from;
         if side.way == Way::Backward {
             side.tasks.push(Task::Holds(id, Bound::Unbounded));
         }
         if !owner.may_be_stuck() {
-            return Step::GoesOn;
+            return Ok(Step::GoesOn);
         }
         let stands_at = |wait: &Wait| {
             let ticket = wait.ticket;
@@ -188,16 +194,17 @@ impl WaitsFor {
         let waits = owner.waits.iter().filter_map(|wait| self.waits.get(*wait));
         let places: SmallVec<[(Id<WaitedKey>, Ticket); 4]> = waits.flat_map(stands_at).collect();
         for (key, ticket) in places {
+            budget.spend()?;
             match side.way {
                 Way::Backward => self.go_behind(key, Some(ticket), is_own, side),
                 Way::Forward => {
                     if let met @ Step::Met = self.go_ahead(from, key, ticket, is_own, side) {
-                        return met;
+                        return Ok(met);
                     }
                 }
             }
         }
-        Step::GoesOn
+        Ok(Step::GoesOn)
     }
 
     /// Goes to who is in the way of a wait: the holders, and those ahead of it.
