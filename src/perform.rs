@@ -19,8 +19,6 @@ use lock_core::{
     ClientId, DbKey, DeadlineId, Lock, Moment, Outcome, Refusal, StringHold, Ticket, Token, Turn,
 };
 
-use std::ffi::CStr;
-
 use crate::cluster;
 use crate::config;
 use crate::fault;
@@ -247,7 +245,7 @@ impl<'c> OpenLock<'c> {
                 self.serve_together(ticket, circumstances);
                 continue;
             }
-            let has_right = may_acquire(self.key.context(), ticket, self.key.name());
+            let has_right = may_acquire(self.key.context(), ticket, &[self.key.name()]);
             self.step(circumstances, |turn| turn.judge_candidate(has_right));
         }
     }
@@ -348,19 +346,25 @@ fn pass_on(key: &mut Key<'_, Lock>, change: &Change, passing: Passing<'_>, now: 
     }
 }
 
-/// Whether the user of a waiter may take the lock under this key now: that of its connection, or without one, that which asked
-/// last.
-fn may_acquire(context: &Context, ticket: Ticket, key: RedisString<'_>) -> bool {
+/// Whether the user of a waiter may take the locks under these keys now, which are all that it waits for: the user of its
+/// connection, or without one, that which asked last.
+fn may_acquire(context: &Context, ticket: Ticket, keys: &[RedisString<'_>]) -> bool {
     let who = TABLE.with(|table| {
         let waiter = table.queues().waiter(ticket)?;
         let user = waiter.keep.as_ref().and_then(|keep| keep.user.clone());
         Some((waiter.client, user, waiter.is_for_several))
     });
     let Some((client, user, is_for_several)) = who else { return true };
-    let command: &[&CStr] = if is_for_several { &[c"LOCK.MACQUIRE", c"1"] } else { &[replication::ACQUIRE] };
+    let number;
+    let command: &[&[u8]] = if is_for_several {
+        number = keys.len().to_string();
+        &[b"LOCK.MACQUIRE", number.as_bytes()]
+    } else {
+        &[replication::ACQUIRE.to_bytes()]
+    };
     match (client, user) {
-        (Some(client), _) => context.may_run(client, command, key),
-        (None, Some(user)) => context.user_may_run(&user, command, key),
+        (Some(client), _) => context.may_run(client, command, keys),
+        (None, Some(user)) => context.user_may_run(&user, command, keys),
         // The server itself or a module has asked, and no user whose rights would count.
         (None, None) => true,
     }

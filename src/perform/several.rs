@@ -275,11 +275,12 @@ impl OpenLock<'_> {
             TABLE.with(|table| table.is_held_up(ticket, held_up_at));
             return false;
         }
-        let has_right = |name: RedisString<'_>| may_acquire(context, ticket, name);
-        let has_rights = has_right(all.own.key.name()) && names.iter().all(|name| has_right(*name));
+        let mut wanted = names.to_vec();
+        wanted.insert(place, all.own.key.name());
+        let has_right = may_acquire(context, ticket, &wanted);
         // What made it ready comes before its grants, here and on replicas.
         all.own.pass_on_so_far(&all.circumstances);
-        together::serve(&mut all, ticket, has_rights);
+        together::serve(&mut all, ticket, has_right);
         room::take(all.count());
         // And the grants come in the order of the keys.
         let Beside { own, circumstances, mut others, place, .. } = all;

@@ -67,24 +67,25 @@ impl Context {
         Reply::new(reply).is_some() || why_not == io::ErrorKind::PermissionDenied
     }
 
-    /// Whether the user of a waiting client may run `command` on `key` now, which follows the words of the command. True for a
-    /// client that is gone or has no user.
-    pub(crate) fn may_run(&self, client: u64, command: &[&CStr], key: RedisString<'_>) -> bool {
-        self.user_name(client).is_none_or(|user| self.has_right(user.name(), command, key))
+    /// Whether the user of a waiting client may run `command` on these keys now, which follow the words of the command. True for
+    /// a client that is gone or has no user.
+    pub(crate) fn may_run(&self, client: u64, command: &[&[u8]], keys: &[RedisString<'_>]) -> bool {
+        self.user_name(client).is_none_or(|user| self.has_right(user.name(), command, keys))
     }
 
-    /// Whether the user with this name may run `command` on `key` now.
-    pub(crate) fn user_may_run(&self, user: &[u8], command: &[&CStr], key: RedisString<'_>) -> bool {
-        OwnedRedisString::new(self, user).is_some_and(|user| self.has_right(user.name(), command, key))
+    /// Whether the user with this name may run `command` on these keys now.
+    pub(crate) fn user_may_run(&self, user: &[u8], command: &[&[u8]], keys: &[RedisString<'_>]) -> bool {
+        OwnedRedisString::new(self, user).is_some_and(|user| self.has_right(user.name(), command, keys))
     }
 
-    fn has_right(&self, user: RedisString<'_>, command: &[&CStr], key: RedisString<'_>) -> bool {
+    fn has_right(&self, user: RedisString<'_>, command: &[&[u8]], keys: &[RedisString<'_>]) -> bool {
         // A user that was deleted has no permissions.
         let Some(user) = User::named(user) else { return false };
         let command: Option<Vec<OwnedRedisString<'_>>> =
-            command.iter().map(|word| OwnedRedisString::new(self, word.to_bytes())).collect();
+            command.iter().map(|word| OwnedRedisString::new(self, word)).collect();
         let Some(command) = command else { return false };
-        let mut words: Vec<_> = command.iter().map(|word| word.name().raw()).chain([key.raw()]).collect();
+        let keys = keys.iter().map(|key| key.raw());
+        let mut words: Vec<_> = command.iter().map(|word| word.name().raw()).chain(keys).collect();
         let Ok(len) = c_int::try_from(words.len()) else { return false };
         // SAFETY: the user is valid, and so are the strings for the length of the call, `len` of them.
         unsafe {

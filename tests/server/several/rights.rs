@@ -69,6 +69,25 @@ fn the_right_to_one_command_is_none_to_another() {
     assert!(limited.run("LOCK.ACQUIRE k").error().starts_with("NOPERM "));
 }
 
+/// A right may say how many keys there are, or name them together.
+#[test]
+fn the_command_is_judged_as_it_was_sent_when_its_turn_comes() {
+    let (server, mut client) = server();
+    for rules in [
+        "nocommands +lock.macquire|2 +lock.mrelease +ping +client|id",
+        "nocommands resetkeys +ping +client|id (+lock.macquire +lock.mrelease ~k ~l)",
+    ] {
+        client.ok(&format!("ACL SETUSER waiter clearselectors ~* {rules}"));
+        for held in ["k", "l"] {
+            acquire(&mut client, &format!("{held} TOKEN other"));
+            let mut waiter = waits_on(&server, user(&server), "2 k l TOKEN a BLOCK 0");
+            release(&mut client, held, "other");
+            assert_eq!(waiter.granted().token, b"a", "{rules}");
+            release_all(&mut client, "2 k l a");
+        }
+    }
+}
+
 /// A number that is too large makes keys of options, to which nobody has rights. The command says what is wrong, as LMPOP does.
 #[test]
 fn more_keys_than_there_are_arguments_are_a_syntax_error_and_no_missing_right() {
