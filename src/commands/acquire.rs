@@ -77,8 +77,9 @@ impl Command for Acquire {
             waiting::reply_grant(context, token, *fence);
             return Ok(());
         }
-        let acquired = acquired
-            .inspect_err(|refusal| deadlocks::log(context, args.bytes(KEY), request.owner, refusal))?;
+        let acquired = acquired.inspect_err(|refusal| {
+            deadlocks::log(context, args.name(KEY).as_slice(), request.owner, refusal)
+        })?;
         reply(context, &[args.name(KEY).ok_or(Refusal::Syntax)?], acquired);
         Ok(())
     }

@@ -4,7 +4,7 @@ use lock_core::waits_for::Circle;
 use lock_core::{DbKey, Moment, Refusal};
 
 use crate::server::clock;
-use crate::server::ffi::{Context, MainThread};
+use crate::server::ffi::{Context, MainThread, RedisString};
 use crate::server::text::printable;
 use crate::state::TABLE;
 
@@ -14,10 +14,10 @@ const BETWEEN_LINES_MS: u64 = 1000;
 /// When the next line may follow.
 static NEXT_LINE: MainThread<Option<Moment>> = MainThread::new(None);
 
-/// Logs why a request of this owner was refused, if waiting could never have ended.
+/// Logs why a request of this owner for these keys was refused, if waiting could never have ended.
 #[cold]
 #[inline(never)]
-pub(super) fn log(context: &Context, key: &[u8], owner: Option<&[u8]>, refusal: &Refusal) {
+pub(super) fn log(context: &Context, keys: &[RedisString<'_>], owner: Option<&[u8]>, refusal: &Refusal) {
     if !matches!(refusal, Refusal::Deadlock | Refusal::HeldInPart | Refusal::Circle) {
         return;
     }
@@ -30,7 +30,7 @@ pub(super) fn log(context: &Context, key: &[u8], owner: Option<&[u8]>, refusal: 
     context.notice(&match (circle, refusal) {
         (Some(circle), _) => of_owners(&circle),
         (None, Refusal::HeldInPart) => of_holder(owner),
-        (None, _) => of_upgrades(context, key, owner),
+        (None, _) => of_upgrades(context, keys, owner),
     });
 }
 
@@ -46,10 +46,15 @@ fn name_of(owner: Option<&[u8]>) -> String {
     owner.map_or_else(|| "a holder without OWNER".to_owned(), |owner| format!("owner {}", printable(owner)))
 }
 
-/// Who was refused, and who waits, by their labels.
-fn of_upgrades(context: &Context, key: &[u8], owner: Option<&[u8]>) -> String {
-    let key = DbKey { database: context.database(), key };
-    let other = TABLE.with(|table| table.queues().head(key).and_then(|head| head.owner.clone()));
+/// Who was refused, and who waits ahead of all others at one of the keys, by their labels.
+fn of_upgrades(context: &Context, keys: &[RedisString<'_>], owner: Option<&[u8]>) -> String {
+    let database = context.database();
+    let other = TABLE.with(|table| {
+        let first =
+            |key: &RedisString<'_>| table.queues().places(DbKey { database, key: key.bytes() }).next();
+        let (_, waiter) = keys.iter().filter_map(first).find(|(ticket, _)| ticket.is_ahead())?;
+        waiter.owner.clone()
+    });
     let [refused, waits] = [owner, other.as_deref()].map(name_of);
     format!(
         "deadlock: {refused} asks for a smaller limit while {waits} waits for one, and each would wait for the other to \

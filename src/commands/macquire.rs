@@ -43,10 +43,7 @@ impl Command for AcquireAll {
         let acquired = perform::turn_at_all(context, &names, |turns| {
             together::acquire(turns, &request, || context.client(), wait, entropy::new_token)
         })?
-        .inspect_err(|refusal| {
-            let first = names.first().map_or(&b""[..], |name| name.bytes());
-            deadlocks::log(context, first, request.owner, refusal);
-        })?;
+        .inspect_err(|refusal| deadlocks::log(context, &names, request.owner, refusal))?;
         acquire::reply(context, &names, acquired);
         Ok(())
     }

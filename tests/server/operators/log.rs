@@ -34,6 +34,24 @@ fn a_deadlock_is_a_line_with_the_owners() {
     assert!(log.matches("deadlock:").count() < 20, "nobody fills the log");
 }
 
+/// Of several locks somebody may wait for one who is in nobody's way.
+#[test]
+fn a_deadlock_at_one_of_several_locks_names_who_waits_there() {
+    let server = Server::start();
+    let mut client = server.client();
+    client.run("LOCK.MACQUIRE 2 a b TOKEN y SHARED OWNER refused PX 60000");
+    client.run("LOCK.ACQUIRE b TOKEN x SHARED OWNER other PX 60000");
+    let _waiters = [
+        Waiter::new(&server, "b TOKEN x LIMIT 1 OWNER other BLOCK 0"),
+        Waiter::new(&server, "a TOKEN z OWNER bystander BLOCK 0"),
+    ];
+    let refused = client.run("LOCK.MACQUIRE 2 a b TOKEN y LIMIT 1 OWNER refused BLOCK 0");
+    assert!(refused.error().starts_with("DEADLOCK"), "{refused:?}");
+    let log = server.log();
+    let line = "deadlock: owner refused asks for a smaller limit while owner other waits for one";
+    assert!(log.contains(line) && !log.contains("bystander"), "{log}");
+}
+
 #[test]
 fn a_server_that_may_evict_locks_says_so() {
     let line = "can evict locks that are held";
