@@ -188,3 +188,15 @@ fn a_lost_reply_is_said_to_be_lost_and_nobody_gets_it_later() {
         }
     }
 }
+
+#[test]
+fn what_it_reads_is_tracked_but_on_redis_7_0() {
+    let server = Server::start();
+    let mut client = server.client3();
+    acquire(&mut client, "k TOKEN t PX 600000");
+    client.ok("SET read 1");
+    client.ok("CLIENT TRACKING ON");
+    assert_eq!(client.run("LOCK.GUARD k t GET read").text(), "1");
+    let is_tracked = !Version::of(&mut client).is_before([7, 2]);
+    assert_eq!(client.info("stats", "tracking_total_keys"), if is_tracked { "1" } else { "0" });
+}
