@@ -76,4 +76,10 @@ cat "$report/summary"
 if [[ $which == between && -s $not_fetched ]]; then
     cat "$not_fetched"
 fi
+# Last, so that it is seen where only the end of a long output is shown: what each test that failed said first.
+for each in ${failed[@]+"${failed[@]}"}; do
+    echo "On $each:"
+    awk '/^---- .* stdout ----$/ { left = 30 } /^failures:$/ { left = 0 } !/^ +(at |[0-9]+: )/ && left-- > 0' \
+        "$report/${each/ /-}.log" | cut -c -400
+done
 ((${#failed[@]} == 0)) || die "Failed on: ${failed[*]}"

@@ -201,6 +201,16 @@ impl Cluster {
         owner.unwrap_or_else(|| panic!("nobody has slot {slot}"))
     }
 
+    /// Waits until all nodes know that this master has the slot.
+    #[track_caller]
+    pub(crate) fn wait_owner(&self, slot: u16, master: usize) {
+        for observer in 0..self.nodes.len() {
+            wait_until(&format!("node {observer} knows who has slot {slot}"), AGREEMENT_DEADLINE, || {
+                self.owner_as_seen_by(observer, slot) == Some(master)
+            });
+        }
+    }
+
     /// The masters that have keys in the slot, whosever it is: never more than one has the same lock.
     #[track_caller]
     pub(crate) fn keepers(&self, slot: u16) -> Vec<usize> {
@@ -272,7 +282,8 @@ impl Cluster {
     }
 
     /// Makes a replica the master of its shard, as CLUSTER FAILOVER with this option does (`""`, `FORCE` or
-    /// `TAKEOVER`), and waits until it is one. What the others do not agree to in time is asked for again.
+    /// `TAKEOVER`), and waits until it is one. What the others do not agree to in time is asked for again, and so is what a
+    /// replica refuses while it takes its master for lost, as it does for a while with one that was stalled.
     #[track_caller]
     pub(crate) fn fail_over_to(&self, replica: usize, option: &str) {
         let mut client = self.client(replica);
@@ -282,8 +293,13 @@ impl Cluster {
                 return true;
             }
             if asked.is_none_or(|asked| asked.elapsed() > FAILOVER_TIMEOUT) {
-                asked = Some(Instant::now());
-                client.ok(&format!("CLUSTER FAILOVER {option}"));
+                let reply = client.run(&format!("CLUSTER FAILOVER {option}"));
+                let is_refused = reply.is_error() && reply.error().contains("Master is down or failed");
+                assert!(
+                    is_refused || reply == Reply::Simple("OK".into()),
+                    "CLUSTER FAILOVER {option}: {reply:?}"
+                );
+                asked = (!is_refused).then(Instant::now);
             }
             false
         });

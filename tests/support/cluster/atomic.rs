@@ -143,11 +143,7 @@ impl AtomicMove<'_> {
     #[track_caller]
     pub(crate) fn wait_done(&self) {
         self.wait_state(&["success", "completed"]);
-        for observer in 0..self.cluster.nodes().len() {
-            wait_until(&format!("node {observer} knows who has slot {}", self.slot), PATIENCE, || {
-                self.cluster.owner_as_seen_by(observer, self.slot) == Some(self.target)
-            });
-        }
+        self.cluster.wait_owner(self.slot, self.target);
         self.drop_fillers(self.target);
         wait_until("the source has dropped the slot", PATIENCE, || {
             let count = format!("CLUSTER COUNTKEYSINSLOT {}", self.slot);

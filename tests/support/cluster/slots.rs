@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use crc::{CRC_16_XMODEM, Crc};
 
 use super::Cluster;
-use crate::support::{Client, PATIENCE, Reply, cmd, wait_until};
+use crate::support::{Client, Reply, cmd};
 
 /// How many slots a cluster has.
 pub(crate) const SLOTS: u16 = 16_384;
@@ -168,11 +168,7 @@ impl Migration<'_> {
     /// Waits until all nodes know that the target has the slot.
     #[track_caller]
     pub(crate) fn wait_owned(&self) {
-        for observer in 0..self.cluster.nodes().len() {
-            wait_until(&format!("node {observer} knows who has slot {}", self.slot), PATIENCE, || {
-                self.cluster.owner_as_seen_by(observer, self.slot) == Some(self.target)
-            });
-        }
+        self.cluster.wait_owner(self.slot, self.target);
     }
 
     /// Closes the slot where it was. What was moved or made at the target has to be moved back before.
