@@ -8,15 +8,15 @@ use lock_checker::FaultKind;
 use crate::faults::{pause, sleep_ms, stop};
 use crate::history_client::Routes;
 use crate::run::{Faults, Stage};
-use crate::support::cluster::{AGREEMENT_DEADLINE, Cluster, atomic, slot_of};
-use crate::support::{Random, Server, wait_until};
+use crate::support::cluster::{Cluster, atomic, slot_of};
+use crate::support::{LONG_PATIENCE, Random, Server, wait_until};
 
 /// A failover that has not come about by then is given up by the servers, and to be asked for again.
 const GIVEN_UP: Duration = Duration::from_secs(6);
 
 /// When a replica whose votes were lost has become a master at the latest. It asks for votes anew only after four times the
 /// node timeout, whatever it is told meanwhile.
-const ELECTION_DEADLINE: Duration = AGREEMENT_DEADLINE.saturating_mul(3);
+const ELECTION_DEADLINE: Duration = LONG_PATIENCE.saturating_mul(3);
 
 /// A cluster under clients.
 pub(crate) struct Clustered {

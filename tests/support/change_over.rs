@@ -4,7 +4,7 @@
 
 use crate::support::sentinel::Sentinels;
 use crate::support::signal::{go_on, stop};
-use crate::support::{PATIENCE, Pair, Reply, Server, caught_up, wait_until};
+use crate::support::{LONG_PATIENCE, Pair, Reply, Server, caught_up, wait_until};
 
 /// How the role of master goes to the replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,12 +76,12 @@ impl Two {
             Way::Forced => {
                 stop(new);
                 old.client().ok(&format!("FAILOVER TO 127.0.0.1 {} FORCE TIMEOUT 100", new.port()));
-                wait_until("the master has given its role away", PATIENCE, || role(old) == "slave");
+                wait_until("the master has given its role away", LONG_PATIENCE, || role(old) == "slave");
                 go_on(new);
             }
             Way::Sentinel => {}
         }
-        wait_until("the replica is master", PATIENCE, || {
+        wait_until("the replica is master", LONG_PATIENCE, || {
             let is_master = role(new) == "master";
             if let (false, Some(sentinels)) = (is_master, &self.sentinels) {
                 sentinels.failover();
@@ -95,7 +95,7 @@ impl Two {
     #[track_caller]
     pub(crate) fn end_change_over(&self) {
         let (master, replica) = (self.master(), self.replica());
-        wait_until("the master is replica", PATIENCE, || role(replica) == "slave");
+        wait_until("the master is replica", LONG_PATIENCE, || role(replica) == "slave");
         caught_up(master, replica);
         if let Some(sentinels) = &self.sentinels {
             sentinels.wait_until_they_know(master.port(), 1);

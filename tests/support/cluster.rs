@@ -24,15 +24,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::locks::{field, null};
-use crate::support::{Client, PATIENCE, Reply, Server, Waiter, caught_up, ok_grant, wait_until};
+use crate::support::{
+    Client, LONG_PATIENCE, PATIENCE, Reply, Server, Waiter, caught_up, ok_grant, wait_until,
+};
 
 pub(crate) use routed::{Routed, Told};
 pub(crate) use slots::{Migration, SLOTS, key_in, slot_of};
 pub(crate) use start::ClusterBuilder;
-
-/// How long the nodes may take to agree: a new node is no master for its first two seconds, and a lost one is missed
-/// only after the node timeout and elected anew after a second or two.
-pub(crate) const AGREEMENT_DEADLINE: Duration = Duration::from_secs(60);
 
 /// When a planned failover that has come to nothing is over for sure: the server gives up after five seconds.
 const FAILOVER_TIMEOUT: Duration = Duration::from_secs(6);
@@ -205,7 +203,7 @@ impl Cluster {
     #[track_caller]
     pub(crate) fn wait_owner(&self, slot: u16, master: usize) {
         for observer in 0..self.nodes.len() {
-            wait_until(&format!("node {observer} knows who has slot {slot}"), AGREEMENT_DEADLINE, || {
+            wait_until(&format!("node {observer} knows who has slot {slot}"), LONG_PATIENCE, || {
                 self.owner_as_seen_by(observer, slot) == Some(master)
             });
         }
@@ -222,7 +220,7 @@ impl Cluster {
     #[track_caller]
     pub(crate) fn wait_state(&self, observer: usize, state: &str) {
         let mut client = self.client(observer);
-        wait_until(&format!("node {observer} says that the cluster is {state}"), AGREEMENT_DEADLINE, || {
+        wait_until(&format!("node {observer} says that the cluster is {state}"), LONG_PATIENCE, || {
             cluster_state(&mut client) == state
         });
     }
@@ -239,9 +237,9 @@ impl Cluster {
     pub(crate) fn wait_agreed_among(&self, nodes: &[usize]) {
         let mut clients: Vec<Client> = nodes.iter().map(|&at| self.client(at)).collect();
         let start = Instant::now();
-        let of_replicas = nodes.len() == self.nodes.len();
-        while let Err(disagreement) = agreement(&mut clients, of_replicas) {
-            let is_late = start.elapsed() >= AGREEMENT_DEADLINE;
+        let of_all = nodes.len() == self.nodes.len();
+        while let Err(disagreement) = agreement(&mut clients, of_all) {
+            let is_late = start.elapsed() >= LONG_PATIENCE;
             assert!(!is_late, "the nodes do not agree: {disagreement}\n{}", views(&mut clients));
             thread::sleep(Duration::from_millis(10));
         }
@@ -288,7 +286,7 @@ impl Cluster {
     pub(crate) fn fail_over_to(&self, replica: usize, option: &str) {
         let mut client = self.client(replica);
         let mut asked: Option<Instant> = None;
-        wait_until(&format!("node {replica} is a master"), AGREEMENT_DEADLINE, || {
+        wait_until(&format!("node {replica} is a master"), LONG_PATIENCE, || {
             if client.info("replication", "role") == "master" {
                 return true;
             }
@@ -309,7 +307,7 @@ impl Cluster {
     #[track_caller]
     pub(crate) fn wait_master(&self, replica: usize) {
         let mut client = self.client(replica);
-        wait_until(&format!("node {replica} is a master"), AGREEMENT_DEADLINE, || {
+        wait_until(&format!("node {replica} is a master"), LONG_PATIENCE, || {
             client.info("replication", "role") == "master"
         });
     }
@@ -401,8 +399,9 @@ pub(crate) fn cluster_info(client: &mut Client, name: &str) -> String {
     value.unwrap_or_else(|| panic!("CLUSTER INFO has no {name}:\n{text}"))
 }
 
-/// Whether all say that the cluster is well and see the same map, perhaps without the replicas; why not, if not.
-fn agreement(clients: &mut [Client], of_replicas: bool) -> Result<(), String> {
+/// Whether these say that the cluster is well and see the same map; why not, if not. If they are all there are (`of_all`) they
+/// agree on the replicas too, and each has a link to each.
+fn agreement(clients: &mut [Client], of_all: bool) -> Result<(), String> {
     let mut agreed = None;
     let mut agreed_epochs = None;
     for client in clients {
@@ -411,15 +410,19 @@ fn agreement(clients: &mut [Client], of_replicas: bool) -> Result<(), String> {
             return Err(format!("the cluster is in state {state}"));
         }
         let mut map = slot_map(client);
-        if !of_replicas {
+        if !of_all {
             map.iter_mut().for_each(|range| range.nodes.truncate(1));
         }
         let agreed = agreed.get_or_insert_with(|| map.clone());
         if *agreed != map {
             return Err(format!("{agreed:?}, and {map:?}"));
         }
+        // What a node would tell another without a link, a message on a channel for one, is lost.
+        if let Some(node) = of_all.then(|| unlinked(client)).flatten() {
+            return Err(format!("there is no link to {node}"));
+        }
         // Who moves a slot before the last move is known everywhere may leave nodes that never agree again.
-        let epochs = of_replicas.then(|| config_epochs(client));
+        let epochs = of_all.then(|| config_epochs(client));
         let agreed = agreed_epochs.get_or_insert_with(|| epochs.clone());
         if *agreed != epochs {
             return Err(format!("epochs {agreed:?}, and {epochs:?}"));
@@ -431,6 +434,12 @@ fn agreement(clients: &mut [Client], of_replicas: bool) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// A node that this one has no link to.
+fn unlinked(client: &mut Client) -> Option<String> {
+    let nodes = client.run("CLUSTER NODES").text();
+    nodes.lines().find(|line| line.split(' ').nth(7) == Some("disconnected")).map(str::to_owned)
 }
 
 /// What each of them says of the cluster.

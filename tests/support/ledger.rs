@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::locks::remaining;
-use crate::support::{Client, PATIENCE, Random, Reply, Server, apart_ms, wait_until};
+use crate::support::{Client, LONG_PATIENCE, Random, Reply, Server, apart_ms, wait_until};
 
 /// Keys that all clients want.
 const CONTENDED: usize = 3;
@@ -149,7 +149,7 @@ impl Crew {
     /// Waits until so many grants were acknowledged, some of them after a wait.
     #[track_caller]
     pub(crate) fn wait_for_grants(&self, count: usize) {
-        wait_until("the crew is granted locks", PATIENCE, || {
+        wait_until("the crew is granted locks", LONG_PATIENCE, || {
             self.grants.load(Ordering::SeqCst) >= count && self.waited.load(Ordering::SeqCst) > 0
         });
     }

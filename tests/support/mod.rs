@@ -59,5 +59,5 @@ pub(crate) use reply::Reply;
 pub(crate) use server::{Data, Server};
 pub(crate) use skip::skip;
 pub(crate) use version::Version;
-pub(crate) use wait::{PATIENCE, apart_ms, at_once, wait_until};
+pub(crate) use wait::{LONG_PATIENCE, PATIENCE, apart_ms, at_once, wait_until};
 pub(crate) use waiter::Waiter;

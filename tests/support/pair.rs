@@ -2,7 +2,7 @@
 
 use super::launch::Builder;
 use super::server::Server;
-use super::wait::{PATIENCE, wait_until};
+use super::wait::{LONG_PATIENCE, wait_until};
 
 /// A master and a replica of it, the link up.
 pub(crate) struct Pair {
@@ -40,11 +40,11 @@ impl Pair {
 #[track_caller]
 pub(crate) fn caught_up(master: &Server, replica: &Server) {
     let mut reader = replica.client();
-    wait_until("the replica's link is up", PATIENCE, || {
+    wait_until("the replica's link is up", LONG_PATIENCE, || {
         reader.info("replication", "master_link_status") == "up"
     });
     let written = offset(&master.client().info("replication", "master_repl_offset"));
-    wait_until("the replica has caught up", PATIENCE, || {
+    wait_until("the replica has caught up", LONG_PATIENCE, || {
         offset(&reader.info("replication", "slave_repl_offset")) >= written
     });
 }

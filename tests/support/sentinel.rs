@@ -11,7 +11,7 @@ use std::thread;
 
 use tempfile::TempDir;
 
-use crate::support::{Client, PATIENCE, Reply, Server, free_port, loopback, wait_until};
+use crate::support::{Client, LONG_PATIENCE, Reply, Server, free_port, loopback, wait_until};
 
 /// How many there are.
 const SENTINELS: usize = 3;
@@ -67,7 +67,7 @@ impl Sentinel {
         let child = command.spawn().unwrap();
         let mut sentinel = Self { child, port, folder };
         let mut has_ended = false;
-        wait_until("the sentinel answers", PATIENCE, || {
+        wait_until("the sentinel answers", LONG_PATIENCE, || {
             has_ended = sentinel.child.try_wait().unwrap().is_some();
             has_ended || sentinel.answers()
         });
@@ -140,7 +140,7 @@ impl Sentinels {
     pub(crate) fn wait_until_they_know(&self, master: u16, replicas: usize) {
         for sentinel in &self.all {
             let mut client = sentinel.client();
-            wait_until("the sentinel knows master, replicas and the other sentinels", PATIENCE, || {
+            wait_until("the sentinel knows master, replicas and the other sentinels", LONG_PATIENCE, || {
                 let known = client.run(&format!("SENTINEL MASTER {NAME}"));
                 let slaves = client.run(&format!("SENTINEL REPLICAS {NAME}"));
                 let well = slaves.items().iter().filter(|slave| {
@@ -168,7 +168,7 @@ impl Sentinels {
     pub(crate) fn wait_for_master(&self, port: u16) {
         for sentinel in &self.all {
             let mut client = sentinel.client();
-            wait_until("the sentinel takes the promoted one for the master", PATIENCE, || {
+            wait_until("the sentinel takes the promoted one for the master", LONG_PATIENCE, || {
                 let address = client.run(&format!("SENTINEL GET-MASTER-ADDR-BY-NAME {NAME}"));
                 address.items()[1].text() == port.to_string()
             });

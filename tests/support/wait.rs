@@ -6,6 +6,10 @@ use std::time::{Duration, Instant};
 /// How long a state may take that should come at once: a bound on hangs, far above what a loaded machine needs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How long a state may take that servers agree on among themselves, in steps of seconds, or that waits for the disk many
+/// times. A lease may end meanwhile: what its end would bring about too is not to be waited for so long.
+pub(crate) const LONG_PATIENCE: Duration = Duration::from_secs(60);
+
 /// How far the readings of two clocks may be apart for a span of so many milliseconds. Each shows whole milliseconds; and a
 /// server that counts the ticks of the processor, as Valkey does from 9 on, knows their rate to a few parts in ten thousand.
 pub(crate) fn apart_ms(span_ms: i64) -> i64 {

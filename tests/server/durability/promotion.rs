@@ -12,7 +12,9 @@ use crate::support::sentinel::Sentinels;
 use crate::support::signal::{go_on, stop};
 use crate::support::stock::{Stock, agree, select};
 use crate::support::waiter::{assert_left_in_peace, release, shorten, time_passes, wait_blocked, waiting};
-use crate::support::{Client, PATIENCE, Pair, Random, Reply, Server, Waiter, caught_up, skip, wait_until};
+use crate::support::{
+    Client, LONG_PATIENCE, PATIENCE, Pair, Random, Reply, Server, Waiter, caught_up, skip, wait_until,
+};
 
 /// Runs a test for each way in which the roles change, side by side, for most of it is waiting.
 #[track_caller]
@@ -86,7 +88,7 @@ fn sessions_run_out(way: Way) {
     let mut session = two.master().client();
     let id = session.id();
     let long = fence_of(&mut session, "long TOKEN a PX 600000 SESSION");
-    acquire(&mut session, "brief TOKEN a PX 2000 SESSION");
+    acquire(&mut session, "brief TOKEN a PX 5000 SESSION");
     acquire(&mut session, "shared SHARED TOKEN a PX 600000 SESSION LEVEL 1");
     two.catch_up();
     two.begin_change_over();
@@ -194,7 +196,7 @@ fn a_failover_under_load_loses_nothing_that_was_acknowledged() {
     crew.work(8, &mut random, &mut ledger, || {
         crew.wait_for_grants(100);
         pair.master.client().ok("FAILOVER");
-        wait_until("the replica is promoted", PATIENCE, || role(&pair.replica) == "master");
+        wait_until("the replica is promoted", LONG_PATIENCE, || role(&pair.replica) == "master");
     });
     ledger.assert_kept_by(&pair.replica);
     assert!(ledger.held() > 0, "nobody held anything in the end");
@@ -322,7 +324,7 @@ fn sentinel_promotes_when_the_master_has_died_and_demotes_it_when_it_comes_back(
     pair.master.kill9();
     waiters.iter_mut().for_each(Waiter::closed);
     sentinels.wait_for_master(pair.replica.port());
-    wait_until("the replica is promoted", PATIENCE, || role(&pair.replica) == "master");
+    wait_until("the replica is promoted", LONG_PATIENCE, || role(&pair.replica) == "master");
 
     ledger.assert_kept_by(&pair.replica);
     let mut promoted = pair.replica.client();
@@ -332,7 +334,7 @@ fn sentinel_promotes_when_the_master_has_died_and_demotes_it_when_it_comes_back(
     let fence = waiter.granted().fence;
 
     pair.master.start_again();
-    wait_until("the old master is demoted", PATIENCE, || role(&pair.master) == "slave");
+    wait_until("the old master is demoted", LONG_PATIENCE, || role(&pair.master) == "slave");
     sentinels.wait_until_they_know(pair.replica.port(), 1);
     caught_up(&pair.replica, &pair.master);
     agree(&pair.replica, &pair.master);

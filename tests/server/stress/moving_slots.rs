@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::thread::{self, Builder, Scope};
 use std::time::{Duration, Instant};
 
-use crate::support::cluster::{AGREEMENT_DEADLINE, Cluster, Routed, Told, atomic, key_in};
+use crate::support::cluster::{Cluster, Routed, Told, atomic, key_in};
 use crate::support::waiter::wait_blocked;
-use crate::support::{Client, PATIENCE, Random, Reply, cmd, ok_grant, wait_until};
+use crate::support::{Client, LONG_PATIENCE, Random, Reply, cmd, ok_grant, wait_until};
 
 /// How long it goes on when nobody says how long.
 const SPAN: Duration = Duration::from_secs(8);
@@ -162,7 +162,7 @@ impl<'a> Stress<'a> {
             for node in [at, replica] {
                 wait_blocked(self.cluster.node(node), 0);
                 let mut client = self.cluster.client(node);
-                wait_until("no lock is left", PATIENCE, || client.run("DBSIZE") == Reply::Int(0));
+                wait_until("no lock is left", LONG_PATIENCE, || client.run("DBSIZE") == Reply::Int(0));
             }
             let roles = [at, replica].map(|node| self.cluster.client(node).info("replication", "role"));
             let (master, replica) = match roles.each_ref().map(String::as_str) {
@@ -325,7 +325,7 @@ impl<'a> Mover<'a> {
             let head = cmd!["MIGRATE", "127.0.0.1", port, "", 0, 20_000, "KEYS"];
             let reply = self.nodes[source].call(&[&head, &keys[..]].concat());
             let is_down = reply.is_error() && reply.error().starts_with("CLUSTERDOWN");
-            let has_time = began.elapsed() < AGREEMENT_DEADLINE;
+            let has_time = began.elapsed() < LONG_PATIENCE;
             assert!(!reply.is_error() || is_down && has_time, "MIGRATE of slot {slot}: {reply:?}");
             if is_down {
                 self.pause(20);

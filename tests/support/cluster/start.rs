@@ -6,8 +6,8 @@ use std::sync::atomic::AtomicU16;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{AGREEMENT_DEADLINE, Cluster, SLOTS};
-use crate::support::{Builder, Client, Server, free_port, wait_until};
+use super::{Cluster, SLOTS};
+use crate::support::{Builder, Client, LONG_PATIENCE, Server, free_port, wait_until};
 
 /// How often another pair of ports is tried when somebody else took one of those chosen.
 const PORT_ATTEMPTS: usize = 5;
@@ -142,7 +142,7 @@ impl ClusterBuilder {
         for (replica, client) in clients.iter_mut().enumerate().skip(self.masters) {
             let master = &ids[(replica - self.masters) / self.replicas_each];
             // It may know its master's address already and not yet its name.
-            wait_until(&format!("node {replica} follows its master"), AGREEMENT_DEADLINE, || {
+            wait_until(&format!("node {replica} follows its master"), LONG_PATIENCE, || {
                 !client.run(&format!("CLUSTER REPLICATE {master}")).is_error()
             });
         }
@@ -170,7 +170,7 @@ fn meet(nodes: &[Server], clients: &mut [Client]) {
     }
     for (at, client) in clients.iter_mut().enumerate() {
         let mut asked = Instant::now();
-        wait_until(&format!("node {at} knows {} nodes", nodes.len()), AGREEMENT_DEADLINE, || {
+        wait_until(&format!("node {at} knows {} nodes", nodes.len()), LONG_PATIENCE, || {
             let known = client.run("CLUSTER NODES").text();
             let is_met = known.lines().count() == nodes.len() && !known.contains("handshake");
             if !is_met && asked.elapsed() > MEETING {
