@@ -14,6 +14,8 @@
 //!
 //! Each request that waits has a *seat*.
 
+mod circle;
+mod consistency;
 mod ticket;
 mod waiter;
 
@@ -30,7 +32,7 @@ use crate::refusal::Refusal;
 use crate::session::ClientId;
 use crate::time::Moment;
 use crate::token::Token;
-use crate::waits_for::{NotedHolds, View, WaitsFor};
+use crate::waits_for::WaitsFor;
 
 pub use self::ticket::Ticket;
 pub use self::waiter::{Joining, Keep, WaitedFor, Waiter, WaiterLimits};
@@ -305,52 +307,6 @@ impl Queues {
         (ticket, kept.is_none(), superseded)
     }
 
-    /// Whether a request for these keys would close a circle of owners if it joined (G17). The circle is kept, for who asks for
-    /// it.
-    pub(crate) fn closes_circle(&mut self, keys: &[DbKey<'_>], joining: &Joining, view: View<'_>) -> bool {
-        let waiter = &joining.waiter;
-        let is_noted = waiter.is_noted() && joining.holds.iter().any(Option::is_some);
-        let Some(label) = waiter.owner.as_ref().filter(|_| is_noted) else { return false };
-        let Places { tickets, kept } = self.places_of(keys, &waiter.token);
-        // What these turns have changed so far is still to be noted.
-        self.know_all(keys, joining);
-        let may_change = joining.ahead || !tickets.is_empty();
-        let may_be_waited_for = |key: &DbKey<'_>| self.waits_for.may_be_waited_for(label, *key, may_change);
-        if !keys.iter().any(may_be_waited_for) {
-            return false;
-        }
-        // It stands there for as long as the search takes, in the place of older requests of its token.
-        let elsewhere = tickets.iter().flat_map(|older| self.keys_of(*older)).cloned();
-        let elsewhere: Vec<(OwnedDbKey, NotedHolds)> =
-            elsewhere.map(|key| (key.clone(), self.waits_for.known(key.as_key()))).collect();
-        tickets.iter().for_each(|older| self.waits_for.leave(*older));
-        let anew = if joining.ahead { Ticket::FIRST } else { Ticket::LAST };
-        let ticket = kept.map_or(anew, |kept| kept.going(joining.ahead));
-        let owned: SmallVec<[OwnedDbKey; 1]> = keys.iter().map(|key| OwnedDbKey::from(*key)).collect();
-        self.waits_for.enter(ticket, waiter, &owned);
-        self.know_all(keys, joining);
-        let circle = self.waits_for.circle_of(ticket, view);
-        self.waits_for.leave(ticket);
-        for older in tickets {
-            if let Some(seat) = self.seats.get(&older) {
-                self.waits_for.enter(older, &seat.waiter, &seat.keys);
-            }
-        }
-        elsewhere.into_iter().for_each(|(key, holds)| self.waits_for.know(key.as_key(), holds));
-        self.know_all(keys, joining);
-        let closes = circle.is_some();
-        if closes {
-            self.waits_for.refused = circle;
-        }
-        closes
-    }
-
-    fn know_all(&mut self, keys: &[DbKey<'_>], joining: &Joining) {
-        for (key, holds) in keys.iter().zip(&joining.holds) {
-            self.waits_for.know(*key, holds.clone());
-        }
-    }
-
     fn seat(&mut self, ticket: Ticket, seat: Seat) {
         let Seat { waiter, keys, .. } = &seat;
         keys.iter().for_each(|key| self.enqueue(key.as_key(), ticket, waiter));
@@ -523,57 +479,5 @@ impl Queues {
     /// The keys that somebody waits for.
     pub(crate) fn keys(&self) -> impl Iterator<Item = DbKey<'_>> {
         self.queues.iter().map(|(key, _)| key)
-    }
-
-    /// Whether every wait with a connection and a label is noted, and no other.
-    fn are_noted(&self) -> bool {
-        let mut noted = self.seats.iter().filter(|(_, seat)| seat.waiter.is_noted());
-        self.waits_for.len() == noted.clone().count()
-            && noted.all(|(ticket, seat)| self.waits_for.has(*ticket, &seat.waiter, &seat.keys))
-    }
-
-    /// Whether all parts agree: every ticket in a queue has a seat that stands there, a token, a client or what keeps it
-    /// without one, and, if it has one, a timeout, and there are no others; no place without a connection is kept for ever;
-    /// no queue is empty; and only keys with a queue are to be looked at.
-    pub fn is_consistent(&self) -> bool {
-        let seats_agree = self.seats.iter().all(|(ticket, seat)| {
-            let stands = |key: &OwnedDbKey| {
-                self.ticket_of(key.as_key(), &seat.waiter.token) == Some(*ticket)
-                    && self
-                        .queues
-                        .get(key.as_key())
-                        .is_some_and(|queue| queue.tickets().any(|it| it == *ticket))
-            };
-            let timeout = seat.waiter.until.map(|until| (until, *ticket));
-            !seat.keys.is_empty()
-                && seat.keys.iter().all(stands)
-                && match seat.waiter.client {
-                    Some(client) => self.by_client.get(&client) == Some(ticket),
-                    None => seat.waiter.keep.is_some() && seat.waiter.until.is_some(),
-                }
-                && timeout.is_none_or(|timeout| self.timeouts.contains(&timeout))
-        });
-        let places: usize = self.seats.values().map(|seat| seat.keys.len()).sum();
-        let tickets: usize = self.queues.iter().map(|(_, queue)| queue.len()).sum();
-        let is_queued = |ticket: &&Ticket| self.waiter(**ticket).is_some_and(Waiter::is_queued);
-        let is_sound = |queue: &Queue| match queue {
-            Queue::One(_) => true,
-            Queue::Many(many) => {
-                many.tickets.len() > 1
-                    && many.tickets.len() == many.by_token.len()
-                    && many.queued == many.tickets.iter().filter(is_queued).count()
-            }
-        };
-        let with_timeout = self.seats.values().filter(|seat| seat.waiter.until.is_some()).count();
-        seats_agree
-            && tickets == places
-            && self.queues.iter().all(|(_, queue)| is_sound(queue))
-            && self.by_client.len() == self.seats.values().filter(|seat| seat.waiter.client.is_some()).count()
-            && self.timeouts.len() == with_timeout
-            && self.looks.is_consistent()
-            && self.looks.len() == self.look_ids.iter().filter(|(key, _)| self.is_waited_for(*key)).count()
-            && self.looks.len() == self.look_ids.iter().count()
-            && self.waits_for.is_consistent()
-            && self.are_noted()
     }
 }
