@@ -15,7 +15,7 @@ import redis
 from proxy import Proxy
 from server import Server, eventually
 
-__all__ = ["HERE", "ROOT", "Proxy", "Server", "SomeFaults", "ServerTest", "eventually"]
+__all__ = ["HERE", "ROOT", "Proxy", "Server", "SomeFaults", "ServerTest", "eventually", "is_renewed"]
 
 
 class SomeFaults:
@@ -38,8 +38,24 @@ class SomeFaults:
         return None
 
 
+def is_renewed(direct, name, seconds=8):
+    """Whether the lease begins anew within this time: the server says that more is left of it than when last asked."""
+    left = float("inf")
+
+    def so():
+        nonlocal left
+        before, info = left, direct.execute_command("LOCK.INFO", name)
+        left = info[b"holders"][0][b"remaining"] if info else 0
+        return left > before
+
+    return eventually(so, seconds)
+
+
 class ServerTest(unittest.TestCase):
-    """Each class has a server, each test a proxy in front of it that has not lost anything yet."""
+    """Each class has a server, each test a proxy in front of it that has not lost anything yet.
+
+    The whole machine may stand still for a second or more: no lease that is not to end is shorter than three seconds, and
+    no limit of time as short as that."""
 
     @classmethod
     def setUpClass(cls):

@@ -91,9 +91,10 @@ class CancelOnLost(ServerTest):
 
     def test_a_lock_that_was_released_cancels_nothing(self):
         async def work(client):
-            async with client.lock(self.lock, lease=0.3, cancel_on_lost=True):
+            async with client.lock(self.lock, lease=3.0, cancel_on_lost=True):
                 pass
-            await asyncio.sleep(0.6)
+            # Longer than the lease.
+            await asyncio.sleep(3.2)
 
         self.run_with_client(work)
 

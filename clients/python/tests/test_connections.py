@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import unittest
+from unittest import mock
 
 import redis
 import redis.asyncio
@@ -34,7 +35,7 @@ class Connections(ServerTest):
         client = self.client()
         held = client.acquire(self.lock, lease=0.9)
         client.close()
-        self.assertTrue(eventually(lambda: not held.held, 3))
+        self.assertTrue(eventually(lambda: not held.held, 10))
         self.assert_nothing_left()
         for session in (False, True):
             with self.assertRaises(LockError):
@@ -43,7 +44,7 @@ class Connections(ServerTest):
         async def work(client):
             held = await client.acquire(self.lock, lease=0.9)
             await client.close()
-            await asyncio.wait_for(held.lost.wait(), 3)
+            await asyncio.wait_for(held.lost.wait(), 10)
             for session in (False, True):
                 with self.assertRaises(LockError):
                     await client.acquire(self.lock, wait=10, session=session)
@@ -65,7 +66,7 @@ class Connections(ServerTest):
         waiting.start()
         self.assert_becomes(waiting=1)
         client.close()
-        waiting.join(5)
+        waiting.join(10)
         self.assertEqual(len(told), 1)
 
     def test_an_extension_of_a_session_ends_though_the_server_stands_still(self):
@@ -129,13 +130,13 @@ class Connections(ServerTest):
         client = self.client(self.proxy.port)
         self.assertTrue(client.acquire(self.lock).release())
         fail_over()
-        self.assertTrue(client.acquire(self.lock, wait=4).release())
+        self.assertTrue(client.acquire(self.lock, wait=10).release())
         go_back()
 
         async def work(client):
             self.assertTrue(await (await client.acquire(self.lock)).release())
             fail_over()
-            self.assertTrue(await (await client.acquire(self.lock, wait=4)).release())
+            self.assertTrue(await (await client.acquire(self.lock, wait=10)).release())
 
         self.with_asyncio(work, self.proxy.port)
 
@@ -165,13 +166,13 @@ class Connections(ServerTest):
         direct[0].execute_command("CLUSTER SETSLOT", slot, "MIGRATING", ids[1])
         client = redis_lock_client.LockClient(redis.RedisCluster("127.0.0.1", nodes[0].port))
         self.addCleanup(client.close)
-        held = client.acquire(self.lock, session=True, wait=3)
+        held = client.acquire(self.lock, session=True, wait=10)
         inner = client.acquire(self.lock, wait=0)
         self.assertTrue(held.extend() and inner.release() and held.held and held.release())
 
         async def main():
             async with redis_lock_client.asyncio.LockClient(redis.asyncio.RedisCluster("127.0.0.1", nodes[0].port)) as client:
-                held = await client.acquire(self.lock, session=True, wait=3)
+                held = await client.acquire(self.lock, session=True, wait=10)
                 inner = await client.acquire(self.lock, wait=0)
                 self.assertTrue(await held.extend() and await inner.release() and held.held and await held.release())
 
@@ -185,6 +186,12 @@ class Connections(ServerTest):
         def connection():
             return self.direct.execute_command("LOCK.INFO", self.lock)[b"holders"][0][b"session"]
 
+        def patient(wait_for):
+            return lambda *of: (*wait_for(*of)[:2], 4000)
+
+        # The client gives the replicas a second, for which the machine may stand still.
+        for module in (redis_lock_client._server, redis_lock_client.asyncio._server):
+            self.enterContext(mock.patch.object(module, "wait_for", patient(module.wait_for)))
         client = self.client()
         held = client.acquire(self.lock, session=True, replicas=1)
         mine = connection()

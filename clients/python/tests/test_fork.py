@@ -2,12 +2,11 @@
 
 import os
 import threading
-import time
 import traceback
 import unittest
 
 import redis
-from support import ServerTest
+from support import ServerTest, is_renewed
 
 import redis_lock_client
 
@@ -37,7 +36,7 @@ class Fork(ServerTest):
         return {each["id"] for each in self.direct.client_list()}
 
     def test_a_child_holds_nothing_of_its_parent_and_ends_nothing(self):
-        held = self.client.acquire(self.lock, lease=0.9)
+        held = self.client.acquire(self.lock, lease=4.0)
         session = self.client.acquire("session", session=True)
 
         def child():
@@ -48,8 +47,8 @@ class Fork(ServerTest):
                 assert self.client.acquire(each.name, wait=0) is None
 
         self.assertTrue(in_child(child))
-        # Longer than the lease: it is the parent who renews.
-        time.sleep(1.2)
+        # It is the parent who renews.
+        self.assertTrue(is_renewed(self.direct, self.lock))
         self.assertEqual((self.info()["held"], self.info("session")["held"]), (1, 1))
         self.assertFalse(held.lost.is_set() or session.lost.is_set())
         self.assertTrue(held.release() and session.release())
@@ -78,9 +77,9 @@ class Fork(ServerTest):
 
         def child():
             with redis.Redis(port=self.server.port, protocol=3) as direct:
-                with self.client.lock("of the child", lease=0.6) as own:
+                with self.client.lock("of the child", lease=4.0) as own:
                     assert direct.info("clients")["connected_clients"] > len(before) + 1, "it uses those of its parent"
-                    time.sleep(1.2)
+                    assert is_renewed(direct, "of the child"), "it is not renewed"
                     assert own.held
                     assert direct.execute_command("LOCK.INFO", "of the child")[b"held"] == 1
 

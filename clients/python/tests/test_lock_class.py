@@ -54,16 +54,16 @@ class LockClass(ServerTest):
         def remaining():
             return client.execute_command("LOCK.CHECK", self.lock, lock.local.token)[1]
 
-        lock = client.lock(self.lock, timeout=9.5, lock_class=Lock)
+        lock = client.lock(self.lock, timeout=95.5, lock_class=Lock)
         self.assertTrue(lock.acquire(blocking=False, token="test"))
         self.assertEqual(lock.local.token, b"test")
-        self.assertTrue(8000 < remaining() <= 9500)
-        self.assertTrue(lock.extend(10))
-        self.assertTrue(18000 < remaining() <= 19500)
-        self.assertTrue(lock.extend(10, replace_ttl=True))
-        self.assertTrue(9000 < remaining() <= 10000)
+        self.assertTrue(80000 < remaining() <= 95500)
+        self.assertTrue(lock.extend(100))
+        self.assertTrue(180000 < remaining() <= 195500)
+        self.assertTrue(lock.extend(100, replace_ttl=True))
+        self.assertTrue(95500 < remaining() <= 100000)
         self.assertTrue(lock.reacquire())
-        self.assertTrue(8000 < remaining() <= 9500)
+        self.assertTrue(80000 < remaining() <= 95500)
         self.assertGreater(lock.fence, 0)
         lock.release()
         self.assertIsNone(lock.local.token)
