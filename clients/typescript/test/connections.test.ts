@@ -19,12 +19,12 @@ const connection = (some: Partial<Connection>): Connection => ({
 test("who comes while a subscription is on its way asks again once it stands, as the first one does", async () => {
   let confirm!: () => void;
   const library: Library = {
-    timeout: 1_000,
+    timeout: 10_000,
     masters: () => null,
     owner: () => undefined,
     open: async () => connection({ subscribe: () => new Promise<void>((done) => (confirm = done)) }),
   };
-  const calls = new Calls(library, null, 1_000);
+  const calls = new Calls(library, null, 10_000);
   const both = [calls.subscribe("a"), calls.subscribe("a")];
   await new Promise(setImmediate);
   confirm();
@@ -36,7 +36,7 @@ test("who comes while a subscription is on its way asks again once it stands, as
 /** A slot on its way from `old` to `new`: it has no key of it any more. */
 function movingSlot(asked: string[]): Library {
   return {
-    timeout: 1_000,
+    timeout: 10_000,
     masters: () => ["old:1", "new:1"],
     owner: () => "old:1",
     open: async (address) => {
@@ -65,7 +65,7 @@ describe("while the slot of a lock moves, its own connection is where ASK sends 
     test(JSON.stringify(how), async () => {
       const asked: string[] = [];
       const locks = new Locks(null, {}, new Place(movingSlot(asked)));
-      const held = await locks.acquire("a", { wait: 1_000, ...how });
+      const held = await locks.acquire("a", { wait: 10_000, ...how });
       assert(held && (await held.extend()) && held.held);
       assert(await held.release());
       assert.deepEqual([...new Set(asked)], ["LOCK.ACQUIRE", "LOCK.EXTEND", "LOCK.RELEASE"]);

@@ -8,7 +8,7 @@ import { promisify } from "node:util";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { LockLostError, Locks, NoReplyError, NotAcquiredError } from "../src/index.js";
-import { IOREDIS, NODE_REDIS, Server, eventually, locksOf } from "./support.js";
+import { IOREDIS, NODE_REDIS, Server, eventually, locksOf, rises } from "./support.js";
 
 let server: Server;
 before(async () => {
@@ -112,9 +112,10 @@ for (const kind of [NODE_REDIS, IOREDIS]) {
     });
 
     test("an inner level of a session does not end it", async () => {
-      await locks.using("session", { session: true, lease: 1_000 }, async (_, outer) => {
+      await locks.using("session", { session: true, lease: 4_000 }, async (_, outer) => {
         await locks.using("session", { replicas: 0 }, (_, inner) => assert.equal(inner.level, 2));
-        await sleep(1_500);
+        // Still by its own connection.
+        assert(await rises(() => outer.remaining));
         assert(outer.held);
         assert.equal((await server.info("session")).held, 1);
       });
@@ -125,8 +126,8 @@ for (const kind of [NODE_REDIS, IOREDIS]) {
       setFlagsFromString("--expose-gc");
       const collect = runInNewContext("gc") as () => void;
       const dropped = async (): Promise<void> => void (await locks.acquire("dropped", { lease: 600 }));
-      const kept = await locks.acquire("kept", { lease: 600 });
-      const { lost } = await locks.acquire("signal", { lease: 600 });
+      const kept = await locks.acquire("kept", { lease: 4_000 });
+      const { lost } = await locks.acquire("signal", { lease: 4_000 });
       await dropped();
       assert(
         await eventually(async () => {
@@ -134,12 +135,12 @@ for (const kind of [NODE_REDIS, IOREDIS]) {
           return (await server.info("dropped")).held === 0;
         }),
       );
-      await sleep(700);
-      assert(kept.held && (await kept.release()));
       // The work that has only the signal goes on by it.
+      await Promise.all([server.isRenewed("kept"), server.isRenewed("signal")]);
+      assert(kept.held && (await kept.release()));
       assert(!lost.aborted);
       await server.call("LOCK.BREAK", "signal");
-      assert(await eventually(() => lost.aborted, 2_000));
+      assert(await eventually(() => lost.aborted));
     });
 
     test("a wrong password is no lost connection", async () => {
@@ -179,7 +180,7 @@ test("what holds a lock and ends leaves no more than its lease", async () => {
     const client = createClient({ url: "redis://127.0.0.1:${server.port}" });
     await client.connect();
     const locks = new Locks(client);
-    const held = await locks.acquire("process", { lease: 400 });
+    const held = await locks.acquire("process", { lease: 3_000 });
     client.destroy();
     await locks.close();
     console.log(held.held);
@@ -189,5 +190,5 @@ test("what holds a lock and ends leaves no more than its lease", async () => {
     timeout: 20_000,
   });
   assert.equal(stdout.trim(), "true");
-  await server.becomes("process", { held: 0 }, 2_000);
+  await server.becomes("process", { held: 0 });
 });

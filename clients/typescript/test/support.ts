@@ -84,6 +84,11 @@ export class Server {
     return map?.holders[0];
   }
 
+  /** Waits until its lease is renewed here. */
+  async isRenewed(name: string): Promise<void> {
+    assert(await rises(async () => (await this.holder(name))?.remaining), `${name} is not renewed`);
+  }
+
   async becomes(name: string, wanted: Record<string, unknown>, within = 8_000): Promise<void> {
     let seen: Record<string, unknown> = {};
     const so = async (): Promise<boolean> => {
@@ -115,12 +120,23 @@ export async function freePort(): Promise<number> {
   return port;
 }
 
-/** Waits until it is true. */
-export async function eventually(what: () => unknown, within = 5_000): Promise<boolean> {
+/** Waits until it is true. The machine may stand still for a while, so the bound is there for what hangs. */
+export async function eventually(what: () => unknown, within = 10_000): Promise<boolean> {
   for (const end = performance.now() + within; ; await sleep(10)) {
     if (await what()) return true;
     if (performance.now() > end) return false;
   }
+}
+
+/** Waits until it is more than before: what remains of a lease, once that is renewed. */
+export function rises(what: () => unknown): Promise<boolean> {
+  let before = Infinity;
+  return eventually(async () => {
+    const is = Number(await what());
+    if (is > before) return true;
+    before = is;
+    return false;
+  });
 }
 
 export interface Login {
@@ -128,7 +144,7 @@ export interface Login {
   password?: string;
 }
 
-/** A library: makes locks whose replies are waited for 1 second if not otherwise said. */
+/** A library, and how its users make a client of it. */
 export interface Kind {
   name: string;
   client(port: number, login?: Login): Promise<[client: AnyClient, close: () => void]>;
@@ -155,7 +171,7 @@ export const IOREDIS: Kind = {
 
 export async function locksOf(kind: Kind, port: number, login?: Login): Promise<[locks: Locks, close: () => Promise<void>]> {
   const [client, close] = await kind.client(port, login);
-  const locks = new Locks(client, { timeout: 1_000 });
+  const locks = new Locks(client, { timeout: 10_000 });
   return [
     locks,
     async () => {
