@@ -13,7 +13,7 @@ use crate::testee::Testee;
 /// More than any pool of connections that a client has for those who wait.
 const WAITERS: usize = 100;
 
-const LEASE_MS: u64 = 2_000;
+const LEASE_MS: u64 = 5_000;
 
 /// Far less than waiters are blocked for, and far more than a release takes on a busy machine.
 const AT_ONCE: Duration = Duration::from_secs(2);
@@ -30,7 +30,7 @@ pub(crate) fn waits(testee: &Testee, bed: &Bed, protocol: u8) {
         .collect();
     bed.wait_info(lock, PATIENCE, |info| info.waiting == i64::try_from(WAITERS).unwrap());
 
-    let end = Instant::now() + Duration::from_millis(3 * LEASE_MS);
+    let end = Instant::now() + Duration::from_millis(2 * LEASE_MS);
     while Instant::now() < end {
         let state = client.state("a");
         assert!(state.held && state.lost == 0, "{state:?}");

@@ -12,13 +12,13 @@ use crate::faults::Moment;
 use crate::support::{Reply, locks, wait_until};
 use crate::testee::{Kind, Testee};
 
-const LEASE_MS: u64 = 1_500;
+const LEASE_MS: u64 = 3_000;
 
 /// What the server grants a place that nobody claims, by its default.
 const CLAIM_LEASE_MS: u64 = 5_000;
 
 /// What a busy machine may add.
-const SLACK_MS: u64 = 2_000;
+const SLACK_MS: u64 = 6_000;
 
 pub(crate) type Run = fn(&Kind, &Bed);
 

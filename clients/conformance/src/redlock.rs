@@ -5,12 +5,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::bed::TIMEOUT_MS;
 use crate::client::{Client, Outcome, PATIENCE};
 use crate::support::{Data, Server, locks, signal};
 use crate::testee::Testee;
 
 const SERVERS: usize = 5;
+
+/// The timeout of the clients, in milliseconds. They wait as long for each server that stays silent.
+const TIMEOUT_MS: u64 = 1_000;
 
 pub(crate) type Run = fn(&Testee);
 
@@ -115,9 +117,9 @@ fn given_back(testee: &Testee) {
 fn two_killed(testee: &Testee) {
     let mut five = Five::start(testee, &[]);
     let (one, other) = (five.client("one"), five.client("other"));
-    one.hold("A", "a", "it", json!({"lease": 2_000}));
+    one.hold("A", "a", "it", json!({"lease": 5_000}));
     five.servers[..2].iter_mut().for_each(Server::kill9);
-    thread::sleep(Duration::from_secs(4));
+    thread::sleep(Duration::from_secs(8));
     assert!(one.state("a").held);
     assert!(!available(&other, 0));
     one.assert_released("A", "a");
@@ -132,7 +134,7 @@ fn three_killed(testee: &Testee) {
     let (one, other) = (five.client("one"), five.client("other"));
     one.hold("A", "a", "it", json!({"lease": 2_000}));
     five.servers[..3].iter_mut().for_each(Server::kill9);
-    one.wait_lost("a", Duration::from_millis(2_500));
+    one.wait_lost("a", Duration::from_secs(8));
     let outcome = other.finish(&other.acquire("B", "b", "it", json!({"wait": 500})), PATIENCE);
     assert!(matches!(&outcome, Outcome::Error(kind, _) if kind == "CONNECTION"), "{outcome:?}");
     assert_eq!(one.release("A", "a")["is"], json!(false));
