@@ -51,7 +51,7 @@ func TestASessionIsHeldWhereItsSlotMovesTo(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	held, err := client.Acquire(t.Context(), "moving", locks.Session(), locks.Wait(3*time.Second))
+	held, err := client.Acquire(t.Context(), "moving", locks.Session(), locks.Wait(10*time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -127,7 +127,7 @@ func panics(what func()) (said any) {
 
 func TestAnUnlockGivesBackWhatItsOwnLockHasAcquired(t *testing.T) {
 	client, direct := clientOf(t, start(t))
-	locker := client.Locker(t.Context(), "locker", locks.Lease(600*time.Millisecond))
+	locker := client.Locker(t.Context(), "locker", locks.Lease(4*time.Second))
 	if panics(locker.Unlock) == nil {
 		t.Fatal("it was not locked")
 	}
@@ -141,7 +141,8 @@ func TestAnUnlockGivesBackWhatItsOwnLockHasAcquired(t *testing.T) {
 	select {
 	case <-second:
 		t.Fatal("the first still works")
-	case <-time.After(time.Second):
+	// It is told of the loss by then, at its first renewal.
+	case <-time.After(2 * time.Second):
 	}
 	if said, _ := panics(locker.Unlock).(error); !errors.Is(said, locks.ErrLost) {
 		t.Fatal(said)

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -82,7 +83,7 @@ func clientOf(t *testing.T, address string) (*locks.Client, *redis.Client) {
 
 func TestTheContextOfAHeldLockIsCancelledWithItsCause(t *testing.T) {
 	client, direct := clientOf(t, start(t))
-	held, err := client.Acquire(t.Context(), "lost", locks.Lease(900*time.Millisecond))
+	held, err := client.Acquire(t.Context(), "lost", locks.Lease(4*time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -254,7 +255,7 @@ func TestTheProgramOfReadme(t *testing.T) {
 	command := exec.Command("go", "run", ".")
 	command.Dir = folder
 	said, err := command.CombinedOutput()
-	if err != nil || !regexp.MustCompile(`^working with fence \d{16} for 30s or longer\n$`).Match(said) {
+	if err != nil || !regexp.MustCompile(`^working with fence \d{16} for (30|2\d)s or longer\n$`).Match(said) {
 		t.Fatalf("%v: %s", err, said)
 	}
 }
@@ -327,9 +328,42 @@ func holds(t *testing.T, direct *redis.Client, held *locks.Lock, names ...string
 	return true
 }
 
+// isRenewed waits until the lease has begun anew by our own clock, and at each of these servers that of each name.
+func isRenewed(t *testing.T, held *locks.Lock, servers ...*redis.Client) {
+	t.Helper()
+	left := []func() time.Duration{held.Remaining}
+	for _, server := range servers {
+		for _, name := range held.Names() {
+			left = append(left, func() time.Duration {
+				said, err := server.Do(t.Context(), "LOCK.CHECK", name, held.Token()).Slice()
+				if err != nil {
+					t.Fatalf("%q was not renewed: %v", name, err)
+				}
+				return time.Duration(said[1].(int64)) * time.Millisecond
+			})
+		}
+	}
+	last, renewed := make([]time.Duration, len(left)), map[int]bool{}
+	for at, each := range left {
+		last[at] = each()
+	}
+	for end := time.Now().Add(20 * time.Second); len(renewed) < len(left); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) || !held.Held() {
+			t.Fatalf("of %d leases only %v were renewed", len(left), renewed)
+		}
+		for at, each := range left {
+			now := each()
+			if now > last[at] {
+				renewed[at] = true
+			}
+			last[at] = now
+		}
+	}
+}
+
 func TestSeveralLocksAreHeldTogether(t *testing.T) {
 	client, direct := clientOf(t, start(t))
-	held, err := client.AcquireAll(t.Context(), []string{"b", "a", "b"}, locks.Lease(600*time.Millisecond))
+	held, err := client.AcquireAll(t.Context(), []string{"b", "a", "b"}, locks.Lease(4*time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -341,11 +375,7 @@ func TestSeveralLocksAreHeldTogether(t *testing.T) {
 			t.Fatal(name, err)
 		}
 	}
-	// Renewed beyond the lease.
-	time.Sleep(1500 * time.Millisecond)
-	if !held.Held() || !holds(t, direct, held, "a", "b") {
-		t.Fatal("not renewed")
-	}
+	isRenewed(t, held, direct)
 	waits := make(chan error, 1)
 	go func() {
 		waits <- client.DoAll(context.Background(), []string{"a", "b", "c"}, func(_ context.Context, second *locks.Lock) error {
@@ -452,8 +482,13 @@ func TestLevelsOfSeveralLocksAndOfSomeOfThem(t *testing.T) {
 }
 
 func TestOptionsThatCannotBeAreSaidBeforeAnythingIsSent(t *testing.T) {
-	nowhere := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})
-	cluster := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{"127.0.0.1:1"}})
+	var asked atomic.Bool
+	dial := func(context.Context, string, string) (net.Conn, error) {
+		asked.Store(true)
+		return nil, errors.New("there is nobody")
+	}
+	nowhere := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1", Dialer: dial})
+	cluster := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{"127.0.0.1:1"}, Dialer: dial})
 	one, nodes, several := locks.New(nowhere), locks.New(cluster), locks.NewRedlock(nowhere, nowhere, nowhere)
 	t.Cleanup(func() { one.Close(); nodes.Close(); several.Close(); nowhere.Close(); cluster.Close() })
 	some := func(number int) (names []string) {
@@ -487,15 +522,14 @@ func TestOptionsThatCannotBeAreSaidBeforeAnythingIsSent(t *testing.T) {
 		"a session of a level":           {one, some(1), []locks.Option{locks.Token("handed on"), locks.Level(2), locks.Session()}, "has no session"},
 		"replicas below none":            {one, some(1), []locks.Option{locks.Replicas(-1)}, "replicas"},
 	} {
-		began := time.Now()
 		var err error
 		if impossible.names == nil && impossible.how != nil {
 			_, err = impossible.client.Acquire(t.Context(), "one", impossible.how...)
 		} else {
 			_, err = impossible.client.AcquireAll(t.Context(), impossible.names, impossible.how...)
 		}
-		if !errors.Is(err, locks.ErrInvalid) || !strings.Contains(err.Error(), impossible.says) || time.Since(began) > time.Second {
-			t.Error(what, err)
+		if !errors.Is(err, locks.ErrInvalid) || !strings.Contains(err.Error(), impossible.says) || asked.Load() {
+			t.Error(what, err, asked.Load())
 		}
 	}
 }
@@ -529,7 +563,7 @@ func TestADelayKeepsTheHoldOfASessionThatIsGone(t *testing.T) {
 	}
 	select {
 	case <-held.Lost():
-	case <-time.After(5 * time.Second):
+	case <-time.After(10 * time.Second):
 		t.Fatal("it is not lost")
 	}
 	if !holds(t, direct, held, "delayed") {
@@ -597,9 +631,10 @@ func TestARedlockGuardsNothing(t *testing.T) {
 	if err := held.Guard(t.Context(), "PING").Err(); err == nil || errors.Is(err, locks.ErrLost) {
 		t.Fatal(err)
 	}
-	if err := held.Release(); err != nil {
-		t.Fatal(err)
+	if !held.Held() {
+		t.Fatal("it counts as lost")
 	}
+	releaseOfSeveral(t, held)
 }
 
 func TestEachAcquireHasALabelOfItsOwn(t *testing.T) {

@@ -32,6 +32,8 @@ func TestSeveralLocksOfWhichOneIsLostBetweenGrantAndConfirmationAreWaitedFor(t *
 	if err != nil {
 		t.Fatal(err)
 	}
+	// What extends it from now on is a renewal.
+	once.Do(func() {})
 	if !holds(t, direct, held, "a", "b") {
 		t.Fatal("it is not held")
 	}
@@ -94,7 +96,7 @@ func TestAReleaseIsTriedForAsLongAsTheLeaseWasExtendedTo(t *testing.T) {
 	own := redis.NewClient(&redis.Options{Addr: between.address, ReadTimeout: 300 * time.Millisecond})
 	defer own.Close()
 	client := locks.New(own)
-	held, err := client.Acquire(t.Context(), "extended", locks.Lease(time.Second))
+	held, err := client.Acquire(t.Context(), "extended", locks.Lease(4*time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +123,8 @@ func redlock(t *testing.T) (*locks.Client, []*proxy) {
 	var all []*redis.Client
 	for range 3 {
 		each := before(t, start(t), nil)
-		some, all = append(some, each), append(all, redis.NewClient(&redis.Options{Addr: each.address}))
+		// Longer than any lease here: who waits so long for one that is silent holds nothing.
+		some, all = append(some, each), append(all, redis.NewClient(&redis.Options{Addr: each.address, ReadTimeout: 10 * time.Second}))
 	}
 	client := locks.NewRedlock(all...)
 	t.Cleanup(func() {
@@ -133,18 +136,26 @@ func redlock(t *testing.T) (*locks.Client, []*proxy) {
 	return client, some
 }
 
+// releaseOfSeveral lets pass that nobody knows what came of it: it is tried for less than a second, and a majority may stand
+// still for longer.
+func releaseOfSeveral(t *testing.T, held *locks.Lock) {
+	t.Helper()
+	if err := held.Release(); err != nil && !errors.Is(err, locks.ErrUnknown) {
+		t.Fatal(err)
+	}
+}
+
 func TestARedlockIsHeldWhileOneServerIsSilent(t *testing.T) {
 	client, servers := redlock(t)
 	servers[1].mute(true)
-	began := time.Now()
-	held, err := client.Acquire(t.Context(), "silent", locks.Lease(2*time.Second), locks.Wait(0))
-	if err != nil || time.Since(began) > time.Second {
-		t.Fatal(err, time.Since(began))
-	}
-	time.Sleep(2500 * time.Millisecond)
-	if err := held.Release(); err != nil {
+	held, err := client.Acquire(t.Context(), "silent", locks.Lease(4*time.Second), locks.Wait(8*time.Second))
+	if err != nil {
 		t.Fatal(err)
 	}
+	_, first := clientOf(t, servers[0].address)
+	_, third := clientOf(t, servers[2].address)
+	isRenewed(t, held, first, third)
+	releaseOfSeveral(t, held)
 }
 
 func TestARedlockAsksAgainWhereAMajorityWasSilent(t *testing.T) {
@@ -152,7 +163,8 @@ func TestARedlockAsksAgainWhereAMajorityWasSilent(t *testing.T) {
 	silent := func() {
 		for _, each := range servers[1:] {
 			each.mute(true)
-			time.AfterFunc(500*time.Millisecond, func() { each.mute(false) })
+			// Only what is asked first gets no reply, so that little of the patience of who does not wait is used up.
+			time.AfterFunc(100*time.Millisecond, func() { each.mute(false) })
 		}
 	}
 	silent()
@@ -165,7 +177,6 @@ func TestARedlockAsksAgainWhereAMajorityWasSilent(t *testing.T) {
 	if err != nil || !outer.Held() {
 		t.Fatal(err)
 	}
-	if err := errors.Join(inner.Release(), outer.Release()); err != nil {
-		t.Fatal(err)
-	}
+	releaseOfSeveral(t, inner)
+	releaseOfSeveral(t, outer)
 }

@@ -1,7 +1,7 @@
 //! A server of its own for each test, on a Unix socket, so that no port is taken twice.
 
 use redis::{Client, FromRedisValue, Value, cmd, from_redis_value, from_redis_value_ref};
-use redis_lock_client::Locks;
+use redis_lock_client::{Held, Locks};
 use std::collections::HashMap;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -50,7 +50,8 @@ impl Server {
     }
 
     pub(crate) fn locks(&self) -> Locks {
-        Locks::new(self.client())
+        // Some requests are not repeated, and the machine may stand still.
+        Locks::new(self.client()).with_timeout(Duration::from_secs(8))
     }
 
     pub(crate) fn run<T: FromRedisValue>(&self, name: &str, arguments: &[&[u8]]) -> T {
@@ -71,6 +72,28 @@ impl Server {
     /// How many wait for it beside who holds it by this token.
     pub(crate) fn waiting(&self, lock: &[u8], token: &str) -> u64 {
         self.run::<(u64, u64, u64)>("LOCK.CHECK", &[lock, token.as_bytes()]).2
+    }
+
+    /// Waits until the lease has begun anew, of each of its locks here and by the client's own clock.
+    pub(crate) async fn renews(&self, held: &Held) {
+        let check =
+            |name: &Vec<u8>| self.run::<(u64, u64, u64)>("LOCK.CHECK", &[name, held.token().as_bytes()]);
+        let left = || {
+            let there = held.names().iter().map(|name| Duration::from_millis(check(name).1));
+            there.chain([held.remaining()]).collect::<Vec<_>>()
+        };
+        let mut last = left();
+        let mut renewed = vec![false; last.len()];
+        until(|| {
+            let now = left();
+            for (at, renewed) in renewed.iter_mut().enumerate() {
+                *renewed |= now[at] > last[at];
+            }
+            last = now;
+            assert!(held.is_held(), "it was not renewed");
+            renewed.iter().all(|renewed| *renewed)
+        })
+        .await;
     }
 
     /// How deep it is held.

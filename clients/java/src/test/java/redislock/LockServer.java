@@ -1,5 +1,7 @@
 package redislock;
 
+import static java.nio.charset.StandardCharsets.UTF_8;
+
 import io.lettuce.core.RedisClient;
 import io.lettuce.core.RedisURI;
 import java.io.IOException;
@@ -9,9 +11,14 @@ import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.HashMap;
+import java.util.HashSet;
 import java.util.List;
+import java.util.Map;
 import java.util.Objects;
+import java.util.Set;
 import java.util.concurrent.Callable;
+import java.util.concurrent.CompletableFuture;
 import redis.clients.jedis.DefaultJedisClientConfig;
 import redis.clients.jedis.HostAndPort;
 import redis.clients.jedis.Jedis;
@@ -22,7 +29,8 @@ final class LockServer implements AutoCloseable {
     /** What the locks are on. */
     enum Kind { JEDIS, LETTUCE }
 
-    static final int TIMEOUT = 2_000;
+    /** What gets no reply by then may have been done, and is not always repeated: so longer than the machine may stand still. */
+    static final int TIMEOUT = 5_000;
 
     final int port;
     private final Path folder;
@@ -79,6 +87,57 @@ final class LockServer implements AutoCloseable {
 
     boolean isFree(String name) {
         return ask("LOCK.INFO", name) == null;
+    }
+
+    /** What LOCK.INFO says of it, or of the first who holds it. Null if nobody holds it or waits for it. */
+    Object field(String name, String field, boolean ofHolder) {
+        List<?> info = (List<?>) ask("LOCK.INFO", name);
+        if (info == null) {
+            return null;
+        }
+        List<?> from = ofHolder ? (List<?>) ((List<?>) info.get(1)).get(0) : info;
+        for (int i = 0; i < from.size(); i += 2) {
+            if (text(from.get(i)).equals(field)) {
+                return from.get(i + 1) instanceof byte[] bytes ? text(bytes) : from.get(i + 1);
+            }
+        }
+        throw new AssertionError(field);
+    }
+
+    private static String text(Object reply) {
+        return new String((byte[]) reply, UTF_8);
+    }
+
+    /** Waits until the lease of each has begun anew. */
+    void untilRenewed(String... names) {
+        Map<String, Long> last = new HashMap<>();
+        Set<String> renewed = new HashSet<>();
+        until(() -> {
+            for (String name : names) {
+                if (!(field(name, "remaining", true) instanceof Long left)) {
+                    throw new AssertionError(name + " was not renewed");
+                }
+                Long before = last.put(name, left);
+                if (before != null && left > before) {
+                    renewed.add(name);
+                }
+            }
+            return renewed.size() == names.length;
+        });
+    }
+
+    /** And by the clock of the client. */
+    void untilRenewed(HeldLock held) {
+        Duration[] last = {held.remaining()};
+        boolean[] renewed = {false};
+        CompletableFuture<Void> here = CompletableFuture.runAsync(() -> until(() -> {
+            Duration left = held.remaining();
+            renewed[0] |= left.compareTo(last[0]) > 0;
+            last[0] = left;
+            return renewed[0];
+        }), Tasks.BACKGROUND);
+        untilRenewed(held.names().toArray(String[]::new));
+        here.join();
     }
 
     static void until(Callable<Boolean> condition) {

@@ -150,18 +150,23 @@ class LocksTest extends ServerTest {
         Locks locks = server.locks(kind);
         CountDownLatch end = new CountDownLatch(1);
         String name = "stuck " + kind;
-        AcquireOptions options = OPTIONS.lease(Duration.ofMillis(900));
+        AcquireOptions options = OPTIONS.lease(Duration.ofSeconds(4));
+        CountDownLatch told = new CountDownLatch(1);
         CompletableFuture<Void> stuck = locks.acquireAsync(name, options).thenAccept(held -> {
-            held.lost().thenRun(() -> awaited(end));
+            held.lost().thenRun(() -> {
+                told.countDown();
+                awaited(end);
+            });
             awaited(end);
         });
         until(() -> !server.isFree(name));
         // The same connection serves another, and its renewals.
         try (HeldLock other = locks.acquire(name + " other", options)) {
-            Thread.sleep(2_000);
+            server.untilRenewed(other);
             assertTrue(other.isHeld());
             server.ask("LOCK.BREAK", name);
-            Thread.sleep(1_000);
+            assertTrue(told.await(20, TimeUnit.SECONDS));
+            server.untilRenewed(other);
             assertTrue(other.isHeld());
         }
         assertFalse(stuck.isDone());
@@ -248,12 +253,14 @@ class LocksTest extends ServerTest {
         }
         // Who waits for the loss of it has not dropped it.
         String name = "watched " + kind;
-        CompletableFuture<Void> lost = locks.acquire(name, OPTIONS.lease(Duration.ofMillis(600))).lost();
-        for (int i = 0; i < 10; i++) {
+        CompletableFuture<Void> lost = locks.acquire(name, OPTIONS.lease(Duration.ofSeconds(4))).lost();
+        for (int i = 0; i < 5; i++) {
             System.gc();
-            Thread.sleep(200);
+            Thread.sleep(100);
         }
-        assertFalse(server.isFree(name));
+        server.untilRenewed(name);
+        System.gc();
+        server.untilRenewed(name);
         server.ask("LOCK.BREAK", name);
         lost.get(20, TimeUnit.SECONDS);
     }

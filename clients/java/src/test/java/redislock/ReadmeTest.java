@@ -56,7 +56,7 @@ class ReadmeTest {
             String lettuce = programs().get(1).replace("6379", "" + server.port);
             assertHeld(run(lettuce, "jedis"));
             assertTrue(server.isFree("order:44"));
-            server.ask("LOCK.ACQUIRE", "order:44", "TOKEN", "other");
+            server.ask("LOCK.ACQUIRE", "order:44", "TOKEN", "other", "PX", "60000");
             server.ask("SET", "total:{7}:a", "50");
             String several = programs().get(2).replace("6379", "" + server.port);
             assertEquals("left of it: 40\n", run(several, "lettuce|netty|reactor"));
@@ -76,7 +76,7 @@ class ReadmeTest {
             }
             assertEquals("working\n", run(program, "lettuce|netty|reactor"));
             for (LockServer each : servers) {
-                assertTrue(each.isFree("order:44"));
+                LockServer.until(() -> each.isFree("order:44"));
             }
         } finally {
             for (LockServer each : servers) {
