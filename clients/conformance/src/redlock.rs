@@ -134,7 +134,7 @@ fn three_killed(testee: &Testee) {
     let (one, other) = (five.client("one"), five.client("other"));
     one.hold("A", "a", "it", json!({"lease": 2_000}));
     five.servers[..3].iter_mut().for_each(Server::kill9);
-    one.wait_lost("a", Duration::from_secs(8));
+    one.wait_lost("a", Duration::from_secs(4));
     let outcome = other.finish(&other.acquire("B", "b", "it", json!({"wait": 500})), PATIENCE);
     assert!(matches!(&outcome, Outcome::Error(kind, _) if kind == "CONNECTION"), "{outcome:?}");
     assert_eq!(one.release("A", "a")["is"], json!(false));
