@@ -272,6 +272,11 @@ impl<'a> Story<'a> {
             {
                 self.end(op.sent);
             }
+            // Of several locks it may hold some, and have to wait for the others. What it holds later its place may have been
+            // granted, which nobody is told of.
+            (Ask::Acquire { .. }, Answer::Ticket(_)) if self.is_part(place) => {
+                self.strays.acquire = self.strays.acquire.or(Some(op.sent));
+            }
             // Without a stray the token holds what it was told of, and nothing else.
             (Ask::Extend { .. }, Answer::Yes) if self.strays.acquire.is_none() => {
                 self.stood_until(op.sent);

@@ -190,6 +190,25 @@ fn who_keeps_a_place_for_several_locks_may_lose_one_before_it_asks_again() {
     assert_eq!(broken(&text.replace("expire l", "expire m")), [Rule::Overtaking]);
 }
 
+/// Its first hold is over when it is given a ticket. What it releases in the end its place was granted meanwhile, of which
+/// nobody is told.
+#[test]
+fn who_kept_a_place_for_several_locks_may_release_what_it_was_not_told_of() {
+    let text = "0 1 c0.0 n0 macquire k,l a limit=1 lease=10 queue=100 => granted 10
+         20 21 c1.0 n0 acquire k b limit=1 lease=100 => granted 11
+         22 23 c0.0 n0 macquire k,l a limit=1 lease=10 queue=100 => ticket 5
+         24 25 c1.0 n0 release k b => yes
+         30 31 c0.0 n0 mrelease k,l a => count 2";
+    assert_good(text);
+    assert_eq!(
+        broken(&text.replace(
+            "c0.0 n0 macquire k,l a limit=1 lease=10 queue=100 => ticket 5",
+            "c2.0 n0 check k c => null"
+        )),
+        [Rule::Admission]
+    );
+}
+
 #[test]
 fn who_holds_several_locks_and_waits_for_another_share_is_sent_away_when_it_loses_one() {
     let text = "0 1 c0.0 n0 macquire k,l a limit=shared lease=30 => granted 10

@@ -15,7 +15,7 @@ use crate::support::{Builder, Client, PATIENCE, Pair, Reply, Server, caught_up, 
 use crate::tls::Tls;
 
 /// The socket timeout of the clients, in milliseconds.
-pub(crate) const TIMEOUT_MS: u64 = 2_500;
+pub(crate) const TIMEOUT_MS: u64 = 1_500;
 
 /// Where the servers are that a client asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
