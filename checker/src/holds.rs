@@ -272,8 +272,8 @@ impl<'a> Story<'a> {
             {
                 self.end(op.sent);
             }
-            // Of several locks it may hold some, and have to wait for the others. What it holds later its place may have been
-            // granted, which nobody is told of.
+            // A ticket for several locks does not say that this one is not held. But from then on the token may be granted what
+            // it has a place for, and nobody is told of that.
             (Ask::Acquire { .. }, Answer::Ticket(_)) if self.is_part(place) => {
                 self.strays.acquire = self.strays.acquire.or(Some(op.sent));
             }

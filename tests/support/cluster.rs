@@ -417,7 +417,7 @@ fn agreement(clients: &mut [Client], of_all: bool) -> Result<(), String> {
         if *agreed != map {
             return Err(format!("{agreed:?}, and {map:?}"));
         }
-        // What a node would tell another without a link, a message on a channel for one, is lost.
+        // A message on a channel is lost on its way to a node to which there is no link.
         if let Some(node) = of_all.then(|| unlinked(client)).flatten() {
             return Err(format!("there is no link to {node}"));
         }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How long a state may take that servers agree on among themselves, in steps of seconds, or that waits for the disk many
-/// times. A lease may end meanwhile: what its end would bring about too is not to be waited for so long.
+/// times. Not for what the end of a lease would bring about too: a lease may end within that time.
 pub(crate) const LONG_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How far the readings of two clocks may be apart for a span of so many milliseconds. Each shows whole milliseconds; and a

@@ -14,7 +14,8 @@ use crate::support::sentinel::{NAME, Sentinels};
 use crate::support::{Builder, Client, PATIENCE, Pair, Reply, Server, caught_up, free_port, wait_until};
 use crate::tls::Tls;
 
-/// The socket timeout of the clients, in milliseconds.
+/// The socket timeout of the clients, in milliseconds: less than the two seconds for which they try an acquire that does not
+/// wait, and more than a busy machine takes for a reply.
 pub(crate) const TIMEOUT_MS: u64 = 1_500;
 
 /// Where the servers are that a client asks.

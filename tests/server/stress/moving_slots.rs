@@ -298,17 +298,11 @@ impl<'a> Mover<'a> {
     }
 
     fn move_by_steps(&mut self, slot: u16, source: usize, target: usize) {
-        let (source_id, target_id) = (self.stress.cluster.id(source), self.stress.cluster.id(target));
-        self.nodes[target].ok(&format!("CLUSTER SETSLOT {slot} IMPORTING {source_id}"));
-        self.nodes[source].ok(&format!("CLUSTER SETSLOT {slot} MIGRATING {target_id}"));
+        let migration = self.stress.cluster.open_slot(slot, source, target);
         self.pause(20);
         self.move_keys(slot, source, target);
         self.pause(20);
-        for node in [target, source] {
-            self.nodes[node].ok(&format!("CLUSTER SETSLOT {slot} NODE {target_id}"));
-        }
-        // A move before all know of it may take the slot away again, and all its locks: `Cluster::one_at_a_time` says how.
-        self.stress.cluster.wait_owner(slot, target);
+        migration.finish();
     }
 
     /// Once there is none left there will be none: the source makes no new one. A node that was stalled for as long as the

@@ -104,7 +104,7 @@ final class LockServer implements AutoCloseable {
         throw new AssertionError(field);
     }
 
-    private static String text(Object reply) {
+    static String text(Object reply) {
         return new String((byte[]) reply, UTF_8);
     }
 

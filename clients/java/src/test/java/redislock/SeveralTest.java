@@ -9,6 +9,7 @@ import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertSame;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
+import static redislock.LockServer.text;
 import static redislock.LockServer.until;
 
 import java.time.Duration;
@@ -42,10 +43,6 @@ class SeveralTest extends ServerTest {
 
     private static Object ofHolder(String name, String field) {
         return server.field(name, field, true);
-    }
-
-    private static String text(Object reply) {
-        return new String((byte[]) reply, UTF_8);
     }
 
     @ParameterizedTest
